@@ -1,0 +1,35 @@
+"""See how hyperparameters steer the training of Keras models, in MLflow.
+
+The public names are handed on when they are first used, so that importing the package loads neither TensorFlow
+nor matplotlib.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlflow_hp.errors import UserError as UserError
+    from mlflow_hp.history import TrainingHistory as TrainingHistory
+    from mlflow_hp.recorder import TrainingRecorder as TrainingRecorder
+    from mlflow_hp.runs import load_history as load_history
+
+_HOMES = {
+    "TrainingHistory": "mlflow_hp.history",
+    "TrainingRecorder": "mlflow_hp.recorder",
+    "UserError": "mlflow_hp.errors",
+    "load_history": "mlflow_hp.runs",
+}
+
+__all__ = ["TrainingHistory", "TrainingRecorder", "UserError", "load_history"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

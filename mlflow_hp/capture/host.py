@@ -1,0 +1,156 @@
+"""One training step read from the host: what serves where the graph can't be wrapped."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlflow_hp.capture.layout import (
+    STEP_COLUMNS,
+    EpochCounter,
+    Layout,
+    Rows,
+    build,
+    initial_weights,
+    n_weights,
+    store_for,
+    tensors_of,
+)
+from mlflow_hp.history import statistics_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MOST_BYTES = 32 * 2**20
+"""Memory of the rows that wait to be handed on."""
+HAND_ON_SECONDS = 1.0
+"""Time after which rows are handed on although they are few."""
+
+
+class HostReader:
+    """Reads weights, learning rate and Keras' running values behind each call of the model's train function.
+
+    The batch's own loss is the change of Keras' loss tracker, ``(N_b m_b - N_(b-1) m_(b-1)) / n_b``, in which
+    float32 cancels: expect some 1e-6 of the running sum. Where the model does not use that tracker it is NaN.
+    Under ``steps_per_execution > 1`` there is one record per execution.
+
+    Parameters
+    ----------
+    model, weights
+        As for `GraphReader`.
+    original : callable
+        The model's own train function.
+    """
+
+    kind = "host"
+
+    def __init__(self, model: Any, weights: str, original: Callable[..., Any]) -> None:
+        self._model = model
+        self._weights = weights
+        self._original = original
+
+    def connect(self, on_layout: Callable[[Layout], None], on_rows: Callable[[Rows], None]) -> None:
+        """Have `on_layout` called once in a fit, with its first rows, and `on_rows` with all rows."""
+        self._on_layout, self._on_rows = on_layout, on_rows
+
+    def start(self, first_step: int) -> None:
+        """Begin a fit whose first step has the number `first_step` in its run."""
+        self._counter = EpochCounter(first_step)
+        self._layout: Layout | None = None
+        self._initial: dict[str, np.ndarray] | None = None
+        self._rows: list[tuple[dict[str, float], dict[str, np.ndarray]]] = []
+        self._bytes = 0
+        self._handed_on_at = time.monotonic()
+        self._before: dict[str, np.ndarray] = {}
+        self._tracked = (0.0, 0.0)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """The next step belongs to `epoch` (0-based)."""
+        self._counter.begin_epoch(epoch, len(self._rows))
+        self._tracked = (0.0, 0.0)
+
+    def prepare(self, iterator: Any) -> None:
+        """Read the initial weights; a model that can't be built without data is read from its first step on."""
+        if self._initial is not None:
+            return
+        try:
+            build(self._model, getattr(iterator, "element_spec", None))
+        except Exception:  # noqa: BLE001 - the step itself will say what is wrong with the model, if anything
+            return
+        self._describe()
+
+    def make_room(self) -> None:
+        """Hand on the rows where they are many or the first has waited for long."""
+        if self._bytes > MOST_BYTES or time.monotonic() - self._handed_on_at > HAND_ON_SECONDS:
+            self.fetch()
+
+    def execute(self, *arguments: Any) -> Any:
+        """Call the model's own train function."""
+        self._learning_rate = _number(getattr(self._model.optimizer, "learning_rate", np.nan))
+        return self._original(*arguments)
+
+    def read(self, logs: Any) -> None:
+        """Read what the train function left, and the `logs` that it gave."""
+        if self._initial is None:
+            self._describe()
+            self._initial = {name: value * np.nan for name, value in self._initial.items()}
+        tracker = getattr(self._model, "_loss_tracker", None)
+        total, count = (0.0, 0.0) if tracker is None else (_number(tracker.total), _number(tracker.count))
+        old_total, old_count = self._tracked
+        self._tracked = (total, count)
+        samples = count - old_count
+        scalars = {
+            "time": time.time(),
+            "samples": samples,
+            "learning_rate": self._learning_rate,
+            "batch_loss": (total - old_total) / samples if samples > 0 else np.nan,
+        }
+        scalars |= {
+            f"running_{name}": float(value) for name, value in dict(logs).items() if np.ndim(value) == 0
+        }
+        weights: dict[str, np.ndarray] = {}
+        if self._store != "none":
+            weights = initial_weights(self._model, self._tensors, "values")
+        if self._store == "statistics":
+            before, self._before = self._before, weights
+            weights = {n: statistics_of(np.stack([before[n], value]))[1] for n, value in weights.items()}
+        self._rows.append((scalars, weights))
+        self._bytes += sum(value.nbytes for value in weights.values()) + 8 * len(scalars)
+
+    def fetch(self) -> None:
+        """Hand on the rows that have been read."""
+        self._handed_on_at = time.monotonic()
+        if not self._rows:
+            return
+        if self._layout is None:
+            columns = STEP_COLUMNS | dict.fromkeys(
+                (name for name in self._rows[0][0] if name.startswith("running_")), "float64"
+            )
+            self._layout = Layout(columns, self._tensors, self._store, self._initial or {})
+            self._on_layout(self._layout)
+        rows, self._rows, self._bytes = self._rows, [], 0
+        columns = self._counter.count(len(rows))
+        for name, dtype in self._layout.columns.items():
+            if name not in columns:
+                columns[name] = np.array([scalars.get(name, np.nan) for scalars, _ in rows], dtype)
+        weights = {name: np.stack([values[name] for _, values in rows]) for name in rows[0][1]}
+        self._on_rows(Rows(columns, weights))
+
+    def _describe(self) -> None:
+        self._tensors = tensors_of(self._model)
+        self._store = store_for(self._weights, n_weights(self._tensors))
+        self._initial = initial_weights(self._model, self._tensors, self._store)
+        if self._store == "statistics":
+            self._before = initial_weights(self._model, self._tensors, "values")
+
+
+def _number(value: Any) -> float:
+    """A Keras variable or tensor, also one that is spread over replicas, as a number; NaN where it is none."""
+    import keras
+
+    try:
+        return float(keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(value)))
+    except (TypeError, ValueError):
+        return float("nan")

@@ -1,0 +1,163 @@
+"""What is recorded of each step: the columns, the tensors and their names, decided once the model is built."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+
+from mlflow_hp.history import Tensor, statistics_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+FEW_WEIGHTS = 32
+"""A model with at most this many weights is recorded weight by weight under ``weights="auto"``."""
+
+Store = Literal["values", "statistics", "none"]
+
+STEP_COLUMNS = {
+    "step": "int64",
+    "epoch": "int64",
+    "batch": "int64",
+    "time": "float64",
+    "samples": "int64",
+    "learning_rate": "float64",
+    "batch_loss": "float64",
+}
+
+
+class Layout(NamedTuple):
+    """What each step's record holds.
+
+    Attributes
+    ----------
+    columns : dict of str to str
+        Column name to NumPy dtype; ``STEP_COLUMNS``, then one ``running_<name>`` for each entry of Keras' logs.
+    tensors : tuple of Tensor
+        The weight tensors that are recorded.
+    store : {"values", "statistics", "none"}
+        What is kept of each tensor at each step.
+    initial : dict of str to ndarray
+        The weights before the first step: each tensor's values, or its four statistics; empty for "none".
+    """
+
+    columns: dict[str, str]
+    tensors: tuple[Tensor, ...]
+    store: Store
+    initial: dict[str, np.ndarray]
+
+
+class Rows(NamedTuple):
+    """The records of k consecutive steps: columns (k,), and weights (k, *shape) or (k, 4) by tensor name."""
+
+    columns: dict[str, np.ndarray]
+    weights: dict[str, np.ndarray]
+
+
+def store_for(weights: str, n_weights: int) -> Store:
+    """What is kept of the weights of a model with `n_weights` of them, given the recorder's `weights`."""
+    if weights == "auto":
+        return "values" if n_weights <= FEW_WEIGHTS else "statistics"
+    stores: dict[str, Store] = {"all": "values", "statistics": "statistics", "none": "none"}
+    return stores[weights]
+
+
+def tensors_of(model: Any) -> tuple[Tensor, ...]:
+    """Name, shape and dtype of each weight tensor of a built Keras model, in the order of ``model.weights``.
+
+    The name is the variable's path in the model, without the model's own name: ``dense/kernel``. Where two
+    paths are equal, the later ones get ``_2``, ``_3`` and so on.
+    """
+    paths = [variable.path for variable in model.weights]
+    prefix = f"{model.name}/"
+    if all(path.startswith(prefix) and path.count("/") > 1 for path in paths):
+        paths = [path.removeprefix(prefix) for path in paths]
+    return tuple(
+        Tensor(name, tuple(variable.shape), str(variable.dtype), bool(variable.trainable))
+        for name, variable in zip(distinct(paths), model.weights, strict=True)
+    )
+
+
+def distinct(names: Iterable[str]) -> list[str]:
+    """The same names, those seen before with ``_2``, ``_3``, ... behind them."""
+    seen: set[str] = set()
+    result = []
+    for name in names:
+        candidate, count = name, 1
+        while candidate in seen:
+            count += 1
+            candidate = f"{name}_{count}"
+        seen.add(candidate)
+        result.append(candidate)
+    return result
+
+
+def initial_weights(model: Any, tensors: Sequence[Tensor], store: Store) -> dict[str, np.ndarray]:
+    """The weights as they are now, in the form that `store` keeps."""
+    if store == "none":
+        return {}
+    values = {
+        tensor.name: np.array(variable.numpy())
+        for tensor, variable in zip(tensors, model.weights, strict=True)
+    }
+    if store == "values":
+        return values
+    return {name: statistics_of(value[None])[0] for name, value in values.items()}
+
+
+class Unwrappable(Exception):  # noqa: N818 - it tells a way, not an error: the host reader takes over
+    """This model's training step can't be read inside the graph."""
+
+
+class EpochCounter:
+    """Counts steps, epochs and batches (each 0-based) of a fit on the host.
+
+    Parameters
+    ----------
+    first_step : int
+        Number of the fit's first step in its run.
+    """
+
+    def __init__(self, first_step: int) -> None:
+        self._next = first_step
+        self._starts: list[tuple[int, int]] = [(first_step, 0)]
+
+    def begin_epoch(self, epoch: int, pending: int) -> None:
+        """The step behind the `pending` uncounted ones is the first of `epoch`."""
+        self._starts.append((self._next + pending, epoch))
+
+    def count(self, k: int) -> dict[str, np.ndarray]:
+        """Columns step, epoch and batch, each (k,), of the next `k` steps."""
+        step = np.arange(self._next, self._next + k)
+        starts, epochs = np.array(self._starts).T
+        index = np.searchsorted(starts, step, side="right") - 1
+        self._next += k
+        self._starts = self._starts[index[-1] :] if k else self._starts
+        return {"step": step, "epoch": epochs[index], "batch": step - starts[index]}
+
+
+def n_weights(tensors: Iterable[Tensor]) -> int:
+    """Number of single weights in all `tensors`."""
+    return sum(math.prod(tensor.shape) for tensor in tensors)
+
+
+def build(model: Any, element_spec: Any) -> None:
+    """Create the weights of a model that has not seen data yet, as its first step would, without taking data.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A compiled model.
+    element_spec : nested structure of tf.TypeSpec
+        What one batch of the training data looks like.
+    """
+    if all(layer.built for layer in model._flatten_layers()):
+        return
+    from keras import tree
+
+    def input_or_none(spec: Any) -> Any:
+        return None if type(spec).__name__ == "OptionalSpec" else spec
+
+    model._symbolic_build(data_batch=tree.map_structure(input_or_none, element_spec))

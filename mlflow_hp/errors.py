@@ -1,0 +1,11 @@
+"""The one error that users see."""
+
+from __future__ import annotations
+
+
+class UserError(ValueError):
+    """What came is wrong; the message says what came, why, and which argument or command mends it.
+
+    A command line prints the message in a line or two and exits with status 2; in a Python program it is an
+    ordinary ``ValueError``.
+    """

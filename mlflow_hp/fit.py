@@ -1,0 +1,234 @@
+"""The recording of one fit, from the model's train function to the run in MLflow."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+import warnings
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm import tqdm
+
+from mlflow_hp import runs
+from mlflow_hp.capture import why_host
+from mlflow_hp.capture.host import HostReader
+from mlflow_hp.hyperparameters import hyperparameters, optimizer_settings
+from mlflow_hp.recording import Recording
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mlflow_hp.history import TrainingHistory
+    from mlflow_hp.recorder import TrainingRecorder
+
+
+def warn(message: str) -> None:
+    """Say to the user, once for each message, what the recording could not do."""
+    warnings.warn(f"mlflow_hp: {message}", RuntimeWarning, stacklevel=2)
+
+
+class RecordedFit:
+    """What belongs to one fit: the reader of its steps, and the recording they go to."""
+
+    def __init__(self, recorder: TrainingRecorder, run: Any) -> None:
+        self.recorder = recorder
+        self.model = recorder.model
+        self.run_id = run.info.run_id
+        self.token = object()
+        self.problems: list[str] = []
+        self._run = run
+        tags = run.data.tags
+        self._number = int(tags.get("mlflow_hp.fits", 0))
+        self._first_step = int(tags.get("mlflow_hp.steps", 0))
+        self._first_epoch = int(tags.get("mlflow_hp.epochs", 0))
+        self._epochs = 0
+        self._epoch = self._first_epoch
+        self._shift: int | None = None
+        self._epoch_began = time.perf_counter()
+        self._original: Any = None
+        self._reader: Any = None
+
+    def start(self) -> None:
+        """Begin to record: tags and params, and the model's train function replaced by one that is read."""
+        described = hyperparameters(self.model, self.recorder.params)
+        tags = runs.run_tags("training", weights=self.recorder.weights)
+        runs.log_once(self._run, described, tags)
+        meta = {
+            "run_id": self.run_id,
+            "fit": self._number,
+            "first_step": self._first_step,
+            "first_epoch": self._first_epoch,
+            "optimizer": optimizer_settings(self.model),
+            "params": described,
+            "versions": tags["mlflow_hp.versions"],
+        }
+        folder = runs.local_folder(self.run_id)
+        self.recording = Recording(self.run_id, folder, meta, self.recorder.metrics_every)
+        self._original = self.model.train_function
+        before = getattr(self._original, "__self__", None)
+        if isinstance(before, RecordedFit):  # of another recorder, whose fit an exception has left
+            before.recorder.close()
+            self._original = self.model.train_function
+        self._reader = self._graph_reader() or self._host_reader()
+        self._meta = meta
+        meta["reader"] = self._reader.kind
+        self._reader.start(self._first_step)
+        self.model.train_function = self._train_function
+        # Keras asks for the train function when a fit begins: if it does so while this one is open, an exception
+        # has left this one, and the next must not be recorded as its continuation.
+        self.model.make_train_function = self._make_train_function
+
+    def _graph_reader(self) -> Any:
+        reason = why_host(self.model)
+        if reason is not None:
+            self._say_host(reason)
+            return None
+        from mlflow_hp.capture.graph import GraphReader
+
+        # Kept from fit to fit, so that a second one need not be traced again; a new compile makes a new function.
+        known, reader = self.recorder.readers.get(self.model, (None, None))
+        if known is not self._original:
+            reader = GraphReader(self.model, self.recorder.weights)
+            self.recorder.readers[self.model] = (self._original, reader)
+        reader.connect(self.recording.open, self.recording.add)
+        return reader
+
+    def _host_reader(self) -> Any:
+        reader = HostReader(self.model, self.recorder.weights, self._original)
+        reader.connect(self.recording.open, self.recording.add)
+        return reader
+
+    def _say_host(self, reason: str) -> None:
+        every = self.model.steps_per_execution
+        seen = f", one record for every {every} steps" if every > 1 else ""
+        warn(f"steps are read from the host, which is slower{seen}: {reason}")
+
+    def _train_function(self, *arguments: Any) -> Any:
+        """What Keras calls instead of its own train function."""
+        try:
+            self._reader.prepare(*arguments)
+        except Exception as error:  # noqa: BLE001 - if the model itself is at fault, Keras' own function says so
+            self._say_host(f"{type(error).__name__}: {error}")
+            self._reader = self._host_reader()
+            self._meta["reader"] = self._reader.kind
+            self._reader.start(self._first_step)
+            self._reader.begin_epoch(self._epoch)
+            self._reader.prepare(*arguments)
+        reader = self._reader
+        if not self._read_safely(reader.make_room):
+            return self._original(*arguments)
+        try:
+            logs = reader.execute(*arguments)
+        except (StopIteration, _end_of_data()):
+            raise
+        except BaseException:
+            self.recorder.close()
+            raise
+        self._read_safely(lambda: reader.read(logs))
+        return logs
+
+    def _read_safely(self, read: Callable[[], None]) -> bool:
+        """Whether reading went well; where not, the recording ends, and the training goes on."""
+        try:
+            read()
+        except Exception as error:  # noqa: BLE001
+            self.recorder.give_up(error)
+            return False
+        return True
+
+    def _make_train_function(self, force: bool = False) -> Any:
+        self.problems.append(
+            "it ends where the model's train function was asked for again, by another fit or batch"
+        )
+        self.recorder.close()
+        return self.model.make_train_function(force)
+
+    def begin_epoch(self, epoch: int) -> None:
+        if (
+            self._shift is None
+        ):  # a second fit in a run goes on behind the first, unless Keras counts on by itself
+            self._shift = max(0, self._first_epoch - epoch)
+        self._epoch = epoch + self._shift
+        self._epoch_began = time.perf_counter()
+        self._reader.begin_epoch(self._epoch)
+
+    def end_epoch(self, logs: dict[str, Any]) -> None:
+        numbers = {name: float(value) for name, value in logs.items() if np.ndim(value) == 0}
+        seconds = time.perf_counter() - self._epoch_began
+        self.recording.add_epoch({"epoch": self._epoch, **numbers, "seconds": seconds})
+        self._epochs = self._epoch + 1
+
+    def finish(self) -> None:
+        """Put the model's own train function back and bring everything to MLflow."""
+        if self._original is not None and self.model.train_function == self._train_function:
+            self.model.train_function = self._original
+        vars(self.model).pop("make_train_function", None)
+        if self._reader is None:
+            return
+        began = time.perf_counter()
+        self._try("the last steps were not read", self._reader.fetch)
+        history = self._try("the history on disk is not complete", self.recording.finish_history)
+        if self.recording.error is not None:
+            self.problems.append(f"the history on disk is not complete: {self.recording.error}")
+        self._try(f"MLflow lacks metric points, which {self.recording.folder} holds", self._flush)
+        self.recorder.history = history
+        if history is not None:
+            self._try(f"the history stays in {self.recording.folder}", lambda: self._upload(history))
+        if history is not None and self.recorder.report:
+            self._try("there is no report", lambda: self._report(history))
+        self._try("the run's tags are not complete", lambda: self._tag(history))
+        self.recorder.flush_seconds = time.perf_counter() - began
+        for problem in self.problems:
+            warn(problem)
+
+    def _flush(self) -> None:
+        began = time.perf_counter()
+        left = self.recording.unsent
+        with tqdm(total=left, desc="metrics to MLflow", unit=" points", unit_scale=True, delay=1.0) as bar:
+            self.recording.flush(lambda: bar.update(left - self.recording.unsent - bar.n))
+        seconds = time.perf_counter() - began
+        if seconds > 1:
+            print(f"mlflow_hp: writing the last metrics to MLflow took {seconds:.1f} s", file=sys.stderr)
+
+    def _upload(self, history: TrainingHistory) -> None:
+        import mlflow
+
+        mlflow.MlflowClient().log_artifacts(
+            self.run_id, str(self.recording.folder), runs.training_path(self._number)
+        )
+        weakref.finalize(history, shutil.rmtree, self.recording.folder, ignore_errors=True)
+
+    def _report(self, history: TrainingHistory) -> None:
+        from mlflow_hp.report import report_training
+
+        report_training(self.run_id, history)
+
+    def _tag(self, history: TrainingHistory | None) -> None:
+        runs.log_once(
+            self._run, {"batch_size": self.recording.batch_size} if self.recording.batch_size else {}
+        )
+        tags = {"reader": self._reader.kind, "fits": str(self._number + 1)}
+        if history is not None:
+            tags["steps"] = str(self._first_step + history.n_steps)
+        if self._epochs:
+            tags["epochs"] = str(self._epochs)
+        if self.problems:
+            tags["recording_error"] = "\n".join(self.problems)[:5000]
+        runs.set_tags(self.run_id, {f"mlflow_hp.{name}": value for name, value in tags.items()})
+
+    def _try(self, consequence: str, do: Callable[[], Any]) -> Any:
+        """Do one part of the end; an error is noted and keeps no other part from being done."""
+        try:
+            return do()
+        except Exception as error:  # noqa: BLE001
+            self.problems.append(f"{consequence}: {type(error).__name__}: {error}")
+            return None
+
+
+def _end_of_data() -> type[BaseException]:
+    """What TensorFlow raises where an epoch's data end before its steps do; Keras handles it."""
+    tensorflow = sys.modules.get("tensorflow")
+    return StopIteration if tensorflow is None else tensorflow.errors.OutOfRangeError

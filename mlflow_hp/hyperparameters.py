@@ -1,0 +1,74 @@
+"""The hyperparameters of a fit, read off the compiled Keras model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def optimizer_settings(model: Any) -> dict[str, Any]:
+    """Name and settings of a model's optimizer, as plain numbers and strings.
+
+    A learning rate schedule is given by its name; its settings are ``learning_rate.<setting>``. float32 values
+    are given by the shortest decimal number that means them: 0.01, not 0.009999999776.
+    """
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    if not hasattr(optimizer, "get_config"):
+        return {"name": type(optimizer).__name__}
+    settings: dict[str, Any] = {"name": type(optimizer).__name__}
+    for name, value in optimizer.get_config().items():
+        if name == "name" or value is None:
+            continue
+        if isinstance(value, dict) and "class_name" in value:
+            settings[name] = value["class_name"]
+            inner = value.get("config", {})
+            settings |= {
+                f"{name}.{key}": _plain(v) for key, v in inner.items() if key != "name" and _is_plain(v)
+            }
+        elif _is_plain(value):
+            settings[name] = _plain(value)
+    return settings
+
+
+def hyperparameters(model: Any, fit: Mapping[str, Any]) -> dict[str, Any]:
+    """What MLflow gets as params of a fit.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Compiled.
+    fit : mapping
+        What Keras tells its callbacks of the fit: ``epochs`` and ``steps`` (per epoch; None where unknown).
+    """
+    found = {"epochs": fit.get("epochs"), "steps_per_epoch": fit.get("steps"), "loss": _name(model.loss)}
+    settings = optimizer_settings(model)
+    found |= {"optimizer": settings.pop("name"), **settings}
+    if model.steps_per_execution != 1:
+        found["steps_per_execution"] = model.steps_per_execution
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, (str, bool, int, float, np.generic)) or value is None
+
+
+def _plain(value: Any) -> Any:
+    """A float32 as the shortest decimal number that means it."""
+    if isinstance(value, (float, np.floating)) and float(np.float32(value)) == float(value):
+        return float(str(np.float32(value)))
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _name(loss: Any) -> str | None:
+    """The name of what was given as ``loss``: a string, function, object, or a structure of these."""
+    if loss is None or isinstance(loss, str):
+        return loss
+    if isinstance(loss, dict):
+        return ", ".join(f"{key}: {_name(value)}" for key, value in loss.items())
+    if isinstance(loss, (list, tuple)):
+        return ", ".join(str(_name(value)) for value in loss)
+    return getattr(loss, "name", None) or getattr(loss, "__name__", type(loss).__name__)

@@ -1,0 +1,176 @@
+"""TrainingRecorder, the Keras callback."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import sys
+import weakref
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import keras
+
+from mlflow_hp import runs
+from mlflow_hp.errors import UserError
+from mlflow_hp.fit import RecordedFit, warn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mlflow_hp.history import TrainingHistory
+
+WEIGHTS = ("auto", "all", "statistics", "none")
+
+Hook = TypeVar("Hook", bound="Callable[..., None]")
+
+
+def _guarded(hook: Hook) -> Hook:
+    """Let no error of the recording end the training: it is told, and the recording ends."""
+
+    @functools.wraps(hook)
+    def guarded(self: TrainingRecorder, *arguments: Any, **named: Any) -> None:
+        try:
+            hook(self, *arguments, **named)
+        except Exception as error:  # noqa: BLE001
+            self.give_up(error)
+
+    return guarded  # type: ignore[return-value]
+
+
+class TrainingRecorder(keras.callbacks.Callback):
+    """Records every step of ``model.fit`` into an MLflow run.
+
+    ``model.fit(..., callbacks=[TrainingRecorder()])`` inside ``with mlflow.start_run():`` is all that it takes.
+
+    Each step (0-based, counted over all of the run's fits) is recorded with its epoch and batch (0-based),
+    wall-clock time, number of samples, the batch's own loss, the running loss and metrics as Keras shows them,
+    the learning rate in force for that step, and the weights after it; and the weights before the first step.
+    They become MLflow metrics (``batch/...``, ``weights/...``; epoch values under Keras' own names) and the
+    artifact ``training/history.arrows``, which `load_history` reads.
+
+    Training computes what it would without the recorder, bit for bit. An error of the recording is a warning
+    and the tag ``mlflow_hp.recording_error``; the training goes on.
+
+    Parameters
+    ----------
+    run_id : str, optional
+        The run to record into; by default the one that is active when ``fit`` begins.
+    weights : {"auto", "all", "statistics", "none"}
+        "all" keeps each tensor at every step in the artifact; "statistics" the norm, mean, standard deviation
+        and update ratio ``|w_t - w_(t-1)| / |w_(t-1)|`` of each tensor; "auto" is "all" for a model of at most 32
+        weights, else "statistics". MLflow's metrics are each weight where there are at most 32, else the statistics.
+    metrics_every : int
+        MLflow gets the metrics of steps 0, n, 2n, ...; the artifact holds all steps whatever this is.
+    report : bool
+        Whether pictures, ``diagnosis.json`` and the run's description are made at the end of each fit.
+
+    Attributes
+    ----------
+    history : TrainingHistory or None
+        The last recorded fit.
+    flush_seconds : float
+        How long the last fit waited at its end until MLflow had everything, the report included.
+
+    Raises
+    ------
+    UserError
+        For an unknown `weights` or a `metrics_every` below 1; and, when ``fit`` begins, where there is no run.
+    """
+
+    def __init__(
+        self,
+        run_id: str | None = None,
+        *,
+        weights: Literal["auto", "all", "statistics", "none"] = "auto",
+        metrics_every: int = 1,
+        report: bool = True,
+    ) -> None:
+        super().__init__()
+        if weights not in WEIGHTS:
+            raise UserError(f"weights={weights!r} is none of {', '.join(map(repr, WEIGHTS))}")
+        if not isinstance(metrics_every, int) or metrics_every < 1:
+            raise UserError(f"metrics_every={metrics_every!r} has to be a whole number of steps, 1 or more")
+        self.run_id = run_id
+        self.weights = weights
+        self.metrics_every = metrics_every
+        self.report = report
+        self.history: TrainingHistory | None = None
+        self.flush_seconds = 0.0
+        self._fit: RecordedFit | None = None
+        self.readers: weakref.WeakKeyDictionary[Any, tuple[Any, Any]] = weakref.WeakKeyDictionary()
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self.close()
+        run = runs.find_run(self.run_id)
+        self.history = None
+        self._begin(run, sys._getframe(1).f_locals.get("self"))
+
+    @_guarded
+    def _begin(self, run: Any, callback_list: Any) -> None:
+        self._fit = RecordedFit(self, run)
+        if isinstance(callback_list, keras.callbacks.CallbackList):  # gone when `fit` is left by an exception
+            weakref.finalize(callback_list, _close, weakref.ref(self), self._fit.token).atexit = False
+        _open.add(self)
+        self._fit.start()
+
+    @_guarded
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if self._fit is not None:
+            self._fit.begin_epoch(epoch)
+
+    @_guarded
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if self._fit is not None:
+            self._fit.end_epoch(logs or {})
+
+    @_guarded
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        self._finish()
+
+    def close(self) -> None:
+        """End a fit that was left by an exception, with everything recorded up to then; else do nothing."""
+        try:
+            self._finish()
+        except Exception as error:  # noqa: BLE001
+            self.give_up(error)
+
+    def fits(self, token: object) -> bool:
+        """Whether the fit with this token is the one that is being recorded."""
+        return self._fit is not None and self._fit.token is token
+
+    def _finish(self) -> None:
+        fit, self._fit = self._fit, None
+        _open.discard(self)
+        if fit is not None:
+            fit.finish()
+
+    def give_up(self, error: Exception) -> None:
+        """Tell why recording ends here; what was recorded so far is still brought to MLflow."""
+        fit, self._fit = self._fit, None
+        _open.discard(self)
+        said = f"recording ended early: {type(error).__name__}: {error}"
+        if fit is not None:
+            fit.problems.append(said)
+            try:
+                fit.finish()
+            except Exception as another:  # noqa: BLE001
+                said += f"; then {type(another).__name__}: {another}"
+        warn(said)
+
+
+_open: weakref.WeakSet[TrainingRecorder] = weakref.WeakSet()
+"""Recorders with a fit that has not ended."""
+
+
+@atexit.register
+def _close_all() -> None:
+    """Bring to MLflow what a fit had recorded when the program ended inside it."""
+    for recorder in list(_open):
+        recorder.close()
+
+
+def _close(recorder: weakref.ref[TrainingRecorder], token: object) -> None:
+    """End the fit with this token where it is still open."""
+    alive = recorder()
+    if alive is not None and alive.fits(token):
+        alive.close()

@@ -1,0 +1,42 @@
+"""One real store for all tests, and quiet libraries."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+from pathlib import Path
+
+import pytest
+
+ADVERTISING = Path(__file__).parents[2] / "shared" / "data" / "Advertising.csv"
+
+
+@pytest.fixture(scope="session")
+def tracking_uri(tmp_path_factory):
+    """A SQLite store with local artifacts, made once: its tables take seconds."""
+    import mlflow
+
+    folder = tmp_path_factory.mktemp("store")
+    uri = f"sqlite:///{folder}/mlflow.db"
+    mlflow.MlflowClient(uri).create_experiment("tests", artifact_location=(folder / "artifacts").as_uri())
+    return uri
+
+
+@pytest.fixture
+def store(tracking_uri, tmp_path, monkeypatch):
+    """The store is MLflow's, with the experiment "tests" active and no run left from another test."""
+    import mlflow
+
+    before = mlflow.get_tracking_uri()
+    monkeypatch.setenv("MLFLOW_HP_FOLDER", str(tmp_path / "on-its-way"))
+    mlflow.set_tracking_uri(tracking_uri)
+    mlflow.set_experiment("tests")
+    yield mlflow.MlflowClient()
+    while mlflow.active_run():
+        mlflow.end_run("KILLED")
+    mlflow.set_tracking_uri(before)
