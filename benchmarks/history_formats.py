@@ -1,8 +1,8 @@
 """Which file format for a training's history? Times, sizes, and what a kill leaves: docs/history_format.md.
 
-Run ``python benchmarks/history_formats.py``; it takes one to two minutes and prints markdown tables. Formats whose
-library is missing (h5py, zarr) are left out, with a note. Bytes read are known on Linux only, and only where the
-temporary folder (``TMPDIR``) is on a disk.
+Run ``python benchmarks/history_formats.py``; it takes two to three minutes and prints markdown tables.
+Formats whose library is missing (h5py, zarr) are left out, with a note. Bytes read are known on Linux only,
+and only where the temporary folder (``TMPDIR``) is on a disk.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,15 @@ import numpy as np
 
 from mlflow_hp.history import HistoryWriter, Tensor, TrainingHistory
 
+HEAD = ["format", "append a chunk, ms", "size, MB", "files", "read one tensor, ms", "from a cold disk, MB"]
 Rows = dict[str, np.ndarray]  # column or tensor -> (rows, *shape)
 ROWS = 256  # in a chunk
 KILLS = 5
 
 
-class ArrowStream:
-    name, library, codec = "Arrow IPC stream", "pyarrow", None
+class _ArrowStream:
+    name, library = "Arrow IPC stream", "pyarrow"
+    codec: str | None = None
 
     def __init__(self, folder: Path, like: Rows) -> None:
         import pyarrow as pa
@@ -67,15 +69,15 @@ class ArrowStream:
             return np.concatenate(parts)
 
 
-class ArrowStreamLz4(ArrowStream):
+class _ArrowStreamLz4(_ArrowStream):
     name, codec = "Arrow IPC stream, lz4", "lz4"
 
 
-class ArrowStreamZstd(ArrowStream):
+class _ArrowStreamZstd(_ArrowStream):
     name, codec = "Arrow IPC stream, zstd", "zstd"
 
 
-class Ours:
+class _Ours:
     name, library = "mlflow_hp.history (Arrow IPC stream)", "pyarrow"
 
     def __init__(self, folder: Path, like: Rows) -> None:
@@ -102,7 +104,7 @@ class Ours:
         return TrainingHistory.open(folder).weights(name)[1:]
 
 
-class ParquetRowGroups:
+class _ParquetRowGroups:
     name, library = "Parquet, a row group per chunk", "pyarrow"
 
     def __init__(self, folder: Path, like: Rows) -> None:
@@ -127,7 +129,7 @@ class ParquetRowGroups:
         return _numpy(pq.read_table(folder / "history.parquet", columns=[name]).column(0).combine_chunks())
 
 
-class ParquetFiles:
+class _ParquetFiles:
     name, library = "Parquet, a file per chunk", "pyarrow"
 
     def __init__(self, folder: Path, like: Rows) -> None:
@@ -157,7 +159,7 @@ class ParquetFiles:
         return np.concatenate(parts)
 
 
-class NpyFiles:
+class _NpyFiles:
     name, library = ".npy, a file per chunk and column", "numpy"
 
     def __init__(self, folder: Path, like: Rows) -> None:
@@ -182,11 +184,11 @@ class NpyFiles:
         return np.concatenate(parts)
 
 
-class Hdf5:
+class _Hdf5:
     name, library, swmr = "HDF5", "h5py", False
 
     def __init__(self, folder: Path, like: Rows) -> None:
-        import h5py
+        import h5py  # type: ignore[import-untyped]
 
         self.file = h5py.File(folder / "history.h5", "w", libver="latest" if self.swmr else None)
         for name, a in like.items():
@@ -215,11 +217,11 @@ class Hdf5:
             return np.asarray(file[name])
 
 
-class Hdf5Swmr(Hdf5):
+class _Hdf5Swmr(_Hdf5):
     name, swmr = "HDF5, SWMR", True
 
 
-class Zarr:
+class _Zarr:
     name, library = "Zarr", "zarr"
 
     def __init__(self, folder: Path, like: Rows) -> None:
@@ -249,8 +251,8 @@ class Zarr:
 
 
 FORMATS: list[Any] = [
-    *(Ours, ArrowStream, ArrowStreamLz4, ArrowStreamZstd, ParquetFiles, ParquetRowGroups, NpyFiles),
-    *(Hdf5, Hdf5Swmr, Zarr),
+    *(_Ours, _ArrowStream, _ArrowStreamLz4, _ArrowStreamZstd, _ParquetFiles, _ParquetRowGroups, _NpyFiles),
+    *(_Hdf5, _Hdf5Swmr, _Zarr),
 ]
 
 
@@ -292,13 +294,13 @@ def regression(steps: int) -> Rows:
 
 
 def perceptron(steps: int) -> Rows:
-    """(B2) A perceptron 784-64-64-10 on made-up images, most of whose pixels are dark: SGD on batches of 32."""
+    """(B2) A perceptron 784-64-64-10, SGD with batches of 32 made-up images whose margins are dark."""
     rng = np.random.default_rng(0)
     lit = np.zeros((28, 28), bool)
     lit[4:24, 4:24] = True
     patterns = np.maximum(rng.normal(size=(10, 784)), 0) * lit.reshape(-1)
     sizes, losses, errors, layers = (784, 64, 64, 10), np.empty(steps), np.empty(steps), []
-    for n, m in zip(sizes, sizes[1:], strict=False):
+    for n, m in pairwise(sizes):
         layers += [rng.uniform(-1, 1, (n, m)) * np.sqrt(6 / (n + m)), np.zeros(m)]
     layers = [a.astype(np.float32) for a in layers]
     names = [f"dense_{i // 2}/{'bias' if i % 2 else 'kernel'}" for i in range(6)]
@@ -318,7 +320,7 @@ def perceptron(steps: int) -> Rows:
         d1 = (d2 @ layers[2].T) * (h1 > 0)
         gradients = (x.T @ d1, d1.sum(0), h1.T @ d2, d2.sum(0), h2.T @ d3, d3.sum(0))
         for name, a, gradient in zip(names, layers, gradients, strict=True):
-            a -= np.float32(0.05) * gradient
+            np.subtract(a, np.float32(0.05) * gradient, out=a)
             rows[name][step] = a
     return {**_columns(losses, errors, 625), **rows}
 
@@ -328,14 +330,19 @@ def _columns(losses: np.ndarray, errors: np.ndarray, batches: int) -> Rows:
     epoch, batch = np.divmod(step, batches)
     mean = np.array([a.sum() for a in (losses, errors)])[:, None] / len(step)
     return {
-        **{"step": step, "epoch": epoch, "batch": batch, "samples": np.full(len(step), 32)},
-        **{"batch_loss": losses, "running_loss": losses * 0.5 + mean[0] * 0.5},
-        **{"running_mae": errors * 0.5 + mean[1] * 0.5, "learning_rate": np.full(len(step), 0.01)},
+        "step": step,
+        "epoch": epoch,
+        "batch": batch,
+        "samples": np.full(len(step), 32),
+        "batch_loss": losses,
+        "running_loss": losses * 0.5 + mean[0] * 0.5,
+        "running_mae": errors * 0.5 + mean[1] * 0.5,
+        "learning_rate": np.full(len(step), 0.01),
     }
 
 
-def measure(form: Any, rows: Rows, tensor: str) -> list[str]:
-    """Write all rows in chunks and read one tensor back: the cells of a line of the table."""
+def measure(form: Any, rows: Rows, tensor: str) -> tuple[float, ...]:
+    """Write all rows in chunks and read one tensor back; see ``HEAD`` for what it gives."""
     n, times, reading = len(rows["step"]), [], []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -362,15 +369,13 @@ def measure(form: Any, rows: Rows, tensor: str) -> list[str]:
             form.read(folder, tensor)
             reading.append(time.perf_counter() - began)
         size = sum(path.stat().st_size for path in files)
-    return [
-        form.name,
-        f"{1e3 * np.median(times):.2f}",
-        f"{1e3 * np.quantile(times, 0.9):.2f}",
-        f"{size / 1e6:.1f}",
-        f"{len(files):,}",
-        f"{1e3 * min(reading):.1f}",
-        "-" if not touched else f"{touched / 1e6:.2f}",
-    ]
+    return (
+        1e3 * float(np.median(times)),
+        size / 1e6,
+        len(files),
+        1e3 * min(reading),
+        np.nan if not touched else touched / 1e6,
+    )
 
 
 def _bytes_read() -> int | None:
@@ -383,67 +388,71 @@ def _bytes_read() -> int | None:
     )
 
 
-def killed(form: Any, kills: int) -> str:
-    """Kill a writer amid appending, some times: which share of the chunks that it had finished can be read?"""
-    rng, good, lost = random.Random(0), 0, []  # noqa: S311 - no secret
+def killed(form: Any, case: str, kills: int) -> tuple[str, str]:
+    """Kill a writer amid appending; tell how often all finished chunks were read then, and before."""
+    rng, good, lost, beside = random.Random(0), 0, [], 0  # noqa: S311 - no secret
     for _ in range(kills):
         with tempfile.TemporaryDirectory() as name:
+            me = [sys.executable, __file__]
             child = subprocess.Popen(
-                [sys.executable, __file__, "--write", form.__name__, name], stdout=subprocess.PIPE, text=True
+                [*me, "--write", form.__name__, name, case],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
             )
             assert child.stdout is not None
-            for _ in range(3):
-                child.stdout.readline()
+            assert child.stdin is not None
+            child.stdout.readline()
+            reading = [*me, "--read", form.__name__, name]
+            reader = subprocess.run(reading, capture_output=True, text=True, check=False)
+            beside += reader.stdout.strip() == "1"
+            child.stdin.write("on\n")
+            child.stdin.flush()
+            child.stdout.readline()
             time.sleep(rng.random() * 0.1)
             child.kill()
-            done = 3 + len(child.stdout.read().split())
+            done = 2 + len(child.stdout.read().split())
             child.wait()
-            child.stdout.close()
-            reader = subprocess.run(
-                [sys.executable, __file__, "--read", form.__name__, name],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
+            reader = subprocess.run(reading, capture_output=True, text=True, check=False)
             read = int(reader.stdout) if reader.returncode == 0 else 0
             good += read >= done
             lost += [f"{read} of {done}"] * (read < done)
-    return f"{good} of {kills}" + (f" (chunks read: {', '.join(lost)})" if lost else "")
+            child.stdout.close()
+    return f"{good} of {kills}" + (f" ({', '.join(lost)} chunks)" if lost else ""), f"{beside} of {kills}"
 
 
-def write_until_killed(form: Any, folder: Path) -> None:
-    """Append chunks of 13 MiB, each full of its own number, and print the number when it is written."""
-    shape = (ROWS, 200, 64)
-    example = {
-        "step": np.zeros(ROWS, np.int64),
-        "a/kernel": np.zeros(shape, np.float32),
-        "a/bias": np.zeros((ROWS, 64), "f4"),
-    }
+def write_until_killed(form: Any, folder: Path, case: str) -> None:
+    """Append chunks full of their own number, print it when one is written; wait after the first."""
+    size = {"large": 12_800, "small": 1}[case]
+    shapes: dict[str, tuple[int, ...]] = {f"c{i}": (ROWS,) for i in range(8)}
+    shapes |= {"a/kernel": (ROWS, size), "a/bias": (ROWS, 1)}
+    example = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
     writer = form(folder, example)
-    for number in range(200):
+    for number in range(10_000 if case == "small" else 200):
         writer.append({name: np.full_like(a, number) for name, a in example.items()})
         print(number, flush=True)
+        if number == 0:
+            sys.stdin.readline()
+    time.sleep(60)
 
 
 def read_whole_chunks(form: Any, folder: Path) -> int:
-    """Count the chunks whose two tensors hold what was written."""
-    found = [
-        form.read(folder, name).reshape(-1, size) for name, size in (("a/kernel", 200 * 64), ("a/bias", 64))
-    ]
+    """Count the chunks, from the first, whose two tensors hold what was written."""
+    found = [form.read(folder, name) for name in ("a/kernel", "a/bias")]
     chunks = min(len(a) for a in found) // ROWS
     whole = [all((a[i * ROWS : (i + 1) * ROWS] == i).all() for a in found) for i in range(chunks)]
-    return (whole + [False]).index(False)
+    return [*whole, False].index(False)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=KILLS)
-    parser.add_argument("--write", nargs=2, help=argparse.SUPPRESS)
-    parser.add_argument("--read", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--write", nargs="+", help=argparse.SUPPRESS)
+    parser.add_argument("--read", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     by_name = {form.__name__: form for form in FORMATS}
     if options.write:
-        write_until_killed(by_name[options.write[0]], Path(options.write[1]))
+        write_until_killed(by_name[options.write[0]], Path(options.write[1]), options.write[2])
         return
     if options.read:
         print(read_whole_chunks(by_name[options.read[0]], Path(options.read[1])))
@@ -453,20 +462,31 @@ def main() -> None:
         if form not in forms:
             print(f"left out, for want of {form.library}: {form.name}")
     cases = [
-        ("A: 100,000 steps, 2 weights, 8 columns", regression(100_000), "dense/bias"),
-        ("B2: 1,000 steps, 55,050 weights, 8 columns", perceptron(1_000), "dense_2/bias"),
+        ("A: 100,000 steps, 2 weights, 8 columns", regression(100_000), "dense/bias", 1),
+        ("B2: 1,000 steps, 55,050 weights, 8 columns", perceptron(1_000), "dense_2/bias", 5),
     ]
-    head = ["format", "append ms", "append ms, 90 %", "MB", "files", f"one tensor ms", "one tensor MB read"]
-    for title, rows, tensor in cases:
+    for title, rows, tensor, rounds in cases:
         raw = sum(a.nbytes for a in rows.values()) / 1e6
         print(f"\n{title}; {raw:.1f} MB in memory; one tensor is {rows[tensor].nbytes / 1e6:.2f} MB\n")
-        print("| " + " | ".join(head) + " |\n|" + " --- |" * len(head))
-        for form in forms:
-            print("| " + " | ".join(measure(form, rows, tensor)) + " |", flush=True)
-    print("\nkill -9 amid appending chunks of 13 MiB: times that every finished chunk was read\n")
-    print("| format | all finished chunks read | library |\n| --- | --- | --- |")
+        print("| " + " | ".join(HEAD) + " |\n|" + " --- |" * len(HEAD))
+        found: dict[str, list[tuple[float, ...]]] = {form.name: [] for form in forms}
+        for seed in range(rounds):  # in an order of its own each: what ran before has its effect
+            for form in random.Random(seed).sample(forms, len(forms)):  # noqa: S311 - no secret
+                found[form.name].append(measure(form, rows, tensor))
+        for name, measured in found.items():
+            cells = [
+                f"{value:,.{digits}f}"
+                for value, digits in zip(np.median(measured, 0), (2, 1, 0, 1, 2), strict=True)
+            ]
+            print("| " + " | ".join([name, *cells]) + " |", flush=True)
+    print(
+        "\nkill -9 amid appending: how often every finished chunk was read after it, and beside the writer\n"
+    )
+    print("| format | after, 13 MB chunks | after, 10 kB chunks | beside the writer | library |")
+    print("|" + " --- |" * 5)
     for form in forms:
-        print(f"| {form.name} | {killed(form, options.kills)} | {form.library} |", flush=True)
+        (large, beside), (small, _) = (killed(form, case, options.kills) for case in ("large", "small"))
+        print(f"| {form.name} | {large} | {small} | {beside} | {form.library} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -204,7 +204,7 @@ class RecordedFit:
     def _report(self, history: TrainingHistory) -> None:
         from mlflow_hp.report import report_training
 
-        report_training(self.run_id, history)
+        report_training(self._run, history)
 
     def _tag(self, history: TrainingHistory | None) -> None:
         runs.log_once(

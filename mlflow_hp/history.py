@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import mmap
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -24,6 +25,7 @@ STEPS_FILE, EPOCHS_FILE, VERSION = "history.arrows", "epochs.csv", 1
 STATISTICS = ("norm", "mean", "std", "update_ratio")
 _KEY = b"mlflow_hp"  # of our entry in the metadata of the stream's schema
 _END = b"\xff\xff\xff\xff\x00\x00\x00\x00"  # Arrow's mark at the end of a stream
+_WIDE = 1024  # bytes; in narrower rows the columns lie so near that reading all is faster than skipping
 _FEW = 32  # so many recorded weights or fewer get a column each in a table
 
 
@@ -101,15 +103,14 @@ class HistoryWriter:
         first = (
             {} if weights == "none" else {name: np.asarray(a)[None] for name, a in (initial or {}).items()}
         )
-        first_row = [*(pa.nulls(1, field.arrow_type()) for field in self._steps), *self._to_arrow(first, 1)]
+        row_before = [pa.nulls(1, field.arrow_type()) for field in self._steps] + self._to_arrow(first, 1)
         self.rows, self._offsets, self._epoch_names = 0, list[int](), list[str]()
         self._folder, self._path = Path(folder), Path(folder) / STEPS_FILE
         self._folder.mkdir(parents=True, exist_ok=True)
         self._path.open("x").close()  # never over another history
         self._sink = pa.OSFile(str(self._path), "wb")  # it has no buffer: what is written has left us
         self._stream = pa.ipc.new_stream(self._sink, self._schema)
-        if self._recorded:
-            self._write(first_row)
+        self._write(row_before)  # with it Arrow writes the head
 
     def __enter__(self) -> Self:
         return self
@@ -284,43 +285,45 @@ class TrainingHistory:
             raise FileNotFoundError(f"no training history at {path}: name the folder that holds {STEPS_FILE}")
         if not path.stat().st_size:
             raise ValueError(f"{path} is empty: if it is a copy, copy it again; else nothing was recorded")
+        try:
+            with pa.OSFile(str(path)) as file:
+                head = json.loads(pa.ipc.read_schema(file).metadata[_KEY])
+            version = head["version"]
+        except (pa.ArrowException, ValueError, KeyError, TypeError, OSError) as error:
+            why = f"{path} is no training history, or less than the head of one; name another folder"
+            raise ValueError(why) from error
+        if version > VERSION:
+            raise ValueError(f"{path} has format version {version}, above {VERSION}: upgrade mlflow_hp")
+        steps, recorded = _fields(head)
+        fields = [*steps, *recorded]
+        wide = sum(field.dtype.itemsize * math.prod(field.shape) for field in fields) > _WIDE
         chunks: list[int] = []  # rows in each
-        with pa.memory_map(str(path)) as source:
-            try:
-                stream = pa.ipc.open_stream(source)
-                head = json.loads(stream.schema.metadata[_KEY])
-                version = head["version"]
-            except (pa.ArrowException, ValueError, KeyError, TypeError, OSError) as error:
-                why = f"{path} is no training history, or less than the head of one; name another folder"
-                raise ValueError(why) from error
-            if version > VERSION:
-                raise ValueError(f"{path} has format version {version}, above {VERSION}: upgrade mlflow_hp")
-            steps, recorded = _fields(head)
-            try:
-                for batch in _batches(source, [0]):
-                    chunks.append(batch.num_rows)  # noqa: PERF401 - keeps those before an error
-                end = source.tell()
-                complete = end == source.size() and source.read_at(len(_END), end - len(_END)) == _END
-            except (pa.ArrowException, OSError):
-                complete = False
-        if recorded and not chunks:
+        source = pa.BufferReader(_mapped(path, wide=wide))
+        try:
+            for batch in _batches(source, [0]):
+                chunks.append(batch.num_rows)  # noqa: PERF401 - keeps those before an error
+            end = source.tell()
+            complete = end == source.size() and source.read_at(len(_END), end - len(_END)) == _END
+        except (pa.ArrowException, OSError):
+            complete = False
+        if not chunks:
             raise ValueError(f"{path} is cut off before the first step; there is nothing to read")
-        start = 1 if recorded else 0  # the first chunk is the row before the first step
 
         def read(names: Sequence[str]) -> dict[str, np.ndarray]:
-            chosen = {i: field for i, field in enumerate([*steps, *recorded]) if field.name in names}
+            chosen = {i: field for i, field in enumerate(fields) if field.name in names}
             found = {f.name: np.empty((sum(chunks), *f.shape), f.dtype) for f in chosen.values()}
-            with pa.memory_map(str(path)) as source:
-                end = 0
-                for rows, batch in zip(chunks, _batches(source, list(chosen)), strict=False):
+            buffer, end = _mapped(path, wide=wide), 0
+            with path.open("rb") as file:
+                for rows, batch in zip(chunks, _batches(pa.BufferReader(buffer), list(chosen)), strict=False):
                     for field, column in zip(chosen.values(), batch.columns, strict=True):
-                        if not column.null_count:  # before the first step the step columns are null
-                            found[field.name][end : end + rows] = field.from_arrow(column)
+                        part = found[field.name][end : end + rows]
+                        field.read_arrow(column, file, buffer.address, part)
                     end += rows
-            return {name: array[start if name in head["columns"] else 0 :] for name, array in found.items()}
+            # row 0 is before the first step: it has weights, but nothing in the step columns
+            return {name: array[1:] if name in head["columns"] else array for name, array in found.items()}
 
         epochs = _read_epochs(path.with_name(EPOCHS_FILE))
-        return cls(head, sum(chunks) - start, read, epochs, complete=complete)
+        return cls(head, sum(chunks) - 1, read, epochs, complete=complete)
 
     @classmethod
     def from_arrays(
@@ -446,10 +449,8 @@ class TrainingHistory:
 
     def _check(self, tensor: str, *enough: str) -> None:
         if self.recorded not in enough:
-            what = "only statistics" if self.recorded == "statistics" else "nothing"
-            raise ValueError(
-                f'{what} of the weights was recorded; train with TrainingRecorder(weights="all")'
-            )
+            only = ", only their statistics" if self.recorded == "statistics" else ""
+            raise ValueError(f'weights were not recorded{only}; train with TrainingRecorder(weights="all")')
         if tensor not in (names := [t.name for t in self.tensors]):
             raise ValueError(f"no tensor {tensor!r}; there are {', '.join(names)}")
 
@@ -528,6 +529,14 @@ class _Field(NamedTuple):
         flat: np.ndarray = numbers.to_numpy(zero_copy_only=True).view(self.dtype)
         return flat.reshape(len(array), *self.shape)
 
+    def read_arrow(self, array: Any, file: Any, mapped_at: int, to: np.ndarray) -> None:
+        """Read an Arrow array of a mapped file, but from the file: a map would fetch its neighbours too."""
+        if to.size:
+            numbers = array.values if self.shape else array  # noqa: PD011 - of Arrow, not of pandas
+            file.seek(numbers.buffers()[1].address - mapped_at)
+            if file.readinto(to.reshape(-1).view(np.uint8)) != to.nbytes:
+                raise OSError(f"{file.name} became shorter while it was read")
+
 
 def _fields(head: Mapping[str, Any]) -> tuple[list[_Field], list[_Field]]:
     """Give the columns of the steps file from its head: those of the steps, those of the weights."""
@@ -558,6 +567,17 @@ def _dtype(name: str) -> np.dtype:
 def _same_names(what: str, came: Mapping[str, Any], wanted: Sequence[str]) -> None:
     if set(came) != set(wanted):
         raise ValueError(f"{what} came for {sorted(came)}, not for {sorted(wanted)}")
+
+
+def _mapped(path: Path, *, wide: bool) -> Any:
+    """Map a file as an Arrow buffer; with wide rows so that only what is touched is fetched from the disk."""
+    import pyarrow as pa
+
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    if wide and hasattr(mmap, "MADV_RANDOM"):
+        mapped.madvise(mmap.MADV_RANDOM)
+    return pa.py_buffer(mapped)
 
 
 def _batches(source: Any, columns: Sequence[int]) -> Any:

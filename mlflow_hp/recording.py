@@ -142,7 +142,9 @@ class Recording:
             (name, numbers[i], at, step)
             for i, (at, step) in enumerate(zip(times, steps, strict=True))
             for name, numbers in values
-            if not (name.endswith("/update_ratio") and not math.isfinite(numbers[i]))  # of a tensor that was zero
+            if not (
+                name.endswith("/update_ratio") and not math.isfinite(numbers[i])
+            )  # of a tensor that was zero
         ]
 
     def _statistics(self, weights: Mapping[str, np.ndarray]) -> tuple[dict, dict]:

@@ -77,19 +77,19 @@ def ensure_reachable(tracking_uri: str | None = None, seconds: float = 5.0) -> N
         Where it doesn't answer.
     """
     uri = tracking_uri or mlflow.get_tracking_uri()
-    parts = urlsplit(uri)
-    if parts.scheme not in ("http", "https"):
+    if not uri.startswith(("http://", "https://")):
         return
-    connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    shown = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     connection = None
     try:
+        parts = urlsplit(uri)
+        uri = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()  # without a password
+        connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         connection = connect(parts.hostname or "", parts.port, timeout=seconds)
         connection.request("GET", f"{parts.path.rstrip('/')}/health")
         connection.getresponse()
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise UserError(
-            f"the tracking server {shown} does not answer ({error}): start it, or name another with "
+            f"the tracking server {uri} does not answer ({error}): start it, or name another with "
             "MLFLOW_TRACKING_URI (unset, runs go into ./mlflow.db)"
         ) from error
     finally:

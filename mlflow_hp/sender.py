@@ -14,12 +14,14 @@ from mlflow.entities import Metric
 from mlflow_hp.runs import ensure_reachable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
 FULL_BATCH = 1000
 """Metrics that MLflow takes in one call."""
 SHARE_OF_TIME = 0.05
 """Share of the time that writing may take while training runs; it and training compete for Python's lock."""
+FIRST_SECONDS = 1.0
+"""Nothing is written before a training has run for so long: a shorter one is written at its end."""
 OLDEST_SECONDS = 5.0
 """A batch that is not full is sent when it has waited for this long."""
 LONGEST_PAUSE_SECONDS = 30.0
@@ -58,7 +60,7 @@ class MetricSender:
         self._queue: queue.SimpleQueue[Callable[[], Points] | None] = queue.SimpleQueue()
         self._hurry = threading.Event()
         self._waiting: list[Metric] = []
-        self._not_before = 0.0
+        self._not_before = time.monotonic() + FIRST_SECONDS
         self._thread = threading.Thread(target=self._work, name="mlflow_hp-sender", daemon=True)
         self._thread.start()
 
@@ -100,29 +102,42 @@ class MetricSender:
             if not self._waiting:
                 oldest = time.monotonic()
             try:
-                self._waiting += _metrics(make_points())
+                self._rest()
+                began = time.monotonic()
+                self._waiting += [Metric(*point) for point in make_points()]
+                self._worked_since(began)
                 while len(self._waiting) >= FULL_BATCH:
-                    self._send(FULL_BATCH)
+                    self._send()
                 if self._waiting and time.monotonic() - oldest > OLDEST_SECONDS:
-                    self._send(FULL_BATCH)
+                    self._send()
             except Exception as error:  # noqa: BLE001 - whatever it is, `flush` raises it
                 self.error = error
                 return
         try:
             while self._waiting:
-                self._send(FULL_BATCH)
+                self._send()
         except Exception as error:  # noqa: BLE001
             self.error = error
 
-    def _send(self, most: int) -> None:
-        """Write the oldest `most` points; try again while training runs, and raise once it has ended."""
+    def _rest(self) -> None:
+        """Leave the time to the training until it is our turn; once it has ended, do not."""
+        self._hurry.wait(max(0.0, self._not_before - time.monotonic()))
+
+    def _worked_since(self, began: float) -> None:
+        """Earn the pause for work that began at `began`."""
+        now = time.monotonic()
+        self._not_before = max(self._not_before, now) + (now - began) * (1 / SHARE_OF_TIME - 1)
+
+    def _send(self) -> None:
+        """Write the oldest points; try again while training runs, and raise once it has ended."""
         pause = 1.0
         while True:
-            self._hurry.wait(max(0.0, self._not_before - time.monotonic()))
-            started = time.monotonic()
+            self._rest()
+            began = time.monotonic()
+            batch = self._waiting[:FULL_BATCH]
             try:
                 ensure_reachable(self._tracking_uri)
-                self._client.log_batch(self._run_id, metrics=self._waiting[:most])
+                self._client.log_batch(self._run_id, metrics=batch)
             except Exception as error:
                 self.error = error
                 if self._hurry.is_set():
@@ -131,11 +146,7 @@ class MetricSender:
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
                 continue
             self.error = None
-            self.sent += len(self._waiting[:most])
-            del self._waiting[:most]
-            self._not_before = time.monotonic() + (time.monotonic() - started) * (1 / SHARE_OF_TIME - 1)
+            self.sent += len(batch)
+            del self._waiting[:FULL_BATCH]
+            self._worked_since(began)
             return
-
-
-def _metrics(points: Iterable[tuple[str, float, int, int]]) -> list[Metric]:
-    return [Metric(*point) for point in points]

@@ -48,7 +48,11 @@ def network(inputs: bool = True, dropout: float = 0.3, **compiled: Any) -> keras
         keras.layers.Dense(2, "softmax", name="out"),
     ]
     model = keras.Sequential([keras.Input((3,)), *layers] if inputs else layers)
-    compiled = {"optimizer": "adam", "loss": "sparse_categorical_crossentropy", "metrics": ["accuracy"]} | compiled
+    compiled = {
+        "optimizer": "adam",
+        "loss": "sparse_categorical_crossentropy",
+        "metrics": ["accuracy"],
+    } | compiled
     model.compile(**compiled)
     return model
 

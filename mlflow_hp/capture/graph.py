@@ -257,9 +257,12 @@ class _Buffers:
         """Add the record of a step."""
         index = self._cursor.read_value()
         row = tf.stack([tf.cast(value, tf.float64) for value in scalars])
-        for buffer, values in zip([self._scalars, *self._weights], [row, *weights], strict=True):
+        written = [
             tf.raw_ops.ResourceScatterUpdate(resource=buffer.handle, indices=index, updates=values)
-        self._cursor.assign_add(1)
+            for buffer, values in zip([self._scalars, *self._weights], [row, *weights], strict=True)
+        ]
+        with tf.control_dependencies([op for op in written if op is not None]):  # None where run eagerly
+            self._cursor.assign_add(1)  # so a step that fails is not counted
 
     def last_scalars(self) -> tf.Tensor:
         """The scalars of the step that was written last; zeros where there is none."""

@@ -108,7 +108,9 @@ class HostReader:
             "batch_loss": (total - old_total) / samples if samples > 0 else np.nan,
         }
         scalars |= {
-            f"running_{name}": float(value) for name, value in dict(logs).items() if np.ndim(value) == 0
+            f"running_{name}": float(value)
+            for name, value in dict(logs).items()
+            if not tuple(getattr(value, "shape", ()))
         }
         weights: dict[str, np.ndarray] = {}
         if self._store != "none":

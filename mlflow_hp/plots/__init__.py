@@ -1,0 +1,1 @@
+"""Pictures: each is made in two steps, numbers first, then drawn on the Axes given."""

@@ -1,0 +1,226 @@
+"""The cost surface with the path that descent took over it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+
+from mlflow_hp.plots.figure import COLOURS, figure_of, new_axes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+
+GRID = 201
+"""Points of the grid along each axis."""
+LEVELS = 16
+"""Contour lines."""
+MARGIN = 0.15
+"""Share of the width that is left free on each side of path and minimum."""
+MOST_POINTS = 4000
+"""Points of a path that are drawn; a longer one is thinned evenly."""
+FARTHEST = 50.0
+"""A path is drawn up to this many times the distance from its start to the minimum; beyond, it diverges."""
+
+
+class Surface(Protocol):
+    """A cost over two parameters, with its minimum (w, b, cost)."""
+
+    minimum: tuple[float, float, float]
+
+    def cost(self, w: np.ndarray, b: np.ndarray) -> np.ndarray: ...
+
+
+class Path_(NamedTuple):
+    """One path as it is drawn: steps (n,), w (n,), b (n,), and whether points outside the window were left out."""
+
+    steps: np.ndarray
+    w: np.ndarray
+    b: np.ndarray
+    cut: bool
+
+
+class SurfaceInfo(NamedTuple):
+    """What the picture shows.
+
+    Attributes
+    ----------
+    w, b : ndarray of shape (GRID,)
+        The axes of the grid.
+    cost : ndarray of shape (GRID, GRID)
+        J at (b[row], w[column]).
+    levels : ndarray
+        Contour levels, ascending: their distance above the minimum grows geometrically, so the valley shows.
+    paths : dict of str to Path_
+        By label.
+    minimum : tuple of float
+        (w, b, cost) of the lowest point.
+    labels : tuple of str
+        Names of the two parameters.
+    """
+
+    w: np.ndarray
+    b: np.ndarray
+    cost: np.ndarray
+    levels: np.ndarray
+    paths: dict[str, Path_]
+    minimum: tuple[float, float, float]
+    labels: tuple[str, str]
+
+
+def surface_info(
+    surface: Surface,
+    paths: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    labels: tuple[str, str] = ("weight w", "bias b"),
+) -> SurfaceInfo:
+    """The numbers of the picture: a window around paths and minimum, the surface there, and its levels.
+
+    Parameters
+    ----------
+    surface : Surface
+        The cost.
+    paths : mapping of str to (ndarray, ndarray)
+        Label -> (w, b), each (n_steps + 1,), row 0 before the first step. Points that are not finite, or farther
+        than ``FARTHEST`` times the start's distance from the minimum, are left out.
+    labels : tuple of str
+        Names of the two axes.
+    """
+    best_w, best_b, best = surface.minimum
+    starts = np.array([(w[0] - best_w, b[0] - best_b) for w, b in paths.values()])
+    reach = np.maximum(FARTHEST * np.abs(starts).max(axis=0), 1e-12) if len(starts) else np.ones(2)
+    drawn = {label: _drawn(w, b, surface.minimum, reach) for label, (w, b) in paths.items()}
+    all_w = np.concatenate([[best_w], *(path.w for path in drawn.values())])
+    all_b = np.concatenate([[best_b], *(path.b for path in drawn.values())])
+    w, b = _axis(all_w), _axis(all_b)
+    cost = surface.cost(w[None, :], b[:, None])
+    heights = [float(surface.cost(path.w, path.b).max()) for path in drawn.values() if len(path.w)]
+    top = max([*heights, best + 0.1 * (float(cost.max()) - best)]) - best
+    bottom = max(min(float(cost.min()) - best, top / 10), top / 1000)
+    levels = best + np.geomspace(bottom, top * 1.5, LEVELS)
+    return SurfaceInfo(w, b, cost, levels, drawn, (best_w, best_b, best), labels)
+
+
+def draw_surface(info: SurfaceInfo, axes: Axes | None = None) -> Axes:
+    """Contours with their values, paths with start and end, and the minimum."""
+    axes = new_axes(9.0, 6.0) if axes is None else axes
+    _contours(info, axes)
+    if len(info.paths) == 1:
+        _coloured_path(next(iter(info.paths.values())), axes)
+    else:
+        for index, (label, path) in enumerate(info.paths.items()):
+            style = {"color": COLOURS[index % 7], "linestyle": ("-", "--", ":", "-.")[index // 7 % 4]}
+            axes.plot(path.w, path.b, linewidth=1.6, label=label, zorder=3, **style)
+            axes.plot(path.w[-1:], path.b[-1:], "o", color=style["color"], markersize=6, zorder=4)
+    if any(path.cut for path in info.paths.values()):
+        axes.set_title("the path leaves the picture: it diverges", fontsize=10, color=COLOURS[1])
+    few = len(info.paths) <= 8
+    place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.13), "ncols": 4} if few else {
+        "loc": "center left", "bbox_to_anchor": (1.02, 0.5)}  # fmt: skip
+    axes.legend(frameon=False, fontsize=9, **place)
+    return axes
+
+
+def animate_surface(info: SurfaceInfo, file: Path, frames: int = 60, per_second: int = 15) -> None:
+    """Write a GIF in which the (single) path grows over the surface; the last frame stays for two seconds."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image
+
+    axes = new_axes(7.0, 5.0)
+    figure = figure_of(axes)
+    canvas = FigureCanvasAgg(figure)
+    figure.set_dpi(90)
+    _contours(info, axes)
+    path = next(iter(info.paths.values()))
+    (line,) = axes.plot([], [], color=COLOURS[1], linewidth=1.5, animated=True)
+    (head,) = axes.plot([], [], "o", color=COLOURS[1], markersize=7, animated=True)
+    said = axes.text(0.02, 0.97, "", transform=axes.transAxes, va="top", fontsize=10, animated=True,
+                     bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8})  # fmt: skip
+    canvas.draw()
+    background = canvas.copy_from_bbox(figure.bbox)
+    images = []
+    for end in np.unique(np.linspace(1, len(path.w), min(frames, len(path.w))).astype(int)):
+        line.set_data(path.w[:end], path.b[:end])
+        head.set_data(path.w[end - 1 : end], path.b[end - 1 : end])
+        taken = path.steps[end - 1]
+        said.set_text("before the first step" if taken == 0 else f"after step {taken - 1}")
+        canvas.restore_region(background)
+        for artist in (line, head, said):
+            axes.draw_artist(artist)
+        images.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize(64))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    durations = [1000 // per_second] * (len(images) - 1) + [2000]
+    images[0].save(file, save_all=True, append_images=images[1:], duration=durations, loop=0)
+
+
+def _drawn(w: np.ndarray, b: np.ndarray, minimum: tuple[float, float, float], reach: np.ndarray) -> Path_:
+    """The part of a path that fits a picture, thinned."""
+    w, b = np.asarray(w, np.float64).ravel(), np.asarray(b, np.float64).ravel()
+    inside = np.isfinite(w) & np.isfinite(b)
+    with np.errstate(invalid="ignore"):
+        inside &= (np.abs(w - minimum[0]) <= max(reach[0], 1e-9)) & (
+            np.abs(b - minimum[1]) <= max(reach[1], 1e-9)
+        )
+    inside[0] = np.isfinite(w[0]) and np.isfinite(b[0])
+    end = len(w) if inside.all() else int(np.argmin(inside))
+    steps = np.unique(np.linspace(0, end - 1, min(end, MOST_POINTS)).astype(int)) if end else np.zeros(0, int)
+    return Path_(steps, w[steps], b[steps], end < len(w))
+
+
+def _axis(values: np.ndarray) -> np.ndarray:
+    low, high = float(values.min()), float(values.max())
+    width = (high - low) or max(abs(low), 1.0)
+    return np.linspace(low - MARGIN * width, high + MARGIN * width, GRID)
+
+
+def _contours(info: SurfaceInfo, axes: Axes) -> None:
+    from matplotlib.colors import LogNorm
+    from matplotlib.patheffects import withStroke
+
+    above = np.maximum(info.cost - info.minimum[2], 1e-300)
+    lowest, highest = info.levels[[0, -1]] - info.minimum[2]
+    norm = LogNorm(
+        lowest, highest * (highest / lowest)
+    )  # the lighter half of the colours: labels stay readable
+    axes.pcolormesh(info.w, info.b, above, norm=norm, cmap="Blues", alpha=0.5, shading="gouraud", zorder=0)
+    lines = axes.contour(info.w, info.b, info.cost, info.levels, colors="#4a6785", linewidths=0.8, zorder=1)
+    for label in axes.clabel(lines, lines.levels[::2], fontsize=8, fmt=_short, colors="#1f3347"):
+        label.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
+    axes.plot(*info.minimum[:2], "*", color=COLOURS[4], markeredgecolor="black", markersize=15, zorder=5,
+              label=f"least squares, J = {_short(info.minimum[2])}")  # fmt: skip
+    axes.set(xlabel=info.labels[0], ylabel=info.labels[1], xlim=info.w[[0, -1]], ylim=info.b[[0, -1]])
+
+
+def _coloured_path(path: Path_, axes: Axes) -> None:
+    """The path coloured by step, with a colour bar, its start and its end."""
+    from matplotlib.collections import LineCollection
+
+    points = np.column_stack([path.w, path.b])
+    if len(points) > 1:
+        segments = np.stack([points[:-1], points[1:]], axis=1)
+        lines = LineCollection(
+            list(segments), cmap="plasma", array=path.steps[1:] - 1, linewidths=2.0, zorder=3
+        )
+        axes.add_collection(lines)
+        figure_of(axes).colorbar(lines, ax=axes, label="step", pad=0.02)
+    axes.plot(
+        path.w[:1],
+        path.b[:1],
+        "s",
+        color="white",
+        markeredgecolor="black",
+        markersize=9,
+        zorder=4,
+        label="start",
+    )
+    axes.plot(path.w[-1:], path.b[-1:], "o", color=COLOURS[1], markeredgecolor="black", markersize=9, zorder=4,
+              label="end")  # fmt: skip
+
+
+def _short(value: float) -> str:
+    """Three digits, without an exponent where the number is of a usual size."""
+    if value == 0 or 1e-3 <= abs(value) < 1e5:
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    return f"{value:.2g}"

@@ -1,0 +1,169 @@
+"""Curves of one training: loss by batch and by epoch, parameters and learning rate by step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from mlflow_hp.plots.figure import COLOURS, log_if_wide, new_axes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from matplotlib.axes import Axes
+
+    from mlflow_hp.history import TrainingHistory
+
+MOST_POINTS = 5000
+"""Points of a curve that are drawn; of a longer one, the lowest and highest of each stretch."""
+FEW_EPOCHS = 30
+"""Curves over up to this many epochs have a mark at each."""
+
+
+class Curve(NamedTuple):
+    """One line: x (n,), y (n,), its label, and how it is drawn ("line", "points", "steps")."""
+
+    x: np.ndarray
+    y: np.ndarray
+    label: str
+    style: str = "line"
+
+
+class CurvesInfo(NamedTuple):
+    """Curves in one picture.
+
+    Attributes
+    ----------
+    curves : list of Curve
+        From back to front.
+    x_label, y_label : str
+        The axes.
+    references : dict of str to float
+        Label -> height of a dashed line.
+    first_not_finite : float or None
+        The x from which a curve holds NaN or infinity.
+    """
+
+    curves: list[Curve]
+    x_label: str
+    y_label: str
+    references: dict[str, float]
+    first_not_finite: float | None
+
+
+def curves_info(
+    curves: list[Curve], x_label: str, y_label: str, references: Mapping[str, float] | None = None
+) -> CurvesInfo:
+    """The numbers of a picture of `curves`: thinned without losing a spike, and where they stop being finite."""
+    broken = [curve.x[~np.isfinite(curve.y)] for curve in curves]
+    first = min((float(x[0]) for x in broken if len(x)), default=None)
+    return CurvesInfo([_thinned(curve) for curve in curves], x_label, y_label, dict(references or {}), first)
+
+
+def loss_by_batch(history: TrainingHistory) -> CurvesInfo:
+    """Each batch's own loss, and the running loss as Keras shows it, by step."""
+    steps = history.steps
+    curves = [Curve(steps["step"], steps["batch_loss"], "of the batch alone", "points")]
+    if "running_loss" in steps:
+        curves.append(Curve(steps["step"], steps["running_loss"], "running mean of the epoch"))
+    return curves_info(curves, "step", "loss")
+
+
+def metric_by_epoch(history: TrainingHistory, metric: str = "loss") -> CurvesInfo:
+    """A metric by epoch, of training and, where there is one, of validation."""
+    names = {"training": metric, "validation": f"val_{metric}"}
+    curves = [
+        Curve(history.epochs["epoch"], history.epochs[name], label)
+        for label, name in names.items()
+        if name in history.epochs
+    ]
+    return curves_info(curves, "epoch", metric)
+
+
+def learning_rate_by_step(history: TrainingHistory) -> CurvesInfo:
+    """The learning rate that was in force, by step."""
+    curve = Curve(history.steps["step"], history.steps["learning_rate"], "learning rate", "steps")
+    return curves_info([curve], "step", "learning rate")
+
+
+def weights_by_step(
+    values: np.ndarray, name: str, references: Mapping[str, float] | None = None
+) -> CurvesInfo:
+    """A weight after each step, from before the first: `values` (n_steps + 1,), drawn at -1, 0, 1, ..."""
+    curve = Curve(np.arange(-1, len(values) - 1), np.asarray(values, np.float64), name)
+    return curves_info([curve], "step (-1: before the first)", name, references)
+
+
+def draw_curves(info: CurvesInfo, axes: Axes | None = None) -> Axes:
+    """Draw curves, references and the mark of what is not finite; the y axis is logarithmic where that helps."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes = new_axes() if axes is None else axes
+    points = sum(curve.style == "points" for curve in info.curves)
+    for index, curve in enumerate(info.curves):
+        style: dict = {"color": COLOURS[index % len(COLOURS)], "label": curve.label, "zorder": 2 + index}
+        if curve.style == "points":
+            many = len(curve.x) > 300
+            axes.plot(
+                curve.x, curve.y, ".", alpha=0.35 if many else 0.7, markersize=3 if many else 5, **style
+            )
+            continue
+        if curve.style == "line" and info.x_label == "epoch" and len(curve.x) <= FEW_EPOCHS:
+            style |= {"marker": "o", "markersize": 4}
+        style["linestyle"] = "-" if index < len(COLOURS) else "--"
+        axes.plot(curve.x, curve.y, drawstyle="steps-post" if curve.style == "steps" else "default",
+                  linewidth=2.0 if points else 1.6, **style)  # fmt: skip
+    for index, (label, height) in enumerate(info.references.items()):
+        axes.axhline(height, color=COLOURS[2 + index], linestyle="--", linewidth=1.3, label=label)
+    log_if_wide(axes, np.concatenate([curve.y for curve in info.curves]))
+    axes.set(xlabel=info.x_label, ylabel=info.y_label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(visible=True, alpha=0.25)
+    if info.first_not_finite is not None:
+        axes.axvline(info.first_not_finite, color=COLOURS[1], linewidth=1.0)
+        said = f"not finite from {info.x_label.split(' ')[0]} {info.first_not_finite:.0f}"
+        axes.set_title(said, color=COLOURS[1], fontsize=10)
+    shown = len(info.curves) + len(info.references)
+    if shown > 8:
+        axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5))
+    elif shown > 1:
+        axes.legend(frameon=False, loc="best")
+    return axes
+
+
+class FitInfo(NamedTuple):
+    """Data with lines: x, y (n,), and label -> (w, b) of each line; names of the two axes."""
+
+    x: np.ndarray
+    y: np.ndarray
+    lines: dict[str, tuple[float, float]]
+    labels: tuple[str, str]
+
+
+def draw_fit(info: FitInfo, axes: Axes | None = None) -> Axes:
+    """Draw the data and, through them, each line ``y = w x + b``."""
+    axes = new_axes() if axes is None else axes
+    axes.plot(info.x, info.y, "o", color=COLOURS[7], alpha=0.45, markersize=4, label="data")
+    ends = np.array([info.x.min(), info.x.max()])
+    for index, (label, (w, b)) in enumerate(info.lines.items()):
+        if np.isfinite([w, b]).all():
+            axes.plot(ends, w * ends + b, color=COLOURS[1 - index % 2], linewidth=2.2, label=label,
+                      linestyle=("-", "--")[index % 2])  # fmt: skip
+    axes.set(xlabel=info.labels[0], ylabel=info.labels[1])
+    axes.grid(visible=True, alpha=0.25)
+    axes.legend(frameon=False, loc="best")
+    return axes
+
+
+def _thinned(curve: Curve) -> Curve:
+    """At most ``MOST_POINTS`` points: of each stretch the lowest and the highest, in their order."""
+    n = len(curve.x)
+    if n <= MOST_POINTS:
+        return curve
+    kept: set[int] = {0, n - 1}
+    for stretch in np.array_split(np.arange(n), MOST_POINTS // 2):
+        values = np.where(np.isfinite(curve.y[stretch]), curve.y[stretch], 0.0)
+        kept |= {int(stretch[np.argmin(values)]), int(stretch[np.argmax(values)])}
+    index = np.array(sorted(kept))
+    return curve._replace(x=curve.x[index], y=curve.y[index])

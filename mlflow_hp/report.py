@@ -1,0 +1,97 @@
+"""What a run shows of a training when it has ended: pictures, findings, description."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+from mlflow.entities import Metric
+
+from mlflow_hp import diagnosis, runs
+from mlflow_hp.plots import figure, training
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    from matplotlib.axes import Axes
+
+    from mlflow_hp.diagnosis import Finding
+    from mlflow_hp.history import TrainingHistory
+
+
+class Report:
+    """Gathers files in a folder, and brings them to a run all at once when its ``with`` block ends well.
+
+    Parameters
+    ----------
+    run_id : str
+        The run.
+    """
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        self._folder = tempfile.TemporaryDirectory(prefix="mlflow_hp_report_")
+
+    def __enter__(self) -> Report:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
+    ) -> None:
+        with self._folder:
+            if kind is None:
+                mlflow.MlflowClient().log_artifacts(self.run_id, self._folder.name)
+
+    def file(self, name: str) -> Path:
+        """Where to write the artifact `name`, a path with slashes."""
+        path = Path(self._folder.name, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def picture(self, name: str, axes: Axes) -> None:
+        """Keep a picture as ``plots/<name>.png``."""
+        figure.save(axes, self.file(f"plots/{name}.png"))
+
+    def findings(self, findings: Sequence[Finding]) -> None:
+        """Keep findings as ``diagnosis.json``."""
+        text = json.dumps(diagnosis.to_json(findings), indent=2, allow_nan=False)
+        self.file("diagnosis.json").write_text(text, encoding="utf-8")
+
+
+def training_pictures(report: Report, history: TrainingHistory) -> None:
+    """The pictures that any training allows: losses by batch and by epoch, metrics by epoch, learning rate."""
+    report.picture("loss_by_batch", training.draw_curves(training.loss_by_batch(history)))
+    metrics = [name for name in history.epochs if f"val_{name}" in history.epochs or name == "loss"]
+    for metric in metrics:
+        report.picture(f"{metric}_by_epoch", training.draw_curves(training.metric_by_epoch(history, metric)))
+    report.picture("learning_rate_by_step", training.draw_curves(training.learning_rate_by_step(history)))
+
+
+def log_numbers(run_id: str, numbers: dict[str, float]) -> None:
+    """Log single metrics of a run, in one call."""
+    now = round(time.time() * 1000)
+    metrics = [Metric(runs.metric_name(name), value, now, 0) for name, value in numbers.items()]
+    mlflow.MlflowClient().log_batch(run_id, metrics=metrics)
+
+
+def report_training(run: Any, history: TrainingHistory) -> None:
+    """Pictures, ``diagnosis.json``, finding metrics, and, where the run has none, a description."""
+    run_id = run.info.run_id
+    findings = diagnosis.diagnose(history)
+    log_numbers(run_id, diagnosis.to_metrics(findings))
+    if "mlflow.note.content" not in run.data.tags:
+        told = diagnosis.to_markdown(findings) or "- nothing out of the ordinary"
+        runs.set_description(run_id, f"**{history.n_steps} steps of {_optimizer(history)}**\n\n{told}\n")
+    with Report(run_id) as report:
+        report.findings(findings)
+        training_pictures(report, history)
+
+
+def _optimizer(history: TrainingHistory) -> str:
+    settings = history.meta.get("optimizer", {})
+    return f"{settings.get('name', 'training')}, learning rate {settings.get('learning_rate', 'unknown')}"

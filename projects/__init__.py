@@ -1,0 +1,1 @@
+"""The experiments of well-known tutorials on hyperparameter tuning, each ``python -m projects.NAME``."""

@@ -1,0 +1,225 @@
+"""The path of gradient descent over the cost surface of a linear regression, trained as one Dense unit."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from projects import arguments, data, models
+from projects.arguments import Parameter
+from projects.experiment import Experiment, Outcome, main
+
+if TYPE_CHECKING:
+    import keras
+
+    from mlflow_hp.history import TrainingHistory
+    from mlflow_hp.surfaces.linear_regression import LinearRegressionSurface
+    from projects.arguments import Settings
+
+PARAMETERS = [
+    Parameter("data", "diabetes", str, "diabetes (in scikit-learn), or a CSV file or URL", several=False),
+    Parameter("feature", "bmi", str, "column of the feature"),
+    Parameter("target", "target", str, "column of the target", several=False),
+    Parameter("learning_rate", "0.01", arguments.number(0, open_low=True), "learning rate"),
+    Parameter("batch_size", "10", arguments.whole(1), "rows in a batch"),
+    Parameter("epochs", "10", arguments.whole(1), "passes over the training part"),
+    Parameter(
+        "optimizer", "RMSprop", arguments.one_of(models.optimizer_names), "any of Keras' optimizers, by name"
+    ),
+    Parameter(
+        "momentum", "0", arguments.number(0, 1, open_high=True), "momentum, for optimizers that have one"
+    ),
+    Parameter("standardize", "false", arguments.flag, "scale the feature to mean 0 and standard deviation 1"),
+    Parameter(
+        "test_size", "0.2", arguments.number(0, 1, open_low=True, open_high=True), "share kept for testing"
+    ),
+    Parameter("seed", "0", arguments.whole(0, 2**32 - 1), "seed of split, initial weights and shuffling"),
+    Parameter(
+        "weight", "none", arguments.optional(arguments.number()), "initial weight; none: as Keras draws it"
+    ),
+    Parameter("bias", "none", arguments.optional(arguments.number()), "initial bias; none: zero"),
+    Parameter("animate", "true", arguments.flag, "make an animation of the descent", several=False),
+]
+QUESTION = "Which path does gradient descent take over the cost surface of a linear regression?"
+
+
+class Descent(NamedTuple):
+    """One training as the pictures need it: data, surface, path (n_steps + 1,) in w and b, and history."""
+
+    data: data.Regression
+    surface: LinearRegressionSurface
+    w: np.ndarray
+    b: np.ndarray
+    history: TrainingHistory
+    settings: Settings
+
+
+def train(settings: Settings, command: str) -> Outcome:
+    """Train into the active run and report; an interrupted training is reported up to there."""
+    import keras
+    import mlflow
+
+    import mlflow_hp
+    from mlflow_hp import runs
+    from mlflow_hp.surfaces.linear_regression import LinearRegressionSurface
+
+    chosen = data.regression(settings)
+    surface = LinearRegressionSurface(chosen.x_train, chosen.y_train)
+    run_id = mlflow.active_run().info.run_id
+    digests = {"data_digest": chosen.digest, "split_digest": chosen.split_digest}
+    runs.set_tags(run_id, {f"mlflow_hp.{name}": value for name, value in digests.items()})
+    data.log_input(chosen.table, chosen.target, settings["data"])
+    keras.utils.set_random_seed(settings["seed"])
+    model = models.linear_unit(settings["weight"], settings["bias"])
+    optimizer = models.optimizer(settings["optimizer"], settings["learning_rate"], settings["momentum"])
+    model.compile(optimizer, loss="mean_squared_error", metrics=["mean_absolute_error"])
+    recorder = mlflow_hp.TrainingRecorder(weights="all", report=False)
+    fit = {"batch_size": settings["batch_size"], "epochs": settings["epochs"], "verbose": 2}
+    test = (chosen.x_test, chosen.y_test)
+    try:
+        model.fit(chosen.x_train, chosen.y_train, validation_data=test, callbacks=[recorder], **fit)
+    except KeyboardInterrupt:
+        recorder.close()
+        if recorder.history is not None and recorder.history.n_steps:
+            _report(run_id, _descent(chosen, surface, recorder.history, settings), command)
+        raise
+    if recorder.history is None:
+        raise RuntimeError("the training could not be recorded: the warning above says why")
+    descent = _descent(chosen, surface, recorder.history, settings)
+    outcome = _report(run_id, descent, command)
+    _log_model(model, chosen)
+    return outcome
+
+
+def compare(run_id: str, outcomes: dict[str, Outcome]) -> None:
+    """All paths on one surface (one for each data and scale), and all losses in one picture."""
+    from mlflow_hp.plots import surface as surface_plots
+    from mlflow_hp.plots import training
+    from mlflow_hp.report import Report
+
+    descents = {label: outcome.record for label, outcome in outcomes.items()}
+    surfaces: dict[tuple[Any, ...], dict[str, Descent]] = {}
+    for label, descent in descents.items():
+        same = (descent.data.digest, descent.data.split_digest, descent.data.feature)
+        surfaces.setdefault(same, {})[label] = descent
+    with Report(run_id) as report:
+        for index, group in enumerate(surfaces.values()):
+            first = next(iter(group.values()))
+            paths = {label: (descent.w, descent.b) for label, descent in group.items()}
+            info = surface_plots.surface_info(first.surface, paths, _axes(first.data))
+            name = "cost_contour" if len(surfaces) == 1 else f"cost_contour_{index + 1}"
+            report.picture(name, surface_plots.draw_surface(info))
+        curves = [
+            training.Curve(descent.history.epochs["epoch"], descent.history.epochs["loss"], label)
+            for label, descent in descents.items()
+        ]
+        report.picture("loss_by_epoch", training.draw_curves(training.curves_info(curves, "epoch", "loss")))
+        by_step = [
+            training.Curve(np.arange(-1, len(d.w) - 1), d.surface.cost(d.w, d.b), label)
+            for label, d in descents.items()
+        ]
+        axes = training.draw_curves(training.curves_info(by_step, "step (-1: before the first)", "cost J"))
+        report.picture("cost_by_step", axes)
+
+
+def _descent(
+    chosen: data.Regression, surface: LinearRegressionSurface, history: TrainingHistory, settings: Settings
+) -> Descent:
+    kernel, bias = (history.weights(tensor.name)[..., 0] for tensor in history.tensors)
+    return Descent(
+        chosen, surface, kernel.ravel().astype(np.float64), bias.ravel().astype(np.float64), history, settings
+    )
+
+
+def _axes(chosen: data.Regression) -> tuple[str, str]:
+    return f"weight w of {chosen.feature}", f"bias b, in units of {chosen.target}"
+
+
+def _report(run_id: str, descent: Descent, command: str) -> Outcome:
+    """Numbers and description first, then what needs the artifact store."""
+    from mlflow_hp import diagnosis, runs
+    from mlflow_hp.report import Report, log_numbers
+
+    settings, history, surface = descent.settings, descent.history, descent.surface
+    findings = diagnosis.diagnose_regression(history, surface, descent.w, descent.b, settings)
+    numbers = diagnosis.to_metrics(findings)
+    log_numbers(run_id, numbers)
+    used = ", ".join(
+        f"{name} {arguments.shown(value)}" for name, value in settings.items() if name != "animate"
+    )
+    last = {name: values[-1] for name, values in history.epochs.items() if name in ("loss", "val_loss")}
+    result = ", ".join(f"{name} {value:.4g}" for name, value in last.items())
+    runs.set_description(
+        run_id,
+        f"**{QUESTION}**\n\n{descent.data.target} from {descent.data.feature}, {descent.data.source}: "
+        f"{len(descent.data.x_train)} rows to train on, {len(descent.data.x_test)} to test.\n\n"
+        f"**Settings**: {used}\n\n**Result** after {history.n_steps} steps: {result or 'no epoch was finished'}\n\n"
+        f"**Findings**\n\n{diagnosis.to_markdown(findings)}\n\n**To repeat it**: `{command}`\n",
+    )
+    with Report(run_id) as report:
+        report.findings(findings)
+        _pictures(report, descent)
+    columns = {
+        name: numbers.get(f"diagnosis/{name}", float("nan"))
+        for name in ("final_J", "excess_J", "arrival_step")
+    }
+    verdicts = {"final_J": columns["final_J"], **{k: float(v) for k, v in last.items()}, **columns}
+    return Outcome(run_id, verdicts, [f"{f.verdict}: {f.text}" for f in findings], descent)
+
+
+def _pictures(report: Any, descent: Descent) -> None:
+    from mlflow_hp.plots import surface as surface_plots
+    from mlflow_hp.plots import training
+    from mlflow_hp.report import training_pictures
+
+    best = descent.surface.minimum
+    info = surface_plots.surface_info(descent.surface, {"path": (descent.w, descent.b)}, _axes(descent.data))
+    report.picture("cost_contour", surface_plots.draw_surface(info))
+    for name, values, height in (("weight", descent.w, best.w), ("bias", descent.b, best.b)):
+        curve = training.weights_by_step(values, name, {"least squares": height})
+        report.picture(f"{name}_by_step", training.draw_curves(curve))
+    training_pictures(report, descent.history)
+    table = descent.data.table
+    if not descent.settings["standardize"]:
+        x = table[descent.data.feature].to_numpy()
+    else:
+        x = np.concatenate([descent.data.x_train, descent.data.x_test])[:, 0]
+        table = None
+    y = (
+        table[descent.data.target].to_numpy()
+        if table is not None
+        else np.concatenate([descent.data.y_train, descent.data.y_test])
+    )
+    lines = {
+        "after training": (float(descent.w[-1]), float(descent.b[-1])),
+        "least squares": (best.w, best.b),
+    }
+    fit = training.FitInfo(x, y, lines, (descent.data.feature, descent.data.target))
+    report.picture("prediction", training.draw_fit(fit))
+    if descent.settings["animate"] and len(info.paths["path"].w) > 1:
+        surface_plots.animate_surface(info, report.file("plots/descent.gif"))
+
+
+def _log_model(model: keras.Model, chosen: data.Regression) -> None:
+    """Log the model with signature and example, load it back, and log the largest difference of its predictions."""
+    import mlflow
+
+    predicted = model.predict(chosen.x_test, verbose=0)
+    signature = mlflow.models.infer_signature(chosen.x_test, predicted)
+    needed = [f"{name}=={version(name)}" for name in ("mlflow", "tensorflow", "keras", "numpy")]
+    with contextlib.redirect_stdout(io.StringIO()):  # the loaded model predicts with a progress bar
+        logged = mlflow.tensorflow.log_model(
+            model, name="model", signature=signature, input_example=chosen.x_test[:3], pip_requirements=needed
+        )
+        again = mlflow.pyfunc.load_model(logged.model_uri).predict(chosen.x_test)
+    mlflow.log_metric("model/largest_difference", float(np.abs(again - predicted).max()))
+
+
+EXPERIMENT = Experiment("cost_contour", QUESTION, PARAMETERS, train, compare, "final_J")
+
+if __name__ == "__main__":
+    main(EXPERIMENT)

@@ -1,0 +1,208 @@
+"""How every experiment runs: its run adopted or started, its arguments checked, one training or several, a true end."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shlex
+import signal
+import sys
+import tempfile
+import traceback
+import warnings
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+from mlflow_hp.errors import UserError
+from projects import arguments
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from projects.arguments import Parameter, Settings
+
+EXIT_BAD_INPUT, EXIT_FAILED, EXIT_KILLED = 2, 1, 130
+
+
+class Outcome(NamedTuple):
+    """What one training gives for the comparison with others.
+
+    Attributes
+    ----------
+    run_id : str
+        Its run.
+    numbers : dict of str to float
+        The columns of the table of all combinations; the experiment's objective is among them.
+    told : list of str
+        What was found, in sentences, for the terminal.
+    record : Any
+        What the experiment's pictures of several trainings need.
+    """
+
+    run_id: str
+    numbers: dict[str, float]
+    told: list[str]
+    record: Any
+
+
+class Experiment(NamedTuple):
+    """One entry point.
+
+    Attributes
+    ----------
+    name : str
+        As in MLproject.
+    question : str
+        What it answers.
+    parameters : sequence of Parameter
+        What it takes.
+    train : callable
+        ``train(settings, command) -> Outcome``: one training into the active run, reported.
+    compare : callable
+        ``compare(run_id, outcomes)``: pictures of several, label -> Outcome, on the parent run.
+    objective : str
+        The entry of ``Outcome.numbers`` of which the lowest is the best.
+    """
+
+    name: str
+    question: str
+    parameters: Sequence[Parameter]
+    train: Callable[[Settings, str], Outcome]
+    compare: Callable[[str, dict[str, Outcome]], None]
+    objective: str
+
+
+class Stopped(KeyboardInterrupt):
+    """The process was asked to end by SIGTERM."""
+
+
+def main(experiment: Experiment, argv: Sequence[str] | None = None) -> NoReturn:
+    """Run an experiment as a program: end with status 0, 1 (failed), 2 (bad input) or 130 (interrupted)."""
+    raise SystemExit(run(experiment, argv))
+
+
+def run(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
+    """Run an experiment, and give the program's exit status. Errors are a line or two on stderr."""
+    written = arguments.parse(argv, experiment.parameters, experiment.question)
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        with quiet():
+            import mlflow
+
+            from mlflow_hp import runs
+        runs.ensure_reachable()
+        with mlflow.start_run() as active, ending(active.info.run_id):
+            _run_in(experiment, written, active)
+    except UserError as error:
+        print(f"{experiment.name}: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print(f"{experiment.name}: interrupted; what was recorded up to now is in the run", file=sys.stderr)
+        return EXIT_KILLED
+    except Exception as error:  # noqa: BLE001 - the traceback is in the run
+        print(f"{experiment.name}: {type(error).__name__}: {first_line(error)}", file=sys.stderr)
+        return EXIT_FAILED
+    return 0
+
+
+def _run_in(experiment: Experiment, written: dict[str, str], active: Any) -> None:
+    import mlflow
+
+    from mlflow_hp import runs
+    from projects.sweep import sweep
+
+    client, run_id = mlflow.MlflowClient(), active.info.run_id
+    if "MLFLOW_RUN_ID" not in os.environ and "mlflow.project.entryPoint" not in active.data.tags:
+        client.set_tag(run_id, "mlflow.runName", experiment.name)
+    with quiet():
+        import keras  # noqa: F401 - it takes seconds, and says things that no newcomer needs
+    chosen = arguments.combinations(written, experiment.parameters)
+    several = len(chosen) > 1
+    tags = runs.run_tags("sweep" if several else "training", experiment=experiment.name)
+    runs.log_once(active, tags=tags)
+    if several:
+        told = sweep(experiment, chosen, active)
+    else:
+        runs.log_once(active, params={name: arguments.shown(value) for name, value in chosen[0].items()})
+        told = experiment.train(chosen[0], command(experiment, chosen[0])).told
+    print("\n" + "\n".join(told))
+    print(f"\nLook at it: mlflow ui --backend-store-uri {_shown_store()}   (run {run_id})")
+
+
+@contextlib.contextmanager
+def ending(run_id: str) -> Iterator[None]:
+    """Give a run its true end whatever happens in the block: FAILED with the reason, or KILLED."""
+    import mlflow
+
+    client = mlflow.MlflowClient()
+    try:
+        yield
+    except BaseException as error:
+        status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+        with contextlib.suppress(Exception):  # the store itself may be what failed
+            client.set_tag(run_id, "mlflow_hp.error", f"{type(error).__name__}: {error}"[:5000])
+        if isinstance(error, UserError):
+            with contextlib.suppress(Exception):
+                client.set_tag(run_id, "mlflow.note.content", f"**Bad input**: {error}")
+        elif status == "FAILED":
+            with contextlib.suppress(Exception):
+                client.log_text(run_id, traceback.format_exc(), "error/traceback.txt")
+        with contextlib.suppress(Exception):
+            client.set_terminated(run_id, status)
+        if mlflow.active_run() and mlflow.active_run().info.run_id == run_id:
+            mlflow.end_run(status)
+        raise
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what libraries say while they load from the terminal; it is shown where loading fails."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    try:
+        terminal = os.dup(2)
+    except OSError:  # no stderr to keep quiet
+        yield
+        return
+    with tempfile.TemporaryFile() as said:
+        sys.stderr.flush()
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            os.dup2(terminal, 2)
+            said.seek(0)
+            sys.stderr.write(said.read().decode(errors="replace"))
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(terminal, 2)
+            os.close(terminal)
+    for name in ("mlflow", "alembic"):  # MLflow sets its own level when it is imported
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def command(experiment: Experiment, settings: Settings) -> str:
+    """The command that repeats a training: what differs from the defaults is given."""
+    defaults = {p.name: p.default for p in experiment.parameters}
+    given = {name: arguments.shown(value) for name, value in settings.items()}
+    options = [f"-P {shlex.quote(f'{k}={v}')}" for k, v in given.items() if v != defaults[k]]
+    return " ".join(["mlflow run . -e", experiment.name, "--env-manager local", *options])
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _shown_store() -> str:
+    import mlflow
+
+    return shlex.quote(mlflow.get_tracking_uri())
+
+
+def _stop(number: int, frame: Any) -> NoReturn:
+    raise Stopped(f"signal {number}")

@@ -1,0 +1,146 @@
+"""Several values: a nested run for each combination, live, and the comparison on their parent."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+import pandas as pd
+from tqdm import tqdm
+
+from mlflow_hp import runs
+from mlflow_hp.errors import UserError
+from mlflow_hp.report import Report, log_numbers
+from projects import arguments
+from projects.experiment import command, ending, first_line
+
+if TYPE_CHECKING:
+    from projects.arguments import Settings
+    from projects.experiment import Experiment, Outcome
+
+
+class AllFailed(RuntimeError):
+    """Not one combination could be trained."""
+
+
+def sweep(experiment: Experiment, chosen: list[Settings], parent: Any) -> list[str]:
+    """Train each combination in a nested run of `parent`, and compare them there.
+
+    A combination that fails is a FAILED run with its traceback, and the others go on.
+
+    Returns
+    -------
+    list of str
+        What was found, in sentences.
+
+    Raises
+    ------
+    AllFailed
+        Where none could be trained: why the first could not.
+    UserError
+        Likewise, where that is bad input.
+    """
+    names = arguments.varied(chosen)
+    outcomes: dict[str, Outcome] = {}
+    failures: dict[str, Exception] = {}
+    run_ids: dict[str, str] = {}
+    try:
+        with tqdm(chosen, unit="run", desc=experiment.name, dynamic_ncols=True) as bar:
+            for settings in bar:
+                label = arguments.label(settings, names)
+                bar.set_postfix_str(label)
+                try:
+                    with mlflow.start_run(run_name=label, nested=True) as active, ending(active.info.run_id):
+                        run_ids[label] = active.info.run_id
+                        params = {name: arguments.shown(value) for name, value in settings.items()}
+                        tags = runs.run_tags("training", experiment=experiment.name)
+                        runs.log_once(active, params, tags)
+                        with contextlib.redirect_stdout(io.StringIO()):  # the bar is what is shown
+                            outcomes[label] = experiment.train(settings, command(experiment, settings))
+                except Exception as error:  # noqa: BLE001 - it is in the child run, and told at the end
+                    failures[label] = error
+                    bar.write(f"{label} failed: {type(error).__name__}: {first_line(error)}")
+                    _forget_graphs()
+    finally:
+        if outcomes:
+            told = _compare(experiment, chosen, names, outcomes, failures, run_ids, parent.info.run_id)
+    if not outcomes:
+        label, error = next(iter(failures.items()))
+        kind = UserError if isinstance(error, UserError) else AllFailed
+        raise kind(f"all {len(failures)} combinations failed; {label}: {first_line(error)}") from error
+    return told
+
+
+def _compare(
+    experiment: Experiment,
+    chosen: list[Settings],
+    names: list[str],
+    outcomes: dict[str, Outcome],
+    failures: dict[str, Exception],
+    run_ids: dict[str, str],
+    parent_id: str,
+) -> list[str]:
+    """Table, best child and pictures on the parent."""
+    table = _table(chosen, names, outcomes, failures, run_ids)
+    best = min(outcomes, key=lambda label: (_nan_last(outcomes[label].numbers[experiment.objective]), label))
+    lowest = outcomes[best].numbers[experiment.objective]
+    runs.set_tags(
+        parent_id,
+        {
+            "mlflow_hp.best_run_id": outcomes[best].run_id,
+            "mlflow_hp.best": best,
+            "mlflow_hp.combinations": f"{len(chosen)} planned, {len(outcomes)} done, {len(failures)} failed",
+        },
+    )
+    log_numbers(parent_id, {f"best/{experiment.objective}": lowest, "combinations_failed": len(failures)})
+    result = f"The best of {len(outcomes)} is **{best}**, {experiment.objective} {lowest:.4g}"
+    if failures:
+        result += f"; {len(failures)} failed"
+    text = f"**{experiment.question}**\n\n{result} (run `{outcomes[best].run_id}`).\n\n{_markdown(table)}\n"
+    runs.set_description(parent_id, text)
+    with Report(parent_id) as report:
+        table.to_csv(report.file("combinations.csv"), index=False)
+    experiment.compare(parent_id, outcomes)
+    return [result.replace("**", "") + ".", f"The table of all is combinations.csv of run {parent_id}."]
+
+
+def _table(
+    chosen: list[Settings],
+    names: list[str],
+    outcomes: dict[str, Outcome],
+    failures: dict[str, Exception],
+    run_ids: dict[str, str],
+) -> pd.DataFrame:
+    rows = []
+    for settings in chosen:
+        label = arguments.label(settings, names)
+        if label not in run_ids:
+            continue
+        row: dict[str, Any] = {name: arguments.shown(settings[name]) for name in names}
+        row["status"] = "FAILED" if label in failures else "FINISHED"
+        row |= outcomes[label].numbers if label in outcomes else {}
+        rows.append({**row, "run_id": run_ids[label]})
+    return pd.DataFrame(rows)
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    """The table in markdown, numbers with four digits."""
+
+    def cell(value: Any) -> str:
+        return ("" if pd.isna(value) else f"{value:.4g}") if isinstance(value, float) else str(value)
+
+    lines = [list(table.columns), ["---"] * len(table.columns)]
+    lines += [[cell(value) for value in row] for row in table.itertuples(index=False)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _nan_last(value: float) -> float:
+    return value if value == value else float("inf")  # noqa: PLR0124 - NaN is what differs from itself
+
+
+def _forget_graphs() -> None:
+    import keras
+
+    keras.backend.clear_session()
