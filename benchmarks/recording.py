@@ -122,9 +122,7 @@ def measure(case: str, repetitions: int, folder: Path) -> None:
     flushes: dict[str, list[float]] = {}
     chosen = ways(case, folder)
     models = {name: (regression if case == "A" else network)(every) for name, (every, _) in chosen.items()}
-    for repetition in tqdm(
-        range(-1, repetitions), desc=f"case {case}"
-    ):  # the first compiles and is not counted
+    for repetition in tqdm(range(-1, repetitions), desc=f"case {case}"):  # the first compiles and is not counted
         for name, (_, make) in chosen.items():
             callback = make() if make else None
             if repetition < 0:
@@ -142,18 +140,12 @@ def measure(case: str, repetitions: int, folder: Path) -> None:
             flushes.setdefault(name, []).append(flush)
             ratios.setdefault(name, []).append((whole - flush) / seconds["bare fit"][-1])
     steps = fit["epochs"] * -(-len(x) // fit["batch_size"])
-    print(
-        f"\n({case}) {steps:,} steps, {repetitions} repetitions; times are medians, ratios median (min to max)\n"
-    )
-    print(
-        "| way | training-visible, s | us per step | ratio to bare | final flush, s |\n|---|---|---|---|---|"
-    )
+    print(f"\n({case}) {steps:,} steps, {repetitions} repetitions; times are medians, ratios median (min to max)\n")
+    print("| way | training-visible, s | us per step | ratio to bare | final flush, s |\n|---|---|---|---|---|")
     for name, values in ratios.items():
         spread = f"{np.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
         median = np.median(seconds[name])
-        print(
-            f"| {name} | {median:.2f} | {median / steps * 1e6:.0f} | {spread} | {np.median(flushes[name]):.2f} |"
-        )
+        print(f"| {name} | {median:.2f} | {median / steps * 1e6:.0f} | {spread} | {np.median(flushes[name]):.2f} |")
     print()
 
 
@@ -185,9 +177,7 @@ def memory() -> None:
         command = [sys.executable, __file__, "--memory-of", str(int(recorded))]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         grown[recorded] = float(done.stdout.split()[-1])
-    print(
-        f"200,000 steps of (A): resident memory grows by {grown[False]:.0f} MB bare, {grown[True]:.0f} MB recorded"
-    )
+    print(f"200,000 steps of (A): resident memory grows by {grown[False]:.0f} MB bare, {grown[True]:.0f} MB recorded")
 
 
 def main() -> None:
@@ -200,9 +190,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
-        mlflow.MlflowClient().create_experiment(
-            "benchmark", artifact_location=(folder / "artifacts").as_uri()
-        )
+        mlflow.MlflowClient().create_experiment("benchmark", artifact_location=(folder / "artifacts").as_uri())
         mlflow.set_experiment("benchmark")
         if arguments.memory_of is not None:
             resident_memory(bool(arguments.memory_of))

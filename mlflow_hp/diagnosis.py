@@ -60,9 +60,7 @@ def not_finite(history: TrainingHistory) -> Finding | None:
     evidence = {"first_step_not_finite": int(history.steps["step"][first]), "steps_not_finite": len(broken)}
     grew = bool(first > 1 and np.isfinite(loss[:first]).all() and loss[first - 1] > 100 * loss[0])
     if grew:
-        return Finding(
-            "not_finite", "diverges", text + " It had grown before.", evidence, "a smaller learning rate"
-        )
+        return Finding("not_finite", "diverges", text + " It had grown before.", evidence, "a smaller learning rate")
     return Finding("not_finite", "not finite", text, evidence, "check the data for NaN and very large values")
 
 
@@ -94,9 +92,7 @@ def curvature(surface: LinearRegressionSurface, standardized: bool = False) -> F
     evidence = {"condition_number": k, "largest_stable_learning_rate": rate}
     text = f"Plain gradient descent is stable below a learning rate of {rate:.3g}; the condition number is {k:.3g}"
     if k > 1000:
-        text += (
-            ": the cost changes so much more with the weight than with the bias that the bias hardly moves."
-        )
+        text += ": the cost changes so much more with the weight than with the bias that the bias hardly moves."
         suggestion = None if standardized else "standardize=true, which brings the condition number to 1"
         return Finding("curvature", "ill-conditioned", text, evidence, suggestion)
     return Finding("curvature", "well-conditioned", text + ".", evidence)
@@ -125,9 +121,7 @@ def distance(surface: LinearRegressionSurface, w: np.ndarray, b: np.ndarray) -> 
         f"{_signed(evidence['distance_b'])} in b and {excess:.2%} in J away from least squares "
         f"(w {best.w:.4g}, b {best.b:.4g}, J {best.cost:.4g})."
     )
-    return Finding(
-        "distance", "at the minimum" if excess <= ARRIVED_WITHIN else "off the minimum", text, evidence
-    )
+    return Finding("distance", "at the minimum" if excess <= ARRIVED_WITHIN else "off the minimum", text, evidence)
 
 
 def arrival(surface: LinearRegressionSurface, w: np.ndarray, b: np.ndarray) -> Finding:
@@ -180,9 +174,7 @@ def overshoot(w: np.ndarray, b: np.ndarray, arrival_step: int | None = None) -> 
     evidence = {"reversal_share": everywhere, "reversal_share_on_the_way": measured}
     text = f"{measured:.0%} of consecutive updates {where} reverse ({everywhere:.0%} over the whole path)"
     if measured > REVERSALS:
-        return Finding(
-            "overshoot", "overshoots", text + ": it overshoots.", evidence, "a smaller learning rate"
-        )
+        return Finding("overshoot", "overshoots", text + ": it overshoots.", evidence, "a smaller learning rate")
     return Finding("overshoot", "does not overshoot", text + ": it does not overshoot.", evidence)
 
 
@@ -263,8 +255,7 @@ def to_json(findings: Sequence[Finding]) -> dict[str, Any]:
         return value if not isinstance(value, float) or math.isfinite(value) else str(value)
 
     return {
-        f.name: {**f._asdict(), "evidence": {key: strict(value) for key, value in f.evidence.items()}}
-        for f in findings
+        f.name: {**f._asdict(), "evidence": {key: strict(value) for key, value in f.evidence.items()}} for f in findings
     }
 
 

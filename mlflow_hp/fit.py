@@ -89,10 +89,10 @@ class RecordedFit:
         from mlflow_hp.capture.graph import GraphReader
 
         # Kept from fit to fit, so that a second one need not be traced again; a new compile makes a new function.
-        known, reader = self.recorder.readers.get(self.model, (None, None))
+        known, reader = self.recorder.last_reader
         if known is not self._original:
             reader = GraphReader(self.model, self.recorder.weights)
-            self.recorder.readers[self.model] = (self._original, reader)
+            self.recorder.last_reader = (self._original, reader)
         reader.connect(self.recording.open, self.recording.add)
         return reader
 
@@ -140,22 +140,20 @@ class RecordedFit:
         return True
 
     def _make_train_function(self, force: bool = False) -> Any:
-        self.problems.append(
-            "it ends where the model's train function was asked for again, by another fit or batch"
-        )
+        self.problems.append("it ends where the model's train function was asked for again, by another fit or batch")
         self.recorder.close()
         return self.model.make_train_function(force)
 
     def begin_epoch(self, epoch: int) -> None:
-        if (
-            self._shift is None
-        ):  # a second fit in a run goes on behind the first, unless Keras counts on by itself
+        """The next steps are those of Keras' `epoch` (0-based in the fit)."""
+        if self._shift is None:  # a second fit in a run goes on behind the first, unless Keras counts on by itself
             self._shift = max(0, self._first_epoch - epoch)
         self._epoch = epoch + self._shift
         self._epoch_began = time.perf_counter()
         self._reader.begin_epoch(self._epoch)
 
     def end_epoch(self, logs: dict[str, Any]) -> None:
+        """Record what Keras tells of the epoch that has ended."""
         numbers = {name: float(value) for name, value in logs.items() if np.ndim(value) == 0}
         seconds = time.perf_counter() - self._epoch_began
         self.recording.add_epoch({"epoch": self._epoch, **numbers, "seconds": seconds})
@@ -165,7 +163,7 @@ class RecordedFit:
         """Put the model's own train function back and bring everything to MLflow."""
         if self._original is not None and self.model.train_function == self._train_function:
             self.model.train_function = self._original
-        vars(self.model).pop("make_train_function", None)
+        self.model.__dict__.pop("make_train_function", None)
         if self._reader is None:
             return
         began = time.perf_counter()
@@ -194,12 +192,9 @@ class RecordedFit:
             print(f"mlflow_hp: writing the last metrics to MLflow took {seconds:.1f} s", file=sys.stderr)
 
     def _upload(self, history: TrainingHistory) -> None:
-        import mlflow
-
-        mlflow.MlflowClient().log_artifacts(
-            self.run_id, str(self.recording.folder), runs.training_path(self._number)
-        )
-        weakref.finalize(history, shutil.rmtree, self.recording.folder, ignore_errors=True)
+        folder = self.recording.folder
+        runs.upload(self.run_id, folder, runs.training_path(self._number))
+        weakref.finalize(history, shutil.rmtree, folder, ignore_errors=True)  # it is read lazily from there
 
     def _report(self, history: TrainingHistory) -> None:
         from mlflow_hp.report import report_training
@@ -207,9 +202,7 @@ class RecordedFit:
         report_training(self._run, history)
 
     def _tag(self, history: TrainingHistory | None) -> None:
-        runs.log_once(
-            self._run, {"batch_size": self.recording.batch_size} if self.recording.batch_size else {}
-        )
+        runs.log_once(self._run, {"batch_size": self.recording.batch_size} if self.recording.batch_size else {})
         tags = {"reader": self._reader.kind, "fits": str(self._number + 1)}
         if history is not None:
             tags["steps"] = str(self._first_step + history.n_steps)

@@ -100,9 +100,7 @@ class HistoryWriter:
         self._tensors, self._weights = [tensor.name for tensor in tensors], weights
         schema = pa.schema([(field.name, field.arrow_type()) for field in (*self._steps, *self._recorded)])
         self._schema = schema.with_metadata({_KEY: json.dumps(head)})
-        first = (
-            {} if weights == "none" else {name: np.asarray(a)[None] for name, a in (initial or {}).items()}
-        )
+        first = {} if weights == "none" else {name: np.asarray(a)[None] for name, a in (initial or {}).items()}
         row_before = [pa.nulls(1, field.arrow_type()) for field in self._steps] + self._to_arrow(first, 1)
         self.rows, self._offsets, self._epoch_names = 0, list[int](), list[str]()
         self._folder, self._path = Path(folder), Path(folder) / STEPS_FILE
@@ -222,9 +220,7 @@ class HistoryWriter:
         four = {name: np.asarray(weights[name]) for name in self._tensors}
         for name, array in four.items():
             if array.shape != (k, len(STATISTICS)):
-                raise ValueError(
-                    f"statistics of {name!r} have shape {array.shape}, not {(k, len(STATISTICS))}"
-                )
+                raise ValueError(f"statistics of {name!r} have shape {array.shape}, not {(k, len(STATISTICS))}")
         columns = [array[:, i] for array in four.values() for i in range(len(STATISTICS))]
         return [field.to_arrow(column, k) for field, column in zip(self._recorded, columns, strict=True)]
 
@@ -259,9 +255,7 @@ class TrainingHistory:
         complete: bool,
     ) -> None:
         self.meta: dict[str, Any] = head["meta"]
-        self.tensors = tuple(
-            Tensor(**{**tensor, "shape": tuple(tensor["shape"])}) for tensor in head["tensors"]
-        )
+        self.tensors = tuple(Tensor(**{**tensor, "shape": tuple(tensor["shape"])}) for tensor in head["tensors"])
         self.recorded: str = head["weights"]
         self.n_steps, self.complete, self._read = n_steps, complete, read
         self.epochs, self.n_epochs = epochs, len(next(iter(epochs.values()), ()))
@@ -362,9 +356,7 @@ class TrainingHistory:
         arrays |= {name: np.asarray(values) for name, values in (weights or {}).items()}
         for name, four in (statistics or {}).items():
             arrays |= {f"{name}/{key}": np.asarray(four[key], np.float64) for key in STATISTICS}
-        tensors = tensors or [
-            Tensor(n, arrays[n].shape[1:], arrays[n].dtype.name, True) for n in weights or ()
-        ]
+        tensors = tensors or [Tensor(n, arrays[n].shape[1:], arrays[n].dtype.name, True) for n in weights or ()]
         tensors = tensors or [Tensor(name, (), "float32", True) for name in statistics or ()]
         head = {
             "columns": columns,

@@ -26,9 +26,7 @@ def optimizer_settings(model: Any) -> dict[str, Any]:
         if isinstance(value, dict) and "class_name" in value:
             settings[name] = value["class_name"]
             inner = value.get("config", {})
-            settings |= {
-                f"{name}.{key}": _plain(v) for key, v in inner.items() if key != "name" and _is_plain(v)
-            }
+            settings |= {f"{name}.{key}": _plain(v) for key, v in inner.items() if key != "name" and _is_plain(v)}
         elif _is_plain(value):
             settings[name] = _plain(value)
     return settings

@@ -142,9 +142,7 @@ class Recording:
             (name, numbers[i], at, step)
             for i, (at, step) in enumerate(zip(times, steps, strict=True))
             for name, numbers in values
-            if not (
-                name.endswith("/update_ratio") and not math.isfinite(numbers[i])
-            )  # of a tensor that was zero
+            if not (name.endswith("/update_ratio") and not math.isfinite(numbers[i]))  # of a tensor that was zero
         ]
 
     def _statistics(self, weights: Mapping[str, np.ndarray]) -> tuple[dict, dict]:
@@ -156,7 +154,7 @@ class Recording:
 
 
 def _metric_names(layout: Layout) -> dict[str, str]:
-    """Series of a chunk (a step column, or ``tensor\\nindex``) to the metric that MLflow gets of it."""
+    r"""Series of a chunk (a step column, or ``tensor\nindex``) to the metric that MLflow gets of it."""
     wanted = {"batch_loss": "batch/loss", "learning_rate": "batch/learning_rate"}
     wanted |= {name: f"batch/{name}" for name in layout.columns if name.startswith("running_")}
     by_weight = layout.store == "values" and n_weights(layout.tensors) <= FEW_WEIGHTS

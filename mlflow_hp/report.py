@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import tempfile
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import mlflow
-from mlflow.entities import Metric
+from typing import TYPE_CHECKING, Any, Self
 
 from mlflow_hp import diagnosis, runs
 from mlflow_hp.plots import figure, training
+from mlflow_hp.runs import log_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,15 +34,13 @@ class Report:
         self.run_id = run_id
         self._folder = tempfile.TemporaryDirectory(prefix="mlflow_hp_report_")
 
-    def __enter__(self) -> Report:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
         with self._folder:
             if kind is None:
-                mlflow.MlflowClient().log_artifacts(self.run_id, self._folder.name)
+                runs.upload(self.run_id, self._folder.name)
 
     def file(self, name: str) -> Path:
         """Where to write the artifact `name`, a path with slashes."""
@@ -70,13 +65,6 @@ def training_pictures(report: Report, history: TrainingHistory) -> None:
     for metric in metrics:
         report.picture(f"{metric}_by_epoch", training.draw_curves(training.metric_by_epoch(history, metric)))
     report.picture("learning_rate_by_step", training.draw_curves(training.learning_rate_by_step(history)))
-
-
-def log_numbers(run_id: str, numbers: dict[str, float]) -> None:
-    """Log single metrics of a run, in one call."""
-    now = round(time.time() * 1000)
-    metrics = [Metric(runs.metric_name(name), value, now, 0) for name, value in numbers.items()]
-    mlflow.MlflowClient().log_batch(run_id, metrics=metrics)
 
 
 def report_training(run: Any, history: TrainingHistory) -> None:

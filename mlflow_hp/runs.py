@@ -12,12 +12,13 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import mlflow
-from mlflow.entities import Param, RunTag
+from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
@@ -152,6 +153,18 @@ def set_description(run_id: str, markdown: str) -> None:
     mlflow.MlflowClient().set_tag(run_id, MLFLOW_RUN_NOTE, markdown)
 
 
+def log_numbers(run_id: str, numbers: Mapping[str, float]) -> None:
+    """Log single metrics of a run, at step 0, in one call."""
+    now = round(time.time() * 1000)
+    metrics = [Metric(metric_name(name), value, now, 0) for name, value in numbers.items()]
+    mlflow.MlflowClient().log_batch(run_id, metrics=metrics)
+
+
+def upload(run_id: str, folder: Path | str, artifact_path: str | None = None) -> None:
+    """Bring what is in `folder` to a run's artifacts, below `artifact_path`."""
+    mlflow.MlflowClient().log_artifacts(run_id, str(folder), artifact_path)
+
+
 def local_folder(run_id: str) -> Path:
     """A new folder of this machine for what one training of a run records before MLflow has it."""
     home = os.environ.get(FOLDER_VARIABLE) or Path(tempfile.gettempdir(), "mlflow_hp")
@@ -194,9 +207,7 @@ def load_history(run_id: str, tracking_uri: str | None = None, *, fit: int = 0) 
     except MlflowException as error:
         raise UserError(f"run {run_id!r}: {error.message}; check the id and tracking_uri=") from error
     try:
-        folder = mlflow.artifacts.download_artifacts(
-            run_id=run_id, artifact_path=path, tracking_uri=tracking_uri
-        )
+        folder = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=path, tracking_uri=tracking_uri)
         return TrainingHistory.open(folder)
     except (MlflowException, OSError) as error:
         raise UserError(
@@ -239,9 +250,7 @@ def _git() -> dict[str, str]:
     """Commit of the working directory's repository and whether it has uncommitted changes; empty without one."""
     try:
         asked = [
-            subprocess.run(
-                ["git", *words], capture_output=True, text=True, timeout=5, check=True
-            ).stdout.strip()
+            subprocess.run(["git", *words], capture_output=True, text=True, timeout=5, check=True).stdout.strip()
             for words in (["rev-parse", "HEAD"], ["status", "--porcelain"])
         ]
     except (OSError, subprocess.SubprocessError):

@@ -21,9 +21,7 @@ EXECUTIONS = [(1, False), (50, False), (3, False), (1, True), (50, True), (1, "a
 def test_training_is_unchanged_and_every_step_recorded(per_execution, jit):
     compiled = {"steps_per_execution": per_execution, "jit_compile": jit}
     fitted = record(network(**compiled), y=LABELS, validation_data=(X[:9], LABELS[:9]))
-    assert same_weights(
-        fitted.model, bare(network(**compiled), y=LABELS, validation_data=(X[:9], LABELS[:9]))
-    )
+    assert same_weights(fitted.model, bare(network(**compiled), y=LABELS, validation_data=(X[:9], LABELS[:9])))
     steps = fitted.history.steps
     assert fitted.history.meta["reader"] == "graph"
     assert steps["step"].tolist() == list(range(10))
@@ -117,13 +115,9 @@ def test_class_weights_count_in_the_batch_loss():
 def test_a_model_that_is_not_built_yet(per_execution):
     fitted = record(network(inputs=False, steps_per_execution=per_execution), y=LABELS)
     assert fitted.history.meta["reader"] == "graph"
-    assert same_weights(
-        fitted.model, bare(network(inputs=False, steps_per_execution=per_execution), y=LABELS)
-    )
+    assert same_weights(fitted.model, bare(network(inputs=False, steps_per_execution=per_execution), y=LABELS))
     initial = network(inputs=True).get_weights()[0]
-    assert fitted.history.statistics("hidden/kernel")["norm"][0] == pytest.approx(
-        np.linalg.norm(initial), rel=1e-6
-    )
+    assert fitted.history.statistics("hidden/kernel")["norm"][0] == pytest.approx(np.linalg.norm(initial), rel=1e-6)
 
 
 def several_losses() -> keras.Model:
@@ -132,9 +126,7 @@ def several_losses() -> keras.Model:
     hidden = keras.layers.Dense(4, kernel_regularizer="l2", name="hidden")(inputs)
     outputs = {name: keras.layers.Dense(1, name=name)(hidden) for name in ("a", "b")}
     model = keras.Model(inputs, outputs)
-    model.compile(
-        "sgd", loss={"a": "mse", "b": "mae"}, metrics={"a": ["mae"]}, loss_weights={"a": 1.0, "b": 0.5}
-    )
+    model.compile("sgd", loss={"a": "mse", "b": "mae"}, metrics={"a": ["mae"]}, loss_weights={"a": 1.0, "b": 0.5})
     return model
 
 
@@ -194,9 +186,7 @@ def test_several_fits_with_one_callback_and_two_models_in_one_process():
     assert [f.history.n_steps for f in (first, second, third)] == [10, 10, 10]
     twice = bare(bare(regression()))
     assert same_weights(model, twice)
-    np.testing.assert_array_equal(
-        first.history.weights("out/kernel")[-1], third.history.weights("out/kernel")[0]
-    )
+    np.testing.assert_array_equal(first.history.weights("out/kernel")[-1], third.history.weights("out/kernel")[0])
 
 
 @pytest.mark.parametrize("weights", ["all", "statistics", "none"])
@@ -209,9 +199,7 @@ def test_what_is_kept_of_the_weights(weights):
         with pytest.raises(ValueError, match="not recorded"):
             history.statistics("hidden/kernel")
         return
-    everything = record(
-        network(), y=LABELS, recorder=mlflow_hp.TrainingRecorder(weights="all", report=False)
-    ).history
+    everything = record(network(), y=LABELS, recorder=mlflow_hp.TrainingRecorder(weights="all", report=False)).history
     for tensor in history.tensors:
         exact = everything.weights(tensor.name).astype(float).reshape(11, -1)
         got = history.statistics(tensor.name)

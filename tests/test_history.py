@@ -97,9 +97,7 @@ def test_what_is_written_is_read_back(tmp_path):
 )
 def test_every_bit_of_every_dtype_is_kept(tmp_path, dtype):
     real = history._dtype(dtype)
-    bits = np.random.default_rng(1).integers(
-        0, 2 if dtype == "bool" else 256, (3, 4, real.itemsize), np.uint8
-    )
+    bits = np.random.default_rng(1).integers(0, 2 if dtype == "bool" else 256, (3, 4, real.itemsize), np.uint8)
     values = bits.view(real).reshape(3, 4)
     tensor = Tensor("t", (4,), dtype, True)
     with writer(tmp_path, [tensor], initial={"t": values[0]}) as w:
@@ -582,9 +580,7 @@ def test_what_a_writer_refuses(tmp_path):
 
 
 def test_what_can_not_be_opened_is_named(tmp_path):
-    with pytest.raises(
-        FileNotFoundError, match=r"no training history at .*/nowhere/history\.arrows: name the folder"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"no training history at .*/nowhere/history\.arrows: name the folder"):
         TrainingHistory.open(tmp_path / "nowhere")
     path = tmp_path / history.STEPS_FILE
     for content in (b"a,b\n1,2\n" * 20, b"PK\x03\x04" + bytes(100), b"\xff" * 100):

@@ -29,7 +29,7 @@ from mlflow_hp.capture.layout import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 BUFFER_BYTES = 32 * 2**20
 """Memory that the buffers may take; a fetch empties them when they are full."""
@@ -61,7 +61,7 @@ class GraphReader:
         self._buffers: _Buffers | None = None
         self._logs: list[str] = []
         self._several = model.steps_per_execution > 1
-        self._step = self._several_steps if self._several else self._one_step
+        self._step: Any = self._several_steps if self._several else self._one_step
         if not model.run_eagerly:
             self._step = tf.function(self._step, reduce_retracing=True, autograph=False)
 
@@ -134,8 +134,8 @@ class GraphReader:
         self._pending = 0
         if self._layout is None:
             running = [f"running_{name}" for name in self._logs]
-            columns = STEP_COLUMNS | dict.fromkeys(running, "float64")
-            self._layout = Layout(columns, self._tensors, self._store, self._initial)
+            kinds = STEP_COLUMNS | dict.fromkeys(running, "float64")
+            self._layout = Layout(kinds, self._tensors, self._store, self._initial)
             self._on_layout(self._layout)
         if not len(scalars):
             return
@@ -223,9 +223,7 @@ class GraphReader:
             self._own_step = (
                 step
                 if self._model.run_eagerly
-                else tf.function(
-                    step, reduce_retracing=True, jit_compile=self._model.jit_compile, autograph=False
-                )
+                else tf.function(step, reduce_retracing=True, jit_compile=self._model.jit_compile, autograph=False)
             )
         return self._own_step
 
@@ -249,8 +247,7 @@ class _Buffers:
         self._cursor = tf.Variable(0, dtype=tf.int64, trainable=False)
         self._scalars = tf.Variable(tf.zeros((self.capacity, n_scalars), tf.float64), trainable=False)
         self._weights = [
-            tf.Variable(tf.zeros((self.capacity, w.shape.num_elements()), w.dtype), trainable=False)
-            for w in weights
+            tf.Variable(tf.zeros((self.capacity, w.shape.num_elements()), w.dtype), trainable=False) for w in weights
         ]
 
     def write(self, scalars: Sequence[tf.Tensor], weights: Sequence[tf.Tensor]) -> None:
@@ -306,10 +303,10 @@ def _statistics(after: Sequence[tf.Tensor], before: Sequence[tf.Tensor]) -> tf.T
     """`layout.statistics` of each tensor, one behind the other: float64, shape (4 * n_tensors,)."""
     means, halves = [], []
     for value, old in zip(after, before, strict=True):
-        value, old = (v if v.dtype.is_floating else tf.cast(v, tf.float64) for v in (value, old))
-        mean = tf.reduce_mean(value)
+        now, then = (v if v.dtype.is_floating else tf.cast(v, tf.float64) for v in (value, old))
+        mean = tf.reduce_mean(now)
         means.append(tf.cast(mean, tf.float64))
-        parts = (value, value - mean, value - old, old)
+        parts = (now, now - mean, now - then, then)
         halves.append(tf.stack([tf.cast(tf.nn.l2_loss(part), tf.float64) for part in parts]))
     sizes = tf.constant([max(v.shape.num_elements(), 1) for v in after], tf.float64)
     norm, spread, change, old_norm = tf.unstack(tf.sqrt(2.0 * tf.stack(halves)), axis=1)

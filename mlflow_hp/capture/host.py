@@ -79,7 +79,7 @@ class HostReader:
             build(self._model, getattr(iterator, "element_spec", None))
         except Exception:  # noqa: BLE001 - the step itself will say what is wrong with the model, if anything
             return
-        self._describe()
+        self._initial = self._describe()
 
     def make_room(self) -> None:
         """Hand on the rows where they are many or the first has waited for long."""
@@ -94,8 +94,8 @@ class HostReader:
     def read(self, logs: Any) -> None:
         """Read what the train function left, and the `logs` that it gave."""
         if self._initial is None:
-            self._describe()
-            self._initial = {name: value * np.nan for name, value in self._initial.items()}
+            initial = self._describe()
+            self._initial = {name: value * np.nan for name, value in initial.items()}
         tracker = getattr(self._model, "_loss_tracker", None)
         total, count = (0.0, 0.0) if tracker is None else (_number(tracker.total), _number(tracker.count))
         old_total, old_count = self._tracked
@@ -127,10 +127,10 @@ class HostReader:
         if not self._rows:
             return
         if self._layout is None:
-            columns = STEP_COLUMNS | dict.fromkeys(
+            kinds = STEP_COLUMNS | dict.fromkeys(
                 (name for name in self._rows[0][0] if name.startswith("running_")), "float64"
             )
-            self._layout = Layout(columns, self._tensors, self._store, self._initial or {})
+            self._layout = Layout(kinds, self._tensors, self._store, self._initial or {})
             self._on_layout(self._layout)
         rows, self._rows, self._bytes = self._rows, [], 0
         columns = self._counter.count(len(rows))
@@ -140,12 +140,13 @@ class HostReader:
         weights = {name: np.stack([values[name] for _, values in rows]) for name in rows[0][1]}
         self._on_rows(Rows(columns, weights))
 
-    def _describe(self) -> None:
+    def _describe(self) -> dict[str, np.ndarray]:
+        """Note what the built model has to record; gives its weights as they are now."""
         self._tensors = tensors_of(self._model)
         self._store = store_for(self._weights, n_weights(self._tensors))
-        self._initial = initial_weights(self._model, self._tensors, self._store)
         if self._store == "statistics":
             self._before = initial_weights(self._model, self._tensors, "values")
+        return initial_weights(self._model, self._tensors, self._store)
 
 
 def _number(value: Any) -> float:

@@ -98,17 +98,14 @@ def initial_weights(model: Any, tensors: Sequence[Tensor], store: Store) -> dict
     """The weights as they are now, in the form that `store` keeps."""
     if store == "none":
         return {}
-    values = {
-        tensor.name: np.array(variable.numpy())
-        for tensor, variable in zip(tensors, model.weights, strict=True)
-    }
+    values = {tensor.name: np.array(variable.numpy()) for tensor, variable in zip(tensors, model.weights, strict=True)}
     if store == "values":
         return values
     return {name: statistics_of(value[None])[0] for name, value in values.items()}
 
 
 class Unwrappable(Exception):  # noqa: N818 - it tells a way, not an error: the host reader takes over
-    """This model's training step can't be read inside the graph."""
+    """Why a model's training step can't be read inside the graph."""
 
 
 class EpochCounter:

@@ -1,0 +1,38 @@
+# One virtual environment for all; it is made anew when pyproject.toml changes.
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/ready
+ACTIVE := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
+
+.PHONY: run ui test lint format benchmark clean
+
+run: $(READY)  ## train, and record every batch
+	$(ACTIVE) mlflow run . --env-manager local
+	@echo 'Now `make ui`, and open http://127.0.0.1:5000'
+
+ui: $(READY)  ## look at the runs
+	$(ACTIVE) mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
+
+test: $(READY)  ## pass the tests
+	$(ACTIVE) python -m pytest
+
+lint: $(READY)
+	$(ACTIVE) ruff check .
+	$(ACTIVE) ruff format --check .
+	$(ACTIVE) mypy
+
+format: $(READY)
+	$(ACTIVE) ruff check --fix .
+	$(ACTIVE) ruff format .
+
+benchmark: $(READY)
+	$(ACTIVE) python benchmarks/recording.py --memory
+	$(ACTIVE) python benchmarks/history_formats.py
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv --clear $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --editable '.[dev]'
+	touch $(READY)
