@@ -88,11 +88,12 @@ class RecordedFit:
             return None
         from mlflow_hp.capture.graph import GraphReader
 
-        # Kept from fit to fit, so that a second one need not be traced again; a new compile makes a new function.
-        known, reader = self.recorder.last_reader
-        if known is not self._original:
-            reader = GraphReader(self.model, self.recorder.weights)
-            self.recorder.last_reader = (self._original, reader)
+        # Kept with the model's own train function, which lives from one compile to the next, so that a second fit
+        # need not be traced again.
+        readers = self._original.__dict__.setdefault("_mlflow_hp_readers", {})
+        if self.recorder.weights not in readers:
+            readers[self.recorder.weights] = GraphReader(self.model, self.recorder.weights)
+        reader = readers[self.recorder.weights]
         reader.connect(self.recording.open, self.recording.add)
         return reader
 

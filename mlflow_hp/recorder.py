@@ -97,7 +97,6 @@ class TrainingRecorder(keras.callbacks.Callback):
         self.history: TrainingHistory | None = None
         self.flush_seconds = 0.0
         self._fit: RecordedFit | None = None
-        self.last_reader: tuple[Any, Any] = (None, None)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import http.client
 import importlib.metadata
@@ -127,7 +128,7 @@ def run_tags(kind: str, **more: str) -> dict[str, str]:
     dict of str to str
         ``mlflow_hp.kind``, ``.command``, ``.versions``, and, in a git repository, ``.git_commit`` and ``.git_dirty``.
     """
-    tags = {"kind": kind, "command": shlex.join(_command()), "versions": _versions(), **_git(), **more}
+    tags = {"kind": kind, "command": shlex.join(_command()), "versions": _versions(), **_git(str(Path.cwd())), **more}
     return {f"mlflow_hp.{name}": value[:_LONGEST_TAG] for name, value in tags.items()}
 
 
@@ -235,6 +236,7 @@ def _command() -> list[str]:
     return [Path(sys.executable).name, *sys.orig_argv[1:]]
 
 
+@functools.cache
 def _versions() -> str:
     """Python and the libraries that training depends on, ``name version`` each."""
     found = [f"python {platform.python_version()}"]
@@ -246,11 +248,15 @@ def _versions() -> str:
     return ", ".join(found)
 
 
-def _git() -> dict[str, str]:
-    """Commit of the working directory's repository and whether it has uncommitted changes; empty without one."""
+@functools.cache
+def _git(folder: str) -> dict[str, str]:
+    """Commit of the repository at `folder` and whether it has uncommitted changes; empty without one.
+
+    Asked once in a process: what runs is what was there when it began.
+    """
     try:
         asked = [
-            subprocess.run(["git", *words], capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+            subprocess.run(["git", "-C", folder, *words], capture_output=True, text=True, timeout=5, check=True).stdout.strip()
             for words in (["rev-parse", "HEAD"], ["status", "--porcelain"])
         ]
     except (OSError, subprocess.SubprocessError):

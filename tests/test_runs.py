@@ -105,6 +105,7 @@ def test_run_tags(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert "mlflow_hp.git_commit" not in runs.run_tags("training")
     monkeypatch.setenv("PATH", "")
+    runs._git.cache_clear()
     assert "mlflow_hp.git_dirty" not in runs.run_tags("training")
 
 
