@@ -56,8 +56,9 @@ def not_finite(history: TrainingHistory) -> Finding | None:
         return None
     first = int(broken[0])
     what = "NaN" if np.isnan(loss[first]) else "infinite"
-    text = f"The loss is {what} at step {history.steps['step'][first]}, and not finite in {len(broken)} of {len(loss)} steps."
-    evidence = {"first_step_not_finite": int(history.steps["step"][first]), "steps_not_finite": len(broken)}
+    step = int(history.steps["step"][first])
+    text = f"The loss is {what} at step {step}, and not finite in {len(broken)} of {len(loss)} steps."
+    evidence = {"first_step_not_finite": step, "steps_not_finite": len(broken)}
     grew = bool(first > 1 and np.isfinite(loss[:first]).all() and loss[first - 1] > 100 * loss[0])
     if grew:
         return Finding("not_finite", "diverges", text + " It had grown before.", evidence, "a smaller learning rate")
@@ -149,7 +150,8 @@ def arrival(surface: LinearRegressionSurface, w: np.ndarray, b: np.ndarray) -> F
         text = f"It has hardly begun: {(final - best) / (float(cost[0]) - best):.0%} of the first excess cost is left."
         return Finding("arrival", "crawls", text, evidence, "more epochs or a larger learning rate")
     if off:
-        text = f"The cost stayed within 1 % of its final value from step {max(first, 0)}, {final / best - 1:.1%} above the minimum."
+        above = final / best - 1
+        text = f"The cost came within 1 % of its final value at step {max(first, 0)}, {above:.1%} above the minimum."
         return Finding("arrival", "stalled", text, evidence)
     text = f"It has arrived: the cost came within 1 % of its final value at step {max(first, 0)}."
     return Finding("arrival", "has arrived", text, evidence)

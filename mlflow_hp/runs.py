@@ -254,11 +254,12 @@ def _git(folder: str) -> dict[str, str]:
 
     Asked once in a process: what runs is what was there when it began.
     """
+    git = ["git", "-C", folder]
     try:
-        asked = [
-            subprocess.run(["git", "-C", folder, *words], capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+        commit, changes = (
+            subprocess.run([*git, *words], capture_output=True, text=True, timeout=5, check=True).stdout.strip()
             for words in (["rev-parse", "HEAD"], ["status", "--porcelain"])
-        ]
+        )
     except (OSError, subprocess.SubprocessError):
         return {}
-    return {"git_commit": asked[0], "git_dirty": str(bool(asked[1])).lower()}
+    return {"git_commit": commit, "git_dirty": str(bool(changes)).lower()}

@@ -1,4 +1,4 @@
-"""What an experiment takes from the command line: declared once, checked here, several values where that makes sense."""
+"""What an experiment takes from the command line: declared once, checked here, one value or several."""
 
 from __future__ import annotations
 
@@ -40,14 +40,10 @@ class Parameter(NamedTuple):
     several: bool = True
 
 
-def number(
-    low: float = -math.inf, high: float = math.inf, *, open_low: bool = False, open_high: bool = False
-) -> Any:
+def number(low: float = -math.inf, high: float = math.inf, *, open_low: bool = False, open_high: bool = False) -> Any:
     """A reader of finite numbers from `low` to `high`, without the bounds that are open."""
     left, right = "(" if open_low else "[", ")" if open_high else "]"
-    wanted = (
-        f"a number in {left}{low:g}, {high:g}{right}" if low > -math.inf or high < math.inf else "a number"
-    )
+    wanted = f"a number in {left}{low:g}, {high:g}{right}" if low > -math.inf or high < math.inf else "a number"
 
     def read(text: str) -> float:
         try:
@@ -153,10 +149,4 @@ def shown(value: Any) -> str:
     """A value as the user would write it."""
     if value is None:
         return "none"
-    return (
-        str(value).lower()
-        if isinstance(value, bool)
-        else f"{value:g}"
-        if isinstance(value, float)
-        else str(value)
-    )
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)

@@ -27,20 +27,12 @@ PARAMETERS = [
     Parameter("learning_rate", "0.01", arguments.number(0, open_low=True), "learning rate"),
     Parameter("batch_size", "10", arguments.whole(1), "rows in a batch"),
     Parameter("epochs", "10", arguments.whole(1), "passes over the training part"),
-    Parameter(
-        "optimizer", "RMSprop", arguments.one_of(models.optimizer_names), "any of Keras' optimizers, by name"
-    ),
-    Parameter(
-        "momentum", "0", arguments.number(0, 1, open_high=True), "momentum, for optimizers that have one"
-    ),
+    Parameter("optimizer", "RMSprop", arguments.one_of(models.optimizer_names), "any of Keras' optimizers, by name"),
+    Parameter("momentum", "0", arguments.number(0, 1, open_high=True), "momentum, for optimizers that have one"),
     Parameter("standardize", "false", arguments.flag, "scale the feature to mean 0 and standard deviation 1"),
-    Parameter(
-        "test_size", "0.2", arguments.number(0, 1, open_low=True, open_high=True), "share kept for testing"
-    ),
+    Parameter("test_size", "0.2", arguments.number(0, 1, open_low=True, open_high=True), "share kept for testing"),
     Parameter("seed", "0", arguments.whole(0, 2**32 - 1), "seed of split, initial weights and shuffling"),
-    Parameter(
-        "weight", "none", arguments.optional(arguments.number()), "initial weight; none: as Keras draws it"
-    ),
+    Parameter("weight", "none", arguments.optional(arguments.number()), "initial weight; none: as Keras draws it"),
     Parameter("bias", "none", arguments.optional(arguments.number()), "initial bias; none: zero"),
     Parameter("animate", "true", arguments.flag, "make an animation of the descent", several=False),
 ]
@@ -142,15 +134,13 @@ def _axes(chosen: data.Regression) -> tuple[str, str]:
 def _report(run_id: str, descent: Descent, command: str) -> Outcome:
     """Numbers and description first, then what needs the artifact store."""
     from mlflow_hp import diagnosis, runs
-    from mlflow_hp.report import Report, log_numbers
+    from mlflow_hp.report import Report
 
     settings, history, surface = descent.settings, descent.history, descent.surface
     findings = diagnosis.diagnose_regression(history, surface, descent.w, descent.b, settings)
     numbers = diagnosis.to_metrics(findings)
-    log_numbers(run_id, numbers)
-    used = ", ".join(
-        f"{name} {arguments.shown(value)}" for name, value in settings.items() if name != "animate"
-    )
+    runs.log_numbers(run_id, numbers)
+    used = ", ".join(f"{name} {arguments.shown(value)}" for name, value in settings.items() if name != "animate")
     last = {name: values[-1] for name, values in history.epochs.items() if name in ("loss", "val_loss")}
     result = ", ".join(f"{name} {value:.4g}" for name, value in last.items())
     runs.set_description(
@@ -163,10 +153,7 @@ def _report(run_id: str, descent: Descent, command: str) -> Outcome:
     with Report(run_id) as report:
         report.findings(findings)
         _pictures(report, descent)
-    columns = {
-        name: numbers.get(f"diagnosis/{name}", float("nan"))
-        for name in ("final_J", "excess_J", "arrival_step")
-    }
+    columns = {name: numbers.get(f"diagnosis/{name}", float("nan")) for name in ("final_J", "excess_J", "arrival_step")}
     verdicts = {"final_J": columns["final_J"], **{k: float(v) for k, v in last.items()}, **columns}
     return Outcome(run_id, verdicts, [f"{f.verdict}: {f.text}" for f in findings], descent)
 
@@ -183,17 +170,8 @@ def _pictures(report: Any, descent: Descent) -> None:
         curve = training.weights_by_step(values, name, {"least squares": height})
         report.picture(f"{name}_by_step", training.draw_curves(curve))
     training_pictures(report, descent.history)
-    table = descent.data.table
-    if not descent.settings["standardize"]:
-        x = table[descent.data.feature].to_numpy()
-    else:
-        x = np.concatenate([descent.data.x_train, descent.data.x_test])[:, 0]
-        table = None
-    y = (
-        table[descent.data.target].to_numpy()
-        if table is not None
-        else np.concatenate([descent.data.y_train, descent.data.y_test])
-    )
+    x = np.concatenate([descent.data.x_train, descent.data.x_test])[:, 0]
+    y = np.concatenate([descent.data.y_train, descent.data.y_test])
     lines = {
         "after training": (float(descent.w[-1]), float(descent.b[-1])),
         "least squares": (best.w, best.b),

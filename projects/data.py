@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import io
 import math
 import urllib.request
@@ -66,12 +67,10 @@ def regression(settings: Settings) -> Regression:
     feature, target = settings["feature"], settings["target"]
     for column, parameter in ((feature, "feature"), (target, "target")):
         if column not in table.columns:
-            raise UserError(
-                f"{parameter}={column!r}: {source} has the columns {', '.join(map(str, table.columns))}"
-            )
+            raise UserError(f"{parameter}={column!r}: {source} has the columns {', '.join(map(str, table.columns))}")
     if feature == target:
         raise UserError(f"feature and target are both {feature!r}: choose two columns of {source}")
-    table = pd.DataFrame({column: _numbers(table[column], source) for column in (feature, target)})
+    table = pd.DataFrame({column: _numbers(table.loc[:, column], source) for column in (feature, target)})
     n, n_test = len(table), math.ceil(settings["test_size"] * len(table))
     if n - n_test < 2:
         raise UserError(
@@ -81,9 +80,7 @@ def regression(settings: Settings) -> Regression:
     train, test = train_test_split(np.arange(n), test_size=n_test, random_state=settings["seed"])
     x, y = table[feature].to_numpy(), table[target].to_numpy()
     if np.ptp(x[train]) == 0:
-        raise UserError(
-            f"feature={feature!r} has the same value, {x[0]:g}, in all rows to train on: choose another"
-        )
+        raise UserError(f"feature={feature!r} has the same value, {x[0]:g}, in all rows to train on: choose another")
     shown = feature
     if settings["standardize"]:
         x = (x - x[train].mean()) / x[train].std()
@@ -121,9 +118,7 @@ def _table(data: str) -> tuple[pd.DataFrame, str]:
     except pd.errors.EmptyDataError:
         raise UserError(f"data={data!r} is empty: name a CSV file with a head and rows") from None
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"data={data!r} can't be read as CSV ({error}): name a comma-separated text file"
-        ) from None
+        raise UserError(f"data={data!r} can't be read as CSV ({error}): name a comma-separated text file") from None
 
 
 def _file(data: str) -> bytes:
@@ -145,11 +140,9 @@ def _download(url: str) -> bytes:
         with urllib.request.urlopen(url, timeout=URL_SECONDS) as answer:  # noqa: S310 - http and https alone get here
             body: bytes = answer.read()
             return body
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
-        raise UserError(
-            f"data={url!r} does not answer ({reason}): check the address, or name a file"
-        ) from None
+        raise UserError(f"data={url!r} does not answer ({reason}): check the address, or name a file") from None
 
 
 def _numbers(column: pd.Series, source: str) -> pd.Series:

@@ -91,7 +91,8 @@ def run(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
 
             from mlflow_hp import runs
         runs.ensure_reachable()
-        with mlflow.start_run() as active, ending(active.info.run_id):
+        name = None if "MLFLOW_RUN_ID" in os.environ else experiment.name  # `mlflow run` has named its own
+        with mlflow.start_run(run_name=name) as active, ending(active.info.run_id):
             _run_in(experiment, written, active)
     except UserError as error:
         print(f"{experiment.name}: {error}", file=sys.stderr)
@@ -111,9 +112,6 @@ def _run_in(experiment: Experiment, written: dict[str, str], active: Any) -> Non
     from mlflow_hp import runs
     from projects.sweep import sweep
 
-    client, run_id = mlflow.MlflowClient(), active.info.run_id
-    if "MLFLOW_RUN_ID" not in os.environ and "mlflow.project.entryPoint" not in active.data.tags:
-        client.set_tag(run_id, "mlflow.runName", experiment.name)
     with quiet():
         import keras  # noqa: F401 - it takes seconds, and says things that no newcomer needs
     chosen = arguments.combinations(written, experiment.parameters)
@@ -126,7 +124,7 @@ def _run_in(experiment: Experiment, written: dict[str, str], active: Any) -> Non
         runs.log_once(active, params={name: arguments.shown(value) for name, value in chosen[0].items()})
         told = experiment.train(chosen[0], command(experiment, chosen[0])).told
     print("\n" + "\n".join(told))
-    print(f"\nLook at it: mlflow ui --backend-store-uri {_shown_store()}   (run {run_id})")
+    print(f"\nLook at it: mlflow ui --backend-store-uri {_shown_store()}   (run {active.info.run_id})")
 
 
 @contextlib.contextmanager
@@ -159,8 +157,7 @@ def quiet() -> Iterator[None]:
     """Keep what libraries say while they load from the terminal; it is shown where loading fails."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    _hush()
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     try:
         terminal = os.dup(2)
@@ -181,7 +178,11 @@ def quiet() -> Iterator[None]:
             sys.stderr.flush()
             os.dup2(terminal, 2)
             os.close(terminal)
-    for name in ("mlflow", "alembic"):  # MLflow sets its own level when it is imported
+    _hush()  # again: MLflow sets its own level when it is imported
+
+
+def _hush() -> None:
+    for name in ("mlflow", "alembic", "tensorflow"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
@@ -204,5 +205,5 @@ def _shown_store() -> str:
     return shlex.quote(mlflow.get_tracking_uri())
 
 
-def _stop(number: int, frame: Any) -> NoReturn:
+def _stop(number: int, _: Any) -> NoReturn:
     raise Stopped(f"signal {number}")

@@ -16,8 +16,9 @@ def optimizer_names() -> list[str]:
     import keras
 
     base = keras.optimizers.Optimizer
-    found = [c for c in vars(keras.optimizers).values() if inspect.isclass(c) and issubclass(c, base)]
-    return sorted({c.__name__ for c in found} - {"Optimizer", "LossScaleOptimizer"}, key=str.lower)
+    found = [c for c in vars(keras.optimizers).values() if inspect.isclass(c) and issubclass(c, base) and c is not base]
+    own = [c for c in found if "learning_rate" in inspect.signature(c).parameters]  # others wrap one of these
+    return sorted({c.__name__ for c in own}, key=str.lower)
 
 
 def optimizer(name: str, learning_rate: float, momentum: float) -> keras.optimizers.Optimizer:
@@ -35,9 +36,7 @@ def optimizer(name: str, learning_rate: float, momentum: float) -> keras.optimiz
     if momentum:
         if "momentum" not in inspect.signature(kind).parameters:
             able = [
-                n
-                for n in optimizer_names()
-                if "momentum" in inspect.signature(getattr(keras.optimizers, n)).parameters
+                n for n in optimizer_names() if "momentum" in inspect.signature(getattr(keras.optimizers, n)).parameters
             ]
             raise UserError(f"momentum={momentum:g}: {name} takes none; those that do are {', '.join(able)}")
         settings["momentum"] = momentum

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
+import sys
 from typing import TYPE_CHECKING, Any
 
 import mlflow
@@ -12,7 +14,7 @@ from tqdm import tqdm
 
 from mlflow_hp import runs
 from mlflow_hp.errors import UserError
-from mlflow_hp.report import Report, log_numbers
+from mlflow_hp.report import Report
 from projects import arguments
 from projects.experiment import command, ending, first_line
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from projects.experiment import Experiment, Outcome
 
 
-class AllFailed(RuntimeError):
+class SweepError(RuntimeError):
     """Not one combination could be trained."""
 
 
@@ -37,7 +39,7 @@ def sweep(experiment: Experiment, chosen: list[Settings], parent: Any) -> list[s
 
     Raises
     ------
-    AllFailed
+    SweepError
         Where none could be trained: why the first could not.
     UserError
         Likewise, where that is bad input.
@@ -61,15 +63,15 @@ def sweep(experiment: Experiment, chosen: list[Settings], parent: Any) -> list[s
                             outcomes[label] = experiment.train(settings, command(experiment, settings))
                 except Exception as error:  # noqa: BLE001 - it is in the child run, and told at the end
                     failures[label] = error
-                    bar.write(f"{label} failed: {type(error).__name__}: {first_line(error)}")
+                    bar.write(f"{label} failed: {type(error).__name__}: {first_line(error)}", file=sys.stderr)
                     _forget_graphs()
     finally:
         if outcomes:
             told = _compare(experiment, chosen, names, outcomes, failures, run_ids, parent.info.run_id)
     if not outcomes:
-        label, error = next(iter(failures.items()))
-        kind = UserError if isinstance(error, UserError) else AllFailed
-        raise kind(f"all {len(failures)} combinations failed; {label}: {first_line(error)}") from error
+        label, first = next(iter(failures.items()))
+        kind = UserError if isinstance(first, UserError) else SweepError
+        raise kind(f"all {len(failures)} combinations failed; {label}: {first_line(first)}") from first
     return told
 
 
@@ -94,7 +96,7 @@ def _compare(
             "mlflow_hp.combinations": f"{len(chosen)} planned, {len(outcomes)} done, {len(failures)} failed",
         },
     )
-    log_numbers(parent_id, {f"best/{experiment.objective}": lowest, "combinations_failed": len(failures)})
+    runs.log_numbers(parent_id, {f"best/{experiment.objective}": lowest, "combinations_failed": len(failures)})
     result = f"The best of {len(outcomes)} is **{best}**, {experiment.objective} {lowest:.4g}"
     if failures:
         result += f"; {len(failures)} failed"
@@ -137,7 +139,7 @@ def _markdown(table: pd.DataFrame) -> str:
 
 
 def _nan_last(value: float) -> float:
-    return value if value == value else float("inf")  # noqa: PLR0124 - NaN is what differs from itself
+    return float("inf") if math.isnan(value) else value
 
 
 def _forget_graphs() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -29,12 +29,15 @@ FARTHEST = 50.0
 class Surface(Protocol):
     """A cost over two parameters, with its minimum (w, b, cost)."""
 
-    minimum: tuple[float, float, float]
+    @property
+    def minimum(self) -> tuple[float, float, float]:
+        """Where the cost is lowest, and how low."""
 
-    def cost(self, w: np.ndarray, b: np.ndarray) -> np.ndarray: ...
+    def cost(self, w: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """The cost at each (w, b)."""
 
 
-class Path_(NamedTuple):
+class DrawnPath(NamedTuple):
     """One path as it is drawn: steps (n,), w (n,), b (n,), and whether points outside the window were left out."""
 
     steps: np.ndarray
@@ -54,7 +57,7 @@ class SurfaceInfo(NamedTuple):
         J at (b[row], w[column]).
     levels : ndarray
         Contour levels, ascending: their distance above the minimum grows geometrically, so the valley shows.
-    paths : dict of str to Path_
+    paths : dict of str to DrawnPath
         By label.
     minimum : tuple of float
         (w, b, cost) of the lowest point.
@@ -66,7 +69,7 @@ class SurfaceInfo(NamedTuple):
     b: np.ndarray
     cost: np.ndarray
     levels: np.ndarray
-    paths: dict[str, Path_]
+    paths: dict[str, DrawnPath]
     minimum: tuple[float, float, float]
     labels: tuple[str, str]
 
@@ -111,12 +114,13 @@ def draw_surface(info: SurfaceInfo, axes: Axes | None = None) -> Axes:
         _coloured_path(next(iter(info.paths.values())), axes)
     else:
         for index, (label, path) in enumerate(info.paths.items()):
-            style = {"color": COLOURS[index % 7], "linestyle": ("-", "--", ":", "-.")[index // 7 % 4]}
+            style: dict[str, Any] = {"color": COLOURS[index % 7], "linestyle": ("-", "--", ":", "-.")[index // 7 % 4]}
             axes.plot(path.w, path.b, linewidth=1.6, label=label, zorder=3, **style)
             axes.plot(path.w[-1:], path.b[-1:], "o", color=style["color"], markersize=6, zorder=4)
     if any(path.cut for path in info.paths.values()):
         axes.set_title("the path leaves the picture: it diverges", fontsize=10, color=COLOURS[1])
     few = len(info.paths) <= 8
+    place: dict[str, Any]
     place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.13), "ncols": 4} if few else {
         "loc": "center left", "bbox_to_anchor": (1.02, 0.5)}  # fmt: skip
     axes.legend(frameon=False, fontsize=9, **place)
@@ -155,18 +159,16 @@ def animate_surface(info: SurfaceInfo, file: Path, frames: int = 60, per_second:
     images[0].save(file, save_all=True, append_images=images[1:], duration=durations, loop=0)
 
 
-def _drawn(w: np.ndarray, b: np.ndarray, minimum: tuple[float, float, float], reach: np.ndarray) -> Path_:
+def _drawn(w: np.ndarray, b: np.ndarray, minimum: tuple[float, float, float], reach: np.ndarray) -> DrawnPath:
     """The part of a path that fits a picture, thinned."""
     w, b = np.asarray(w, np.float64).ravel(), np.asarray(b, np.float64).ravel()
     inside = np.isfinite(w) & np.isfinite(b)
     with np.errstate(invalid="ignore"):
-        inside &= (np.abs(w - minimum[0]) <= max(reach[0], 1e-9)) & (
-            np.abs(b - minimum[1]) <= max(reach[1], 1e-9)
-        )
+        inside &= (np.abs(w - minimum[0]) <= max(reach[0], 1e-9)) & (np.abs(b - minimum[1]) <= max(reach[1], 1e-9))
     inside[0] = np.isfinite(w[0]) and np.isfinite(b[0])
     end = len(w) if inside.all() else int(np.argmin(inside))
     steps = np.unique(np.linspace(0, end - 1, min(end, MOST_POINTS)).astype(int)) if end else np.zeros(0, int)
-    return Path_(steps, w[steps], b[steps], end < len(w))
+    return DrawnPath(steps, w[steps], b[steps], end < len(w))
 
 
 def _axis(values: np.ndarray) -> np.ndarray:
@@ -181,28 +183,25 @@ def _contours(info: SurfaceInfo, axes: Axes) -> None:
 
     above = np.maximum(info.cost - info.minimum[2], 1e-300)
     lowest, highest = info.levels[[0, -1]] - info.minimum[2]
-    norm = LogNorm(
-        lowest, highest * (highest / lowest)
-    )  # the lighter half of the colours: labels stay readable
-    axes.pcolormesh(info.w, info.b, above, norm=norm, cmap="Blues", alpha=0.5, shading="gouraud", zorder=0)
+    norm = LogNorm(lowest, highest * (highest / lowest))  # the lighter half of the colours: labels stay readable
+    window = (info.w[0], info.w[-1], info.b[0], info.b[-1])
+    axes.imshow(above, norm=norm, cmap="Blues", alpha=0.5, extent=window, origin="lower", aspect="auto", zorder=0)
     lines = axes.contour(info.w, info.b, info.cost, info.levels, colors="#4a6785", linewidths=0.8, zorder=1)
-    for label in axes.clabel(lines, lines.levels[::2], fontsize=8, fmt=_short, colors="#1f3347"):
+    for label in axes.clabel(lines, list(info.levels[::2]), fontsize=8, fmt=_short, colors="#1f3347"):
         label.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
     axes.plot(*info.minimum[:2], "*", color=COLOURS[4], markeredgecolor="black", markersize=15, zorder=5,
               label=f"least squares, J = {_short(info.minimum[2])}")  # fmt: skip
     axes.set(xlabel=info.labels[0], ylabel=info.labels[1], xlim=info.w[[0, -1]], ylim=info.b[[0, -1]])
 
 
-def _coloured_path(path: Path_, axes: Axes) -> None:
+def _coloured_path(path: DrawnPath, axes: Axes) -> None:
     """The path coloured by step, with a colour bar, its start and its end."""
     from matplotlib.collections import LineCollection
 
     points = np.column_stack([path.w, path.b])
     if len(points) > 1:
         segments = np.stack([points[:-1], points[1:]], axis=1)
-        lines = LineCollection(
-            list(segments), cmap="plasma", array=path.steps[1:] - 1, linewidths=2.0, zorder=3
-        )
+        lines = LineCollection(list(segments), cmap="plasma", array=path.steps[1:] - 1, linewidths=2.0, zorder=3)
         axes.add_collection(lines)
         figure_of(axes).colorbar(lines, ax=axes, label="step", pad=0.02)
     axes.plot(

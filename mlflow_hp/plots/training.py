@@ -87,9 +87,7 @@ def learning_rate_by_step(history: TrainingHistory) -> CurvesInfo:
     return curves_info([curve], "step", "learning rate")
 
 
-def weights_by_step(
-    values: np.ndarray, name: str, references: Mapping[str, float] | None = None
-) -> CurvesInfo:
+def weights_by_step(values: np.ndarray, name: str, references: Mapping[str, float] | None = None) -> CurvesInfo:
     """A weight after each step, from before the first: `values` (n_steps + 1,), drawn at -1, 0, 1, ..."""
     curve = Curve(np.arange(-1, len(values) - 1), np.asarray(values, np.float64), name)
     return curves_info([curve], "step (-1: before the first)", name, references)
@@ -105,9 +103,7 @@ def draw_curves(info: CurvesInfo, axes: Axes | None = None) -> Axes:
         style: dict = {"color": COLOURS[index % len(COLOURS)], "label": curve.label, "zorder": 2 + index}
         if curve.style == "points":
             many = len(curve.x) > 300
-            axes.plot(
-                curve.x, curve.y, ".", alpha=0.35 if many else 0.7, markersize=3 if many else 5, **style
-            )
+            axes.plot(curve.x, curve.y, ".", alpha=0.35 if many else 0.7, markersize=3 if many else 5, **style)
             continue
         if curve.style == "line" and info.x_label == "epoch" and len(curve.x) <= FEW_EPOCHS:
             style |= {"marker": "o", "markersize": 4}

@@ -54,9 +54,7 @@ class LinearRegressionSurface:
         dx, dy = x - self._mean_x, y - self._mean_y
         self._var_x = float(dx @ dx) / len(x)
         if not self._var_x > 0:
-            raise UserError(
-                f"the feature has the same value, {x[0]:g}, in all {len(x)} rows: choose another feature"
-            )
+            raise UserError(f"the feature has the same value, {x[0]:g}, in all {len(x)} rows: choose another feature")
         w = float(dx @ dy) / len(x) / self._var_x
         residual = dy - w * dx
         self.minimum = Minimum(w, self._mean_y - w * self._mean_x, float(residual @ residual) / len(x))
