@@ -193,9 +193,7 @@ class _Hdf5:
         self.file = h5py.File(folder / "history.h5", "w", libver="latest" if self.swmr else None)
         for name, a in like.items():
             shape = a.shape[1:]
-            self.file.create_dataset(
-                name, (0, *shape), a.dtype, chunks=(ROWS, *shape), maxshape=(None, *shape)
-            )
+            self.file.create_dataset(name, (0, *shape), a.dtype, chunks=(ROWS, *shape), maxshape=(None, *shape))
         if self.swmr:
             self.file.swmr_mode = True
 
@@ -383,9 +381,7 @@ def _bytes_read() -> int | None:
     path = Path("/proc/self/io")
     if not path.exists():
         return None
-    return int(
-        next(line.split()[1] for line in path.read_text().splitlines() if line.startswith("read_bytes"))
-    )
+    return int(next(line.split()[1] for line in path.read_text().splitlines() if line.startswith("read_bytes")))
 
 
 def killed(form: Any, case: str, kills: int) -> tuple[str, str]:
@@ -475,13 +471,10 @@ def main() -> None:
                 found[form.name].append(measure(form, rows, tensor))
         for name, measured in found.items():
             cells = [
-                f"{value:,.{digits}f}"
-                for value, digits in zip(np.median(measured, 0), (2, 1, 0, 1, 2), strict=True)
+                f"{value:,.{digits}f}" for value, digits in zip(np.median(measured, 0), (2, 1, 0, 1, 2), strict=True)
             ]
             print("| " + " | ".join([name, *cells]) + " |", flush=True)
-    print(
-        "\nkill -9 amid appending: how often every finished chunk was read after it, and beside the writer\n"
-    )
+    print("\nkill -9 amid appending: how often every finished chunk was read after it, and beside the writer\n")
     print("| format | after, 13 MB chunks | after, 10 kB chunks | beside the writer | library |")
     print("|" + " --- |" * 5)
     for form in forms:

@@ -20,8 +20,8 @@ ARRIVED_WITHIN = 0.01
 """A path has arrived where J stays within this share of its final value."""
 REVERSALS = 0.5
 """Share of reversed updates over which a descent is said to overshoot: noise alone reverses every second one."""
-STILL_FALLING = 0.1
-"""A descent crawls where the last tenth of the steps still took away this share of the excess cost left before it."""
+STILL_FALLING = 0.02
+"""A descent crawls where the last tenth of its steps still had this share less excess cost than the tenth before."""
 
 
 class Finding(NamedTuple):
@@ -129,8 +129,8 @@ def arrival(surface: LinearRegressionSurface, w: np.ndarray, b: np.ndarray) -> F
     """Arrived, crawling or neither, from J over the training set after each step of the path.
 
     The arrival is the first step after which J is within ``ARRIVED_WITHIN`` of its final value for the first time.
-    Crawling: the last tenth of the steps took away over ``STILL_FALLING`` of the excess J - J* that was left before
-    it, and the excess is still over ``ARRIVED_WITHIN`` of J*.
+    Crawling: the mean excess J - J* of the last tenth of the steps is over ``STILL_FALLING`` lower than that of the
+    tenth before, and the end is still over ``ARRIVED_WITHIN`` of J* above it; or over half the first excess is left.
     """
     cost, best = surface.cost(w, b), surface.minimum.cost
     final = float(cost[-1])
@@ -139,12 +139,13 @@ def arrival(surface: LinearRegressionSurface, w: np.ndarray, b: np.ndarray) -> F
         text = f"The cost ends higher ({final:.3g}) than it began ({float(cost[0]):.3g})."
         return Finding("arrival", "diverges", text, evidence, "a smaller learning rate")
     first = int(np.argmax(np.abs(cost - final) <= ARRIVED_WITHIN * final)) - 1
-    tenth = cost[len(cost) - 1 - max(1, (len(cost) - 1) // 10)]
-    fall = float((tenth - final) / (tenth - best)) if tenth > best else 0.0
+    tenth = max(1, len(cost) // 10)
+    before, last = cost[-2 * tenth : -tenth].mean() - best, cost[-tenth:].mean() - best
+    fall = float(1 - last / before) if before > 0 else 0.0
     evidence = {"arrival_step": max(first, 0), "fall_at_end": fall}
     off = final - best > ARRIVED_WITHIN * best
     if off and fall > STILL_FALLING:
-        text = f"It crawls: the last tenth of the steps still took away {fall:.0%} of the cost above the minimum."
+        text = f"The cost above the minimum was still {fall:.0%} lower in the last tenth of the steps than just before."
         return Finding("arrival", "crawls", text, evidence, "more epochs or a larger learning rate")
     if off and (final - best) > 0.5 * (float(cost[0]) - best):
         text = f"It has hardly begun: {(final - best) / (float(cost[0]) - best):.0%} of the first excess cost is left."

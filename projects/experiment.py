@@ -107,7 +107,6 @@ def run(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
 
 
 def _run_in(experiment: Experiment, written: dict[str, str], active: Any) -> None:
-    import mlflow
 
     from mlflow_hp import runs
     from projects.sweep import sweep

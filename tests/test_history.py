@@ -17,7 +17,7 @@ import pyarrow as pa
 import pytest
 
 from mlflow_hp import history
-from mlflow_hp.history import STATISTICS, HistoryWriter, Tensor, TrainingHistory, statistics_of
+from mlflow_hp.history import STATISTICS, HistoryWriter, Tensor, TrainingHistory, fields, reader, statistics_of
 
 COLUMNS = {"step": "int64", "batch_loss": "float64", "samples": "int32"}
 KERNEL, BIAS = Tensor("dense/kernel", (3, 2), "float32", True), Tensor("dense/bias", (2,), "float32", True)
@@ -31,7 +31,7 @@ def some_columns(k, start=0):
 
 def some_weights(k, tensors=(KERNEL, BIAS, SCALAR), seed=0):
     rng = np.random.default_rng(seed)
-    return {t.name: rng.normal(size=(k, *t.shape)).astype(history._dtype(t.dtype)) for t in tensors}
+    return {t.name: rng.normal(size=(k, *t.shape)).astype(fields.dtype_of(t.dtype)) for t in tensors}
 
 
 def writer(folder, tensors=(KERNEL, BIAS, SCALAR), weights="values", initial=None, **kwargs):
@@ -96,7 +96,7 @@ def test_what_is_written_is_read_back(tmp_path):
     ],
 )
 def test_every_bit_of_every_dtype_is_kept(tmp_path, dtype):
-    real = history._dtype(dtype)
+    real = fields.dtype_of(dtype)
     bits = np.random.default_rng(1).integers(0, 2 if dtype == "bool" else 256, (3, 4, real.itemsize), np.uint8)
     values = bits.view(real).reshape(3, 4)
     tensor = Tensor("t", (4,), dtype, True)
@@ -452,14 +452,14 @@ def test_a_spoilt_tensor_does_not_spoil_another(tmp_path):
 def test_a_file_that_shrinks_while_it_is_read_is_an_error(tmp_path, monkeypatch):
     write(tmp_path, (500,))
     found = TrainingHistory.open(tmp_path)
-    mapped = history._mapped
+    mapped = reader._mapped
 
     def shrink(path, **kwargs):
         buffer = pa.py_buffer(mapped(path, **kwargs).to_pybytes())
         path.write_bytes(path.read_bytes()[:3000])
         return buffer
 
-    monkeypatch.setattr(history, "_mapped", shrink)
+    monkeypatch.setattr(reader, "_mapped", shrink)
     with pytest.raises(OSError, match="became shorter while it was read"):
         found.weights("scale")
 

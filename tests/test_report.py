@@ -62,7 +62,11 @@ def test_a_report_that_fails_is_told_and_the_record_is_there(store, monkeypatch)
 
 
 def test_a_report_that_breaks_off_brings_nothing(store):
-    with mlflow.start_run() as run, pytest.raises(ZeroDivisionError), Report(run.info.run_id) as report:
-        report.file("a.txt").write_text("half")
-        raise ZeroDivisionError
+    def write_half(run_id):
+        with Report(run_id) as report:
+            report.file("a.txt").write_text("half")
+            raise ZeroDivisionError
+
+    with mlflow.start_run() as run, pytest.raises(ZeroDivisionError):
+        write_half(run.info.run_id)
     assert store.list_artifacts(run.info.run_id) == []

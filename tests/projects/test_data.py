@@ -95,7 +95,7 @@ def test_a_csv_that_can_not_be_trained_on(tmp_path, text, settings, said):
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(UserError, match="there is no file .*nowhere.csv"):
+    with pytest.raises(UserError, match=r"there is no file .*nowhere.csv"):
         load(data=str(tmp_path / "nowhere.csv"))
     with pytest.raises(UserError, match="is a folder"):
         load(data=str(tmp_path))
@@ -105,11 +105,11 @@ def test_a_url_that_does_not_answer(monkeypatch):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-        with pytest.raises(UserError, match=f":{port}/a.csv' does not answer"):
+        with pytest.raises(UserError, match=rf":{port}/a.csv' does not answer"):
             load(data=f"http://127.0.0.1:{port}/a.csv")
         taken.listen()
         monkeypatch.setattr(data, "URL_SECONDS", 0.2)
-        with pytest.raises(UserError, match="does not answer .*timed out"):
+        with pytest.raises(UserError, match=r"does not answer .*timed out"):
             load(data=f"http://127.0.0.1:{port}/a.csv")
     with pytest.raises(UserError, match="does not answer"):
         load(data="http://no such host/a.csv")
@@ -130,7 +130,7 @@ def test_a_url():
         threading.Thread(target=server.serve_forever, daemon=True).start()
         base = f"http://127.0.0.1:{server.server_port}"
         assert len(load(data=f"{base}/a.csv", feature="a", target="b").x_train) == 2
-        with pytest.raises(UserError, match="does not answer .*Not Found"):
+        with pytest.raises(UserError, match=r"does not answer .*Not Found"):
             load(data=f"{base}/b.csv", feature="a", target="b")
         server.shutdown()
 

@@ -1,0 +1,23 @@
+"""The history of one training: columns per step and per epoch, and the weights of each tensor over all steps.
+
+A history is a folder of two files: ``history.arrows``, an Arrow IPC stream to which chunks of steps are
+appended while training runs, and ``epochs.csv``. What is in them, and why: docs/history_format.md.
+"""
+
+from __future__ import annotations
+
+from mlflow_hp.history.fields import EPOCHS_FILE, STATISTICS, STEPS_FILE, VERSION, Tensor, statistics_of
+from mlflow_hp.history.reader import TrainingHistory
+from mlflow_hp.history.writer import Chunk, HistoryWriter
+
+__all__ = [
+    "EPOCHS_FILE",
+    "STATISTICS",
+    "STEPS_FILE",
+    "VERSION",
+    "Chunk",
+    "HistoryWriter",
+    "Tensor",
+    "TrainingHistory",
+    "statistics_of",
+]

@@ -1,0 +1,276 @@
+"""TrainingHistory: a recorded training as arrays, each read when it is asked for."""
+
+from __future__ import annotations
+
+import json
+import math
+import mmap
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlflow_hp.history.epochs import epoch_column, read_epochs
+from mlflow_hp.history.fields import (
+    EPOCHS_FILE,
+    KEY,
+    STATISTICS,
+    STEPS_FILE,
+    VERSION,
+    Tensor,
+    fields_of,
+    same_names,
+    statistics_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import pandas as pd
+
+END = b"\xff\xff\xff\xff\x00\x00\x00\x00"  # Arrow's mark at the end of a stream
+WIDE = 1024  # bytes; in narrower rows the columns lie so near that reading all is faster than skipping
+FEW = 32  # so many recorded weights or fewer get a column each in a table
+
+
+class TrainingHistory:
+    """What a training recorded. ``open`` and ``from_arrays`` make it; arrays are read when asked for.
+
+    Attributes
+    ----------
+    meta : dict
+        What was noted beside the numbers.
+    tensors : tuple of Tensor
+        The model's variables.
+    recorded : {"values", "statistics", "none"}
+        What was recorded of them.
+    n_steps, n_epochs : int
+    steps : mapping of str to ndarray of shape (n_steps,)
+        Row i is the i-th step recorded, from 0.
+    epochs : mapping of str to ndarray of shape (n_epochs,)
+        float64, nan where an epoch has no such number; "epoch" (0-based) is int64.
+    complete : bool
+        False where the file was cut off, or is still being written: all before the cut is here.
+    """
+
+    def __init__(
+        self,
+        head: Mapping[str, Any],
+        n_steps: int,
+        read: Callable[[Sequence[str]], dict[str, np.ndarray]],
+        epochs: Mapping[str, np.ndarray],
+        *,
+        complete: bool,
+    ) -> None:
+        self.meta: dict[str, Any] = head["meta"]
+        self.tensors = tuple(Tensor(**{**tensor, "shape": tuple(tensor["shape"])}) for tensor in head["tensors"])
+        self.recorded: str = head["weights"]
+        self.n_steps, self.complete, self._read = n_steps, complete, read
+        self.epochs, self.n_epochs = epochs, len(next(iter(epochs.values()), ()))
+        self._step_names = list(head["columns"])
+
+    @classmethod
+    def open(cls, folder: Path | str) -> TrainingHistory:
+        """Open a recorded history, finished, cut off or still growing: every whole chunk there is now.
+
+        Raises
+        ------
+        FileNotFoundError
+            Where the folder has no ``history.arrows``.
+        ValueError
+            Where that file is empty, of another kind, cut off before the first chunk, or of a newer version.
+        """
+        import pyarrow as pa
+
+        path = Path(folder) / STEPS_FILE
+        if not path.is_file():
+            raise FileNotFoundError(f"no training history at {path}: name the folder that holds {STEPS_FILE}")
+        if not path.stat().st_size:
+            raise ValueError(f"{path} is empty: if it is a copy, copy it again; else nothing was recorded")
+        try:
+            with pa.OSFile(str(path)) as file:
+                head = json.loads(pa.ipc.read_schema(file).metadata[KEY])
+            version = head["version"]
+        except (pa.ArrowException, ValueError, KeyError, TypeError, OSError) as error:
+            why = f"{path} is no training history, or less than the head of one; name another folder"
+            raise ValueError(why) from error
+        if version > VERSION:
+            raise ValueError(f"{path} has format version {version}, above {VERSION}: upgrade mlflow_hp")
+        steps, recorded = fields_of(head)
+        fields = [*steps, *recorded]
+        wide = sum(field.dtype.itemsize * math.prod(field.shape) for field in fields) > WIDE
+        chunks: list[int] = []  # rows in each
+        source = pa.BufferReader(_mapped(path, wide=wide))
+        try:
+            for batch in _batches(source, [0]):
+                chunks.append(batch.num_rows)  # noqa: PERF401 - keeps those before an error
+            end = source.tell()
+            complete = end == source.size() and source.read_at(len(END), end - len(END)) == END
+        except (pa.ArrowException, OSError):
+            complete = False
+        if not chunks:
+            raise ValueError(f"{path} is cut off before the first step; there is nothing to read")
+
+        def read(names: Sequence[str]) -> dict[str, np.ndarray]:
+            chosen = {i: field for i, field in enumerate(fields) if field.name in names}
+            found = {f.name: np.empty((sum(chunks), *f.shape), f.dtype) for f in chosen.values()}
+            buffer, end = _mapped(path, wide=wide), 0
+            with path.open("rb") as file:
+                for rows, batch in zip(chunks, _batches(pa.BufferReader(buffer), list(chosen)), strict=False):
+                    for field, column in zip(chosen.values(), batch.columns, strict=True):
+                        part = found[field.name][end : end + rows]
+                        field.read_arrow(column, file, buffer.address, part)
+                    end += rows
+            # row 0 is before the first step: it has weights, but nothing in the step columns
+            return {name: array[1:] if name in head["columns"] else array for name, array in found.items()}
+
+        epochs = read_epochs(path.with_name(EPOCHS_FILE))
+        return cls(head, sum(chunks) - 1, read, epochs, complete=complete)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        steps: Mapping[str, Any],
+        epochs: Mapping[str, Any] | None = None,
+        *,
+        tensors: Sequence[Tensor] = (),
+        weights: Mapping[str, Any] | None = None,
+        statistics: Mapping[str, Mapping[str, Any]] | None = None,
+        meta: Mapping[str, Any] | None = None,
+    ) -> TrainingHistory:
+        """Make a history in memory.
+
+        Parameters
+        ----------
+        steps, epochs : mapping of str to array_like of shape (n_steps,), (n_epochs,)
+        tensors : sequence of Tensor
+            By default what ``weights`` or ``statistics`` tell, all trainable.
+        weights : mapping of str to array_like of shape (n_steps + 1, *shape), optional
+            Row 0 is before the first step.
+        statistics : mapping of str to mapping of str to array_like of shape (n_steps + 1,), optional
+            Tensor -> statistic -> values. Instead of ``weights``.
+        meta : mapping, optional
+
+        Raises
+        ------
+        ValueError
+            Where shapes or names don't agree, or both weights and statistics came.
+        """
+        if weights and statistics:
+            raise ValueError("give weights= or statistics=, not both: the weights' statistics are computed")
+        arrays = {name: np.asarray(values) for name, values in steps.items()}
+        columns = {name: array.dtype.name for name, array in arrays.items()}
+        n_steps = len(next(iter(arrays.values()), ()))
+        arrays |= {name: np.asarray(values) for name, values in (weights or {}).items()}
+        for name, four in (statistics or {}).items():
+            arrays |= {f"{name}/{key}": np.asarray(four[key], np.float64) for key in STATISTICS}
+        tensors = tensors or [Tensor(n, arrays[n].shape[1:], arrays[n].dtype.name, True) for n in weights or ()]
+        tensors = tensors or [Tensor(name, (), "float32", True) for name in statistics or ()]
+        head = {
+            "columns": columns,
+            "tensors": [tensor._asdict() for tensor in tensors],
+            "weights": "values" if weights else "statistics" if statistics else "none",
+            "meta": dict(meta or {}),
+        }
+        fields = [field for part in fields_of(head) for field in part]
+        same_names("arrays", arrays, [field.name for field in fields])
+        for field in fields:
+            shape = (n_steps if field.name in columns else n_steps + 1, *field.shape)
+            if arrays[field.name].shape != shape:
+                raise ValueError(f"{field.name!r} has shape {arrays[field.name].shape}, not {shape}")
+            arrays[field.name] = arrays[field.name].astype(field.dtype, copy=False)
+        by_epoch = {name: epoch_column(name, values) for name, values in (epochs or {}).items()}
+        return cls(head, n_steps, lambda names: {n: arrays[n] for n in names}, by_epoch, complete=True)
+
+    @cached_property
+    def steps(self) -> Mapping[str, np.ndarray]:
+        """The step columns, (n_steps,) each; read when first asked for."""
+        found = self._read(self._step_names)
+        return {name: found[name] for name in self._step_names}
+
+    def weights(self, tensor: str) -> np.ndarray:
+        """Read one tensor over all steps and nothing else of the file: (n_steps + 1, *shape).
+
+        Row 0 is before the first step, row i + 1 after step i.
+
+        Raises
+        ------
+        ValueError
+            For an unknown tensor, or where the weights themselves were not recorded.
+        """
+        self._check(tensor, "values")
+        return self._read([tensor])[tensor]
+
+    def statistics(self, tensor: str) -> dict[str, np.ndarray]:
+        """Give each of ``STATISTICS`` of one tensor, (n_steps + 1,) and float64, in rows as of ``weights``.
+
+        As recorded, or else as `statistics_of` computes them from the recorded weights.
+
+        Raises
+        ------
+        ValueError
+            For an unknown tensor, or where neither weights nor statistics were recorded.
+        """
+        self._check(tensor, "values", "statistics")
+        if self.recorded == "values":
+            return dict(zip(STATISTICS, statistics_of(self.weights(tensor)).T, strict=True))
+        found = self._read([f"{tensor}/{key}" for key in STATISTICS])
+        return {key: found[f"{tensor}/{key}"] for key in STATISTICS}
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Make a table of the steps: their columns, and the weights or statistics after each; index "step".
+
+        Where at most 32 weights in all were recorded, there is a column for each (``"dense/kernel/0"``, in
+        C order; ``"dense/bias"`` for a tensor of one), else for each statistic (``"dense/kernel/norm"``).
+        The row before the first step is left out.
+        """
+        import pandas as pd
+
+        table = dict(self.steps)
+        few = self.recorded == "values" and sum(math.prod(t.shape) for t in self.tensors) <= FEW
+        for name, shape, *_ in self.tensors if self.recorded != "none" else ():
+            if few:
+                flat = self.weights(name)[1:].reshape(self.n_steps, math.prod(shape))
+                if flat.dtype.itemsize < 4 and flat.dtype.kind in "fV":
+                    flat = flat.astype(np.float32)  # pandas can't count with bfloat16, nor print float16
+                names = [name] if flat.shape[1] == 1 else [f"{name}/{i}" for i in range(flat.shape[1])]
+                table |= dict(zip(names, flat.T, strict=True))
+            else:
+                table |= {f"{name}/{key}": values[1:] for key, values in self.statistics(name).items()}
+        index = pd.Index(table.pop("step", np.arange(self.n_steps)), name="step")
+        return pd.DataFrame(table, index=index)
+
+    def epochs_to_pandas(self) -> pd.DataFrame:
+        """Make a table of the epochs; index "epoch"."""
+        import pandas as pd
+
+        table = dict(self.epochs)
+        return pd.DataFrame(table, index=pd.Index(table.pop("epoch", np.arange(self.n_epochs)), name="epoch"))
+
+    def _check(self, tensor: str, *enough: str) -> None:
+        if self.recorded not in enough:
+            only = ", only their statistics" if self.recorded == "statistics" else ""
+            raise ValueError(f'weights were not recorded{only}; train with TrainingRecorder(weights="all")')
+        if tensor not in (names := [t.name for t in self.tensors]):
+            raise ValueError(f"no tensor {tensor!r}; there are {', '.join(names)}")
+
+
+def _mapped(path: Path, *, wide: bool) -> Any:
+    """Map a file as an Arrow buffer; with wide rows so that only what is touched is fetched from the disk."""
+    import pyarrow as pa
+
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    if wide and hasattr(mmap, "MADV_RANDOM"):
+        mapped.madvise(mmap.MADV_RANDOM)
+    return pa.py_buffer(mapped)
+
+
+def _batches(source: Any, columns: Sequence[int]) -> Any:
+    """Go through a stream from its start; of each batch, read some columns only."""
+    import pyarrow as pa
+
+    source.seek(0)
+    options = pa.ipc.IpcReadOptions(included_fields=list(columns), use_threads=False)
+    return pa.ipc.open_stream(source, options=options)

@@ -1,0 +1,203 @@
+"""HistoryWriter: chunks of steps on their way to disk while training runs."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import numpy as np
+
+from mlflow_hp.history.epochs import csv_lines
+from mlflow_hp.history.fields import EPOCHS_FILE, KEY, STATISTICS, STEPS_FILE, VERSION, Tensor, fields_of, same_names
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+class Chunk(NamedTuple):
+    """What one ``append`` wrote: ``columns`` (k,) each, ``weights`` (k, *shape) or (k, 4) each."""
+
+    columns: dict[str, np.ndarray]
+    weights: dict[str, np.ndarray]
+
+
+class HistoryWriter:
+    """Appends chunks of steps, and epochs, while training runs: one writer, any readers beside it.
+
+    Parameters
+    ----------
+    folder : path
+        Made where missing. It holds one history; a second is refused.
+    columns : mapping of str to str
+        The numbers recorded at each step, at least one: name -> numpy dtype.
+    tensors : sequence of Tensor
+        The model's variables.
+    weights : {"values", "statistics", "none"}
+        What is recorded of each tensor after each step: itself, the four ``STATISTICS``, or nothing.
+    initial : mapping of str to ndarray, or None
+        The same before the first step: of the tensor's shape or (4,). None will do for "none".
+    meta : mapping
+        What else belongs to the training and can be written as JSON.
+
+    Attributes
+    ----------
+    rows, n_chunks : int
+        How many steps and chunks have been written.
+
+    Raises
+    ------
+    FileExistsError
+        Where the folder holds a history already.
+    ValueError
+        For two columns of one name, an unknown ``weights``, a dtype that can't be stored, or an
+        ``initial`` that does not fit the tensors.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        *,
+        columns: Mapping[str, str],
+        tensors: Sequence[Tensor],
+        weights: str,
+        initial: Mapping[str, np.ndarray] | None,
+        meta: Mapping[str, Any],
+    ) -> None:
+        import pyarrow as pa
+
+        head = {
+            "version": VERSION,
+            "columns": dict(columns),
+            "tensors": [tensor._asdict() for tensor in tensors],
+            "weights": weights,
+            "meta": dict(meta),
+        }
+        self._steps, self._recorded = fields_of(head)
+        self._tensors, self._weights = [tensor.name for tensor in tensors], weights
+        schema = pa.schema([(field.name, field.arrow_type()) for field in (*self._steps, *self._recorded)])
+        self._schema = schema.with_metadata({KEY: json.dumps(head)})
+        first = {} if weights == "none" else {name: np.asarray(a)[None] for name, a in (initial or {}).items()}
+        row_before = [pa.nulls(1, field.arrow_type()) for field in self._steps] + self._to_arrow(first, 1)
+        self.rows, self._offsets, self._epoch_names = 0, list[int](), list[str]()
+        self._folder, self._path = Path(folder), Path(folder) / STEPS_FILE
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._path.open("x").close()  # never over another history
+        self._sink = pa.OSFile(str(self._path), "wb")  # it has no buffer: what is written has left us
+        self._stream = pa.ipc.new_stream(self._sink, self._schema)
+        self._write(row_before)  # with it Arrow writes the head
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def n_chunks(self) -> int:
+        """How many chunks have been written."""
+        return len(self._offsets)
+
+    def append(self, columns: Mapping[str, np.ndarray], weights: Mapping[str, np.ndarray]) -> int:
+        """Write the next k steps; the operating system has them when this returns.
+
+        Parameters
+        ----------
+        columns : mapping of str to ndarray of shape (k,)
+            Every column named at the start.
+        weights : mapping of str to ndarray of shape (k, *shape) or (k, 4)
+            Every tensor after each of these steps; empty for "none".
+
+        Returns
+        -------
+        int
+            The chunk's index, from 0, for ``chunk``.
+
+        Raises
+        ------
+        ValueError
+            For names, shapes or dtypes other than announced, or a closed writer. Nothing is written then.
+        OSError
+            Where the file can't be written. What was written before stays readable; the writer is closed.
+        """
+        if self._stream is None:
+            raise ValueError(f"{self._path} is closed: open a HistoryWriter on another folder")
+        same_names("columns", columns, [field.name for field in self._steps])
+        k = len(columns[self._steps[0].name])
+        arrays = [field.to_arrow(columns[field.name], k) for field in self._steps]
+        arrays += self._to_arrow(weights, k)
+        offset = self._sink.tell()
+        self._write(arrays)
+        self.rows += k
+        self._offsets.append(offset)
+        return len(self._offsets) - 1
+
+    def chunk(self, index: int) -> Chunk:
+        """Read back, from any thread, what ``append`` wrote as ``index``; the arrays are read-only.
+
+        Raises
+        ------
+        IndexError
+            For an index that no ``append`` has returned.
+        """
+        import pyarrow as pa
+
+        if not 0 <= index < self.n_chunks:
+            raise IndexError(f"no chunk {index}: there are {self.n_chunks}, counted from 0")
+        with pa.memory_map(str(self._path)) as source:
+            source.seek(self._offsets[index])
+            batch = pa.ipc.read_record_batch(pa.ipc.read_message(source), self._schema)
+        fields = enumerate([*self._steps, *self._recorded])
+        found = {field.name: field.from_arrow(batch.column(i)) for i, field in fields}
+        columns = {field.name: found.pop(field.name) for field in self._steps}
+        if self._weights == "statistics":
+            found = {t: np.stack([found[f"{t}/{s}"] for s in STATISTICS], axis=1) for t in self._tensors}
+        return Chunk(columns, found)
+
+    def append_epoch(self, row: Mapping[str, float]) -> None:
+        """Write one epoch: "epoch" (0-based) and numbers by name, also such as earlier epochs had not."""
+        if "epoch" not in row:
+            raise ValueError(f"a row of epochs needs 'epoch'; it has {sorted(row)}")
+        path = self._folder / EPOCHS_FILE
+        if new := [name for name in row if name not in self._epoch_names]:
+            lines = csv_lines(path)[1:]
+            self._epoch_names += new
+            draft = path.with_suffix(".csv.part")  # a wider head: the whole file anew, swapped in at once
+            with draft.open("w", encoding="utf-8", newline="") as file:
+                table = csv.writer(file, lineterminator="\n")
+                table.writerow(self._epoch_names)
+                table.writerows([*line, *[""] * len(new)] for line in lines)
+            draft.replace(path)
+        texts = {name: str(int(v)) if name == "epoch" else repr(float(v)) for name, v in row.items()}
+        with path.open("a", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerow(texts.get(name, "") for name in self._epoch_names)
+
+    def close(self) -> None:
+        """Put the mark that tells readers that the history is complete; a second time, do nothing."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            with self._sink:
+                stream.close()
+
+    def _write(self, arrays: list[Any]) -> None:
+        import pyarrow as pa
+
+        batch = pa.record_batch(arrays, schema=self._schema)
+        try:
+            self._stream.write_batch(batch)
+        except Exception:  # half a chunk may be in the file: nothing may follow it, not even the end mark
+            self._stream = None
+            self._sink.close()
+            raise
+
+    def _to_arrow(self, weights: Mapping[str, np.ndarray], k: int) -> list[Any]:
+        same_names("weights", weights, self._tensors if self._weights != "none" else [])
+        if self._weights != "statistics":
+            return [field.to_arrow(weights[field.name], k) for field in self._recorded]
+        four = {name: np.asarray(weights[name]) for name in self._tensors}
+        for name, array in four.items():
+            if array.shape != (k, len(STATISTICS)):
+                raise ValueError(f"statistics of {name!r} have shape {array.shape}, not {(k, len(STATISTICS))}")
+        columns = [array[:, i] for array in four.values() for i in range(len(STATISTICS))]
+        return [field.to_arrow(column, k) for field, column in zip(self._recorded, columns, strict=True)]
