@@ -44,7 +44,7 @@ class Field(NamedTuple):
         """The column's type in Arrow: a number, or a list of fixed length."""
         import pyarrow as pa
 
-        number = pa.from_numpydtype_of(self.stored)
+        number = pa.from_numpy_dtype(self.stored)
         return pa.list_(number, math.prod(self.shape)) if self.shape else number
 
     def to_arrow(self, values: Any, rows: int) -> Any:
@@ -57,7 +57,7 @@ class Field(NamedTuple):
         if not np.can_cast(array.dtype, self.dtype, "safe"):
             raise ValueError(f"{self.name!r} is {array.dtype}, which {self.dtype} does not hold without loss")
         flat = np.ascontiguousarray(array, self.dtype).reshape(-1).view(self.stored)
-        number = pa.from_numpydtype_of(self.stored)
+        number = pa.from_numpy_dtype(self.stored)
         numbers = pa.Array.from_buffers(number, flat.size, [None, pa.py_buffer(flat)])
         if not self.shape:
             return numbers
