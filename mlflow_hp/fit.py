@@ -9,6 +9,7 @@ import warnings
 import weakref
 from typing import TYPE_CHECKING, Any
 
+import keras
 import numpy as np
 from tqdm import tqdm
 
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
     from mlflow_hp.history import TrainingHistory
     from mlflow_hp.recorder import TrainingRecorder
+
+
+WRAPS = keras.backend.backend() == "tensorflow"
+"""Whether the model's train function is wrapped; on Keras' other backends its batch hooks are used."""
 
 
 def warn(message: str) -> None:
@@ -76,6 +81,9 @@ class RecordedFit:
         self._meta = meta
         meta["reader"] = self._reader.kind
         self._reader.start(self._first_step)
+        if not WRAPS:
+            self._reader.prepare()
+            return
         self.model.train_function = self._train_function
         # Keras asks for the train function when a fit begins: if it does so while this one is open, an exception
         # has left this one, and the next must not be recorded as its continuation.
@@ -98,7 +106,7 @@ class RecordedFit:
         return reader
 
     def _host_reader(self) -> Any:
-        reader = HostReader(self.model, self.recorder.weights, self._original)
+        reader = HostReader(self.model, self.recorder.weights, self._original if WRAPS else None)
         reader.connect(self.recording.open, self.recording.add)
         return reader
 
@@ -106,6 +114,15 @@ class RecordedFit:
         every = self.model.steps_per_execution
         seen = f", one record for every {every} steps" if every > 1 else ""
         warn(f"steps are read from the host, which is slower{seen}: {reason}")
+
+    def before_batch(self) -> None:
+        """Where the train function isn't wrapped, Keras' hook says when a step begins."""
+        self._reader.make_room()
+        self._reader.before()
+
+    def after_batch(self, logs: dict[str, Any]) -> None:
+        """Where the train function isn't wrapped, Keras' hook says when a step has ended."""
+        self._reader.read(logs)
 
     def _train_function(self, *arguments: Any) -> Any:
         """What Keras calls instead of its own train function."""

@@ -12,7 +12,7 @@ import keras
 
 from mlflow_hp import runs
 from mlflow_hp.errors import UserError
-from mlflow_hp.fit import RecordedFit, warn
+from mlflow_hp.fit import WRAPS, RecordedFit, warn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,6 +116,18 @@ class TrainingRecorder(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if self._fit is not None:
             self._fit.begin_epoch(epoch)
+
+    if not WRAPS:  # overriding these hooks costs time on every batch, so TensorFlow does without
+
+        @_guarded
+        def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+            if self._fit is not None:
+                self._fit.before_batch()
+
+        @_guarded
+        def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+            if self._fit is not None:
+                self._fit.after_batch(logs or {})
 
     @_guarded
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

@@ -23,7 +23,7 @@ FROM_THE_GROUND_UP = [
 """Rooms of mlflow_hp: each may import those before it."""
 
 KNOWN_IN = {
-    "keras": {"recorder", "capture"},
+    "keras": {"recorder", "fit", "capture"},
     "tensorflow": {"capture"},
     "mlflow": {"runs", "sender"},
     "matplotlib": {"plots"},

@@ -40,13 +40,13 @@ class HostReader:
     ----------
     model, weights
         As for `GraphReader`.
-    original : callable
-        The model's own train function.
+    original : callable or None
+        The model's own train function; None where it is called by others, between `before` and `read`.
     """
 
     kind = "host"
 
-    def __init__(self, model: Any, weights: str, original: Callable[..., Any]) -> None:
+    def __init__(self, model: Any, weights: str, original: Callable[..., Any] | None) -> None:
         self._model = model
         self._weights = weights
         self._original = original
@@ -71,12 +71,12 @@ class HostReader:
         self._counter.begin_epoch(epoch, len(self._rows))
         self._tracked = (0.0, 0.0)
 
-    def prepare(self, iterator: Any) -> None:
+    def prepare(self, *arguments: Any) -> None:
         """Read the initial weights; a model that can't be built without data is read from its first step on."""
         if self._initial is not None:
             return
         try:
-            build(self._model, getattr(iterator, "element_spec", None))
+            build(self._model, getattr(arguments[-1], "element_spec", None) if arguments else None)
         except Exception:  # noqa: BLE001 - the step itself will say what is wrong with the model, if anything
             return
         self._initial = self._describe()
@@ -88,11 +88,18 @@ class HostReader:
 
     def execute(self, *arguments: Any) -> Any:
         """Call the model's own train function."""
-        self._learning_rate = _number(getattr(self._model.optimizer, "learning_rate", np.nan))
+        self.before()
+        assert self._original is not None
         return self._original(*arguments)
+
+    def before(self) -> None:
+        """Read what is in force for the next step."""
+        self._sync()
+        self._learning_rate = _number(getattr(self._model.optimizer, "learning_rate", np.nan))
 
     def read(self, logs: Any) -> None:
         """Read what the train function left, and the `logs` that it gave."""
+        self._sync()
         if self._initial is None:
             initial = self._describe()
             self._initial = {name: value * np.nan for name, value in initial.items()}
@@ -120,6 +127,11 @@ class HostReader:
             weights = {n: statistics_of(np.stack([before[n], value]))[1] for n, value in weights.items()}
         self._rows.append((scalars, weights))
         self._bytes += sum(value.nbytes for value in weights.values()) + 8 * len(scalars)
+
+    def _sync(self) -> None:
+        """Have the model's variables hold their values: on JAX, training keeps them elsewhere meanwhile."""
+        if hasattr(self._model, "jax_state_sync"):
+            self._model.jax_state_sync()
 
     def fetch(self) -> None:
         """Hand on the rows that have been read."""
