@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from mlflow_hp.surfaces.linear_regression import LinearRegressionSurface
 
 ARRIVED_WITHIN = 0.01
-"""A path has arrived where J stays within this share of its final value."""
-REVERSALS = 0.5
-"""Share of reversed updates over which a descent is said to overshoot: noise alone reverses every second one."""
-STILL_FALLING = 0.02
-"""A descent crawls where the last tenth of its steps still had this share less excess cost than the tenth before."""
+"""A path has arrived where J stays within this share of J*."""
+REVERSALS = 0.75
+"""Share of reversed updates over which a descent is said to overshoot; why, is told at `overshoot`."""
+ILL_CONDITIONED = 1000.0
+"""Condition number over which a surface is called ill-conditioned."""
 
 
 class Finding(NamedTuple):
@@ -66,9 +66,9 @@ def not_finite(history: TrainingHistory) -> Finding | None:
 
 
 def trend(history: TrainingHistory) -> Finding | None:
-    """Whether the training loss still falls at the end, by epoch.
+    """Whether the training loss still falls at the end, or rises, by epoch.
 
-    Falling: the last tenth of the epochs (at least one) lowered it by over 1 % of its value. None under 3 epochs.
+    It does where the last tenth of the epochs (at least one) changed it by over 1 %. None under 3 epochs.
     """
     loss = history.epochs.get("loss", np.zeros(0))
     if len(loss) < 3 or not np.isfinite(loss).all():
@@ -79,12 +79,15 @@ def trend(history: TrainingHistory) -> Finding | None:
     if change > ARRIVED_WITHIN:
         text = f"The training loss still fell by {change:.1%} over the last {_epochs(back)}."
         return Finding("trend", "still falling", text, evidence, "more epochs, or a larger learning rate")
+    if change < -ARRIVED_WITHIN:
+        text = f"The training loss rose by {-change:.1%} over the last {_epochs(back)}."
+        return Finding("trend", "rising", text, evidence, "a smaller learning rate, or a larger batch")
     text = f"The training loss changed by {-change:+.1%} over the last {_epochs(back)}."
     return Finding("trend", "level", text, evidence)
 
 
 def curvature(surface: LinearRegressionSurface, standardized: bool = False) -> Finding:
-    """Largest stable learning rate and condition number; over 1000 a surface is called ill-conditioned.
+    """Largest stable learning rate and condition number; over ``ILL_CONDITIONED`` a surface is called so.
 
     Gradient descent shrinks the error along the valley by at best ``(k - 1) / (k + 1)`` a step (Nesterov 2004,
     Introductory Lectures on Convex Optimization, section 2.1.5): at k = 1000, some 1150 steps for a factor 10.
@@ -92,8 +95,10 @@ def curvature(surface: LinearRegressionSurface, standardized: bool = False) -> F
     k, rate = surface.condition_number, surface.largest_stable_learning_rate
     evidence = {"condition_number": k, "largest_stable_learning_rate": rate}
     text = f"Plain gradient descent is stable below a learning rate of {rate:.3g}; the condition number is {k:.3g}"
-    if k > 1000:
-        text += ": the cost changes so much more with the weight than with the bias that the bias hardly moves."
+    if k > ILL_CONDITIONED:
+        weight_is_steep = surface.hessian[0, 0] > surface.hessian[1, 1]
+        steep, flat = ("weight", "bias") if weight_is_steep else ("bias", "weight")
+        text += f": the cost changes so much more with the {steep} than with the {flat} that the {flat} hardly moves."
         suggestion = None if standardized else "standardize=true, which brings the condition number to 1"
         return Finding("curvature", "ill-conditioned", text, evidence, suggestion)
     return Finding("curvature", "well-conditioned", text + ".", evidence)
@@ -106,7 +111,7 @@ def distance(surface: LinearRegressionSurface, w: np.ndarray, b: np.ndarray) -> 
     """
     best = surface.minimum
     cost = float(surface.cost(w[-1], b[-1]))
-    excess = cost / best.cost - 1 if best.cost > 0 else math.inf
+    excess = (cost - best.cost) / best.cost if best.cost > 0 else math.inf
     evidence = {
         "distance_w": float(w[-1]) - best.w,
         "distance_b": float(b[-1]) - best.b,
@@ -118,67 +123,87 @@ def distance(surface: LinearRegressionSurface, w: np.ndarray, b: np.ndarray) -> 
         "final_J": cost,
     }
     text = (
-        f"The end (w {w[-1]:.4g}, b {b[-1]:.4g}, J {cost:.4g}) is {_signed(evidence['distance_w'])} in w, "
-        f"{_signed(evidence['distance_b'])} in b and {excess:.2%} in J away from least squares "
-        f"(w {best.w:.4g}, b {best.b:.4g}, J {best.cost:.4g})."
+        f"The end (w {w[-1]:.4g}, b {b[-1]:.4g}, J {cost:.4g}) is {evidence['distance_w']:+.3g} in w, "
+        f"{evidence['distance_b']:+.3g} in b and {_percent(excess, evidence['distance_J'])} in J away from "
+        f"least squares (w {best.w:.4g}, b {best.b:.4g}, J {best.cost:.4g})."
     )
-    return Finding("distance", "at the minimum" if excess <= ARRIVED_WITHIN else "off the minimum", text, evidence)
+    near = cost - best.cost <= _close(surface)
+    return Finding("distance", "at the minimum" if near else "off the minimum", text, evidence)
 
 
 def arrival(surface: LinearRegressionSurface, w: np.ndarray, b: np.ndarray) -> Finding:
-    """Arrived, crawling or neither, from J over the training set after each step of the path.
+    """Whether the path has arrived, crawls, hovers or diverges, from J over the training set after each step.
 
-    The arrival is the first step after which J is within ``ARRIVED_WITHIN`` of its final value for the first time.
-    Crawling: the mean excess J - J* of the last tenth of the steps is over ``STILL_FALLING`` lower than that of the
-    tenth before, and the end is still over ``ARRIVED_WITHIN`` of J* above it; or over half the first excess is left.
+    Over the last tenth of the path, the mean of J is split in two, exactly, since J is quadratic: J at the mean
+    point, which tells how far there is still to go, and the rest, which comes from jumping to and fro about that point.
+
+    - has arrived: the mean of J is within ``ARRIVED_WITHIN`` of J*.
+    - crawls: it is not, and most of the excess is way still to go.
+    - hovers: it is not, and most of the excess comes from the jumps.
+    - diverges: J is not finite at the end; or it is above its start, and above all of the path's first half.
+
+    The arrival is the first step after which J is within ``ARRIVED_WITHIN`` of that mean; -1 is the start.
     """
-    cost, best = surface.cost(w, b), surface.minimum.cost
-    final = float(cost[-1])
-    evidence: dict[str, Any] = {"arrival_step": None, "fall_at_end": None}
-    if not np.isfinite(final) or final > 1.01 * float(cost[0]):
-        text = f"The cost ends higher ({final:.3g}) than it began ({float(cost[0]):.3g})."
+    with np.errstate(all="ignore"):
+        cost, best = surface.cost(w, b), surface.minimum.cost
+        last = _at_end(len(w))
+        level = float(cost[last].mean())
+        still_to_go = float(surface.cost(w[last].mean(), b[last].mean())) - best
+    excess, start = level - best, float(cost[0])
+    evidence: dict[str, Any] = {"arrival_step": None, "fall_at_end": None, "share_still_to_go": None}
+    if not np.isfinite([cost[-1], excess, still_to_go]).all():
+        text = f"The cost ends at {cost[-1]:.3g}; it began at {start:.3g}."
         return Finding("arrival", "diverges", text, evidence, "a smaller learning rate")
-    first = int(np.argmax(np.abs(cost - final) <= ARRIVED_WITHIN * final)) - 1
-    tenth = max(1, len(cost) // 10)
-    before, last = cost[-2 * tenth : -tenth].mean() - best, cost[-tenth:].mean() - best
-    fall = float(1 - last / before) if before > 0 else 0.0
-    evidence = {"arrival_step": max(first, 0), "fall_at_end": fall}
-    off = final - best > ARRIVED_WITHIN * best
-    if off and fall > STILL_FALLING:
-        text = f"The cost above the minimum was still {fall:.0%} lower in the last tenth of the steps than just before."
-        return Finding("arrival", "crawls", text, evidence, "more epochs or a larger learning rate")
-    if off and (final - best) > 0.5 * (float(cost[0]) - best):
-        text = f"It has hardly begun: {(final - best) / (float(cost[0]) - best):.0%} of the first excess cost is left."
-        return Finding("arrival", "crawls", text, evidence, "more epochs or a larger learning rate")
-    if off:
-        above = final / best - 1
-        text = f"The cost came within 1 % of its final value at step {max(first, 0)}, {above:.1%} above the minimum."
-        return Finding("arrival", "stalled", text, evidence)
-    text = f"It has arrived: the cost came within 1 % of its final value at step {max(first, 0)}."
+    near = excess <= _close(surface)
+    if not near and level > 1.01 * start and level > cost[: (len(cost) + 1) // 2].max():
+        text = f"The cost ends higher ({cost[-1]:.3g}) than it began ({start:.3g}), and grows."
+        return Finding("arrival", "diverges", text, evidence, "a smaller learning rate")
+    ahead = float(cost[last.start]) - best
+    evidence["fall_at_end"] = 1 - (float(cost[-1]) - best) / ahead if ahead > 0 else 0.0
+    evidence["share_still_to_go"] = min(still_to_go / excess, 1.0) if excess > 0 else 0.0
+    above = _percent(excess / best if best > 0 else math.inf, excess)
+    if not near and evidence["share_still_to_go"] >= 0.5:
+        text = f"It crawls: the cost ends {above} above the minimum, and most of that is way still to go."
+        return Finding("arrival", "crawls", text, evidence, "more epochs")
+    step = int(np.argmax(cost <= (1 + ARRIVED_WITHIN) * level)) - 1
+    evidence["arrival_step"] = step
+    when = f"came within 1 % of that after step {step}" if step >= 0 else "was there from the start"
+    if not near:
+        text = f"It hovers: the cost stays {above} above the minimum, from jumping to and fro; it {when}."
+        return Finding("arrival", "hovers", text, evidence, "a smaller learning rate, or a larger batch")
+    text = f"It has arrived: the cost ends {above} above the minimum, and {when}."
     return Finding("arrival", "has arrived", text, evidence)
 
 
-def overshoot(w: np.ndarray, b: np.ndarray, arrival_step: int | None = None) -> Finding:
+def overshoot(w: np.ndarray, b: np.ndarray, arrived: Finding) -> Finding:
     """Share of consecutive updates that reverse: whose inner product is negative.
 
-    Measured on the way (up to `arrival_step`, 0-based) where that has 10 updates or more, else over all. It overshoots
-    where over ``REVERSALS`` of them reverse: on a quadratic with a learning rate over 1 / curvature every update does
-    (LeCun, Bottou, Orr and Müller 1998, Efficient BackProp, section 4), noise around a minimum every second one.
+    Measured on the way where the path has arrived (noise about the minimum reverses too), else over all of it. On a
+    quadratic with a learning rate over 1 / curvature every update reverses (LeCun, Bottou, Orr and Müller 1998,
+    Efficient BackProp, section 4). Noise reverses half of them where the learning rate is small. At 1 / curvature the
+    noise of consecutive updates has correlation -1/2, which reverses 2/3 of them in one dimension and 3/4 in two:
+    ``REVERSALS``. A path that crawls all the same zig-zags over a valley, and a smaller learning rate would not help.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         updates = np.diff(np.column_stack([w, b]).astype(np.float64), axis=0)
-        lengths = np.linalg.norm(updates, axis=1)
-        updates = updates / np.where(lengths > 0, lengths, 1)[:, None]  # the sign is what counts
+        updates = updates[np.isfinite(updates).all(axis=1)]
+        largest = np.abs(updates).max(axis=1, keepdims=True)
+        updates = updates / np.where(largest > 0, largest, 1)  # the sign is what counts, and it must not overflow
         reversed_ = np.einsum("ij,ij->i", updates[1:], updates[:-1]) < 0
     everywhere = float(reversed_.mean()) if len(reversed_) else 0.0
-    on_way = reversed_[: arrival_step or 0]
-    measured = float(on_way.mean()) if len(on_way) >= 10 else everywhere
-    where = "on the way" if len(on_way) >= 10 else "of all"
+    at_goal = arrived.verdict == "has arrived"
+    on_way = reversed_[: max(arrived.evidence["arrival_step"], 0)] if at_goal else reversed_
+    measured = float(on_way.mean()) if len(on_way) else 0.0
     evidence = {"reversal_share": everywhere, "reversal_share_on_the_way": measured}
-    text = f"{measured:.0%} of consecutive updates {where} reverse ({everywhere:.0%} over the whole path)"
-    if measured > REVERSALS:
-        return Finding("overshoot", "overshoots", text + ": it overshoots.", evidence, "a smaller learning rate")
-    return Finding("overshoot", "does not overshoot", text + ": it does not overshoot.", evidence)
+    if at_goal:
+        text = f"{measured:.0%} of consecutive updates on the way reverse ({everywhere:.0%} over the whole path)"
+    else:
+        text = f"{everywhere:.0%} of consecutive updates reverse"
+    if measured <= REVERSALS or (at_goal and len(on_way) < 10):
+        return Finding("overshoot", "does not overshoot", text + ": it does not overshoot.", evidence)
+    if arrived.verdict == "crawls":
+        return Finding("overshoot", "zig-zags", text + ": it zig-zags across the valley that it follows.", evidence)
+    return Finding("overshoot", "overshoots", text + ": it overshoots.", evidence, "a smaller learning rate")
 
 
 def next_try(
@@ -190,40 +215,42 @@ def next_try(
 ) -> Finding:
     """What to try next, from the other findings and the settings `optimizer`, `learning_rate`, `epochs`, `standardize`.
 
-    The learning rate for plain gradient descent is half the largest stable one. For others: the one that would have
-    covered the distance to the minimum in a third of the steps, at the mean length that a step had.
+    The learning rate for gradient descent is the one that arrives in a third of the steps, at most half the largest
+    stable one. For other optimizers: the one that would have covered the distance to the minimum in a third of the
+    steps, at the mean length that a step had. Where none does, `standardize` comes with one that suits it.
     """
-    verdicts = {finding.name: finding.verdict for finding in findings}
+    by_name = {finding.name: finding for finding in findings}
+    arrived, n_steps = by_name["arrival"], max(len(w) - 1, 1)
     rate, epochs = float(settings["learning_rate"]), int(settings["epochs"])
-    plain = str(settings["optimizer"]).lower() == "sgd" and not settings.get("momentum")
-    best, evidence = surface.minimum, {}
-    tries = []
-    worse = "not_finite" in verdicts or verdicts.get("arrival") == "diverges"
-    if verdicts["curvature"] == "ill-conditioned" and not settings.get("standardize"):
-        tries.append("standardize=true")
-    if worse or verdicts["overshoot"] == "overshoots":
-        better = 0.5 * surface.largest_stable_learning_rate if plain else rate / 10
-        evidence["suggested_learning_rate"] = min(better, rate / 2)
-        tries.append(f"learning_rate={evidence['suggested_learning_rate']:.2g}")
-    elif verdicts["arrival"] == "crawls" and not tries:
-        if plain:
-            better = 0.5 * surface.largest_stable_learning_rate
-        else:
-            lengths = np.abs(np.diff(np.column_stack([w, b]), axis=0)).mean(axis=0)
-            left = np.abs([best.w - w[0], best.b - b[0]])
-            factor = float(np.max(left / np.maximum(lengths * (len(w) - 1) / 3, 1e-12)))
-            better = rate * min(max(factor, 2.0), 1000.0)
-        evidence["suggested_learning_rate"] = float(f"{better:.1g}")
-        tries.append(f"learning_rate={evidence['suggested_learning_rate']:g} or epochs={5 * epochs}")
-    elif verdicts["arrival"] == "has arrived" and not tries:
-        step = next(f.evidence["arrival_step"] for f in findings if f.name == "arrival")
-        enough = max(1, math.ceil(1.5 * (step + 1) * epochs / max(len(w) - 1, 1)))
+    reaches, stable = _rates(surface, w, b, settings)
+    evidence: dict[str, Any] = {}
+    worse = "not_finite" in by_name or arrived.verdict in ("diverges", "hovers")
+    valley = surface.condition_number > ILL_CONDITIONED or reaches > stable
+    told = None
+    if arrived.verdict != "has arrived" and valley and not settings.get("standardize"):
+        evidence["suggested_learning_rate"] = _two_digits(_rate_where_standardized(surface, w, b, settings))
+        told = f"standardize=true with learning_rate={evidence['suggested_learning_rate']:g}"
+    elif worse or by_name["overshoot"].verdict == "overshoots":
+        slower = 0.1
+        if arrived.evidence["arrival_step"] is not None:  # so much slower, and it would still have come here
+            slower = min(max(3 * (arrived.evidence["arrival_step"] + 1) / n_steps, 0.1), 0.5)
+        better = min(reaches, stable, rate / 2) if _is_gradient_descent(settings) else rate * slower
+        evidence["suggested_learning_rate"] = _two_digits(better)
+        told = f"learning_rate={evidence['suggested_learning_rate']:g}"
+    elif arrived.verdict == "crawls":
+        better = _two_digits(min(reaches, stable, 1000 * rate))
+        told = f"epochs={5 * epochs}"
+        if better > 1.5 * rate:
+            evidence["suggested_learning_rate"] = better
+            told = f"learning_rate={better:g} or {told}"
+    elif arrived.verdict == "has arrived":
+        enough = max(1, math.ceil(1.5 * (arrived.evidence["arrival_step"] + 1) * epochs / n_steps))
         if enough <= epochs / 2:
             evidence["suggested_epochs"] = enough
-            tries.append(f"epochs={enough}, which is enough")
-    if not tries:
+            told = f"epochs={enough}, which is enough"
+    if told is None:
         return Finding("next_try", "nothing", "Nothing more to try with these settings.", evidence)
-    return Finding("next_try", "try", f"Next, try {', then '.join(tries)}.", evidence, tries[0])
+    return Finding("next_try", "try", f"Next, try {told}.", evidence, told)
 
 
 def diagnose_regression(
@@ -239,7 +266,7 @@ def diagnose_regression(
         not_finite(history),
         distance(surface, w, b),
         arrived,
-        overshoot(w, b, arrived.evidence["arrival_step"]),
+        overshoot(w, b, arrived),
         curvature(surface, bool(settings.get("standardize"))),
     ]
     findings = [finding for finding in found if finding is not None]
@@ -273,9 +300,78 @@ def to_markdown(findings: Sequence[Finding]) -> str:
     return "\n".join(f"- **{f.verdict}**: {f.text}" for f in findings)
 
 
+def _percent(share: float, difference: float) -> str:
+    return f"{share:.2%}" if share < 100 else f"{difference:.3g}"
+
+
+def _two_digits(value: float) -> float:
+    return float(f"{value:.2g}")
+
+
+def _close(surface: LinearRegressionSurface) -> float:
+    """How far above J* is near: where the data lie on a line, J* is 0, and a share of the variance of y counts."""
+    best = surface.minimum
+    return max(ARRIVED_WITHIN * best.cost, 1e-6 * (best.cost + (best.w * _std(surface)) ** 2))
+
+
+def _std(surface: LinearRegressionSurface) -> float:
+    """Standard deviation of x: the determinant of the Hessian is 4 var(x)."""
+    return math.sqrt(float(surface.eigenvalues.prod())) / 2
+
+
+def _at_end(n_points: int) -> slice:
+    """The last tenth of a path, at least 10 points or half of it; an even number, so that a zig-zag averages out."""
+    size = max(n_points // 10, min(10, n_points // 2))
+    return slice(n_points - max(size - size % 2, 1), n_points)
+
+
+def _is_gradient_descent(settings: Mapping[str, Any]) -> bool:
+    return str(settings["optimizer"]).lower() == "sgd"
+
+
+def _rates(
+    surface: LinearRegressionSurface, w: np.ndarray, b: np.ndarray, settings: Mapping[str, Any]
+) -> tuple[float, float]:
+    """The learning rate that comes to the minimum in a third of the steps, and the highest one to try."""
+    best, rate = surface.minimum, float(settings["learning_rate"])
+    if _is_gradient_descent(settings):
+        excess, curved = float(surface.cost(w[0], b[0])) - best.cost, float(surface.eigenvalues[0])
+        return _descent_rates(excess / _close(surface), curved, 2 / surface.largest_stable_learning_rate, w, settings)
+    left = np.abs([best.w - w[0], best.b - b[0]])
+    return rate * float((left / (_step_lengths(w, b) * (len(w) - 1) / 3 + 1e-300)).max()), math.inf
+
+
+def _rate_where_standardized(
+    surface: LinearRegressionSurface, w: np.ndarray, b: np.ndarray, settings: Mapping[str, Any]
+) -> float:
+    """The learning rate that would come to the minimum in a third of the steps, from w = b = 0, were x standardised."""
+    best = surface.minimum
+    if _is_gradient_descent(settings):
+        excess = float(surface.cost(0.0, 0.0)) - best.cost  # the Hessian is then 2 I
+        return min(_descent_rates(excess / _close(surface), 2.0, 2.0, w, settings))
+    mean_y = best.b + best.w * float(surface.hessian[0, 1]) / 2
+    left = max(abs(best.w) * _std(surface), abs(mean_y))
+    return float(settings["learning_rate"]) * left / (float(_step_lengths(w, b).max()) * (len(w) - 1) / 3 + 1e-300)
+
+
+def _descent_rates(
+    excess: float, flattest: float, steepest: float, w: np.ndarray, settings: Mapping[str, Any]
+) -> tuple[float, float]:
+    """Of gradient descent: ``exp(-2 rate flattest n / 3)`` brings `excess`, in units of what is near, to a tenth.
+
+    Momentum m makes each update count ``1 / (1 - m)`` times.
+    """
+    keeps = 1 - float(settings.get("momentum") or 0)
+    reaches = 3 * math.log(max(10 * excess, math.e)) / (2 * flattest * max(len(w) - 1, 1))
+    return keeps * reaches, keeps / steepest
+
+
+def _step_lengths(w: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Mean length of an update in w and in b, of those that are finite; 0 where there is none."""
+    updates = np.abs(np.diff(np.column_stack([w, b]), axis=0))
+    updates = updates[np.isfinite(updates).all(axis=1)]
+    return updates.mean(axis=0) if len(updates) else np.zeros(2)
+
+
 def _epochs(count: int) -> str:
     return "epoch" if count == 1 else f"{count} epochs"
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.3g}"

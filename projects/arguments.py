@@ -42,8 +42,9 @@ class Parameter(NamedTuple):
 
 def number(low: float = -math.inf, high: float = math.inf, *, open_low: bool = False, open_high: bool = False) -> Any:
     """A reader of finite numbers from `low` to `high`, without the bounds that are open."""
-    left, right = "(" if open_low else "[", ")" if open_high else "]"
-    wanted = f"a number in {left}{low:g}, {high:g}{right}" if low > -math.inf or high < math.inf else "a number"
+    bounds = [f"over {low:g}" if open_low else f"of {low:g} or more"] if low > -math.inf else []
+    bounds += [f"under {high:g}" if open_high else f"up to {high:g}"] if high < math.inf else []
+    wanted = f"a number {' and '.join(bounds)}".strip()
 
     def read(text: str) -> float:
         try:
@@ -146,7 +147,9 @@ def label(settings: Settings, names: Sequence[str]) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as the user would write it."""
+    """A value as the user would write it, exactly: it reads back as itself."""
     if value is None:
         return "none"
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -11,7 +11,7 @@ import numpy as np
 
 from projects import arguments, data, models
 from projects.arguments import Parameter
-from projects.experiment import Experiment, Outcome, main
+from projects.experiment import Experiment, Outcome, after_interrupt, main
 
 if TYPE_CHECKING:
     import keras
@@ -77,7 +77,8 @@ def train(settings: Settings, command: str) -> Outcome:
     except KeyboardInterrupt:
         recorder.close()
         if recorder.history is not None and recorder.history.n_steps:
-            _report(run_id, _descent(chosen, surface, recorder.history, settings), command)
+            with after_interrupt():
+                _report(run_id, _descent(chosen, surface, recorder.history, settings), command)
         raise
     if recorder.history is None:
         raise RuntimeError("the training could not be recorded: the warning above says why")

@@ -6,7 +6,9 @@ import hashlib
 import http.client
 import io
 import math
+import textwrap
 import urllib.request
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -67,7 +69,8 @@ def regression(settings: Settings) -> Regression:
     feature, target = settings["feature"], settings["target"]
     for column, parameter in ((feature, "feature"), (target, "target")):
         if column not in table.columns:
-            raise UserError(f"{parameter}={column!r}: {source} has the columns {', '.join(map(str, table.columns))}")
+            there = textwrap.shorten(", ".join(map(str, table.columns)), 300, placeholder=" ...")
+            raise UserError(f"{parameter}={column!r}: {source} has the columns {there}")
     if feature == target:
         raise UserError(f"feature and target are both {feature!r}: choose two columns of {source}")
     table = pd.DataFrame({column: _numbers(table.loc[:, column], source) for column in (feature, target)})
@@ -114,7 +117,11 @@ def _table(data: str) -> tuple[pd.DataFrame, str]:
         return load_diabetes(as_frame=True, scaled=False).frame, "scikit-learn's diabetes data"
     try:
         text = _download(data) if data.startswith(("http://", "https://")) else _file(data)
-        return pd.read_csv(io.BytesIO(text)), data
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            return pd.read_csv(io.BytesIO(text), index_col=False, low_memory=False), data
+    except pd.errors.ParserWarning:  # without index_col, pandas would take the first values of the rows for their names
+        raise UserError(f"data={data!r} has more values in its rows than columns in its head: mend either") from None
     except pd.errors.EmptyDataError:
         raise UserError(f"data={data!r} is empty: name a CSV file with a head and rows") from None
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
@@ -146,14 +153,15 @@ def _download(url: str) -> bytes:
 
 
 def _numbers(column: pd.Series, source: str) -> pd.Series:
-    """The column as float64; an error names the first row that is no finite number."""
+    """The column as float64; an error names the first row that is no finite number in float32, which is trained on."""
     if not len(column):
         raise UserError(f"{source} has a head and no rows: name data with rows")
     numbers = pd.to_numeric(column, errors="coerce").astype(np.float64)
-    broken = np.flatnonzero(~np.isfinite(numbers))
+    with np.errstate(over="ignore"):
+        broken = np.flatnonzero(~np.isfinite(numbers.to_numpy().astype(np.float32)))
     if len(broken):
         value = column.iloc[broken[0]]
-        what = "missing" if pd.isna(value) else repr(value)
+        what = "missing" if pd.isna(value) else repr(value) if isinstance(value, str) else str(value)
         raise UserError(
             f"column {column.name!r} of {source} is {what} in row {broken[0] + 1} (of {len(broken)} such rows): "
             "a number is needed in each, so mend or drop them"

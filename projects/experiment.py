@@ -17,7 +17,7 @@ from mlflow_hp.errors import UserError
 from projects import arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from projects.arguments import Parameter, Settings
 
@@ -78,13 +78,14 @@ class Stopped(KeyboardInterrupt):
 
 def main(experiment: Experiment, argv: Sequence[str] | None = None) -> NoReturn:
     """Run an experiment as a program: end with status 0, 1 (failed), 2 (bad input) or 130 (interrupted)."""
+    warnings.formatwarning = lambda message, *_, **__: f"{message}\n"  # a line for the user, not for its programmer
     raise SystemExit(run(experiment, argv))
 
 
 def run(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
     """Run an experiment, and give the program's exit status. Errors are a line or two on stderr."""
     written = arguments.parse(argv, experiment.parameters, experiment.question)
-    signal.signal(signal.SIGTERM, _stop)
+    before = signal.signal(signal.SIGTERM, _stop)
     try:
         with quiet():
             import mlflow
@@ -103,6 +104,8 @@ def run(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - the traceback is in the run
         print(f"{experiment.name}: {type(error).__name__}: {first_line(error)}", file=sys.stderr)
         return EXIT_FAILED
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 0
 
 
@@ -118,7 +121,8 @@ def _run_in(experiment: Experiment, written: dict[str, str], active: Any) -> Non
     tags = runs.run_tags("sweep" if several else "training", experiment=experiment.name)
     runs.log_once(active, tags=tags)
     if several:
-        told = sweep(experiment, chosen, active)
+        runs.log_once(active, params=written)
+        told = sweep(experiment, chosen, active, command(experiment, written))
     else:
         runs.log_once(active, params={name: arguments.shown(value) for name, value in chosen[0].items()})
         told = experiment.train(chosen[0], command(experiment, chosen[0])).told
@@ -152,6 +156,15 @@ def ending(run_id: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def after_interrupt() -> Iterator[None]:
+    """Tell an error of what is done about an interrupt, and go on: it was the interrupt that ended the run."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001
+        print(f"after the interrupt: {type(error).__name__}: {first_line(error)}", file=sys.stderr)
+
+
+@contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keep what libraries say while they load from the terminal; it is shown where loading fails."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -168,7 +181,7 @@ def quiet() -> Iterator[None]:
         os.dup2(said.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:
             os.dup2(terminal, 2)
             said.seek(0)
             sys.stderr.write(said.read().decode(errors="replace"))
@@ -185,8 +198,8 @@ def _hush() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def command(experiment: Experiment, settings: Settings) -> str:
-    """The command that repeats a training: what differs from the defaults is given."""
+def command(experiment: Experiment, settings: Mapping[str, Any]) -> str:
+    """The command that repeats a training with `settings`, values or texts: what differs from the defaults is given."""
     defaults = {p.name: p.default for p in experiment.parameters}
     given = {name: arguments.shown(value) for name, value in settings.items()}
     options = [f"-P {shlex.quote(f'{k}={v}')}" for k, v in given.items() if v != defaults[k]]

@@ -16,7 +16,7 @@ from mlflow_hp import runs
 from mlflow_hp.errors import UserError
 from mlflow_hp.report import Report
 from projects import arguments
-from projects.experiment import command, ending, first_line
+from projects.experiment import after_interrupt, command, ending, first_line
 
 if TYPE_CHECKING:
     from projects.arguments import Settings
@@ -27,10 +27,11 @@ class SweepError(RuntimeError):
     """Not one combination could be trained."""
 
 
-def sweep(experiment: Experiment, chosen: list[Settings], parent: Any) -> list[str]:
+def sweep(experiment: Experiment, chosen: list[Settings], parent: Any, repeat: str) -> list[str]:
     """Train each combination in a nested run of `parent`, and compare them there.
 
-    A combination that fails is a FAILED run with its traceback, and the others go on.
+    A combination that fails is a FAILED run with its traceback, and the others go on. `repeat` is the command
+    that repeats them all.
 
     Returns
     -------
@@ -65,14 +66,16 @@ def sweep(experiment: Experiment, chosen: list[Settings], parent: Any) -> list[s
                     failures[label] = error
                     bar.write(f"{label} failed: {type(error).__name__}: {first_line(error)}", file=sys.stderr)
                     _forget_graphs()
-    finally:
+    except KeyboardInterrupt:
         if outcomes:
-            told = _compare(experiment, chosen, names, outcomes, failures, run_ids, parent.info.run_id)
+            with after_interrupt():
+                _compare(experiment, chosen, names, outcomes, failures, run_ids, parent.info.run_id, repeat)
+        raise
     if not outcomes:
         label, first = next(iter(failures.items()))
         kind = UserError if isinstance(first, UserError) else SweepError
         raise kind(f"all {len(failures)} combinations failed; {label}: {first_line(first)}") from first
-    return told
+    return _compare(experiment, chosen, names, outcomes, failures, run_ids, parent.info.run_id, repeat)
 
 
 def _compare(
@@ -83,6 +86,7 @@ def _compare(
     failures: dict[str, Exception],
     run_ids: dict[str, str],
     parent_id: str,
+    repeat: str,
 ) -> list[str]:
     """Table, best child and pictures on the parent."""
     table = _table(chosen, names, outcomes, failures, run_ids)
@@ -100,8 +104,13 @@ def _compare(
     result = f"The best of {len(outcomes)} is **{best}**, {experiment.objective} {lowest:.4g}"
     if failures:
         result += f"; {len(failures)} failed"
-    text = f"**{experiment.question}**\n\n{result} (run `{outcomes[best].run_id}`).\n\n{_markdown(table)}\n"
-    runs.set_description(parent_id, text)
+    same = ", ".join(f"{name} {arguments.shown(value)}" for name, value in chosen[0].items() if name not in names)
+    runs.set_description(
+        parent_id,
+        f"**{experiment.question}**\n\n**Settings** of all: {same or 'none'}\n\n"
+        f"**Result**: {result} (run `{outcomes[best].run_id}`).\n\n{_markdown(table)}\n\n"
+        f"**To repeat it**: `{repeat}`\n",
+    )
     with Report(parent_id) as report:
         table.to_csv(report.file("combinations.csv"), index=False)
     experiment.compare(parent_id, outcomes)
@@ -121,7 +130,7 @@ def _table(
         if label not in run_ids:
             continue
         row: dict[str, Any] = {name: arguments.shown(settings[name]) for name in names}
-        row["status"] = "FAILED" if label in failures else "FINISHED"
+        row["status"] = "FINISHED" if label in outcomes else "FAILED" if label in failures else "KILLED"
         row |= outcomes[label].numbers if label in outcomes else {}
         rows.append({**row, "run_id": run_ids[label]})
     return pd.DataFrame(rows)

@@ -88,6 +88,7 @@ def test_the_condition_number_of_raw_tv_budgets():
     assert LinearRegressionSurface(table["TV"], table["sales"]).condition_number == pytest.approx(1.1e5, rel=0.05)
 
 
-def test_a_constant_feature():
-    with pytest.raises(UserError, match="the same value, 7, in all 3 rows"):
-        LinearRegressionSurface([7.0, 7.0, 7.0], [1.0, 2.0, 3.0])
+@pytest.mark.parametrize("value", [7.0, 0.1])  # the mean of three times 0.1 is not 0.1
+def test_a_constant_feature(value):
+    with pytest.raises(UserError, match=f"the same value, {value:g}, in all 3 rows"):
+        LinearRegressionSurface([value] * 3, [1.0, 2.0, 3.0])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -15,6 +17,10 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 """Okabe and Ito's, which stay apart for colour-blind readers; grey for what stands behind."""
 DECADES_FOR_LOG = 2.0
 """Positive numbers that span more decades than this are drawn on a logarithmic axis."""
+DECADES_FOR_SYMLOG = 6.0
+"""Numbers of both signs of which the largest is so many decades above most others: logarithmic to both sides."""
+LARGEST = 1e100
+"""What is larger is not drawn: Matplotlib's ticks overflow beyond the largest float."""
 
 
 def new_axes(width: float = 8.0, height: float = 5.0) -> Axes:
@@ -39,10 +45,38 @@ def save(axes: Axes, file: Path | str) -> Path:
 
 
 def log_if_wide(axes: Axes, values: np.ndarray) -> None:
-    """A logarithmic y axis where all of `values` that are finite are positive and span over two decades."""
+    """A logarithmic y axis where all of `values` that are finite are positive and span over ``DECADES_FOR_LOG``.
+
+    Where they have both signs and grow beyond ``DECADES_FOR_SYMLOG``, as a weight that diverges does, the axis is
+    logarithmic to both sides.
+    """
     finite = values[np.isfinite(values)]
-    if finite.size and finite.min() > 0 and np.log10(finite.max() / finite.min()) > DECADES_FOR_LOG:
-        axes.set_yscale("log")
+    sizes = np.abs(finite[finite != 0])
+    if not sizes.size:
+        return
+    typical = float(np.quantile(sizes, 0.1))
+    if finite.min() > 0:
+        if np.log10(sizes.max()) - np.log10(sizes.min()) > DECADES_FOR_LOG:
+            axes.set_yscale("log")
+    elif np.log10(sizes.max()) - np.log10(typical) > DECADES_FOR_SYMLOG:
+        decades = np.log10(sizes.max()) - np.log10(typical)
+        axes.set_yscale("symlog", linthresh=typical, linscale=decades / 8)  # so wide that labels beside 0 stay apart
+
+
+def style_of(index: int) -> dict[str, Any]:
+    """Colour and line style of the `index`-th of several: the same in all pictures, and 28 different ones."""
+    return {"color": COLOURS[index % 7], "linestyle": ("-", "--", ":", "-.")[index // 7 % 4]}
+
+
+def axes_with_legend_beside(labels: Collection[str], width: float = 8.0, height: float = 5.0) -> Axes:
+    """The axes of a new figure that has room for a legend of `labels` on the right, in letters of size 8."""
+    longest = max(map(len, labels), default=0)
+    return new_axes(width + 0.5 + 0.07 * longest, max(height, 0.18 * len(labels) + 0.6))
+
+
+def legend_beside(axes: Axes) -> None:
+    """Put the legend on the right of the axes."""
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5))
 
 
 def figure_of(axes: Axes) -> Figure:

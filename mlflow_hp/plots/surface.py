@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from mlflow_hp.plots.figure import COLOURS, figure_of, new_axes
+from mlflow_hp.plots.figure import COLOURS, axes_with_legend_beside, figure_of, legend_beside, new_axes, style_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,8 +22,8 @@ MARGIN = 0.15
 """Share of the width that is left free on each side of path and minimum."""
 MOST_POINTS = 4000
 """Points of a path that are drawn; a longer one is thinned evenly."""
-FARTHEST = 50.0
-"""A path is drawn up to this many times the distance from its start to the minimum; beyond, it diverges."""
+HIGHEST = 100.0
+"""A path is drawn up to this many times the height above the minimum, of the highest start or of J* itself."""
 
 
 class Surface(Protocol):
@@ -38,7 +38,10 @@ class Surface(Protocol):
 
 
 class DrawnPath(NamedTuple):
-    """One path as it is drawn: steps (n,), w (n,), b (n,), and whether points outside the window were left out."""
+    """One path as it is drawn: steps (n,), w (n,), b (n,), and whether it leaves the window.
+
+    The last point of one that leaves is just outside, on its way out.
+    """
 
     steps: np.ndarray
     w: np.ndarray
@@ -86,21 +89,27 @@ def surface_info(
     surface : Surface
         The cost.
     paths : mapping of str to (ndarray, ndarray)
-        Label -> (w, b), each (n_steps + 1,), row 0 before the first step. Points that are not finite, or farther
-        than ``FARTHEST`` times the start's distance from the minimum, are left out.
+        Label -> (w, b), each (n_steps + 1,), row 0 before the first step. A path is followed until it is not finite,
+        or higher than ``HIGHEST`` allows; beside others that stay, not much higher than they are.
     labels : tuple of str
         Names of the two axes.
     """
     best_w, best_b, best = surface.minimum
-    starts = np.array([(w[0] - best_w, b[0] - best_b) for w, b in paths.values()])
-    reach = np.maximum(FARTHEST * np.abs(starts).max(axis=0), 1e-12) if len(starts) else np.ones(2)
-    drawn = {label: _drawn(w, b, surface.minimum, reach) for label, (w, b) in paths.items()}
-    all_w = np.concatenate([[best_w], *(path.w for path in drawn.values())])
-    all_b = np.concatenate([[best_b], *(path.b for path in drawn.values())])
-    w, b = _axis(all_w), _axis(all_b)
+    floats = {k: (np.asarray(w, np.float64).ravel(), np.asarray(b, np.float64).ravel()) for k, (w, b) in paths.items()}
+    above = {label: _heights(surface, w, b) for label, (w, b) in floats.items()}
+    start = max((float(heights[0]) for heights in above.values() if np.isfinite(heights[0])), default=0.0)
+    most = HIGHEST * max(start, best) or np.inf
+    stay = [float(heights.max()) for heights in above.values() if heights.max() <= most]
+    if stay and len(stay) < len(paths):
+        most = 2 * max(*stay, start)
+    ends = {label: _end(heights, most) for label, heights in above.items()}
+    w, b = (
+        _axis(np.concatenate([[m], *(floats[k][i][: ends[k]] for k in paths)])) for i, m in enumerate((best_w, best_b))
+    )
+    drawn = {label: _drawn(fw, fb, ends[label], (np.ptp(w), np.ptp(b))) for label, (fw, fb) in floats.items()}
     cost = surface.cost(w[None, :], b[:, None])
-    heights = [float(surface.cost(path.w, path.b).max()) for path in drawn.values() if len(path.w)]
-    top = max([*heights, best + 0.1 * (float(cost.max()) - best)]) - best
+    heights = [float(above[label][: ends[label]].max()) for label in paths if ends[label]]
+    top = max([*heights, 0.1 * (float(cost.max()) - best)])
     bottom = max(min(float(cost.min()) - best, top / 10), top / 1000)
     levels = best + np.geomspace(bottom, top * 1.5, LEVELS)
     return SurfaceInfo(w, b, cost, levels, drawn, (best_w, best_b, best), labels)
@@ -108,22 +117,29 @@ def surface_info(
 
 def draw_surface(info: SurfaceInfo, axes: Axes | None = None) -> Axes:
     """Contours with their values, paths with start and end, and the minimum."""
-    axes = new_axes(9.0, 6.0) if axes is None else axes
+    beside = len(info.paths) > 1
+    if axes is None:
+        axes = axes_with_legend_beside(list(info.paths), 8.0, 6.0) if beside else new_axes(9.0, 6.0)
     _contours(info, axes)
-    if len(info.paths) == 1:
-        _coloured_path(next(iter(info.paths.values())), axes)
-    else:
+    if beside:
         for index, (label, path) in enumerate(info.paths.items()):
-            style: dict[str, Any] = {"color": COLOURS[index % 7], "linestyle": ("-", "--", ":", "-.")[index // 7 % 4]}
+            style = style_of(index)
             axes.plot(path.w, path.b, linewidth=1.6, label=label, zorder=3, **style)
-            axes.plot(path.w[-1:], path.b[-1:], "o", color=style["color"], markersize=6, zorder=4)
-    if any(path.cut for path in info.paths.values()):
-        axes.set_title("the path leaves the picture: it diverges", fontsize=10, color=COLOURS[1])
-    few = len(info.paths) <= 8
-    place: dict[str, Any]
-    place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.13), "ncols": 4} if few else {
-        "loc": "center left", "bbox_to_anchor": (1.02, 0.5)}  # fmt: skip
-    axes.legend(frameon=False, fontsize=9, **place)
+            axes.plot(path.w[:1], path.b[:1], "s", color="white", markeredgecolor="black", markersize=6, zorder=4)
+            if not path.cut:
+                axes.plot(path.w[-1:], path.b[-1:], "o", color=style["color"], markeredgecolor="black", markersize=7,
+                          zorder=5)  # fmt: skip
+        legend_beside(axes)
+    else:
+        for path in info.paths.values():
+            _coloured_path(path, axes)
+        axes.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=4)
+    if leaving := [path for path in info.paths.values() if path.cut]:
+        many = f"{len(leaving)} of {len(info.paths)} paths leave the picture"
+        one = "the path leaves the picture" + (
+            f" at step {leaving[0].steps[-1] - 1}" if len(leaving[0].steps) > 1 else ""
+        )
+        axes.set_title(many if beside else one, fontsize=10, color=COLOURS[1])
     return axes
 
 
@@ -159,16 +175,31 @@ def animate_surface(info: SurfaceInfo, file: Path, frames: int = 60, per_second:
     images[0].save(file, save_all=True, append_images=images[1:], duration=durations, loop=0)
 
 
-def _drawn(w: np.ndarray, b: np.ndarray, minimum: tuple[float, float, float], reach: np.ndarray) -> DrawnPath:
-    """The part of a path that fits a picture, thinned."""
-    w, b = np.asarray(w, np.float64).ravel(), np.asarray(b, np.float64).ravel()
-    inside = np.isfinite(w) & np.isfinite(b)
-    with np.errstate(invalid="ignore"):
-        inside &= (np.abs(w - minimum[0]) <= max(reach[0], 1e-9)) & (np.abs(b - minimum[1]) <= max(reach[1], 1e-9))
-    inside[0] = np.isfinite(w[0]) and np.isfinite(b[0])
-    end = len(w) if inside.all() else int(np.argmin(inside))
+def _heights(surface: Surface, w: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """J above the minimum along a path; infinite where it is not finite."""
+    with np.errstate(all="ignore"):
+        above = surface.cost(w, b) - surface.minimum[2]
+    return np.where(np.isfinite(above), above, np.inf)
+
+
+def _end(heights: np.ndarray, most: float) -> int:
+    """How many points a path has before the first that is higher than `most`; its start counts wherever it is."""
+    inside = np.isfinite(heights) & (heights <= most)
+    inside[0] = np.isfinite(heights[0])
+    return len(heights) if inside.all() else int(np.argmin(inside))
+
+
+def _drawn(w: np.ndarray, b: np.ndarray, end: int, window: tuple[float, float]) -> DrawnPath:
+    """The first `end` points of a path, thinned, and the next, shortened to be just outside the window."""
     steps = np.unique(np.linspace(0, end - 1, min(end, MOST_POINTS)).astype(int)) if end else np.zeros(0, int)
-    return DrawnPath(steps, w[steps], b[steps], end < len(w))
+    cut = end < len(w)
+    drawn_w, drawn_b = w[steps], b[steps]
+    if end and cut and np.isfinite([w[end], b[end]]).all():
+        towards = np.array([w[end] / 2 - w[end - 1] / 2, b[end] / 2 - b[end - 1] / 2])  # halves: no overflow
+        towards *= min(2.0, 2 / float((np.abs(towards) / window).max()))
+        steps = np.append(steps, end)
+        drawn_w, drawn_b = np.append(drawn_w, w[end - 1] + towards[0]), np.append(drawn_b, b[end - 1] + towards[1])
+    return DrawnPath(steps, drawn_w, drawn_b, cut)
 
 
 def _axis(values: np.ndarray) -> np.ndarray:
@@ -197,25 +228,21 @@ def _contours(info: SurfaceInfo, axes: Axes) -> None:
 def _coloured_path(path: DrawnPath, axes: Axes) -> None:
     """The path coloured by step, with a colour bar, its start and its end."""
     from matplotlib.collections import LineCollection
+    from matplotlib.ticker import MaxNLocator
 
     points = np.column_stack([path.w, path.b])
-    if len(points) > 1:
+    if len(points) > 2:
         segments = np.stack([points[:-1], points[1:]], axis=1)
         lines = LineCollection(list(segments), cmap="plasma", array=path.steps[1:] - 1, linewidths=2.0, zorder=3)
         axes.add_collection(lines)
-        figure_of(axes).colorbar(lines, ax=axes, label="step", pad=0.02)
-    axes.plot(
-        path.w[:1],
-        path.b[:1],
-        "s",
-        color="white",
-        markeredgecolor="black",
-        markersize=9,
-        zorder=4,
-        label="start",
-    )
-    axes.plot(path.w[-1:], path.b[-1:], "o", color=COLOURS[1], markeredgecolor="black", markersize=9, zorder=4,
-              label="end")  # fmt: skip
+        figure_of(axes).colorbar(lines, ax=axes, label="step", pad=0.02, ticks=MaxNLocator(integer=True))
+    else:
+        axes.plot(path.w, path.b, color=COLOURS[1], linewidth=2.0, zorder=3)
+    axes.plot(path.w[:1], path.b[:1], "s", color="white", markeredgecolor="black", markersize=9, zorder=4,
+              label="start")  # fmt: skip
+    if not path.cut:
+        axes.plot(path.w[-1:], path.b[-1:], "o", color=COLOURS[1], markeredgecolor="black", markersize=9, zorder=4,
+                  label="end")  # fmt: skip
 
 
 def _short(value: float) -> str:

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from mlflow_hp.plots.figure import COLOURS, log_if_wide, new_axes
+from mlflow_hp.plots.figure import (
+    COLOURS,
+    LARGEST,
+    axes_with_legend_beside,
+    legend_beside,
+    log_if_wide,
+    new_axes,
+    style_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -97,33 +105,41 @@ def draw_curves(info: CurvesInfo, axes: Axes | None = None) -> Axes:
     """Draw curves, references and the mark of what is not finite; the y axis is logarithmic where that helps."""
     from matplotlib.ticker import MaxNLocator
 
-    axes = new_axes() if axes is None else axes
+    labels = [*(curve.label for curve in info.curves), *info.references]
+    beside = len(labels) > 5
+    if axes is None:
+        axes = axes_with_legend_beside(labels) if beside else new_axes()
     points = sum(curve.style == "points" for curve in info.curves)
-    for index, curve in enumerate(info.curves):
-        style: dict = {"color": COLOURS[index % len(COLOURS)], "label": curve.label, "zorder": 2 + index}
+    curves = [curve._replace(y=np.where(np.abs(curve.y) <= LARGEST, curve.y, np.nan)) for curve in info.curves]
+    for index, curve in enumerate(curves):
+        style = style_of(index) | {"label": curve.label, "zorder": 2 + index}
         if curve.style == "points":
             many = len(curve.x) > 300
-            axes.plot(curve.x, curve.y, ".", alpha=0.35 if many else 0.7, markersize=3 if many else 5, **style)
+            style |= {"linestyle": "none", "marker": ".", "markersize": 3 if many else 5}
+            axes.plot(curve.x, curve.y, alpha=0.35 if many else 0.7, **style)
             continue
         if curve.style == "line" and info.x_label == "epoch" and len(curve.x) <= FEW_EPOCHS:
             style |= {"marker": "o", "markersize": 4}
-        style["linestyle"] = "-" if index < len(COLOURS) else "--"
         axes.plot(curve.x, curve.y, drawstyle="steps-post" if curve.style == "steps" else "default",
                   linewidth=2.0 if points else 1.6, **style)  # fmt: skip
     for index, (label, height) in enumerate(info.references.items()):
-        axes.axhline(height, color=COLOURS[2 + index], linestyle="--", linewidth=1.3, label=label)
-    log_if_wide(axes, np.concatenate([curve.y for curve in info.curves]))
+        axes.axhline(height, color=COLOURS[(2 + index) % 7], linestyle="--", linewidth=1.3, label=label)
+    log_if_wide(axes, np.concatenate([curve.y for curve in curves]))
     axes.set(xlabel=info.x_label, ylabel=info.y_label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if axes.get_xlim()[1] - axes.get_xlim()[0] < 1:  # a single step or epoch
+        axes.set_xlim(axes.get_xlim()[0] - 0.5, axes.get_xlim()[1] + 0.5)
+    if not any(np.isfinite(curve.y).any() for curve in curves):
+        axes.set_yticks([])
+        axes.text(0.5, 0.5, "no finite value", transform=axes.transAxes, ha="center", color=COLOURS[7])
     axes.grid(visible=True, alpha=0.25)
     if info.first_not_finite is not None:
         axes.axvline(info.first_not_finite, color=COLOURS[1], linewidth=1.0)
         said = f"not finite from {info.x_label.split(' ')[0]} {info.first_not_finite:.0f}"
         axes.set_title(said, color=COLOURS[1], fontsize=10)
-    shown = len(info.curves) + len(info.references)
-    if shown > 8:
-        axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5))
-    elif shown > 1:
+    if beside:
+        legend_beside(axes)
+    elif len(labels) > 1:
         axes.legend(frameon=False, loc="best")
     return axes
 

@@ -53,7 +53,7 @@ class LinearRegressionSurface:
         self._mean_x, self._mean_y = float(x.mean()), float(y.mean())
         dx, dy = x - self._mean_x, y - self._mean_y
         self._var_x = float(dx @ dx) / len(x)
-        if not self._var_x > 0:
+        if x.min() == x.max() or not self._var_x > 0:  # the mean of equal numbers can differ from them
             raise UserError(f"the feature has the same value, {x[0]:g}, in all {len(x)} rows: choose another feature")
         w = float(dx @ dy) / len(x) / self._var_x
         residual = dy - w * dx
@@ -77,7 +77,8 @@ class LinearRegressionSurface:
 
     def gradient(self, w: ArrayLike, b: ArrayLike) -> np.ndarray:
         """(dJ/dw, dJ/db), shape (2, *shape of w)."""
-        dw = np.asarray(w, dtype=np.float64) - self.minimum.w
-        db = np.asarray(b, dtype=np.float64) - self.minimum.b
-        mean_error = self._mean_x * dw + db
-        return np.stack([2 * (self._var_x * dw + self._mean_x * mean_error), 2 * mean_error])
+        with np.errstate(over="ignore", invalid="ignore"):
+            dw = np.asarray(w, dtype=np.float64) - self.minimum.w
+            db = np.asarray(b, dtype=np.float64) - self.minimum.b
+            mean_error = self._mean_x * dw + db
+            return np.stack([2 * (self._var_x * dw + self._mean_x * mean_error), 2 * mean_error])

@@ -43,20 +43,20 @@ def test_a_path_with_a_comma_is_one_value():
 @pytest.mark.parametrize(
     ("name", "text", "wanted"),
     [
-        ("learning_rate", "fast", "a number in (0, inf]"),
-        ("learning_rate", "0", "a number in (0"),
-        ("learning_rate", "-0.1", "a number in (0"),
-        ("learning_rate", "nan", "a number in (0"),
-        ("learning_rate", "inf", "a number in (0"),
+        ("learning_rate", "fast", "a number over 0"),
+        ("learning_rate", "0", "a number over 0"),
+        ("learning_rate", "-0.1", "a number over 0"),
+        ("learning_rate", "nan", "a number over 0"),
+        ("learning_rate", "inf", "a number over 0"),
         ("learning_rate", "0.1,,0.2", "a number"),
         ("batch_size", "0", "a whole number"),
         ("batch_size", "2.5", "a whole number of 1 or more"),
         ("batch_size", "-3", "a whole number"),
         ("epochs", "many", "a whole number of 1 or more"),
         ("epochs", "", "a whole number of 1 or more"),
-        ("test_size", "1", "a number in (0, 1)"),
-        ("test_size", "0", "a number in (0, 1)"),
-        ("momentum", "1", "a number in [0, 1)"),
+        ("test_size", "1", "a number over 0 and under 1"),
+        ("test_size", "0", "a number over 0 and under 1"),
+        ("momentum", "1", "a number of 0 or more and under 1"),
         ("seed", "-1", "a whole number from 0"),
         ("standardize", "maybe", "true or false"),
         ("weight", "heavy", "a number"),
@@ -76,6 +76,14 @@ def test_optional_values():
     assert arguments.label({"weight": None, "standardize": True, "x": 1e-5}, ["weight", "standardize", "x"]) == (
         "weight=none standardize=true x=1e-05"
     )
+
+
+def test_a_value_is_shown_as_it_reads_back():
+    close = chosen(learning_rate="0.0123456789012,0.0123456789013")
+    assert [arguments.label(c, arguments.varied(close)) for c in close] == [
+        "learning_rate=0.0123456789012",
+        "learning_rate=0.0123456789013",
+    ]
 
 
 def test_parse_takes_what_is_declared_and_nothing_else(capsys):

@@ -59,10 +59,11 @@ def test_standardised_by_the_training_part():
 
 
 def test_a_csv_file(tmp_path):
-    path = csv(tmp_path, "a,b\n1,2\n2,4\n3,6\n4,8\n5,10\n")
-    loaded = load(data=path, feature="a", target="b")
+    loaded = load(data=csv(tmp_path, "a,b\n1,2\n2,4\n3,6\n4,8\n5,10\n"), feature="a", target="b")
+    commas = load(data=csv(tmp_path, "a,b\n1,2,\n2,4,\n3,6,\n4,8,\n5,10,\n"), feature="a", target="b")
     assert (len(loaded.x_train), len(loaded.x_test)) == (4, 1)
     np.testing.assert_array_equal(loaded.y_train, 2 * loaded.x_train[:, 0])
+    assert commas.digest == loaded.digest
 
 
 @pytest.mark.skipif(not ADVERTISING.exists(), reason="Advertising.csv is not here")
@@ -83,8 +84,10 @@ def test_advertising():
         ("a,b\n1,2\n3,4\n5,6\n", {"target": "a"}, "feature and target are both 'a'"),
         ("a,b\n1,2\nx,4\n5,6\n", {}, "column 'a' of .* is 'x' in row 2 "),
         ("a,b\n1,2\n3,\n5,6\n", {}, "column 'b' of .* is missing in row 2 "),
-        ("a,b\n1,2\n3,inf\n5,6\n", {}, "column 'b' of .* is .*inf.* in row 2 "),
+        ("a,b\n1,2\n3,inf\n5,6\n", {}, "column 'b' of .* is inf in row 2 "),
         ("a,b\n1,2\n1,4\n1,6\n1,7\n", {}, "feature='a' has the same value, 1, in all rows"),
+        ("a,b\n1,2\n3,1e300\n5,6\n", {}, "column 'b' of .* is 1e.300 in row 2 "),
+        ("a,b\n1,2,7\n3,4,7\n5,6,7\n", {}, "more values in its rows than columns in its head"),
         (b"\xff\xfe\x00\x01\x80", {}, "can't be read as CSV"),
         ('a,b\n"1,2\n', {}, "can't be read as CSV"),
     ],
@@ -92,6 +95,13 @@ def test_advertising():
 def test_a_csv_that_can_not_be_trained_on(tmp_path, text, settings, said):
     with pytest.raises(UserError, match=said):
         load(**{"data": csv(tmp_path, text), "feature": "a", "target": "b"} | settings)
+
+
+def test_of_many_columns_the_first_are_named(tmp_path):
+    head = ",".join(f"c{i}" for i in range(1000))
+    with pytest.raises(UserError, match=r"c0, c1, .* \.\.\.$") as told:
+        load(data=csv(tmp_path, f"{head}\n{head}\n"))
+    assert len(str(told.value)) < 500
 
 
 def test_a_file_that_is_not_there(tmp_path):

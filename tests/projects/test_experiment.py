@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import mlflow
 import pandas as pd
 import pytest
@@ -44,7 +46,7 @@ FAKE = Experiment("fake", "What does a fake find?", PARAMETERS, train, compare, 
 def go(store, capsys):
     """Run the fake; gives exit status, its top run, its children by name, stdout and stderr."""
 
-    def go(*argv, env_run=None):
+    def go(*argv):
         compared.clear()
         before = {r.info.run_id for r in mlflow.search_runs(search_all_experiments=True, output_format="list")}
         status = run(FAKE, argv)
@@ -118,6 +120,8 @@ def test_several_values(go, store):
     note = top.data.tags["mlflow.note.content"]
     assert "What does a fake find?" in note
     assert "| 0.2 | 2 | FINISHED | 0.1 |" in note
+    assert "`mlflow run . -e fake --env-manager local -P rate=0.1,0.2,0.4 -P size=1,2`" in note
+    assert top.data.params == {"rate": "0.1,0.2,0.4", "size": "1,2"}
     assert compared == [(top.info.run_id, list(children)[::-1])]
     assert "The best of 6 is rate=0.2 size=1, cost 0.1" in out
     assert "6/6" in err
@@ -145,13 +149,32 @@ def test_all_combinations_failing(go):
 
 
 @pytest.mark.parametrize("rate", ["14", "15"])
-def test_an_interrupted_sweep_keeps_and_compares_what_ended(go, rate):
+def test_an_interrupted_sweep_keeps_and_compares_what_ended(go, store, rate):
     status, top, children, _, _ = go("--rate", f"0.1,0.2,{rate},0.4")
     assert (status, top.info.status) == (130, "KILLED")
     assert {name: c.info.status for name, c in children.items()} == {
         "rate=0.1": "FINISHED", "rate=0.2": "FINISHED", f"rate={rate}": "KILLED"
     }  # fmt: skip
     assert compared == [(top.info.run_id, ["rate=0.1", "rate=0.2"])]
+    table = pd.read_csv(store.download_artifacts(top.info.run_id, "combinations.csv"))
+    assert table["status"].tolist() == ["FINISHED", "FINISHED", "KILLED"]
+
+
+def test_an_error_after_the_interrupt_does_not_hide_it(go, monkeypatch):
+    def broken(run_id, outcomes):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("test_experiment.FAKE", FAKE._replace(compare=broken))
+    status, top, _, _, err = go("--rate", "0.1,14")
+    assert (status, top.info.status) == (130, "KILLED")
+    assert "after the interrupt: OSError: no space left" in err
+    assert "Traceback" not in err
+
+
+def test_the_handler_of_sigterm_is_put_back(go):
+    before = signal.getsignal(signal.SIGTERM)
+    go("--rate", "13")
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_the_run_that_mlflow_made_is_adopted_with_its_params(go, store, monkeypatch):
