@@ -7,7 +7,7 @@ ACTIVE := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 .PHONY: run ui test lint format benchmark clean
 
 run: $(READY)  ## train, and record every batch
-	$(ACTIVE) mlflow run . --env-manager local
+	$(ACTIVE) MLFLOW_HTTP_REQUEST_MAX_RETRIES="$${MLFLOW_HTTP_REQUEST_MAX_RETRIES:-1}" mlflow run . --env-manager local
 	@echo 'Now `make ui`, and open http://127.0.0.1:5000'
 
 ui: $(READY)  ## look at the runs
