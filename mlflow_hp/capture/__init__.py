@@ -14,7 +14,7 @@ def why_host(model: Any) -> str | None:
     from keras.src.backend.tensorflow.trainer import TensorFlowTrainer
 
     for name in ("train_step", "make_train_function", "_make_function"):
-        if name in vars(model) or getattr(type(model), name) is not getattr(TensorFlowTrainer, name):
+        if name in vars(model) or getattr(type(model), name, None) is not getattr(TensorFlowTrainer, name, None):
             return f"{type(model).__name__} has a {name} of its own"
     if model._distribute_strategy is not None:
         return f"the model is distributed by {type(model._distribute_strategy).__name__}"
