@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import hashlib
 import http.client
 import importlib.metadata
 import os
 import platform
-import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -21,19 +22,23 @@ from urllib.parse import urlsplit
 import mlflow
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
+from mlflow_hp import snapshots
 from mlflow_hp.errors import UserError
 from mlflow_hp.history import TrainingHistory
+from mlflow_hp.masking import masked, masked_words
+from mlflow_hp.names import distinct_metric_names
+from mlflow_hp.process import this_process
+from mlflow_hp.texts import DESCRIPTION, texts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
+
+    from mlflow_hp.snapshots import Snapshots
 
 FOLDER_VARIABLE = "MLFLOW_HP_FOLDER"
-"""Environment variable with the folder for what is on its way to MLflow; default: one in the temporary folder."""
+"""Environment variable with the folder for what is on its way to MLflow; default: ``.mlflow_hp`` in the home folder."""
 
-_LONGEST_NAME = 250
-_LONGEST_TAG = 5000
 _VERSIONS = ("mlflow-hp", "mlflow", "tensorflow", "keras", "scikit-learn", "numpy")
 
 
@@ -58,7 +63,7 @@ def find_run(run_id: str | None = None) -> mlflow.entities.Run:
         return mlflow.MlflowClient().get_run(run_id)
     except MlflowException as error:
         raise UserError(
-            f"run_id={run_id!r} is not in the tracking store {mlflow.get_tracking_uri()}: {error.message}; "
+            f"run_id={run_id!r} is not in the tracking store {masked(mlflow.get_tracking_uri())}: {error.message}; "
             "check the id, and the store with mlflow.set_tracking_uri or MLFLOW_TRACKING_URI"
         ) from error
 
@@ -84,33 +89,18 @@ def ensure_reachable(tracking_uri: str | None = None, seconds: float = 5.0) -> N
     connection = None
     try:
         parts = urlsplit(uri)
-        uri = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()  # without a password
         connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         connection = connect(parts.hostname or "", parts.port, timeout=seconds)
         connection.request("GET", f"{parts.path.rstrip('/')}/health")
         connection.getresponse()
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise UserError(
-            f"the tracking server {uri} does not answer ({error}): start it, or name another with "
+            f"the tracking server {masked(uri)} does not answer ({error}): start it, or name another with "
             "MLFLOW_TRACKING_URI (unset, runs go into ./mlflow.db)"
         ) from error
     finally:
         if connection is not None:
             connection.close()
-
-
-def metric_name(name: str) -> str:
-    """The name under which MLflow takes the metric `name`.
-
-    Each character that MLflow refuses becomes ``_``; empty, ``.`` and ``..`` parts between slashes are dropped;
-    a name over 250 characters is cut and ends in eight characters of its SHA-256.
-    """
-    clean = re.sub(r"[^\w/. :-]", "_", name)
-    clean = "/".join(part for part in clean.split("/") if part.strip() not in ("", ".", ".."))
-    clean = clean.replace("..", "__") or "_"
-    if len(clean) > _LONGEST_NAME:
-        clean = f"{clean[: _LONGEST_NAME - 9]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-    return clean
 
 
 def run_tags(kind: str, **more: str) -> dict[str, str]:
@@ -126,10 +116,13 @@ def run_tags(kind: str, **more: str) -> dict[str, str]:
     Returns
     -------
     dict of str to str
-        ``mlflow_hp.kind``, ``.command``, ``.versions``, and, in a git repository, ``.git_commit`` and ``.git_dirty``.
+        ``mlflow_hp.kind``, ``.command``, ``.process``, ``.versions``, and, in a git repository, ``.git_commit`` and
+        ``.git_dirty``.
     """
-    tags = {"kind": kind, "command": shlex.join(_command()), "versions": _versions(), **_git(str(Path.cwd())), **more}
-    return {f"mlflow_hp.{name}": value[:_LONGEST_TAG] for name, value in tags.items()}
+    command = shlex.join(masked_words(_command()))
+    tags = {"kind": kind, "command": command, "process": this_process(), "versions": _versions()}
+    tags |= {**_git(str(Path.cwd())), **more}
+    return {f"mlflow_hp.{name}": value for name, value in tags.items()}
 
 
 def log_once(
@@ -137,41 +130,102 @@ def log_once(
     params: Mapping[str, object] | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> None:
-    """Log those of `params` and `tags` that `run` does not have yet: what it has stays as it was spelled."""
-    new_params = [Param(k, str(v)) for k, v in (params or {}).items() if k not in run.data.params]
-    new_tags = [RunTag(k, v) for k, v in (tags or {}).items() if k not in run.data.tags]
-    if new_params or new_tags:
-        mlflow.MlflowClient().log_batch(run.info.run_id, params=new_params, tags=new_tags)
+    """Log those of `params` and `tags` that `run` does not have yet: what it has stays as it was spelled.
+
+    What MLflow cuts, as ``mlflow run`` may have let it, is kept whole in artifacts. Tags of the run with secrets are
+    replaced; of a param with one, which can't be, a warning tells.
+    """
+    new_params, new_tags = texts("params", params or {}), texts("tags", tags or {})
+    known = run.data.params
+    _log(
+        run.info.run_id,
+        {name: value for name, value in new_params.values.items() if name not in known},
+        {name: value for name, value in new_tags.values.items() if name not in run.data.tags}
+        | {name: masked(value) for name, value in run.data.tags.items() if masked(value) != value},
+        new_params.whole | new_tags.whole,
+    )
+    leaked = [name for name, value in known.items() if masked(value) != value]
+    if leaked:
+        warnings.warn(
+            f"mlflow_hp: run {run.info.run_id} got a password or token in its param {leaked[0]!r} before this program "
+            "began, as `mlflow run` logs what it is given, and MLflow takes no param back: delete the run, and put a "
+            f"reference in place of the secret, such as -P {leaked[0]}='https://host/x.csv?token=$TOKEN'",
+            RuntimeWarning,
+            stacklevel=1,  # once, whoever calls
+        )
 
 
 def set_tags(run_id: str, tags: Mapping[str, str]) -> None:
-    """Set `tags` of a run, in one call."""
-    mlflow.MlflowClient().log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
+    """Set `tags` of a run; what is too long for MLflow is kept whole in an artifact."""
+    made = texts("tags", tags)
+    _log(run_id, {}, made.values, made.whole)
 
 
 def set_description(run_id: str, markdown: str) -> None:
-    """Make `markdown` the description of a run, as MLflow's UI shows it."""
-    mlflow.MlflowClient().set_tag(run_id, MLFLOW_RUN_NOTE, markdown)
+    """Make `markdown` the description of a run, as MLflow's UI shows it; a long one is whole in ``description.md``."""
+    set_tags(run_id, {DESCRIPTION: markdown})
 
 
 def log_numbers(run_id: str, numbers: Mapping[str, float]) -> None:
-    """Log single metrics of a run, at step 0, in one call."""
+    """Log single metrics of a run, at step 0."""
     now = round(time.time() * 1000)
-    metrics = [Metric(metric_name(name), value, now, 0) for name, value in numbers.items()]
+    metrics = [Metric(mapped, numbers[name], now, 0) for name, mapped in distinct_metric_names(numbers).items()]
     mlflow.MlflowClient().log_batch(run_id, metrics=metrics)
 
 
+def _log(run_id: str, params: Mapping[str, str], tags: Mapping[str, str], artifacts: Mapping[str, str]) -> None:
+    client = mlflow.MlflowClient()
+    if params or tags:
+        client.log_batch(run_id, params=[Param(*item) for item in params.items()],
+                         tags=[RunTag(*item) for item in tags.items()])  # fmt: skip
+    for path, text in artifacts.items():
+        client.log_text(run_id, text, path)
+
+
 def upload(run_id: str, folder: Path | str, artifact_path: str | None = None) -> None:
-    """Bring what is in `folder` to a run's artifacts, below `artifact_path`."""
-    mlflow.MlflowClient().log_artifacts(run_id, str(folder), artifact_path)
+    """Bring what is in `folder` to a run's artifacts, below `artifact_path`.
+
+    Raises
+    ------
+    UserError
+        Where the artifact store can't be written.
+    """
+    client = mlflow.MlflowClient()
+    try:
+        client.log_artifacts(run_id, str(folder), artifact_path)
+    except (OSError, MlflowException) as error:
+        where = masked(client.get_run(run_id).info.artifact_uri)
+        raise UserError(
+            f"the artifact store {where} can't be written ({type(error).__name__}: {error}); the run keeps its "
+            "metrics. Mend it, or name another: `mlflow experiments create -n NAME --artifact-location FOLDER`, "
+            "then MLFLOW_EXPERIMENT_NAME=NAME"
+        ) from error
+
+
+def local_home() -> Path:
+    """Where this machine keeps what is on its way to MLflow: ``MLFLOW_HP_FOLDER``, else ``.mlflow_hp`` at home."""
+    given = os.environ.get(FOLDER_VARIABLE)
+    return Path(given).absolute() if given else Path.home() / ".mlflow_hp"
 
 
 def local_folder(run_id: str) -> Path:
-    """A new folder of this machine for what one training of a run records before MLflow has it."""
-    home = os.environ.get(FOLDER_VARIABLE) or Path(tempfile.gettempdir(), "mlflow_hp")
-    parent = Path(home, run_id)
+    """A new folder of this machine for what one training of a run records before MLflow has it.
+
+    Raises
+    ------
+    OSError
+        Where it can't be made.
+    """
+    parent = local_home() / run_id
     parent.mkdir(parents=True, exist_ok=True)
     return Path(tempfile.mkdtemp(prefix="training_", dir=parent))
+
+
+def remove_local(folder: Path) -> None:
+    """Remove a `local_folder`, and that of its run where it was the last."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        folder.parent.rmdir()
 
 
 def training_path(fit: int) -> str:
@@ -201,34 +255,37 @@ def load_history(run_id: str, tracking_uri: str | None = None, *, fit: int = 0) 
     UserError
         Where the store doesn't answer, there is no such run, or it holds no such history.
     """
-    ensure_reachable(tracking_uri)
     path = training_path(fit)
+    return TrainingHistory.open(_download(run_id, path, tracking_uri, "training history", "TrainingRecorder()"))
+
+
+def load_snapshots(run_id: str, tracking_uri: str | None = None, *, fit: int = 0) -> Snapshots:
+    """The snapshots of the weights of a run's training; parameters and errors as of `load_history`.
+
+    Returns
+    -------
+    Snapshots
+        What `mlflow_hp.landscape` takes.
+    """
+    path = f"{training_path(fit)}/{snapshots.FILE}"
+    how = "TrainingRecorder(snapshot_megabytes=64)"
+    return snapshots.load(_download(run_id, path, tracking_uri, "snapshots of the weights", how))
+
+
+def _download(run_id: str, path: str, tracking_uri: str | None, what: str, how: str) -> str:
+    """Where the artifact `path` of a run is on this machine now; an error says what is missing and how to get it."""
+    ensure_reachable(tracking_uri)
     try:
         mlflow.MlflowClient(tracking_uri).get_run(run_id)
     except MlflowException as error:
         raise UserError(f"run {run_id!r}: {error.message}; check the id and tracking_uri=") from error
     try:
-        folder = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=path, tracking_uri=tracking_uri)
-        return TrainingHistory.open(folder)
+        return mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=path, tracking_uri=tracking_uri)
     except (MlflowException, OSError) as error:
         raise UserError(
-            f"run {run_id} holds no training history at {path!r} ({error}); a run gets one from "
-            "`model.fit(..., callbacks=[mlflow_hp.TrainingRecorder()])`"
+            f"run {run_id} holds no {what} at {path!r} ({error}); a run gets one from "
+            f"`model.fit(..., callbacks=[mlflow_hp.{how}])`"
         ) from error
-
-
-def distinct_metric_names(names: Iterable[str]) -> dict[str, str]:
-    """`metric_name` of each of `names`; two that would meet in one are told apart by ``_2``, ``_3``, ..."""
-    taken: set[str] = set()
-    result = {}
-    for name in names:
-        mapped, count = metric_name(name), 1
-        while mapped in taken:
-            count += 1
-            mapped = f"{metric_name(name)[: _LONGEST_NAME - 6]}_{count}"
-        taken.add(mapped)
-        result[name] = mapped
-    return result
 
 
 def _command() -> list[str]:

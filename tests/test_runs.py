@@ -13,9 +13,9 @@ import pytest
 from fakes import record, regression
 
 import mlflow_hp
-from mlflow_hp import runs
+from mlflow_hp import names, runs
 from mlflow_hp.errors import UserError
-from mlflow_hp.sender import MetricSender
+from mlflow_hp.sender import Sender
 
 
 @pytest.mark.parametrize(
@@ -33,13 +33,13 @@ from mlflow_hp.sender import MetricSender
     ],
 )
 def test_metric_name(name, mapped, store):
-    assert runs.metric_name(name) == mapped
+    assert names.metric_name(name) == mapped
     with mlflow.start_run():
         mlflow.log_metric(mapped, 1.0)
 
 
 def test_a_long_name_is_cut_and_told_from_others(store):
-    one, other = (runs.metric_name("x" * 10_000 + end) for end in "ab")
+    one, other = (names.metric_name("x" * 10_000 + end) for end in "ab")
     assert one != other
     assert len(one) == 250
     with mlflow.start_run():
@@ -47,10 +47,10 @@ def test_a_long_name_is_cut_and_told_from_others(store):
 
 
 def test_distinct_metric_names():
-    names = runs.distinct_metric_names(["a[0]", "a(0)", "b", "x" * 300, "x" * 300 + "y"])
-    assert list(names.values())[:3] == ["a_0_", "a_0__2", "b"]
-    assert len(set(names.values())) == 5
-    assert max(map(len, names.values())) <= 250
+    found = names.distinct_metric_names(["a[0]", "a(0)", "b", "x" * 300, "x" * 300 + "y"])
+    assert list(found.values())[:3] == ["a_0_", "a_0__2", "b"]
+    assert len(set(found.values())) == 5
+    assert max(map(len, found.values())) <= 250
 
 
 def test_a_server_that_is_down_is_told_in_seconds():
@@ -109,6 +109,50 @@ def test_run_tags(monkeypatch, tmp_path):
     assert "mlflow_hp.git_dirty" not in runs.run_tags("training")
 
 
+def test_no_secret_lands_in_a_run(store, monkeypatch):
+    url, secret = "https://me:pa55word@host/x.csv?token=t0ken", "pa55word"
+    monkeypatch.setattr(runs.sys, "orig_argv", ["python", "-m", "x", "--password", secret, "--data", url])
+    monkeypatch.setenv("SOME_SERVICE_KEY", "0123456789abc")
+    with mlflow.start_run(tags={"mlflow.source.git.repoURL": "https://me:pa55word@host/repo.git"}) as active:
+        tags = runs.run_tags("training", note="of 0123456789abc")
+        runs.log_once(active, {"data": url, "estimator__api_key": "abc", "rate": 0.1}, tags)
+        runs.set_tags(active.info.run_id, {"mlflow_hp.recording_error": f"no answer of {url}"})
+        runs.set_description(active.info.run_id, f"**To repeat it**: `mlflow run . -P 'data={url}' -P token=t0ken`")
+    kept = store.get_run(active.info.run_id).data
+    shown = "https://me:***@host/x.csv?token=***"
+    assert kept.params == {"data": shown, "estimator__api_key": "***", "rate": "0.1"}
+    assert kept.tags["mlflow_hp.command"] == f"python -m x --password '***' --data '{shown}'"
+    assert kept.tags["mlflow_hp.note"] == "of ***"
+    assert kept.tags["mlflow_hp.recording_error"] == f"no answer of {shown}"
+    assert kept.tags["mlflow.source.git.repoURL"] == "https://me:***@host/repo.git"
+    assert kept.tags["mlflow.note.content"] == f"**To repeat it**: `mlflow run . -P 'data={shown}' -P token=***`"
+    assert not any(text in str(kept.to_dictionary()) for text in (secret, "t0ken", "0123456789abc"))
+
+
+def test_a_secret_that_mlflow_run_has_logged_is_told(store):
+    with mlflow.start_run() as active:
+        mlflow.log_param("data", "'https://me:pa55word@host/x.csv'")
+    run = store.get_run(active.info.run_id)
+    with pytest.warns(RuntimeWarning, match=r"a password or token in its param 'data'.*delete the run.*token=\$TOKEN"):
+        runs.log_once(run, {"data": "https://me:***@host/x.csv"})
+
+
+def test_a_long_description_is_whole_in_an_artifact(store):
+    with mlflow.start_run() as active:
+        runs.set_description(active.info.run_id, "word " * 3000)
+    shown = store.get_run(active.info.run_id).data.tags["mlflow.note.content"]
+    assert len(shown) == 8000
+    assert shown.endswith("… (15000 characters: all are in the artifact description.md)")
+    assert mlflow.artifacts.load_text(f"{active.info.artifact_uri}/description.md") == "word " * 3000
+
+
+def test_numbers_whose_names_meet_are_all_there(store):
+    with mlflow.start_run() as active:
+        runs.log_numbers(active.info.run_id, {"f1/a|b": 1.0, "f1/a<b": 2.0, **{f"n{i}": float(i) for i in range(1200)}})
+    kept = store.get_run(active.info.run_id).data.metrics
+    assert (kept["f1/a_b"], kept["f1/a_b_2"], len(kept)) == (1.0, 2.0, 1202)
+
+
 def test_load_history_from_another_store(store, tracking_uri, tmp_path):
     fitted = record(regression())
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/other.db")
@@ -139,7 +183,7 @@ def test_the_sender_waits_for_a_store_that_fails_for_a_while(store, monkeypatch)
     monkeypatch.setattr("mlflow_hp.sender.LONGEST_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(mlflow.MlflowClient, "log_batch", log_batch)
     with mlflow.start_run() as run:
-        sender = MetricSender(run.info.run_id)
+        sender = Sender(run.info.run_id)
         sender.submit(2, lambda: [("a", float(i), 0, i) for i in range(2)])
         until = time.monotonic() + 20
         while sender.sent < 2 and time.monotonic() < until:
@@ -149,7 +193,7 @@ def test_the_sender_waits_for_a_store_that_fails_for_a_while(store, monkeypatch)
 
 
 def test_the_sender_tells_what_the_store_refuses(store):
-    sender = MetricSender("no such run")
+    sender = Sender("no such run")
     sender.submit(1, lambda: [("a", 1.0, 0, 0)])
     with pytest.raises(mlflow.exceptions.MlflowException, match="no such run"):
         sender.flush()
@@ -166,7 +210,7 @@ def test_the_sender_writes_full_batches_in_order(store, monkeypatch):
 
     monkeypatch.setattr(mlflow.MlflowClient, "log_batch", log_batch)
     with mlflow.start_run() as run:
-        sender = MetricSender(run.info.run_id)
+        sender = Sender(run.info.run_id)
         for start in range(0, 2400, 300):
             sender.submit(300, lambda start=start: [("a", float(i), i, i) for i in range(start, start + 300)])
         sender.flush()
