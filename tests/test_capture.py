@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import textwrap
+import time
+
 import keras
 import numpy as np
 import pytest
@@ -267,13 +273,27 @@ def test_run_eagerly():
     assert fitted.history.steps["running_loss"][-1] == fitted.keras_history.history["loss"][-1]
 
 
-def test_a_distributed_model_is_read_from_the_host():
+DISTRIBUTED = """
+    import numpy as np, pytest, tensorflow as tf
+    from fakes import record, regression
     with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
         model = regression()
     with pytest.warns(RuntimeWarning, match="distributed by MirroredStrategy"):
         fitted = record(model)
     assert fitted.history.steps["samples"].tolist() == [8, 8, 8, 8, 5] * 2
     np.testing.assert_array_equal(fitted.history.weights("out/kernel")[-1], model.get_weights()[0])
+"""
+
+
+@pytest.mark.slow
+def test_a_distributed_model_is_read_from_the_host(tracking_uri, tmp_path):
+    """In a process of its own: TensorFlow's distributed iterators crash one that has done much else."""
+    environment = os.environ | {"MLFLOW_TRACKING_URI": tracking_uri, "PYTHONPATH": os.pathsep.join(sys.path)}
+    program = textwrap.dedent(DISTRIBUTED)
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 class VectorMetric(keras.metrics.Metric):
@@ -343,3 +363,21 @@ def test_epoch_counter():
 
 def test_distinct():
     assert distinct(["a", "b", "a", "a_2", "a"]) == ["a", "b", "a_2", "a_2_2", "a_3"]
+
+
+@pytest.mark.parametrize("every", [1, 4])
+def test_under_op_determinism_the_clock_is_the_hosts(store, every):
+    from tensorflow.python.framework import config
+
+    model = regression(steps_per_execution=every)
+    record(model)  # with a step that reads TensorFlow's clock
+    began = time.time()
+    config.enable_op_determinism()
+    try:
+        fitted = record(model)
+    finally:
+        config.disable_op_determinism()
+    times = fitted.history.steps["time"]
+    assert fitted.history.n_steps == 10
+    assert began <= times[0] <= times[-1] <= time.time()
+    assert (np.diff(times) >= 0).all()

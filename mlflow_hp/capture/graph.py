@@ -27,6 +27,7 @@ from mlflow_hp.capture.layout import (
     store_for,
     tensors_of,
 )
+from mlflow_hp.interrupts import held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -35,11 +36,20 @@ BUFFER_BYTES = 32 * 2**20
 """Memory that the buffers may take; a fetch empties them when they are full."""
 MOST_STEPS = 512
 """Steps in the buffers at the most, so that a long training is on disk and in MLflow soon."""
-FETCH_SECONDS = 1.0
+FETCH_SECONDS = 0.5
 """Time after which the buffers are fetched although they are not full."""
 
 _SCALARS = ("time", "samples", "learning_rate", "batch_loss")
 """Columns of the scalar buffer, before the running ones; step, epoch and batch are counted on the host."""
+
+
+def is_deterministic() -> bool:
+    """Whether TensorFlow refuses what differs from run to run, such as its clock: scikeras' random_state has it so."""
+    try:
+        from tensorflow.python.framework.config import is_op_determinism_enabled
+    except ImportError:  # it has no public name
+        return False
+    return bool(is_op_determinism_enabled())
 
 
 class GraphReader:
@@ -51,6 +61,11 @@ class GraphReader:
         A compiled model; it may not be built yet.
     weights : {"auto", "all", "statistics", "none"}
         What to read of the weights, as in `TrainingRecorder`.
+
+    Attributes
+    ----------
+    steps_done : int
+        Steps of the fit so far.
     """
 
     kind = "graph"
@@ -60,6 +75,8 @@ class GraphReader:
         self._weights = weights
         self._buffers: _Buffers | None = None
         self._logs: list[str] = []
+        self._clock = not is_deterministic()
+        self._times: list[float] = []
         self._several = model.steps_per_execution > 1
         self._step: Any = self._several_steps if self._several else self._one_step
         if not model.run_eagerly:
@@ -75,6 +92,8 @@ class GraphReader:
         self._layout: Layout | None = None
         self._prepared = False
         self._pending = 0
+        self._times = []
+        self.steps_done = 0
         self._fetched_at = time.monotonic()
         if self._buffers is not None:
             self._buffers.clear()
@@ -113,14 +132,20 @@ class GraphReader:
         """Run one execution (a step, or ``steps_per_execution`` of them) as Keras' own function would."""
         if not self._several:
             logs = self._step(iterator)
-            self._pending += 1
+            self._count(1)
             return logs
         done, logs = self._step(iterator)
         done = int(done)
         if not done:
             raise StopIteration
-        self._pending += done
+        self._count(done)
         return logs
+
+    def _count(self, done: int) -> None:
+        self._pending += done
+        self.steps_done += done
+        if not self._clock:
+            self._times += [time.time()] * done
 
     def read(self, logs: Any) -> None:
         """Nothing is left to read: the step itself has written its record."""
@@ -130,7 +155,11 @@ class GraphReader:
         self._fetched_at = time.monotonic()
         if self._buffers is None or not self._prepared:
             return
-        scalars, weights = self._buffers.take()
+        with held():
+            self._hand_on(self._buffers)
+
+    def _hand_on(self, buffers: _Buffers) -> None:
+        scalars, weights = buffers.take()
         self._pending = 0
         if self._layout is None:
             running = [f"running_{name}" for name in self._logs]
@@ -143,6 +172,9 @@ class GraphReader:
         names = [*_SCALARS, *(f"running_{name}" for name in self._logs)]
         columns |= dict(zip(names, scalars.T, strict=True))
         columns["samples"] = columns["samples"].astype(np.int64)
+        if not self._clock:
+            columns["time"] = np.array(self._times[: len(scalars)])
+            del self._times[: len(scalars)]
         if self._store == "values":
             named = {
                 tensor.name: flat.reshape(-1, *tensor.shape)
@@ -193,7 +225,8 @@ class GraphReader:
         before = [tf.convert_to_tensor(v) for v in variables] if self._store == "statistics" else []
         logs, loss, samples = self._compiled_step(data)
         self._logs = [name for name, value in logs.items() if value.shape.rank == 0]
-        scalars = [tf.timestamp(), samples, learning_rate, loss, *(logs[name] for name in self._logs)]
+        now = tf.timestamp() if self._clock else tf.constant(0.0, tf.float64)
+        scalars = [now, samples, learning_rate, loss, *(logs[name] for name in self._logs)]
         after = [tf.convert_to_tensor(variable) for variable in variables]
         if self._store == "values":
             weights = [tf.reshape(value, [-1]) for value in after]

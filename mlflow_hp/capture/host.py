@@ -19,6 +19,7 @@ from mlflow_hp.capture.layout import (
     tensors_of,
 )
 from mlflow_hp.history import statistics_of
+from mlflow_hp.interrupts import held
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,6 +66,7 @@ class HostReader:
         self._handed_on_at = time.monotonic()
         self._before: dict[str, np.ndarray] = {}
         self._tracked = (0.0, 0.0)
+        self.steps_done = 0
 
     def begin_epoch(self, epoch: int) -> None:
         """The next step belongs to `epoch` (0-based)."""
@@ -99,6 +101,7 @@ class HostReader:
 
     def read(self, logs: Any) -> None:
         """Read what the train function left, and the `logs` that it gave."""
+        self.steps_done += self._model.steps_per_execution
         self._sync()
         if self._initial is None:
             initial = self._describe()
@@ -136,8 +139,11 @@ class HostReader:
     def fetch(self) -> None:
         """Hand on the rows that have been read."""
         self._handed_on_at = time.monotonic()
-        if not self._rows:
-            return
+        if self._rows:
+            with held():
+                self._hand_on()
+
+    def _hand_on(self) -> None:
         if self._layout is None:
             kinds = STEP_COLUMNS | dict.fromkeys(
                 (name for name in self._rows[0][0] if name.startswith("running_")), "float64"

@@ -104,6 +104,12 @@ def initial_weights(model: Any, tensors: Sequence[Tensor], store: Store) -> dict
     return {name: statistics_of(value[None])[0] for name, value in values.items()}
 
 
+def trainable_weights(model: Any) -> dict[str, np.ndarray]:
+    """The weights that train, as they are now, by the names of `tensors_of`; empty for a model not yet built."""
+    tensors = zip(tensors_of(model), model.weights, strict=True)
+    return {tensor.name: variable.numpy() for tensor, variable in tensors if tensor.trainable}
+
+
 class Unwrappable(Exception):  # noqa: N818 - it tells a way, not an error: the host reader takes over
     """Why a model's training step can't be read inside the graph."""
 

@@ -6,9 +6,11 @@ appended while training runs, and ``epochs.csv``. What is in them, and why: docs
 
 from __future__ import annotations
 
+from mlflow_hp.history.chunks import Chunk, read_chunks, read_initial, sound_chunks
+from mlflow_hp.history.epochs import write_epochs
 from mlflow_hp.history.fields import EPOCHS_FILE, STATISTICS, STEPS_FILE, VERSION, Tensor, statistics_of
 from mlflow_hp.history.reader import TrainingHistory
-from mlflow_hp.history.writer import Chunk, HistoryWriter
+from mlflow_hp.history.writer import HistoryWriter
 
 __all__ = [
     "EPOCHS_FILE",
@@ -19,5 +21,9 @@ __all__ = [
     "HistoryWriter",
     "Tensor",
     "TrainingHistory",
+    "read_chunks",
+    "read_initial",
+    "sound_chunks",
     "statistics_of",
+    "write_epochs",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 STEPS_FILE, EPOCHS_FILE, VERSION = "history.arrows", "epochs.csv", 1
 STATISTICS = ("norm", "mean", "std", "update_ratio")
 KEY = b"mlflow_hp"  # of our entry in the metadata of the stream's schema
+CHECK = b"mlflow_hp_check"  # of what tells whether the head, or a chunk, is still as it was written
+SECTOR = 512  # bytes that are added up for a checksum
+PIECE = SECTOR * 2**13  # bytes that a checksum goes through at once
 
 
 class Tensor(NamedTuple):
@@ -73,15 +77,56 @@ class Field(NamedTuple):
         """Read an Arrow array of a mapped file, but from the file: a map would fetch its neighbours too."""
         if to.size:
             numbers = array.values if self.shape else array
-            file.seek(numbers.buffers()[1].address - mapped_at)
+            buffer = numbers.buffers()[1]
+            if buffer is None or buffer.size < to.nbytes:
+                raise ValueError("it is shorter than its length tells")
+            file.seek(buffer.address - mapped_at)
             if file.readinto(to.reshape(-1).view(np.uint8)) != to.nbytes:
                 raise OSError(f"{file.name} became shorter while it was read")
+
+    def checksum(self, array: Any) -> int:
+        """The `checksum` of what an Arrow array holds."""
+        numbers = array.values if self.shape else array
+        buffer = numbers.buffers()[1]
+        size = len(numbers) * self.stored.itemsize
+        return checksum(np.frombuffer(buffer, np.uint8, size) if size else np.empty(0, np.uint8))
+
+
+def checksum(numbers: np.ndarray) -> int:
+    """CRC-32 of an array's bytes, of which the whole sectors of 512 are first added up, as 64-bit words.
+
+    This costs a seventh of the CRC-32 of all, and still tells each altered byte, word or sector, and sectors that were
+    exchanged; what it does not tell are changes that cancel out within a sector.
+    """
+    data = np.ascontiguousarray(numbers).reshape(-1).view(np.uint8)
+    whole, found = data.size // SECTOR * SECTOR, 0
+    for start in range(0, whole, PIECE):
+        words = data[start : min(start + PIECE, whole)].view("<u8")
+        found = zlib.crc32(words.reshape(-1, SECTOR // 8).sum(axis=1, dtype="<u8").data, found)
+    return zlib.crc32(data[whole:].data, found)
+
+
+def check_of(rows: int, checksums: Sequence[int]) -> bytes:
+    """What a chunk's metadata has under ``CHECK``: its number of rows, and the checksum of each column, in hex."""
+    return np.array([rows, *checksums], "<u4").tobytes().hex().encode()
+
+
+def checks_of(text: bytes, columns: int) -> tuple[int, list[int]]:
+    """Number of rows and checksums, as `check_of` wrote them. ValueError where it did not."""
+    rows, *checksums = np.frombuffer(bytes.fromhex(text.decode("ascii")), "<u4").tolist() or [0]
+    if len(checksums) != columns:
+        raise ValueError(f"a chunk of {columns} columns has {len(checksums)} checksums")
+    return rows, checksums
 
 
 def fields_of(head: Mapping[str, Any]) -> tuple[list[Field], list[Field]]:
     """Give the columns of the steps file from its head: those of the steps, those of the weights."""
     steps = [Field(name, (), dtype_of(dtype)) for name, dtype in head["columns"].items()]
-    recorded = [Field(t["name"], tuple(t["shape"]), dtype_of(t["dtype"])) for t in head["tensors"]]
+    tensors = [Tensor(**tensor) for tensor in head["tensors"]]
+    for tensor in tensors:
+        if not isinstance(tensor.name, str) or not all(isinstance(size, int) and size >= 0 for size in tensor.shape):
+            raise ValueError(f"there can be no tensor {tensor.name!r} of shape {tensor.shape}")
+    recorded = [Field(tensor.name, tuple(tensor.shape), dtype_of(tensor.dtype)) for tensor in tensors]
     if head["weights"] not in ("values", "statistics", "none"):
         raise ValueError(f"weights={head['weights']!r} is none of 'values', 'statistics', 'none'")
     if head["weights"] == "statistics":
@@ -97,6 +142,8 @@ def fields_of(head: Mapping[str, Any]) -> tuple[list[Field], list[Field]]:
 
 def dtype_of(name: str) -> np.dtype:
     """The NumPy dtype by name, also of those that TensorFlow adds (bfloat16, float8)."""
+    if not isinstance(name, str):
+        raise TypeError(f"{name!r} is no name of a dtype")
     try:
         return np.dtype(name)
     except TypeError:

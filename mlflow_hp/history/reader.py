@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import mmap
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,23 +12,20 @@ import numpy as np
 from mlflow_hp.history.epochs import epoch_column, read_epochs
 from mlflow_hp.history.fields import (
     EPOCHS_FILE,
-    KEY,
     STATISTICS,
     STEPS_FILE,
-    VERSION,
     Tensor,
     fields_of,
     same_names,
     statistics_of,
 )
+from mlflow_hp.history.stream import StepsFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     import pandas as pd
 
-END = b"\xff\xff\xff\xff\x00\x00\x00\x00"  # Arrow's mark at the end of a stream
-WIDE = 1024  # bytes; in narrower rows the columns lie so near that reading all is faster than skipping
 FEW = 32  # so many recorded weights or fewer get a column each in a table
 
 
@@ -46,6 +41,8 @@ class TrainingHistory:
     recorded : {"values", "statistics", "none"}
         What was recorded of them.
     n_steps, n_epochs : int
+    columns : tuple of str
+        What was recorded of each step.
     steps : mapping of str to ndarray of shape (n_steps,)
         Row i is the i-th step recorded, from 0.
     epochs : mapping of str to ndarray of shape (n_epochs,)
@@ -68,65 +65,42 @@ class TrainingHistory:
         self.recorded: str = head["weights"]
         self.n_steps, self.complete, self._read = n_steps, complete, read
         self.epochs, self.n_epochs = epochs, len(next(iter(epochs.values()), ()))
-        self._step_names = list(head["columns"])
+        self.columns = tuple(head["columns"])
 
     @classmethod
-    def open(cls, folder: Path | str) -> TrainingHistory:
+    def open(cls, folder: Path | str, *, check: bool = False) -> TrainingHistory:
         """Open a recorded history, finished, cut off or still growing: every whole chunk there is now.
+
+        Parameters
+        ----------
+        folder : path
+            What holds ``history.arrows``.
+        check : bool
+            Whether to read everything now, and leave out all from the first chunk on that is not what was written.
+            By default that is seen, by its checksum, when it is read, and is an error then.
 
         Raises
         ------
         FileNotFoundError
             Where the folder has no ``history.arrows``.
         ValueError
-            Where that file is empty, of another kind, cut off before the first chunk, or of a newer version.
+            Where that file is empty, of another kind, damaged in its head, cut off before the first chunk, or of a
+            newer version.
         """
-        import pyarrow as pa
-
         path = Path(folder) / STEPS_FILE
         if not path.is_file():
             raise FileNotFoundError(f"no training history at {path}: name the folder that holds {STEPS_FILE}")
-        if not path.stat().st_size:
-            raise ValueError(f"{path} is empty: if it is a copy, copy it again; else nothing was recorded")
-        try:
-            with pa.OSFile(str(path)) as file:
-                head = json.loads(pa.ipc.read_schema(file).metadata[KEY])
-            version = head["version"]
-        except (pa.ArrowException, ValueError, KeyError, TypeError, OSError) as error:
-            why = f"{path} is no training history, or less than the head of one; name another folder"
-            raise ValueError(why) from error
-        if version > VERSION:
-            raise ValueError(f"{path} has format version {version}, above {VERSION}: upgrade mlflow_hp")
-        steps, recorded = fields_of(head)
-        fields = [*steps, *recorded]
-        wide = sum(field.dtype.itemsize * math.prod(field.shape) for field in fields) > WIDE
-        chunks: list[int] = []  # rows in each
-        source = pa.BufferReader(_mapped(path, wide=wide))
-        try:
-            for batch in _batches(source, [0]):
-                chunks.append(batch.num_rows)  # noqa: PERF401 - keeps those before an error
-            end = source.tell()
-            complete = end == source.size() and source.read_at(len(END), end - len(END)) == END
-        except (pa.ArrowException, OSError):
-            complete = False
-        if not chunks:
-            raise ValueError(f"{path} is cut off before the first step; there is nothing to read")
+        file = StepsFile(path)
+        if check:
+            file.keep_sound()
 
         def read(names: Sequence[str]) -> dict[str, np.ndarray]:
-            chosen = {i: field for i, field in enumerate(fields) if field.name in names}
-            found = {f.name: np.empty((sum(chunks), *f.shape), f.dtype) for f in chosen.values()}
-            buffer, end = _mapped(path, wide=wide), 0
-            with path.open("rb") as file:
-                for rows, batch in zip(chunks, _batches(pa.BufferReader(buffer), list(chosen)), strict=False):
-                    for field, column in zip(chosen.values(), batch.columns, strict=True):
-                        part = found[field.name][end : end + rows]
-                        field.read_arrow(column, file, buffer.address, part)
-                    end += rows
             # row 0 is before the first step: it has weights, but nothing in the step columns
-            return {name: array[1:] if name in head["columns"] else array for name, array in found.items()}
+            columns = file.head["columns"]
+            return {name: array[1:] if name in columns else array for name, array in file.read(names).items()}
 
         epochs = read_epochs(path.with_name(EPOCHS_FILE))
-        return cls(head, sum(chunks) - 1, read, epochs, complete=complete)
+        return cls(file.head, sum(file.chunks) - 1, read, epochs, complete=file.complete)
 
     @classmethod
     def from_arrays(
@@ -186,8 +160,8 @@ class TrainingHistory:
     @cached_property
     def steps(self) -> Mapping[str, np.ndarray]:
         """The step columns, (n_steps,) each; read when first asked for."""
-        found = self._read(self._step_names)
-        return {name: found[name] for name in self._step_names}
+        found = self._read(self.columns)
+        return {name: found[name] for name in self.columns}
 
     def weights(self, tensor: str) -> np.ndarray:
         """Read one tensor over all steps and nothing else of the file: (n_steps + 1, *shape).
@@ -254,23 +228,3 @@ class TrainingHistory:
             raise ValueError(f'weights were not recorded{only}; train with TrainingRecorder(weights="all")')
         if tensor not in (names := [t.name for t in self.tensors]):
             raise ValueError(f"no tensor {tensor!r}; there are {', '.join(names)}")
-
-
-def _mapped(path: Path, *, wide: bool) -> Any:
-    """Map a file as an Arrow buffer; with wide rows so that only what is touched is fetched from the disk."""
-    import pyarrow as pa
-
-    with path.open("rb") as file:
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    if wide and hasattr(mmap, "MADV_RANDOM"):
-        mapped.madvise(mmap.MADV_RANDOM)
-    return pa.py_buffer(mapped)
-
-
-def _batches(source: Any, columns: Sequence[int]) -> Any:
-    """Go through a stream from its start; of each batch, read some columns only."""
-    import pyarrow as pa
-
-    source.seek(0)
-    options = pa.ipc.IpcReadOptions(included_fields=list(columns), use_threads=False)
-    return pa.ipc.open_stream(source, options=options)

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import csv
 import json
+import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from mlflow_hp.history.epochs import csv_lines
-from mlflow_hp.history.fields import EPOCHS_FILE, KEY, STATISTICS, STEPS_FILE, VERSION, Tensor, fields_of, same_names
+from mlflow_hp.history.chunks import Chunk, chunk_of
+from mlflow_hp.history.epochs import csv_lines, epoch_text
+from mlflow_hp.history.fields import (
+    CHECK,
+    EPOCHS_FILE,
+    KEY,
+    STATISTICS,
+    STEPS_FILE,
+    VERSION,
+    Tensor,
+    check_of,
+    fields_of,
+    same_names,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-
-class Chunk(NamedTuple):
-    """What one ``append`` wrote: ``columns`` (k,) each, ``weights`` (k, *shape) or (k, 4) each."""
-
-    columns: dict[str, np.ndarray]
-    weights: dict[str, np.ndarray]
 
 
 class HistoryWriter:
@@ -73,11 +79,14 @@ class HistoryWriter:
             "tensors": [tensor._asdict() for tensor in tensors],
             "weights": weights,
             "meta": dict(meta),
+            "checked": True,
         }
+        self._head = head
         self._steps, self._recorded = fields_of(head)
         self._tensors, self._weights = [tensor.name for tensor in tensors], weights
         schema = pa.schema([(field.name, field.arrow_type()) for field in (*self._steps, *self._recorded)])
-        self._schema = schema.with_metadata({KEY: json.dumps(head)})
+        text = json.dumps(head).encode()
+        self._schema = schema.with_metadata({KEY: text, CHECK: str(zlib.crc32(text))})
         first = {} if weights == "none" else {name: np.asarray(a)[None] for name, a in (initial or {}).items()}
         row_before = [pa.nulls(1, field.arrow_type()) for field in self._steps] + self._to_arrow(first, 1)
         self.rows, self._offsets, self._epoch_names = 0, list[int](), list[str]()
@@ -93,6 +102,11 @@ class HistoryWriter:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def end(self) -> int:
+        """Where the next chunk will begin, in bytes."""
+        return int(self._sink.tell())
 
     @property
     def n_chunks(self) -> int:
@@ -148,12 +162,7 @@ class HistoryWriter:
         with pa.memory_map(str(self._path)) as source:
             source.seek(self._offsets[index])
             batch = pa.ipc.read_record_batch(pa.ipc.read_message(source), self._schema)
-        fields = enumerate([*self._steps, *self._recorded])
-        found = {field.name: field.from_arrow(batch.column(i)) for i, field in fields}
-        columns = {field.name: found.pop(field.name) for field in self._steps}
-        if self._weights == "statistics":
-            found = {t: np.stack([found[f"{t}/{s}"] for s in STATISTICS], axis=1) for t in self._tensors}
-        return Chunk(columns, found)
+        return chunk_of(batch, self._head)
 
     def append_epoch(self, row: Mapping[str, float]) -> None:
         """Write one epoch: "epoch" (0-based) and numbers by name, also such as earlier epochs had not."""
@@ -169,7 +178,7 @@ class HistoryWriter:
                 table.writerow(self._epoch_names)
                 table.writerows([*line, *[""] * len(new)] for line in lines)
             draft.replace(path)
-        texts = {name: str(int(v)) if name == "epoch" else repr(float(v)) for name, v in row.items()}
+        texts = {name: epoch_text(name, value) for name, value in row.items()}
         with path.open("a", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerow(texts.get(name, "") for name in self._epoch_names)
 
@@ -184,8 +193,10 @@ class HistoryWriter:
         import pyarrow as pa
 
         batch = pa.record_batch(arrays, schema=self._schema)
+        fields = zip((*self._steps, *self._recorded), arrays, strict=True)
+        check = check_of(len(batch), [field.checksum(array) for field, array in fields])
         try:
-            self._stream.write_batch(batch)
+            self._stream.write_batch(batch, custom_metadata={CHECK: check})
         except Exception:  # half a chunk may be in the file: nothing may follow it, not even the end mark
             self._stream = None
             self._sink.close()
