@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 
@@ -11,6 +12,8 @@ from PIL import Image
 
 from mlflow_hp.history import TrainingHistory
 from mlflow_hp.plots import figure, surface, training
+from mlflow_hp.plots.paths import MOST_POINTS
+from mlflow_hp.surfaces.beale import BealeSurface
 from mlflow_hp.surfaces.linear_regression import LinearRegressionSurface
 
 RNG = np.random.default_rng(2)
@@ -64,7 +67,7 @@ def test_a_path_that_diverges_is_cut_where_it_leaves():
 def test_a_long_path_is_thinned_and_keeps_its_ends():
     info = surface.surface_info(SURFACE, {"a": path(20_000)})
     steps = info.paths["a"].steps
-    assert len(steps) <= surface.MOST_POINTS
+    assert len(steps) <= MOST_POINTS
     assert steps[[0, -1]].tolist() == [0, 19_999]
 
 
@@ -102,6 +105,71 @@ def test_the_animation(tmp_path):
         gif.seek(11)
         assert gif.info["duration"] == 2000
     assert (tmp_path / "a.gif").stat().st_size < 2e6
+
+
+def test_the_animation_of_several_paths(tmp_path):
+    info = surface.surface_info(SURFACE, {"short": path(5), "long": path(2001, (1, 9)), "start": path(1)})
+    surface.animate_surface(info, tmp_path / "a.gif", frames=30)
+    with Image.open(tmp_path / "a.gif") as gif:
+        assert 15 < gif.n_frames <= 30
+        frames = []
+        for index in range(gif.n_frames):
+            gif.seek(index)
+            frames.append(np.asarray(gif.convert("RGB"), float))
+    assert all(np.abs(a - b).max() > 50 for a, b in itertools.pairwise(frames))
+    assert all((a == b).all(axis=-1).mean() > 0.9 for a, b in itertools.pairwise(frames))  # no flicker
+    assert (tmp_path / "a.gif").stat().st_size < 2e6
+    reached = surface._frames([p.steps for p in info.paths.values()], 30)
+    assert reached[[0, 1, -1]].tolist() == [0, 1, 2000]
+    assert (np.diff(reached, 2)[5:].mean()) > 0  # more and more apart
+
+
+BEALE = BealeSurface()
+WINDOW = ((-4.5, 4.5), (-4.0, 4.0))
+ITERATIONS = surface.Counted("iteration", 0)
+
+
+def on_beale(**paths):
+    paths = {label: tuple(np.array(points, float).T) for label, points in paths.items()}
+    return surface.surface_info(
+        BEALE, paths, ("x", "y"), window=WINDOW, best="minimum (3, 0.5), f", counted=ITERATIONS
+    )  # fmt: skip
+
+
+def test_a_given_window_is_kept_and_its_levels_show_the_valley():
+    info = on_beale(a=[(4, 4), (50, -60), (2, 1)])
+    assert (info.w[[0, -1]].tolist(), info.b[[0, -1]].tolist()) == ([-4.5, 4.5], [-4, 4])
+    assert info.paths["a"].w.tolist() == [4, 50, 2]  # out and back
+    assert not info.paths["a"].cut
+    gaps = np.diff(np.log(info.levels))
+    np.testing.assert_allclose(gaps, gaps[0])
+    assert info.levels[0] < 0.3 < BEALE.cost(-4.5, 1) < info.levels[8]
+    assert info.levels[-1] == pytest.approx(info.cost.max())
+
+
+@pytest.mark.parametrize("end", [(50, 1), (1e200, 1e200), (np.nan, 1), (np.inf, 1)])
+def test_a_path_that_ends_outside_a_given_window(end, tmp_path):
+    info = on_beale(a=[(4, 4), (3, 1), end])
+    assert info.paths["a"].cut
+    axes = surface.draw_surface(info)
+    assert axes.get_title().startswith("the path leaves the picture at iteration")
+    assert texts(axes) == ["minimum (3, 0.5), f = 0", "start"]
+    drawn(axes, tmp_path)
+    both = on_beale(a=[(4, 4), end], b=[(4, 4), (3, 0.5)])
+    axes = surface.draw_surface(both)
+    assert axes.get_title() == "1 of 2 paths end outside the picture"
+    drawn(axes, tmp_path)
+    surface.animate_surface(both, tmp_path / "a.gif", frames=5)
+
+
+def test_when_a_path_leaves_for_good():
+    axes = surface.draw_surface(on_beale(a=[(4, 4), (9, 1), (3, 1), (9, 1), (9, 2), (9, 3)]))
+    assert axes.get_title() == "the path leaves the picture at iteration 3"
+
+
+def test_how_points_are_counted():
+    assert [ITERATIONS.said(i) for i in (0, 7)] == ["at iteration 0", "at iteration 7"]
+    assert [surface.Counted().said(i) for i in (0, 1)] == ["before the first step", "after step 0"]
 
 
 def history():

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -21,6 +24,10 @@ DECADES_FOR_SYMLOG = 6.0
 """Numbers of both signs of which the largest is so many decades above most others: logarithmic to both sides."""
 LARGEST = 1e100
 """What is larger is not drawn: Matplotlib's ticks overflow beyond the largest float."""
+LONGEST = 160
+"""Letters of a line that are drawn."""
+MATPLOTLIBS_OWN = r"$\mathdefault"
+"""How its tick labels that are formulas begin."""
 
 
 def new_axes(width: float = 8.0, height: float = 5.0) -> Axes:
@@ -40,8 +47,31 @@ def save(axes: Axes, file: Path | str) -> Path:
     assert isinstance(figure, Figure)
     path = Path(file)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    with names_as_they_are(figure):
+        figure.savefig(path)
     return path
+
+
+def short(text: str, longest: int = LONGEST) -> str:
+    """At most `longest` letters, the middle left out; dollars are no formulas."""
+    if len(text) > longest:
+        head = (longest - 1) // 2
+        text = f"{text[:head]}…{text[len(text) - (longest - 1 - head) :]}"
+    return re.sub(r"(?<!\\)\$", r"\\$", text)
+
+
+@contextlib.contextmanager
+def names_as_they_are(figure: Figure) -> Iterator[None]:
+    """Have names in titles, labels and legends drawn in the block as they are, no formulas, whatever is in them."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        words = text.get_text()
+        if not words.startswith(MATPLOTLIBS_OWN):
+            text.set_text("\n".join(short(line) for line in words.split("\n")))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+        yield
 
 
 def log_if_wide(axes: Axes, values: np.ndarray) -> None:
@@ -70,7 +100,7 @@ def style_of(index: int) -> dict[str, Any]:
 
 def axes_with_legend_beside(labels: Collection[str], width: float = 8.0, height: float = 5.0) -> Axes:
     """The axes of a new figure that has room for a legend of `labels` on the right, in letters of size 8."""
-    longest = max(map(len, labels), default=0)
+    longest = min(max(map(len, labels), default=0), LONGEST)
     return new_axes(width + 0.5 + 0.07 * longest, max(height, 0.18 * len(labels) + 0.6))
 
 

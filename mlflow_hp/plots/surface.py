@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
+from mlflow_hp.plots.animation import write_gif
 from mlflow_hp.plots.figure import COLOURS, axes_with_legend_beside, figure_of, legend_beside, new_axes, style_of
+from mlflow_hp.plots.paths import Counted, DrawnPath, drawn_path, leaves, most_height, reached
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
 GRID = 201
@@ -20,10 +23,11 @@ LEVELS = 16
 """Contour lines."""
 MARGIN = 0.15
 """Share of the width that is left free on each side of path and minimum."""
-MOST_POINTS = 4000
-"""Points of a path that are drawn; a longer one is thinned evenly."""
-HIGHEST = 100.0
-"""A path is drawn up to this many times the height above the minimum, of the highest start or of J* itself."""
+LOWEST_SHARE = 0.001
+"""Share of a given window that lies below the lowest contour."""
+
+Window = tuple[tuple[float, float], tuple[float, float]]
+"""Lowest and highest w, lowest and highest b."""
 
 
 class Surface(Protocol):
@@ -33,20 +37,8 @@ class Surface(Protocol):
     def minimum(self) -> tuple[float, float, float]:
         """Where the cost is lowest, and how low."""
 
-    def cost(self, w: np.ndarray, b: np.ndarray) -> np.ndarray:
+    def cost(self, w: np.ndarray, b: np.ndarray, /) -> np.ndarray:
         """The cost at each (w, b)."""
-
-
-class DrawnPath(NamedTuple):
-    """One path as it is drawn: steps (n,), w (n,), b (n,), and whether it leaves the window.
-
-    The last point of one that leaves is just outside, on its way out.
-    """
-
-    steps: np.ndarray
-    w: np.ndarray
-    b: np.ndarray
-    cut: bool
 
 
 class SurfaceInfo(NamedTuple):
@@ -66,6 +58,10 @@ class SurfaceInfo(NamedTuple):
         (w, b, cost) of the lowest point.
     labels : tuple of str
         Names of the two parameters.
+    best : str
+        Name of the minimum and of its height.
+    counted : Counted
+        How the points of a path are counted.
     """
 
     w: np.ndarray
@@ -75,14 +71,20 @@ class SurfaceInfo(NamedTuple):
     paths: dict[str, DrawnPath]
     minimum: tuple[float, float, float]
     labels: tuple[str, str]
+    best: str
+    counted: Counted
 
 
 def surface_info(
     surface: Surface,
     paths: Mapping[str, tuple[np.ndarray, np.ndarray]],
     labels: tuple[str, str] = ("weight w", "bias b"),
+    *,
+    window: Window | None = None,
+    best: str = "least squares, J",
+    counted: Counted = Counted(),  # noqa: B008 - it doesn't change
 ) -> SurfaceInfo:
-    """The numbers of the picture: a window around paths and minimum, the surface there, and its levels.
+    """The numbers of the picture: a window, by default around paths and minimum, the surface there, and its levels.
 
     Parameters
     ----------
@@ -93,26 +95,34 @@ def surface_info(
         or higher than ``HIGHEST`` allows; beside others that stay, not much higher than they are.
     labels : tuple of str
         Names of the two axes.
+    window : Window, optional
+        What to show, whatever the paths do: they are followed as long as they are finite, out of it and back.
+    best : str
+        Name of the minimum and of its height, for the legend.
+    counted : Counted
+        How the points of a path are counted.
     """
-    best_w, best_b, best = surface.minimum
+    best_w, best_b, lowest = surface.minimum
     floats = {k: (np.asarray(w, np.float64).ravel(), np.asarray(b, np.float64).ravel()) for k, (w, b) in paths.items()}
     above = {label: _heights(surface, w, b) for label, (w, b) in floats.items()}
-    start = max((float(heights[0]) for heights in above.values() if np.isfinite(heights[0])), default=0.0)
-    most = HIGHEST * max(start, best) or np.inf
-    stay = [float(heights.max()) for heights in above.values() if heights.max() <= most]
-    if stay and len(stay) < len(paths):
-        most = 2 * max(*stay, start)
-    ends = {label: _end(heights, most) for label, heights in above.items()}
-    w, b = (
-        _axis(np.concatenate([[m], *(floats[k][i][: ends[k]] for k in paths)])) for i, m in enumerate((best_w, best_b))
-    )
-    drawn = {label: _drawn(fw, fb, ends[label], (np.ptp(w), np.ptp(b))) for label, (fw, fb) in floats.items()}
+    most = most_height(above, lowest) if window is None else np.inf
+    ends = {label: reached(heights, most) for label, heights in above.items()}
+    if window is None:
+        inside = [
+            np.concatenate([[m], *(floats[k][i][: ends[k]] for k in paths)]) for i, m in enumerate((best_w, best_b))
+        ]
+        w, b = (_axis(values) for values in inside)
+    else:
+        w, b = (np.linspace(low, high, GRID) for low, high in window)
+    drawn = {label: drawn_path(*floats[label], ends[label], w, b) for label in paths}
     cost = surface.cost(w[None, :], b[:, None])
-    heights = [float(above[label][: ends[label]].max()) for label in paths if ends[label]]
-    top = max([*heights, 0.1 * (float(cost.max()) - best)])
-    bottom = max(min(float(cost.min()) - best, top / 10), top / 1000)
-    levels = best + np.geomspace(bottom, top * 1.5, LEVELS)
-    return SurfaceInfo(w, b, cost, levels, drawn, (best_w, best_b, best), labels)
+    if window is None:
+        heights = [float(above[label][: ends[label]].max()) for label in paths if ends[label]]
+        top = max([*heights, 0.1 * (float(cost.max()) - lowest)])
+        lines = np.geomspace(max(min(float(cost.min()) - lowest, top / 10), top / 1000), top * 1.5, LEVELS)
+    else:
+        lines = np.geomspace(np.quantile(cost, LOWEST_SHARE) - lowest, cost.max() - lowest, LEVELS)
+    return SurfaceInfo(w, b, cost, lowest + lines, drawn, (best_w, best_b, lowest), labels, best, counted)
 
 
 def draw_surface(info: SurfaceInfo, axes: Axes | None = None) -> Axes:
@@ -132,47 +142,54 @@ def draw_surface(info: SurfaceInfo, axes: Axes | None = None) -> Axes:
         legend_beside(axes)
     else:
         for path in info.paths.values():
-            _coloured_path(path, axes)
+            _coloured_path(path, info.counted, axes)
         axes.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=4)
     if leaving := [path for path in info.paths.values() if path.cut]:
-        many = f"{len(leaving)} of {len(info.paths)} paths leave the picture"
+        many = f"{len(leaving)} of {len(info.paths)} paths end outside the picture"
         one = "the path leaves the picture" + (
-            f" at step {leaving[0].steps[-1] - 1}" if len(leaving[0].steps) > 1 else ""
+            f" {info.counted.said(leaves(leaving[0], info.w, info.b))}" if len(leaving[0].steps) > 1 else ""
         )
         axes.set_title(many if beside else one, fontsize=10, color=COLOURS[1])
     return axes
 
 
 def animate_surface(info: SurfaceInfo, file: Path, frames: int = 60, per_second: int = 15) -> None:
-    """Write a GIF in which the (single) path grows over the surface; the last frame stays for two seconds."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from PIL import Image
+    """Write a GIF in which the paths grow over the surface; the last frame stays for two seconds.
 
-    axes = new_axes(7.0, 5.0)
-    figure = figure_of(axes)
-    canvas = FigureCanvasAgg(figure)
-    figure.set_dpi(90)
+    One path grows by as many steps in each frame. Several grow at once, faster and faster, so that the short ones
+    are seen beside the long.
+    """
+    several = len(info.paths) > 1
+    axes = axes_with_legend_beside(list(info.paths), 6.0, 5.0) if several else new_axes(7.0, 5.0)
     _contours(info, axes)
-    path = next(iter(info.paths.values()))
-    (line,) = axes.plot([], [], color=COLOURS[1], linewidth=1.5, animated=True)
-    (head,) = axes.plot([], [], "o", color=COLOURS[1], markersize=7, animated=True)
+    trails = []
+    for index, (label, path) in enumerate(info.paths.items()):
+        style = style_of(index) if several else {"color": COLOURS[1]}
+        (line,) = axes.plot([], [], linewidth=1.5, label=label, animated=True, **style)
+        (head,) = axes.plot([], [], "o", color=style["color"], markersize=7, animated=True)
+        trails.append((path, line, head))
     said = axes.text(0.02, 0.97, "", transform=axes.transAxes, va="top", fontsize=10, animated=True,
                      bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8})  # fmt: skip
-    canvas.draw()
-    background = canvas.copy_from_bbox(figure.bbox)
-    images = []
-    for end in np.unique(np.linspace(1, len(path.w), min(frames, len(path.w))).astype(int)):
-        line.set_data(path.w[:end], path.b[:end])
-        head.set_data(path.w[end - 1 : end], path.b[end - 1 : end])
-        taken = path.steps[end - 1]
-        said.set_text("before the first step" if taken == 0 else f"after step {taken - 1}")
-        canvas.restore_region(background)
-        for artist in (line, head, said):
-            axes.draw_artist(artist)
-        images.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize(64))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    durations = [1000 // per_second] * (len(images) - 1) + [2000]
-    images[0].save(file, save_all=True, append_images=images[1:], duration=durations, loop=0)
+    if several:
+        legend_beside(axes)
+
+    def moves(reached: int) -> list[Artist]:
+        for path, line, head in trails:
+            end = int(np.searchsorted(path.steps, reached, side="right"))
+            line.set_data(path.w[:end], path.b[:end])
+            head.set_data(path.w[:end][-1:], path.b[:end][-1:])
+        said.set_text(info.counted.said(reached))
+        return [*(line for _, line, _ in trails), *(head for *_, head in trails), said]
+
+    write_gif(axes, moves, _frames([path.steps for path in info.paths.values()], frames), file, per_second)
+
+
+def _frames(steps: list[np.ndarray], frames: int) -> np.ndarray:
+    """The step that each frame shows: evenly over a single path, over several more and more apart."""
+    last = max((int(each[-1]) for each in steps if len(each)), default=0)
+    if len(steps) == 1 and last:
+        return steps[0][np.unique(np.linspace(0, len(steps[0]) - 1, min(frames, len(steps[0]))).astype(int))]
+    return np.unique(np.round(np.geomspace(1, last + 1, frames)).astype(int)) - 1
 
 
 def _heights(surface: Surface, w: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -180,26 +197,6 @@ def _heights(surface: Surface, w: np.ndarray, b: np.ndarray) -> np.ndarray:
     with np.errstate(all="ignore"):
         above = surface.cost(w, b) - surface.minimum[2]
     return np.where(np.isfinite(above), above, np.inf)
-
-
-def _end(heights: np.ndarray, most: float) -> int:
-    """How many points a path has before the first that is higher than `most`; its start counts wherever it is."""
-    inside = np.isfinite(heights) & (heights <= most)
-    inside[0] = np.isfinite(heights[0])
-    return len(heights) if inside.all() else int(np.argmin(inside))
-
-
-def _drawn(w: np.ndarray, b: np.ndarray, end: int, window: tuple[float, float]) -> DrawnPath:
-    """The first `end` points of a path, thinned, and the next, shortened to be just outside the window."""
-    steps = np.unique(np.linspace(0, end - 1, min(end, MOST_POINTS)).astype(int)) if end else np.zeros(0, int)
-    cut = end < len(w)
-    drawn_w, drawn_b = w[steps], b[steps]
-    if end and cut and np.isfinite([w[end], b[end]]).all():
-        towards = np.array([w[end] / 2 - w[end - 1] / 2, b[end] / 2 - b[end - 1] / 2])  # halves: no overflow
-        towards *= min(2.0, 2 / float((np.abs(towards) / window).max()))
-        steps = np.append(steps, end)
-        drawn_w, drawn_b = np.append(drawn_w, w[end - 1] + towards[0]), np.append(drawn_b, b[end - 1] + towards[1])
-    return DrawnPath(steps, drawn_w, drawn_b, cut)
 
 
 def _axis(values: np.ndarray) -> np.ndarray:
@@ -221,11 +218,11 @@ def _contours(info: SurfaceInfo, axes: Axes) -> None:
     for label in axes.clabel(lines, list(info.levels[::2]), fontsize=8, fmt=_short, colors="#1f3347"):
         label.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
     axes.plot(*info.minimum[:2], "*", color=COLOURS[4], markeredgecolor="black", markersize=15, zorder=5,
-              label=f"least squares, J = {_short(info.minimum[2])}")  # fmt: skip
+              label=f"{info.best} = {_short(info.minimum[2])}")  # fmt: skip
     axes.set(xlabel=info.labels[0], ylabel=info.labels[1], xlim=info.w[[0, -1]], ylim=info.b[[0, -1]])
 
 
-def _coloured_path(path: DrawnPath, axes: Axes) -> None:
+def _coloured_path(path: DrawnPath, counted: Counted, axes: Axes) -> None:
     """The path coloured by step, with a colour bar, its start and its end."""
     from matplotlib.collections import LineCollection
     from matplotlib.ticker import MaxNLocator
@@ -233,9 +230,11 @@ def _coloured_path(path: DrawnPath, axes: Axes) -> None:
     points = np.column_stack([path.w, path.b])
     if len(points) > 2:
         segments = np.stack([points[:-1], points[1:]], axis=1)
-        lines = LineCollection(list(segments), cmap="plasma", array=path.steps[1:] - 1, linewidths=2.0, zorder=3)
+        lines = LineCollection(
+            list(segments), cmap="plasma", array=path.steps[1:] + counted.start, linewidths=2.0, zorder=3
+        )
         axes.add_collection(lines)
-        figure_of(axes).colorbar(lines, ax=axes, label="step", pad=0.02, ticks=MaxNLocator(integer=True))
+        figure_of(axes).colorbar(lines, ax=axes, label=counted.unit, pad=0.02, ticks=MaxNLocator(integer=True))
     else:
         axes.plot(path.w, path.b, color=COLOURS[1], linewidth=2.0, zorder=3)
     axes.plot(path.w[:1], path.b[:1], "s", color="white", markeredgecolor="black", markersize=9, zorder=4,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
+    from mlflow_hp.diagnosis import RangeTest
     from mlflow_hp.history import TrainingHistory
 
 MOST_POINTS = 5000
@@ -179,3 +180,43 @@ def _thinned(curve: Curve) -> Curve:
         kept |= {int(stretch[np.argmin(values)]), int(stretch[np.argmax(values)])}
     index = np.array(sorted(kept))
     return curve._replace(x=curve.x[index], y=curve.y[index])
+
+
+class RangeTestInfo(NamedTuple):
+    """Loss against learning rate (n,), its running mean, and the marked rates: label -> (rate, height)."""
+
+    learning_rate: np.ndarray
+    loss: np.ndarray
+    smoothed: np.ndarray
+    marks: dict[str, tuple[float, float]]
+    divergence: float | None
+
+
+def range_test_info(test: RangeTest, divergence: float | None) -> RangeTestInfo:
+    """The numbers of the picture of a range test; `divergence` is the learning rate from which the loss grows."""
+    marks = {}
+    if test.steepest >= 0:
+        for label, index in (("steepest fall", test.steepest), ("lowest", test.lowest)):
+            rate = float(test.learning_rate[index])
+            marks[f"{label}: {rate:.2g}"] = (rate, float(test.smoothed[index]))
+    return RangeTestInfo(test.learning_rate, test.loss, test.smoothed, marks, divergence)
+
+
+def draw_range_test(info: RangeTestInfo, axes: Axes | None = None) -> Axes:
+    """Loss of each batch and its running mean against the learning rate, with the steepest fall and the divergence."""
+    axes = new_axes() if axes is None else axes
+    axes.plot(
+        info.learning_rate, info.loss, ".", color=COLOURS[0], alpha=0.35, markersize=4, label="of the batch alone"
+    )
+    axes.plot(info.learning_rate, info.smoothed, color=COLOURS[1], linewidth=2.0, label="running mean")
+    for index, (label, (rate, height)) in enumerate(info.marks.items()):
+        axes.plot([rate], [height], "o*"[index], color=COLOURS[2 + 2 * index], markeredgecolor="black",
+                  markersize=(10, 15)[index], zorder=5, label=label)  # fmt: skip
+    if info.divergence is not None:
+        axes.axvline(info.divergence, color=COLOURS[3], linestyle="--", label=f"diverges: {info.divergence:.2g}")
+    axes.set_xscale("log")
+    log_if_wide(axes, info.loss)
+    axes.set(xlabel="learning rate", ylabel="loss")
+    axes.grid(visible=True, alpha=0.25)
+    axes.legend(frameon=False, loc="best")
+    return axes

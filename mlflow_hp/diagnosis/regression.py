@@ -1,14 +1,14 @@
-"""What a recorded training tells: findings, each with its evidence and what to try next.
-
-Each rule is one function; its threshold and where that comes from stand in its docstring.
-"""
+"""A linear regression's descent against its exact cost surface."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from mlflow_hp.diagnosis.finding import Finding, two_digits
+from mlflow_hp.diagnosis.training import not_finite
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,68 +22,6 @@ REVERSALS = 0.75
 """Share of reversed updates over which a descent is said to overshoot; why, is told at `overshoot`."""
 ILL_CONDITIONED = 1000.0
 """Condition number over which a surface is called ill-conditioned."""
-
-
-class Finding(NamedTuple):
-    """One thing that a training tells.
-
-    Attributes
-    ----------
-    name : str
-        Which rule.
-    verdict : str
-        In a word or three.
-    text : str
-        In a sentence, with its numbers.
-    evidence : dict of str to float, int, str, bool or None
-        What the verdict rests on. Its numbers become metrics ``diagnosis/<name>``.
-    suggestion : str or None
-        What to try next.
-    """
-
-    name: str
-    verdict: str
-    text: str
-    evidence: dict[str, Any]
-    suggestion: str | None = None
-
-
-def not_finite(history: TrainingHistory) -> Finding | None:
-    """NaN or infinite batch losses: where they begin. Any one is a finding; none gives None."""
-    loss = history.steps["batch_loss"]
-    broken = np.flatnonzero(~np.isfinite(loss))
-    if not len(broken):
-        return None
-    first = int(broken[0])
-    what = "NaN" if np.isnan(loss[first]) else "infinite"
-    step = int(history.steps["step"][first])
-    text = f"The loss is {what} at step {step}, and not finite in {len(broken)} of {len(loss)} steps."
-    evidence = {"first_step_not_finite": step, "steps_not_finite": len(broken)}
-    grew = bool(first > 1 and np.isfinite(loss[:first]).all() and loss[first - 1] > 100 * loss[0])
-    if grew:
-        return Finding("not_finite", "diverges", text + " It had grown before.", evidence, "a smaller learning rate")
-    return Finding("not_finite", "not finite", text, evidence, "check the data for NaN and very large values")
-
-
-def trend(history: TrainingHistory) -> Finding | None:
-    """Whether the training loss still falls at the end, or rises, by epoch.
-
-    It does where the last tenth of the epochs (at least one) changed it by over 1 %. None under 3 epochs.
-    """
-    loss = history.epochs.get("loss", np.zeros(0))
-    if len(loss) < 3 or not np.isfinite(loss).all():
-        return None
-    back = max(1, len(loss) // 10)
-    change = float(loss[-1 - back] - loss[-1]) / abs(float(loss[-1 - back]) or 1.0)
-    evidence = {"loss_change_at_end": change}
-    if change > ARRIVED_WITHIN:
-        text = f"The training loss still fell by {change:.1%} over the last {_epochs(back)}."
-        return Finding("trend", "still falling", text, evidence, "more epochs, or a larger learning rate")
-    if change < -ARRIVED_WITHIN:
-        text = f"The training loss rose by {-change:.1%} over the last {_epochs(back)}."
-        return Finding("trend", "rising", text, evidence, "a smaller learning rate, or a larger batch")
-    text = f"The training loss changed by {-change:+.1%} over the last {_epochs(back)}."
-    return Finding("trend", "level", text, evidence)
 
 
 def curvature(surface: LinearRegressionSurface, standardized: bool = False) -> Finding:
@@ -161,17 +99,18 @@ def arrival(surface: LinearRegressionSurface, w: np.ndarray, b: np.ndarray) -> F
     ahead = float(cost[last.start]) - best
     evidence["fall_at_end"] = 1 - (float(cost[-1]) - best) / ahead if ahead > 0 else 0.0
     evidence["share_still_to_go"] = min(still_to_go / excess, 1.0) if excess > 0 else 0.0
-    above = _percent(excess / best if best > 0 else math.inf, excess)
+    mean = f"over the last {_steps(last.stop - last.start)} the cost is on average"
+    mean += f" {_percent(excess / best if best > 0 else math.inf, excess)} above the minimum"
     if not near and evidence["share_still_to_go"] >= 0.5:
-        text = f"It crawls: the cost ends {above} above the minimum, and most of that is way still to go."
+        text = f"It crawls: {mean}, and most of that is way still to go."
         return Finding("arrival", "crawls", text, evidence, "more epochs")
     step = int(np.argmax(cost <= (1 + ARRIVED_WITHIN) * level)) - 1
     evidence["arrival_step"] = step
-    when = f"came within 1 % of that after step {step}" if step >= 0 else "was there from the start"
+    when = f"it came within 1 % of that after step {step}" if step >= 0 else "it was there from the start"
     if not near:
-        text = f"It hovers: the cost stays {above} above the minimum, from jumping to and fro; it {when}."
+        text = f"It hovers: {mean}, from jumping to and fro; {when}."
         return Finding("arrival", "hovers", text, evidence, "a smaller learning rate, or a larger batch")
-    text = f"It has arrived: the cost ends {above} above the minimum, and {when}."
+    text = f"It has arrived: {mean}, and {when}."
     return Finding("arrival", "has arrived", text, evidence)
 
 
@@ -228,17 +167,17 @@ def next_try(
     valley = surface.condition_number > ILL_CONDITIONED or reaches > stable
     told = None
     if arrived.verdict != "has arrived" and valley and not settings.get("standardize"):
-        evidence["suggested_learning_rate"] = _two_digits(_rate_where_standardized(surface, w, b, settings))
+        evidence["suggested_learning_rate"] = two_digits(_rate_where_standardized(surface, w, b, settings))
         told = f"standardize=true with learning_rate={evidence['suggested_learning_rate']:g}"
     elif worse or by_name["overshoot"].verdict == "overshoots":
         slower = 0.1
         if arrived.evidence["arrival_step"] is not None:  # so much slower, and it would still have come here
             slower = min(max(3 * (arrived.evidence["arrival_step"] + 1) / n_steps, 0.1), 0.5)
         better = min(reaches, stable, rate / 2) if _is_gradient_descent(settings) else rate * slower
-        evidence["suggested_learning_rate"] = _two_digits(better)
+        evidence["suggested_learning_rate"] = two_digits(better)
         told = f"learning_rate={evidence['suggested_learning_rate']:g}"
     elif arrived.verdict == "crawls":
-        better = _two_digits(min(reaches, stable, 1000 * rate))
+        better = two_digits(min(reaches, stable, 1000 * rate))
         told = f"epochs={5 * epochs}"
         if better > 1.5 * rate:
             evidence["suggested_learning_rate"] = better
@@ -273,39 +212,8 @@ def diagnose_regression(
     return [*findings, next_try(findings, surface, w, b, settings)]
 
 
-def diagnose(history: TrainingHistory) -> list[Finding]:
-    """The findings that any training allows."""
-    return [finding for finding in (not_finite(history), trend(history)) if finding is not None]
-
-
-def to_json(findings: Sequence[Finding]) -> dict[str, Any]:
-    """Findings by name, as strict JSON takes them: numbers that are not finite become strings."""
-
-    def strict(value: Any) -> Any:
-        return value if not isinstance(value, float) or math.isfinite(value) else str(value)
-
-    return {
-        f.name: {**f._asdict(), "evidence": {key: strict(value) for key, value in f.evidence.items()}} for f in findings
-    }
-
-
-def to_metrics(findings: Sequence[Finding]) -> dict[str, float]:
-    """The finite numbers of the evidence, as metrics ``diagnosis/<name>``."""
-    numbers = {f"diagnosis/{key}": value for f in findings for key, value in f.evidence.items()}
-    return {k: float(v) for k, v in numbers.items() if isinstance(v, (int, float)) and math.isfinite(v)}
-
-
-def to_markdown(findings: Sequence[Finding]) -> str:
-    """A list of the findings, a line each."""
-    return "\n".join(f"- **{f.verdict}**: {f.text}" for f in findings)
-
-
 def _percent(share: float, difference: float) -> str:
     return f"{share:.2%}" if share < 100 else f"{difference:.3g}"
-
-
-def _two_digits(value: float) -> float:
-    return float(f"{value:.2g}")
 
 
 def _close(surface: LinearRegressionSurface) -> float:
@@ -373,5 +281,5 @@ def _step_lengths(w: np.ndarray, b: np.ndarray) -> np.ndarray:
     return updates.mean(axis=0) if len(updates) else np.zeros(2)
 
 
-def _epochs(count: int) -> str:
-    return "epoch" if count == 1 else f"{count} epochs"
+def _steps(count: int) -> str:
+    return "step" if count == 1 else f"{count} steps"

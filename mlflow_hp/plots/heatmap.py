@@ -1,0 +1,140 @@
+"""Mean score of a search by two of its parameters, numbers or categories."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from mlflow_hp.plots.figure import COLOURS, figure_of, new_axes
+from mlflow_hp.plots.search_words import LONGEST_VALUE, digits_of, lowest_shown, say, short
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from mlflow_hp.search.parameters import Parameter
+    from mlflow_hp.search.results import SearchResults
+
+MOST_LEVELS = 12
+"""Numbers of more distinct values than this are drawn in intervals."""
+INTERVALS = 6
+"""So many, of equal width on the parameter's axis."""
+MOST_WRITTEN = 15
+"""Cells have their value written in them up to so many rows and columns."""
+CROSS = "\N{MULTIPLICATION SIGN}"
+GREY = "#DDDDDD"
+"""The cells of which all candidates failed."""
+
+
+class Cells(NamedTuple):
+    """One axis of a heatmap: its name, each candidate's cell (n,), how many there are, ticks and their labels."""
+
+    name: str
+    cell: np.ndarray
+    n: int
+    ticks: np.ndarray
+    labels: list[str]
+
+
+class HeatmapInfo(NamedTuple):
+    """Mean score by two parameters.
+
+    Attributes
+    ----------
+    x, y : Cells
+        The axes.
+    score : ndarray of shape (y.n, x.n)
+        Mean over the candidates in the cell of their mean scores; nan where there is none that did not fail.
+    counts : ndarray of int, shape (y.n, x.n)
+        Candidates in the cell, the failed ones too.
+    best : tuple of int
+        Row and column of the best cell.
+    low : float
+        The score from which downward all have one colour.
+    scorer, title : str
+        What the scores are, and over what they are averaged.
+    """
+
+    x: Cells
+    y: Cells
+    score: np.ndarray
+    counts: np.ndarray
+    best: tuple[int, int]
+    low: float
+    scorer: str
+    title: str
+
+
+def heatmap_info(results: SearchResults, x: str, y: str) -> HeatmapInfo:
+    """The numbers of a heatmap over parameters `x` and `y`, averaged over all others."""
+    across, up = _cells(results.parameter(x)), _cells(results.parameter(y))
+    mean = results.mean
+    whole = np.isfinite(mean)
+    count, good, total = (np.zeros((up.n, across.n)) for _ in range(3))
+    np.add.at(count, (up.cell, across.cell), 1)
+    np.add.at(good, (up.cell[whole], across.cell[whole]), 1)
+    np.add.at(total, (up.cell[whole], across.cell[whole]), mean[whole])
+    score = np.where(good > 0, total / np.maximum(good, 1), np.nan)
+    best = np.unravel_index(np.argmax(np.where(good > 0, score, -np.inf)), score.shape)
+    title = []
+    others = [name for name in results.parameters if name not in (x, y)]
+    if count.max() > 1:
+        over = f" (over {', '.join(others)})" if others else ""
+        title.append(f"mean of the candidates in a cell{over}: {good[good > 0].min():.0f} to {good.max():.0f}"
+                     if whole.any() else "no candidate succeeded")  # fmt: skip
+    if not whole.all():
+        title.append(f"{CROSS}: failed")
+    if results.iterations is not None:
+        title.append("each as scored last: dropped early, with fewer resources")
+    return HeatmapInfo(across, up, score, count.astype(int), (int(best[0]), int(best[1])),
+                       lowest_shown(score[np.isfinite(score)]), results.scorer, " · ".join(title))  # fmt: skip
+
+
+def draw_heatmap(info: HeatmapInfo, axes: Axes | None = None) -> Axes:
+    """Coloured cells, the best one framed; white is where no candidate is."""
+    from matplotlib.patches import Rectangle
+
+    rows, columns = info.score.shape
+    longest = max(len(short(label, LONGEST_VALUE)) for label in info.y.labels)
+    turned = columns * 0.8 < 0.09 * sum(len(short(label, LONGEST_VALUE)) + 1 for label in info.x.labels)
+    if axes is None:
+        width = min(14.0, max(4.5, 0.75 * columns + 2.2)) + 0.07 * longest
+        axes = new_axes(width, min(12.0, max(3.2, 0.5 * rows + 1.6)) + (1.0 if turned else 0.0))
+    axes.spines[["top", "right"]].set_visible(True)
+    top = float(np.nanmax(info.score)) if np.isfinite(info.score).any() else 1.0
+    shown = axes.imshow(info.score, origin="lower", aspect="auto", cmap="viridis", vmin=info.low, vmax=top)
+    clipped = bool((info.score < info.low).any())
+    figure_of(axes).colorbar(shown, ax=axes, label=info.scorer, extend="min" if clipped else "neither")
+    written = rows <= MOST_WRITTEN and columns <= MOST_WRITTEN
+    middle = info.low + 0.6 * (top - info.low)
+    for row, column in np.argwhere(info.counts > 0):
+        value = info.score[row, column]
+        if np.isnan(value):
+            axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=GREY))
+            axes.text(column, row, CROSS, ha="center", va="center", color="black")
+        elif written:
+            axes.text(column, row, digits_of(value, top - info.low), ha="center", va="center", fontsize=8,
+                      color="black" if value > middle else "white")  # fmt: skip
+    if np.isfinite(info.score).any():
+        row, column = info.best
+        axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=COLOURS[1], linewidth=2.5))
+    size = 9 if max(rows, columns) <= 25 else 6
+    turn: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if turned else {}
+    axes.set_xticks(info.x.ticks, [short(label, LONGEST_VALUE) for label in info.x.labels], fontsize=size, **turn)
+    axes.set_yticks(info.y.ticks, [short(label, LONGEST_VALUE) for label in info.y.labels], fontsize=size)
+    axes.set(xlabel=info.x.name, ylabel=info.y.name)
+    say(axes, info.title)
+    return axes
+
+
+def _cells(parameter: Parameter) -> Cells:
+    """A cell per level, or per interval where numbers have many."""
+    n = len(parameter.levels)
+    if parameter.kind == "category" or n <= MOST_LEVELS:
+        return Cells(parameter.name, parameter.codes, n, np.arange(n, dtype=float), parameter.labels)
+    values = np.log(parameter.numbers) if parameter.kind == "log" else parameter.numbers
+    edges = np.linspace(values.min(), values.max(), INTERVALS + 1)
+    cell = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, INTERVALS - 1)
+    shown = np.exp(edges) if parameter.kind == "log" else edges
+    labels = [f"{edge:.3g}" for edge in shown]
+    return Cells(parameter.name, cell, INTERVALS, np.arange(INTERVALS + 1) - 0.5, labels)

@@ -1,0 +1,107 @@
+"""A function on a grid, computed where it has to be and interpolated where that is enough."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CLIFF = 1000.0
+"""What stands for the logarithm of an infinite loss: above that of the largest float64."""
+
+
+def coarse_to_fine(
+    evaluate: Callable[[np.ndarray], np.ndarray], a: np.ndarray, b: np.ndarray, tolerance: float
+) -> tuple[np.ndarray, int]:
+    """Losses on the grid of `a` and `b`, evaluated where they can't be interpolated, and how many were evaluated.
+
+    Every fourth point of each axis is evaluated, then the middle of each cell between them. Where cubic
+    interpolation of the logarithm of the loss misses it by at most `tolerance`, the cell is filled by it; elsewhere
+    the cell is cut into four, and these are tried in the same way. (Where a loss is not positive, the loss itself is
+    interpolated, and the tolerance is relative to the spread of the first points.)
+
+    Parameters
+    ----------
+    evaluate : callable
+        Points (k, 2) -> losses (k,). Called at most five times.
+    a, b : ndarray of at least two numbers each
+        Ascending.
+    tolerance : float
+        Relative error that is allowed in the middle of a filled cell; elsewhere in it, it may be larger (up to
+        three times in the tests).
+
+    Returns
+    -------
+    losses : ndarray of shape (len(b), len(a))
+    evaluated : int
+    """
+    losses, known = np.full((len(b), len(a)), np.nan), np.zeros((len(b), len(a)), bool)
+
+    def look(wanted: np.ndarray) -> None:
+        row, column = np.nonzero(wanted & ~known)
+        if len(row):
+            losses[row, column] = evaluate(np.column_stack([a[column], b[row]]))
+            known[row, column] = True
+
+    rows, columns = _every(4, len(b)), _every(4, len(a))
+    look(_mask(known.shape, rows, columns))
+    finite = losses[np.isfinite(losses)]
+    logarithmic = bool((finite > 0).all())
+    spread = 1.0 if logarithmic else float(np.ptp(finite)) or 1.0
+    allowed = np.log1p(tolerance) if logarithmic else tolerance
+
+    def height() -> np.ndarray:
+        """What is interpolated: bounded, so that an infinite loss is a cliff, which no cell over it passes."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            values = np.log(losses) if logarithmic else losses / spread
+        return np.nan_to_num(values, nan=CLIFF, posinf=CLIFF, neginf=-CLIFF)
+
+    heights = height()
+    active = np.ones((len(rows) - 1, len(columns) - 1), bool)
+    for stride in (2, 1):
+        guess = _cubic(b[rows], b) @ heights[np.ix_(rows, columns)] @ _cubic(a[columns], a).T
+        row, column = (knots[:-1] + stride * (np.diff(knots) > stride) for knots in (rows, columns))
+        middle = np.ix_(row, column)
+        untried = (row == rows[:-1])[:, None] & (column == columns[:-1])  # a cell at the border that has no middle
+        wanted = np.zeros_like(known)
+        wanted[middle] = active
+        look(wanted)
+        active &= untried | ~(np.abs(height() - guess)[middle] <= allowed)
+        for i, j in np.argwhere(active):
+            wanted[rows[i] : rows[i + 1] + 1, columns[j] : columns[j + 1] + 1] = True
+        finer_rows, finer_columns = _every(stride, len(b)), _every(stride, len(a))
+        look(wanted & _mask(known.shape, finer_rows, finer_columns))
+        heights = np.where(known, height(), guess)
+        parents = (np.searchsorted(k, f[:-1], "right") - 1 for k, f in ((rows, finer_rows), (columns, finer_columns)))
+        active = active[np.ix_(*parents)]
+        rows, columns = finer_rows, finer_columns
+    with np.errstate(over="ignore"):
+        filled = np.exp(heights) if logarithmic else spread * heights
+    filled[heights > CLIFF / 2] = np.inf
+    return np.where(known, losses, filled), int(known.sum())
+
+
+def _every(stride: int, n: int) -> np.ndarray:
+    """0, stride, 2 stride, ... and n - 1."""
+    return np.unique(np.append(np.arange(0, n, stride), n - 1))
+
+
+def _mask(shape: tuple[int, int], rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    mask = np.zeros(shape, bool)
+    mask[np.ix_(rows, columns)] = True
+    return mask
+
+
+def _cubic(knots: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """The matrix (len(at), len(knots)) that interpolates by Lagrange's polynomial of the four knots around."""
+    order = min(4, len(knots))
+    first = np.clip(np.searchsorted(knots, at, "right") - order // 2, 0, len(knots) - order)
+    matrix = np.zeros((len(at), len(knots)))
+    for i in range(order):
+        others = [first + j for j in range(order) if j != i]
+        near = [(at - knots[other]) / (knots[first + i] - knots[other]) for other in others]
+        matrix[np.arange(len(at)), first + i] = np.prod(near, axis=0)
+    return matrix
