@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import contextlib
 import sys
 import time
 import warnings
@@ -16,11 +16,15 @@ from tqdm import tqdm
 from mlflow_hp import runs
 from mlflow_hp.capture import why_host
 from mlflow_hp.capture.host import HostReader
+from mlflow_hp.capture.layout import trainable_weights
 from mlflow_hp.hyperparameters import hyperparameters, optimizer_settings
+from mlflow_hp.process import this_process
 from mlflow_hp.recording import Recording
+from mlflow_hp.snapshots import FILE, Thinner, save
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from mlflow_hp.history import TrainingHistory
     from mlflow_hp.recorder import TrainingRecorder
@@ -44,6 +48,7 @@ class RecordedFit:
         self.run_id = run.info.run_id
         self.token = object()
         self.problems: list[str] = []
+        self._told: set[str] = set()
         self._run = run
         tags = run.data.tags
         self._number = int(tags.get("mlflow_hp.fits", 0))
@@ -55,12 +60,13 @@ class RecordedFit:
         self._epoch_began = time.perf_counter()
         self._original: Any = None
         self._reader: Any = None
+        budget = round(recorder.snapshot_megabytes * 2**20)
+        self._snapshots = Thinner(budget) if budget else None
 
     def start(self) -> None:
         """Begin to record: tags and params, and the model's train function replaced by one that is read."""
         described = hyperparameters(self.model, self.recorder.params)
         tags = runs.run_tags("training", weights=self.recorder.weights)
-        runs.log_once(self._run, described, tags)
         meta = {
             "run_id": self.run_id,
             "fit": self._number,
@@ -70,8 +76,10 @@ class RecordedFit:
             "params": described,
             "versions": tags["mlflow_hp.versions"],
         }
-        folder = runs.local_folder(self.run_id)
-        self.recording = Recording(self.run_id, folder, meta, self.recorder.metrics_every)
+        head = {"process": this_process(), "fit": self._number, "report": self.recorder.report}
+        folder = self._local_folder()
+        self.recording = Recording(self.run_id, folder, meta, self.recorder.metrics_every, head, self._tell)
+        self.recording.describe(described, tags, lambda: runs.log_once(self._run, described, tags))
         self._original = self.model.train_function
         before = getattr(self._original, "__self__", None)
         if isinstance(before, RecordedFit):  # of another recorder, whose fit an exception has left
@@ -89,19 +97,33 @@ class RecordedFit:
         # has left this one, and the next must not be recorded as its continuation.
         self.model.make_train_function = self._make_train_function
 
+    def _local_folder(self) -> Path | None:
+        try:
+            return runs.local_folder(self.run_id)
+        except OSError as error:
+            self.problems.append(f"there is no history: {error}")
+            return None
+
+    def _tell(self, sentence: str) -> None:
+        """Warn, from any thread; where warnings are errors, it is what comes of it that is told."""
+        with contextlib.suppress(RuntimeWarning):
+            warn(sentence)
+            self._told.add(sentence)
+
     def _graph_reader(self) -> Any:
         reason = why_host(self.model)
         if reason is not None:
             self._say_host(reason)
             return None
-        from mlflow_hp.capture.graph import GraphReader
+        from mlflow_hp.capture.graph import GraphReader, is_deterministic
 
         # Kept with the model's own train function, which lives from one compile to the next, so that a second fit
         # need not be traced again.
         readers = self._original.__dict__.setdefault("_mlflow_hp_readers", {})
-        if self.recorder.weights not in readers:
-            readers[self.recorder.weights] = GraphReader(self.model, self.recorder.weights)
-        reader = readers[self.recorder.weights]
+        kind = self.recorder.weights, is_deterministic()
+        if kind not in readers:
+            readers[kind] = GraphReader(self.model, self.recorder.weights)
+        reader = readers[kind]
         reader.connect(self.recording.open, self.recording.add)
         return reader
 
@@ -118,6 +140,7 @@ class RecordedFit:
     def before_batch(self) -> None:
         """Where the train function isn't wrapped, Keras' hook says when a step begins."""
         self._reader.make_room()
+        self._take_snapshot()
         self._reader.before()
 
     def after_batch(self, logs: dict[str, Any]) -> None:
@@ -138,6 +161,8 @@ class RecordedFit:
         reader = self._reader
         if not self._read_safely(reader.make_room):
             return self._original(*arguments)
+        if self._snapshots is not None:
+            self._take_snapshot()
         try:
             logs = reader.execute(*arguments)
         except (StopIteration, _end_of_data()):
@@ -147,6 +172,21 @@ class RecordedFit:
             raise
         self._read_safely(lambda: reader.read(logs))
         return logs
+
+    def _take_snapshot(self) -> None:
+        """Keep the weights before the next step, where one is due."""
+        if self._snapshots is None or not self._snapshots.due(self._reader.steps_done) or not self.model.built:
+            return
+        try:
+            self._snapshots.add(self._reader.steps_done, trainable_weights(self.model))
+        except Exception as error:  # noqa: BLE001 - the rest of the recording goes on
+            self._snapshots = None
+            self.problems.append(f"there are no snapshots of the weights: {error}")
+
+    def _save_snapshots(self) -> None:
+        if self._snapshots is not None:
+            self.recorder.snapshots = self._snapshots.snapshots(self._reader.steps_done, trainable_weights(self.model))
+            save(self.recorder.snapshots, self.recording.history_folder / FILE)
 
     def _read_safely(self, read: Callable[[], None]) -> bool:
         """Whether reading went well; where not, the recording ends, and the training goes on."""
@@ -177,30 +217,52 @@ class RecordedFit:
         self.recording.add_epoch({"epoch": self._epoch, **numbers, "seconds": seconds})
         self._epochs = self._epoch + 1
 
-    def finish(self) -> None:
-        """Put the model's own train function back and bring everything to MLflow."""
+    def finish(self, *, whole: bool) -> None:
+        """Put the model's own train function back and bring everything to MLflow; `whole`: the fit came to its end."""
         if self._original is not None and self.model.train_function == self._train_function:
             self.model.train_function = self._original
         self.model.__dict__.pop("make_train_function", None)
         if self._reader is None:
             return
         began = time.perf_counter()
+        try:
+            self._bring_to_mlflow(whole)
+        except KeyboardInterrupt:
+            self.recording.close(all_sent=False)
+            folder = self.recording.folder
+            warn(f"interrupted before MLflow had everything; `mlflow-hp recover` brings it there from {folder}")
+            raise
+        finally:
+            self.recorder.flush_seconds = time.perf_counter() - began
+            for problem in self.problems:
+                if problem not in self._told:
+                    warn(problem)
+
+    def _bring_to_mlflow(self, whole: bool) -> None:
         self._try("the last steps were not read", self._reader.fetch)
-        history = self._try("the history on disk is not complete", self.recording.finish_history)
-        if self.recording.error is not None:
-            self.problems.append(f"the history on disk is not complete: {self.recording.error}")
-        self._try(f"MLflow lacks metric points, which {self.recording.folder} holds", self._flush)
+        history = self._try("the history on disk is not complete", lambda: self.recording.finish_history(whole=whole))
+        if self.recording.trouble is not None:
+            self.problems.append(self.recording.trouble)
+        folder = self.recording.folder
+        later = f"`mlflow-hp recover` brings it there from {folder}"
+        sent = self._try(f"MLflow lacks a part of what was recorded; {later}", self._flush)
         self.recorder.history = history
+        uploaded = history is None
         if history is not None:
-            self._try(f"the history stays in {self.recording.folder}", lambda: self._upload(history))
+            self._try("there are no snapshots of the weights", self._save_snapshots)
+            uploaded = self._try(f"MLflow lacks the history; {later}", self._upload)
         if history is not None and self.recorder.report:
             self._try("there is no report", lambda: self._report(history))
-        self._try("the run's tags are not complete", lambda: self._tag(history))
-        self.recorder.flush_seconds = time.perf_counter() - began
-        for problem in self.problems:
-            warn(problem)
+        tagged = self._try("the run's tags are not complete", lambda: self._tag(history))
+        all_there = sent and uploaded and tagged
+        self.recording.close(all_sent=all_there)
+        if all_there and folder is not None:
+            if history is None:
+                runs.remove_local(folder)
+            else:
+                weakref.finalize(history, runs.remove_local, folder)  # it is read lazily from there
 
-    def _flush(self) -> None:
+    def _flush(self) -> bool:
         began = time.perf_counter()
         left = self.recording.unsent
         with tqdm(total=left, desc="metrics to MLflow", unit=" points", unit_scale=True, delay=1.0) as bar:
@@ -208,18 +270,20 @@ class RecordedFit:
         seconds = time.perf_counter() - began
         if seconds > 1:
             print(f"mlflow_hp: writing the last metrics to MLflow took {seconds:.1f} s", file=sys.stderr)
+        if self.recording.n_dropped:
+            self.problems.append(f"{self.recording.n_dropped:,} metric points are lost: no disk, and memory was full")
+        return True
 
-    def _upload(self, history: TrainingHistory) -> None:
-        folder = self.recording.folder
-        runs.upload(self.run_id, folder, runs.training_path(self._number))
-        weakref.finalize(history, shutil.rmtree, folder, ignore_errors=True)  # it is read lazily from there
+    def _upload(self) -> bool:
+        runs.upload(self.run_id, self.recording.history_folder, runs.training_path(self._number))
+        return True
 
     def _report(self, history: TrainingHistory) -> None:
         from mlflow_hp.report import report_training
 
         report_training(self._run, history)
 
-    def _tag(self, history: TrainingHistory | None) -> None:
+    def _tag(self, history: TrainingHistory | None) -> bool:
         runs.log_once(self._run, {"batch_size": self.recording.batch_size} if self.recording.batch_size else {})
         tags = {"reader": self._reader.kind, "fits": str(self._number + 1)}
         if history is not None:
@@ -227,11 +291,12 @@ class RecordedFit:
         if self._epochs:
             tags["epochs"] = str(self._epochs)
         if self.problems:
-            tags["recording_error"] = "\n".join(self.problems)[:5000]
+            tags["recording_error"] = "\n".join(self.problems)
         runs.set_tags(self.run_id, {f"mlflow_hp.{name}": value for name, value in tags.items()})
+        return True
 
     def _try(self, consequence: str, do: Callable[[], Any]) -> Any:
-        """Do one part of the end; an error is noted and keeps no other part from being done."""
+        """Do one part of the end; an error is noted, gives None, and keeps no other part from being done."""
         try:
             return do()
         except Exception as error:  # noqa: BLE001

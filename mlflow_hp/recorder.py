@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
+import math
 import sys
 import weakref
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -13,11 +15,14 @@ import keras
 from mlflow_hp import runs
 from mlflow_hp.errors import UserError
 from mlflow_hp.fit import WRAPS, RecordedFit, warn
+from mlflow_hp.interrupts import held, sigterm_leaves
+from mlflow_hp.recovery import recover_quietly
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mlflow_hp.history import TrainingHistory
+    from mlflow_hp.snapshots import Snapshots
 
 WEIGHTS = ("auto", "all", "statistics", "none")
 
@@ -63,11 +68,16 @@ class TrainingRecorder(keras.callbacks.Callback):
         MLflow gets the metrics of steps 0, n, 2n, ...; the artifact holds all steps whatever this is.
     report : bool
         Whether pictures, ``diagnosis.json`` and the run's description are made at the end of each fit.
+    snapshot_megabytes : float
+        Memory for snapshots of all trainable weights, from which `mlflow_hp.landscape` draws the network's descent:
+        one of every 1, 2, 4, ... steps, as many as fit. They become the artifact ``training/snapshots.npz``.
 
     Attributes
     ----------
     history : TrainingHistory or None
         The last recorded fit.
+    snapshots : Snapshots or None
+        Of the last recorded fit, where they were asked for.
     flush_seconds : float
         How long the last fit waited at its end until MLflow had everything, the report included.
 
@@ -84,24 +94,31 @@ class TrainingRecorder(keras.callbacks.Callback):
         weights: Literal["auto", "all", "statistics", "none"] = "auto",
         metrics_every: int = 1,
         report: bool = True,
+        snapshot_megabytes: float = 0.0,
     ) -> None:
         super().__init__()
         if weights not in WEIGHTS:
             raise UserError(f"weights={weights!r} is none of {', '.join(map(repr, WEIGHTS))}")
         if not isinstance(metrics_every, int) or metrics_every < 1:
             raise UserError(f"metrics_every={metrics_every!r} has to be a whole number of steps, 1 or more")
+        if not isinstance(snapshot_megabytes, (int, float)) or not 0 <= snapshot_megabytes < math.inf:
+            raise UserError(f"snapshot_megabytes={snapshot_megabytes!r} has to be a number of 0 or more")
         self.run_id = run_id
         self.weights = weights
         self.metrics_every = metrics_every
         self.report = report
+        self.snapshot_megabytes = snapshot_megabytes
         self.history: TrainingHistory | None = None
+        self.snapshots: Snapshots | None = None
         self.flush_seconds = 0.0
         self._fit: RecordedFit | None = None
+        self._signals = contextlib.ExitStack()
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self.close()
         run = runs.find_run(self.run_id)
-        self.history = None
+        self.history = self.snapshots = None
+        self._recover()
         self._begin(run, sys._getframe(1).f_locals.get("self"))
 
     @_guarded
@@ -110,7 +127,16 @@ class TrainingRecorder(keras.callbacks.Callback):
         if isinstance(callback_list, keras.callbacks.CallbackList):  # gone when `fit` is left by an exception
             weakref.finalize(callback_list, _close, weakref.ref(self), self._fit.token).atexit = False
         _open.add(self)
+        self._signals.enter_context(sigterm_leaves())
         self._fit.start()
+
+    @_guarded
+    def _recover(self) -> None:
+        """Bring to MLflow what earlier processes have left behind on this machine."""
+        for found in recover_quietly(warn):
+            lost = f"; {'; '.join(found.problems)}" if found.problems else ""
+            said = f"recovered {found.n_steps:,} steps of run {found.run_id}, which is {found.status} now{lost}"
+            print(f"mlflow_hp: {said}", file=sys.stderr)
 
     @_guarded
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -136,7 +162,7 @@ class TrainingRecorder(keras.callbacks.Callback):
 
     @_guarded
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        self._finish()
+        self._finish(whole=True)
 
     def close(self) -> None:
         """End a fit that was left by an exception, with everything recorded up to then; else do nothing."""
@@ -149,21 +175,24 @@ class TrainingRecorder(keras.callbacks.Callback):
         """Whether the fit with this token is the one that is being recorded."""
         return self._fit is not None and self._fit.token is token
 
-    def _finish(self) -> None:
-        fit, self._fit = self._fit, None
-        _open.discard(self)
-        if fit is not None:
-            fit.finish()
+    def _finish(self, *, whole: bool = False) -> None:
+        if self._fit is None:
+            return
+        with held("bringing the record to MLflow"):
+            fit, self._fit = self._fit, None
+            _open.discard(self)
+            try:
+                fit.finish(whole=whole)
+            finally:
+                self._signals.close()
 
     def give_up(self, error: Exception) -> None:
         """Tell why recording ends here; what was recorded so far is still brought to MLflow."""
-        fit, self._fit = self._fit, None
-        _open.discard(self)
         said = f"recording ended early: {type(error).__name__}: {error}"
-        if fit is not None:
-            fit.problems.append(said)
+        if self._fit is not None:
+            self._fit.problems.append(said)
             try:
-                fit.finish()
+                self._finish()
             except Exception as another:  # noqa: BLE001
                 said += f"; then {type(another).__name__}: {another}"
         warn(said)

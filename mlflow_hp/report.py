@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from mlflow_hp import diagnosis, runs
+from mlflow_hp.names import file_name
 from mlflow_hp.plots import figure, training
 from mlflow_hp.runs import log_numbers
 
@@ -49,8 +50,8 @@ class Report:
         return path
 
     def picture(self, name: str, axes: Axes) -> None:
-        """Keep a picture as ``plots/<name>.png``."""
-        figure.save(axes, self.file(f"plots/{name}.png"))
+        """Keep a picture as ``plots/<name>.png``; what is no file's name in `name` is replaced."""
+        figure.save(axes, self.file(f"plots/{file_name(name)}.png"))
 
     def findings(self, findings: Sequence[Finding]) -> None:
         """Keep findings as ``diagnosis.json``."""

@@ -261,7 +261,10 @@ def breaks(monkeypatch, where):
         ("mlflow_hp.recording.HistoryWriter.append_epoch", "the history on disk is not complete.*disk full"),
         ("mlflow_hp.capture.graph.GraphReader.make_room", "recording ended early.*disk full"),
         ("mlflow_hp.capture.graph.GraphReader.begin_epoch", "recording ended early.*disk full"),
-        ("mlflow.MlflowClient.log_artifacts", "the history stays in .*disk full"),
+        (
+            "mlflow.MlflowClient.log_artifacts",
+            "MLflow lacks the history; `mlflow-hp recover`.*disk full",
+        ),
         ("mlflow_hp.runs.set_tags", "the run's tags are not complete.*disk full"),
     ],
 )

@@ -1,0 +1,195 @@
+"""The journal of a recording: what has to reach MLflow, on the local disk before it is sent.
+
+A journal is a text file that is only ever appended to. Each line is a record: the CRC-32 of what follows, eight
+hexadecimal digits, a space, and JSON. The first says whose journal it is. Beside it stands a file with the number of
+records, from the first, that MLflow has acknowledged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import zlib
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+FILE = "journal"
+ACKNOWLEDGED_FILE = "acknowledged"
+VERSION = 1
+_NEW = os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0)
+
+Record = dict[str, Any]
+
+
+class Entries(NamedTuple):
+    """What a journal holds.
+
+    Attributes
+    ----------
+    head : dict
+        Whose journal it is.
+    records : list of dict
+        Those behind the head, up to the first that is torn or altered.
+    acknowledged : int
+        How many of them MLflow has, from the first.
+    problem : str or None
+        What is wrong with the rest; None where all records are whole.
+    """
+
+    head: Record
+    records: list[Record]
+    acknowledged: int
+    problem: str | None
+
+
+class JournalError(ValueError):
+    """There is nothing in a journal that can be used."""
+
+
+class Journal:
+    """Appends records to a new journal. Used by one thread at a time, but for `acknowledge`, which may be another's.
+
+    Parameters
+    ----------
+    folder : Path
+        Where it is made; there has to be none yet.
+    head : mapping
+        Whose journal it is; as all records, something that JSON can hold.
+
+    Attributes
+    ----------
+    n_records : int
+        How many records have been appended, the head apart.
+
+    Raises
+    ------
+    OSError
+        Where it can't be written.
+    """
+
+    def __init__(self, folder: Path, head: Mapping[str, Any]) -> None:
+        self.n_records = -1
+        self._file = os.open(folder / FILE, _NEW | os.O_EXCL | os.O_APPEND, 0o600)
+        self._acknowledged = -1
+        try:
+            self._acknowledged = os.open(folder / ACKNOWLEDGED_FILE, _NEW | os.O_TRUNC, 0o600)
+            self.append({"journal": VERSION, **head})
+        except OSError:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def append(self, record: Mapping[str, Any]) -> int:
+        """Append a record; the operating system has it when this returns.
+
+        Returns
+        -------
+        int
+            Its number, from 0 behind the head.
+
+        Raises
+        ------
+        OSError
+            Where it can't be written; then nothing of it is in the journal.
+        """
+        line = _line(record)
+        whole = os.lseek(self._file, 0, os.SEEK_END)
+        try:
+            _write(self._file, line)
+        except OSError:
+            os.ftruncate(self._file, whole)
+            raise
+        self.n_records += 1
+        return self.n_records - 1
+
+    def fileno(self) -> int:
+        """The descriptor of its file, for `os.fsync`."""
+        return self._file
+
+    def acknowledge(self, count: int) -> None:
+        """Note that MLflow has the first `count` records."""
+        acknowledge(self._acknowledged, count)
+
+    def close(self) -> None:
+        """Close the files; a second time, do nothing."""
+        for file in (self._file, self._acknowledged):
+            if file >= 0:
+                os.close(file)
+        self._file = self._acknowledged = -1
+
+
+def acknowledge(file: int, count: int) -> None:
+    """Write to the file of acknowledgements, given by its descriptor, that MLflow has the first `count` records."""
+    if file >= 0:
+        with contextlib.suppress(OSError):  # at worst something is sent twice, which changes nothing
+            os.lseek(file, 0, os.SEEK_SET)
+            _write(file, f"{count:020}\n".encode())
+
+
+def read(folder: Path) -> Entries:
+    """What there is of a journal, also while it grows: all up to the first record that is not whole.
+
+    Raises
+    ------
+    JournalError
+        Where not even its first record can be used, or it is of a newer version.
+    OSError
+        Where there is none, or it can't be read.
+    """
+    path = folder / FILE
+    lines = path.read_bytes().split(b"\n")
+    rest = lines.pop()
+    records: list[Record] = []
+    for line in lines:
+        record = _parsed(line)
+        if record is None:
+            break
+        records.append(record)
+    if not records or not isinstance(records[0].get("journal"), int):
+        raise JournalError(f"{path} holds no record that is whole: nothing can be recovered from it")
+    head, *records = records
+    if head["journal"] > VERSION:
+        raise JournalError(f"{path} is of version {head['journal']}, above {VERSION}: upgrade mlflow_hp to recover it")
+    n_lost = len(lines) - len(records) - 1 + bool(rest)
+    problem = f"{path}: what follows record {len(records)} is torn or altered ({n_lost} records)" if n_lost else None
+    return Entries(head, records, min(_acknowledged(folder), len(records)), problem)
+
+
+def _write(file: int, text: bytes) -> None:
+    written = os.write(file, text)
+    if written < len(text):
+        raise OSError(errno.ENOSPC, f"only {written} of {len(text)} bytes could be written")
+
+
+def _line(record: Mapping[str, Any]) -> bytes:
+    text = json.dumps(record, separators=(",", ":")).encode()
+    return b"%08x %b\n" % (zlib.crc32(text), text)
+
+
+def _parsed(line: bytes) -> Record | None:
+    """The record of a line; None for one that is torn or altered."""
+    checksum, _, text = line.partition(b" ")
+    if checksum != b"%08x" % zlib.crc32(text):
+        return None
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _acknowledged(folder: Path) -> int:
+    try:
+        return max(0, int((folder / ACKNOWLEDGED_FILE).read_text()))
+    except (OSError, ValueError):
+        return 0
