@@ -14,15 +14,19 @@ if TYPE_CHECKING:
     from mlflow_hp.history import TrainingHistory as TrainingHistory
     from mlflow_hp.recorder import TrainingRecorder as TrainingRecorder
     from mlflow_hp.runs import load_history as load_history
+    from mlflow_hp.runs import load_snapshots as load_snapshots
+    from mlflow_hp.search.record import record_search as record_search
 
 _HOMES = {
     "TrainingHistory": "mlflow_hp.history",
     "TrainingRecorder": "mlflow_hp.recorder",
     "UserError": "mlflow_hp.errors",
     "load_history": "mlflow_hp.runs",
+    "load_snapshots": "mlflow_hp.runs",
+    "record_search": "mlflow_hp.search.record",
 }
 
-__all__ = ["TrainingHistory", "TrainingRecorder", "UserError", "load_history"]
+__all__ = ["TrainingHistory", "TrainingRecorder", "UserError", "load_history", "load_snapshots", "record_search"]
 
 
 def __getattr__(name: str) -> Any:

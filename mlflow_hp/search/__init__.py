@@ -1,0 +1,1 @@
+"""Live recording of scikit-learn's searches."""

@@ -1,0 +1,190 @@
+"""What a compiled Keras model computes apart from its state: models that agree in it can share traced functions."""
+
+from __future__ import annotations
+
+import re
+import types
+from collections.abc import Mapping
+from typing import Any
+
+FOREIGN_LAYERS = {"Lambda", "TFSMLayer", "JaxLayer", "FlaxLayer", "TorchModuleWrapper"}
+"""Keras' layers that run code of the user's, which no configuration tells apart."""
+
+DECISIVE = {
+    "call", "compute_loss", "compute_metrics", "train_step", "test_step", "predict_step", "make_train_function",
+    "make_test_function", "make_predict_function", "_make_function", "fit", "evaluate", "predict",
+    "apply", "apply_gradients", "update_step",
+}  # fmt: skip
+"""Methods that decide what is computed; who has one as an attribute of his own is not Keras' any more."""
+
+
+class NotShareableError(Exception):
+    """No other model is known to compute the same as this one; the message says why."""
+
+
+def architecture(model: Any) -> Any:
+    """What decides the functions that Keras traces for a compiled model.
+
+    Left out is what is state and not computation: initialisers, the seeds of layers with a generator (its state is a
+    variable), a scalar learning rate (a variable, too), and the names that Keras makes up.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Compiled and built.
+
+    Returns
+    -------
+    hashable
+        Equal for models that can share their traced functions.
+
+    Raises
+    ------
+    NotShareableError
+        Where the configuration doesn't say what is computed, or a state is kept outside of the variables.
+    """
+    parts = _checked_parts(model)
+    names = {part.name: f"#{index}" for index, part in enumerate(parts) if _has_name_of_keras(part)}
+    seeds_are_state = all(hasattr(part, "seed_generator") for part in parts if hasattr(part, "seed"))
+    compiled = {**model._compile_config.config}
+    compiled.pop("optimizer", None)
+    return (
+        type(model).__name__,
+        _frozen(_config(model), names, without_seeds=seeds_are_state),
+        _optimizer(model.optimizer),
+        _compiled(compiled),
+        (bool(model.jit_compile), model.steps_per_execution, model.unrolled_steps_per_execution),
+        tuple(part.trainable for part in parts if hasattr(part, "trainable")),
+        # Keras' logs and dicts of inputs go by these names where there are several
+        tuple(model.output_names) if len(model.outputs) > 1 else None,
+        tuple(tensor.name for tensor in model.inputs) if len(model.inputs) > 1 else None,
+    )
+
+
+def _config(thing: Any) -> Any:
+    try:
+        return thing.get_config()
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise NotShareableError(f"the {type(thing).__name__} can't tell its configuration") from error
+
+
+def _checked_parts(model: Any) -> list[Any]:
+    """The layers and operations of a model, itself first, where all are known to be Keras' own."""
+    import keras
+
+    _refuse_own(model, "the model")
+    if not model.built:
+        raise NotShareableError("the model is built only by its first batch: give it a keras.Input")
+    if model.run_eagerly:
+        raise NotShareableError("the model runs eagerly: nothing is traced")
+    if model._distribute_strategy is not None:
+        raise NotShareableError("the model is distributed")
+    parts = list(model._flatten_layers())
+    known = {id(part) for part in parts}
+    for part in list(parts):
+        parts.extend(each for each in getattr(part, "operations", ()) if id(each) not in known)
+    for part in parts:
+        kind = type(part).__name__
+        _refuse_own(part, f"the layer {kind}")
+        if kind in FOREIGN_LAYERS:
+            raise NotShareableError(f"the layer {kind} runs code that no configuration tells")
+        if hasattr(part, "adapt"):
+            raise NotShareableError(f"the layer {kind} keeps what it was adapted to outside of its variables")
+        if not isinstance(part, keras.Layer) and getattr(part, "_auto_config", None) is None:
+            raise NotShareableError(f"the operation {kind} doesn't tell its arguments")
+    return parts
+
+
+def _refuse_own(part: Any, what: str) -> None:
+    """Refuse what is of a class that is not Keras', or has a method of its own."""
+    if not _is_of_keras(type(part)):
+        raise NotShareableError(f"{what} is of a class that is not Keras' own: {type(part).__name__}")
+    if own := DECISIVE & vars(part).keys():
+        raise NotShareableError(f"{what} has a {min(own)} of its own")
+    for name, value in vars(part).items():
+        if isinstance(value, types.FunctionType) and not _is_of_keras(value):
+            raise NotShareableError(f"{name.lstrip('_')} of {what} is not Keras' own: {value.__name__}")
+
+
+def _is_of_keras(thing: Any) -> bool:
+    return (getattr(thing, "__module__", None) or "").split(".")[0] == "keras"
+
+
+def _has_name_of_keras(part: Any) -> bool:
+    """Whether Keras made up the name of a layer, which then tells how many were made before."""
+    from keras.src.utils.naming import to_snake_case
+
+    return re.fullmatch(rf"{to_snake_case(type(part).__name__)}(_\d+)?", part.name) is not None
+
+
+def _optimizer(optimizer: Any) -> Any:
+    import keras
+
+    _refuse_own(optimizer, "the optimizer")
+    config = _config(optimizer)
+    config.pop("name", None)
+    if isinstance(optimizer._learning_rate, keras.Variable):
+        config["learning_rate"] = "a variable"
+    return type(optimizer).__name__, _frozen(config)
+
+
+def _compiled(value: Any) -> Any:
+    """What was given to ``compile``: nested losses and metrics, as strings, functions or objects of Keras'."""
+    import keras
+
+    if isinstance(value, Mapping):
+        return tuple((key, _compiled(each)) for key, each in value.items())
+    if isinstance(value, (list, tuple)):
+        return tuple(_compiled(each) for each in value)
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return _frozen(value)
+    if not _is_of_keras(value if isinstance(value, types.FunctionType) else type(value)):
+        raise NotShareableError(f"{getattr(value, '__name__', type(value).__name__)} in compile is not Keras' own")
+    if isinstance(value, types.FunctionType):
+        return value.__module__, value.__qualname__
+    _refuse_own(value, type(value).__name__)
+    return _frozen(keras.saving.serialize_keras_object(value))
+
+
+def _frozen(value: Any, names: Mapping[str, str] = types.MappingProxyType({}), *, without_seeds: bool = False) -> Any:
+    """A Keras configuration as a hashable value, with other `names` and without what only sets a state."""
+    import numpy as np
+
+    if isinstance(value, Mapping):
+        if value.get("class_name") in ("function", "__lambda__"):
+            raise NotShareableError(f"the function {value.get('config')} is not Keras' own")
+        if "registered_name" in value:
+            _refuse_foreign(value)
+        return tuple(
+            (key, _frozen(each, names, without_seeds=without_seeds))
+            for key, each in sorted(value.items())
+            if not (key.endswith("initializer") or key == "registered_name" or (without_seeds and key == "seed"))
+        )
+    if isinstance(value, (list, tuple)):
+        return tuple(_frozen(each, names, without_seeds=without_seeds) for each in value)
+    if isinstance(value, str):
+        _refuse_registered(value)
+        return names.get(value, value)
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.shape, value.dtype.str, value.tobytes()
+    if value is None or isinstance(value, (bool, int, float)):
+        return repr(value)  # 1, 1.0 and True are equal, and not the same
+    raise NotShareableError(f"the configuration holds a {type(value).__name__}")
+
+
+def _refuse_foreign(serialized: Mapping[str, Any]) -> None:
+    """Refuse the configuration of an object whose class is not Keras' own."""
+    module, registered = serialized.get("module"), serialized["registered_name"]
+    if module is not None and module.split(".")[0] not in ("keras", "builtins"):
+        raise NotShareableError(f"{serialized.get('class_name')} of {module} is not Keras' own")
+    if registered is not None:
+        _refuse_registered(registered)
+
+
+def _refuse_registered(name: str) -> None:
+    """Refuse the name of an object that somebody has registered with Keras."""
+    import keras
+
+    registered = keras.saving.get_custom_objects().get(name)
+    if registered is not None and not _is_of_keras(registered):
+        raise NotShareableError(f"{name} is a registered object that is not Keras' own")

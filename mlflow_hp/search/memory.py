@@ -1,0 +1,147 @@
+"""One ``search.fit`` and what an earlier process has computed of it: every finished fold is known again by a key.
+
+The key is made of all that a fold's result follows from: the data, the estimator, the combination, the rows of the
+fold, the scoring, the code that the user wrote, the versions of the libraries. It stands, with the result, in a tag of
+the combination's run as soon as the fold has ended. The parts that the whole search shares stand in tags of the parent.
+"""
+
+from __future__ import annotations
+
+import numbers
+from typing import TYPE_CHECKING, Any
+
+import joblib
+
+from mlflow_hp.errors import UserError
+from mlflow_hp.search import resume
+from mlflow_hp.search.fingerprint import digest, short
+from mlflow_hp.search.past import FOLD, Kept
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mlflow_hp.search.fold import Fold, Planned
+    from mlflow_hp.search.past import Child, Past
+
+LONGEST_TAG = 5000
+
+
+class Memory:
+    """What is known of one ``search.fit`` from before, and what is kept of it for later.
+
+    Parameters
+    ----------
+    search : BaseSearchCV
+        The one that fits.
+    number : int
+        Which of the fits that are recorded into the parent run (0-based).
+    past : Past or None
+        Where the search goes on.
+
+    Attributes
+    ----------
+    tags : dict of str to str
+        For the parent: what the search is known by.
+    """
+
+    def __init__(self, search: Any, number: int, past: Past | None) -> None:
+        self._past = past
+        self._number = number
+        self._keys: dict[int, str] = {}
+        self._hashes: dict[tuple[int, ...], tuple[Any, str]] = {}
+        self._data: str | None = None
+        parts = resume.identify(search)
+        self._parts = None if isinstance(parts, str) else parts
+        self.tags: dict[str, str] = {}
+        if isinstance(parts, str):
+            self.tags = {resume.NOT_RESUMABLE: parts[:LONGEST_TAG]}
+        elif number == 0:
+            self.tags = {f"{resume.DIGEST}{name}": part for name, part in parts.items()}
+
+    def begin(self, given: Mapping[str, Any]) -> dict[str, str]:
+        """Look at the data, which are the same for all fits: those of the first.
+
+        Returns
+        -------
+        dict of str to str
+            Tags for the parent.
+
+        Raises
+        ------
+        UserError
+            Where they are not what the run to be resumed was fitted to.
+        """
+        if self._data is not None or self._parts is None:
+            return {}
+        name = f"{resume.DIGEST}data{f'_{self._number}' if self._number else ''}"
+        try:
+            more = digest([given.get("fit_params"), given.get("score_params")])
+            self._data = short((joblib.hash((given["X"], given["y"])), more))
+        except Exception as error:  # whatever the user's data raise when they are pickled
+            why = f"the data can't be known again: {type(error).__name__}: {error}"
+            self._parts = None
+            if self._past is not None:
+                raise UserError(f"this search can't be resumed: {why}") from error
+            return {resume.NOT_RESUMABLE: why[:LONGEST_TAG]}
+        if self._past is not None and self._past.tags.get(name, self._data) != self._data:
+            raise resume.other(self._past.run_id, ["data"], self._past.tags, {})
+        return {name: self._data}
+
+    def find(self, fit: Planned, given: Mapping[str, Any]) -> Kept | None:
+        """What an earlier process has computed of a fit.
+
+        Raises
+        ------
+        UserError
+            Where the first fit of the search is there, but with other rows or values.
+        """
+        if self._parts is None:
+            return None
+        rows = self._hash("rows", given["train"], given["test"])
+        key = self._keys[fit.task] = short((self._parts, self._data, rows, self._hash("params", fit.params)))
+        child = self.child(fit.candidate)
+        kept = child.folds.get(fit.split) if child is not None else None
+        if kept is None or kept.key == key:
+            return kept
+        if fit.task == 0:
+            assert self._past is not None
+            raise UserError(
+                f"the run {self._past.run_id} can't be resumed: its first fold had other rows or values than this "
+                "search gives it; go on with the cv and the combinations of then, or leave resume out to start anew"
+            )
+        return None
+
+    def child(self, candidate: int) -> Child | None:
+        """The run that a combination has had before."""
+        return None if self._past is None else self._past.children.get((self._number, candidate))
+
+    def tags_for(self, fit: Planned, fold: Fold) -> dict[str, str]:
+        """For the combination's run: what a later process takes in place of the fold that has ended.
+
+        None of a fold that failed, or that could not be scored: it is to be computed again.
+        """
+        key = self._keys.get(fit.task)
+        if key is None or fold.result is None or fold.error is not None:
+            return {}
+        scores = [*fold.scores.values(), *fold.train_scores.values()]
+        if any(not isinstance(score, numbers.Real) or score != score for score in scores):  # NaN too
+            return {}
+        text = Kept(key, fold.started, fold.ended, _plain(fold.result)).text()
+        return {f"{FOLD}{fit.split}": text} if len(text) <= LONGEST_TAG else {}
+
+    def _hash(self, kind: str, *values: Any) -> str:
+        """A digest of values that come again and again; they are kept, for their ids to stay theirs."""
+        place = tuple(map(id, values))
+        if place not in self._hashes:
+            found = str(joblib.hash(values)) if kind == "rows" else digest(dict(values[0]))
+            self._hashes[place] = (values, found)
+        return self._hashes[place][1]
+
+
+def _plain(value: Any) -> Any:
+    """A result as JSON holds it."""
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, numbers.Real) and not isinstance(value, (bool, int)):
+        return int(value) if isinstance(value, numbers.Integral) else float(value)
+    return value

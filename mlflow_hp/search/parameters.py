@@ -1,0 +1,120 @@
+"""The parameters of a search: which vary, how their values are ordered, and what they are called in words."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+LOG_FROM = 8.0
+"""Positive numbers of which the largest is so many times the smallest may stand on a logarithmic axis."""
+WHOLE_BELOW = 1e6
+"""Whole numbers below this are written with all digits."""
+ABSENT = "(absent)"
+"""What a combination has in place of a parameter that it does not set, in a search over a list of grids."""
+
+
+class Parameter(NamedTuple):
+    """One parameter over all candidates.
+
+    Attributes
+    ----------
+    name : str
+        As in the search space, such as ``"svc__C"``.
+    kind : {"linear", "log", "category"}
+        Numbers, numbers that are spread better on a logarithmic axis, or anything else.
+    levels : list
+        The distinct values: numbers ascending, then what is no number, in the order in which it came.
+    labels : list of str
+        A distinct text for each level.
+    codes : ndarray of int, shape (n_candidates,)
+        Each candidate's 0-based level.
+    """
+
+    name: str
+    kind: Literal["linear", "log", "category"]
+    levels: list[Any]
+    labels: list[str]
+    codes: np.ndarray
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """Each candidate's value, shape (n_candidates,), where the parameter is one of numbers; else its level."""
+        if self.kind == "category":
+            return self.codes.astype(np.float64)
+        return np.array(self.levels, np.float64)[self.codes]
+
+
+def value_text(value: Any) -> str:
+    """A value in a few words: numbers to four digits, functions and classes by name, others on one line."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and math.isfinite(value):
+        return f"{value:.0f}" if abs(value) < WHOLE_BELOW and value == int(value) else f"{value:.4g}"
+    if isinstance(value, type) or (callable(value) and hasattr(value, "__name__")):
+        return str(value.__name__)
+    return " ".join(str(value).split())
+
+
+def candidate_text(candidate: Mapping[str, Any], names: Sequence[str]) -> str:
+    """A combination in words, such as ``learning_rate=0.01 momentum=0.9``, of those of `names` that it sets."""
+    return " ".join(f"{name}={value_text(candidate[name])}" for name in names if name in candidate)
+
+
+def varying(candidates: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The names of the parameters of which the candidates have several values, in the order in which they came."""
+    names = dict.fromkeys(name for candidate in candidates for name in candidate)
+    return tuple(name for name in names if len({identity(c.get(name, ABSENT)) for c in candidates}) > 1)
+
+
+def parameter(candidates: Sequence[Mapping[str, Any]], name: str) -> Parameter:
+    """The parameter `name` over all candidates."""
+    values = [candidate.get(name, ABSENT) for candidate in candidates]
+    levels = list({identity(value): value for value in values}.values())
+    numeric = [is_number(level) for level in levels]
+    levels = sorted((v for v in levels if is_number(v)), key=float) + [v for v in levels if not is_number(v)]
+    place = {identity(level): index for index, level in enumerate(levels)}
+    codes = np.array([place[identity(value)] for value in values], np.int64)
+    kind: Literal["linear", "log", "category"] = "category"
+    if all(numeric):
+        kind = "log" if _spread_over_decades(np.array(levels, np.float64)) else "linear"
+    return Parameter(name, kind, levels, _distinct([value_text(level) for level in levels], levels), codes)
+
+
+def identity(value: Any) -> str:
+    """What makes two values the same one: 1 and 1.0 and ``numpy.int64(1)`` are, 1 and True and "1" are not."""
+    if is_number(value):
+        return f"number {float(value)!r}"
+    return f"{type(value).__name__} {value!r}"
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number that has a place on an axis; a bool is not."""
+    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, (bool, np.bool_))
+    return bool(number and math.isfinite(value))
+
+
+def _spread_over_decades(levels: np.ndarray) -> bool:
+    """Whether the middle one of ascending positive numbers is nearer the middle of a logarithmic axis."""
+    low, high, middle = levels[0], levels[-1], float(np.median(levels))
+    if low <= 0 or high < LOG_FROM * low:
+        return False
+    linear = (middle - low) / (high - low)
+    log = np.log(middle / low) / np.log(high / low)
+    return bool(abs(log - 0.5) < abs(linear - 0.5))
+
+
+def _distinct(labels: list[str], levels: list[Any]) -> list[str]:
+    """Labels that differ: where two are the same, numbers to all their digits, others numbered."""
+    if len(set(labels)) == len(labels):
+        return labels
+    labels = [repr(float(level)) if is_number(level) else text for text, level in zip(labels, levels, strict=True)]
+    seen: dict[str, int] = {}
+    for index, text in enumerate(labels):
+        seen[text] = seen.get(text, 0) + 1
+        labels[index] = text if seen[text] == 1 else f"{text} #{seen[text]}"
+    return labels

@@ -1,0 +1,161 @@
+"""record_search: live recording of a scikit-learn search."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from typing import TYPE_CHECKING, Any, Literal
+
+import mlflow
+from mlflow.exceptions import MlflowException
+
+from mlflow_hp import runs
+from mlflow_hp.errors import UserError
+from mlflow_hp.interrupts import held
+from mlflow_hp.process import this_process
+from mlflow_hp.search import hook
+from mlflow_hp.search.past import being_recorded, claim
+from mlflow_hp.search.recording import SearchRecording
+from mlflow_hp.search.resume import find
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mlflow_hp.search.past import Past
+
+
+@contextlib.contextmanager
+def record_search(
+    search: Any,
+    *,
+    record: Literal["epochs", "batches"] = "epochs",
+    per_fold_runs: bool = False,
+    reuse: bool = True,
+    share_epochs: bool = True,
+    resume: bool | str = False,
+    report: bool = True,
+    progress: bool = True,
+) -> Iterator[SearchRecording]:
+    """Record a scikit-learn search live: ``with record_search(search): search.fit(X, y)``.
+
+    The active run becomes the parent, or one is started for the block and ended with it. Each combination becomes a
+    run below it, opened when its first fit starts and ended when its last fold has ended: params, every fold's
+    scores and times as metrics with step = fold (0-based), for Keras models every fold's curves (``fold_0/loss``, ...,
+    step = epoch, 0-based), then mean, standard deviation and rank. A combination with a failed fold is FAILED and
+    holds ``error/traceback.txt``; those that an interrupted search was computing are KILLED. The parent holds the
+    search space, how far the search is, the best combination and ``cv_results.csv``.
+
+    The search computes what it would without this, in the backend that is chosen. An error of the recording is a
+    warning and the tag ``mlflow_hp.recording_error``; the search goes on.
+
+    Parameters
+    ----------
+    search : GridSearchCV, RandomizedSearchCV, HalvingGridSearchCV, HalvingRandomSearchCV
+        Its fits inside the block and in the block's thread are recorded, and those of its clones, as made by
+        ``cross_val_score(search, X, y)``. All have the same parent.
+    record : {"epochs", "batches"}
+        With "batches" every step of the Keras models is recorded too, by a `TrainingRecorder`, in a run of each
+        fold's own, so that `load_history` reads it.
+    per_fold_runs : bool
+        Whether each fold also gets a run of its own, below its combination; with ``record="batches"`` it does anyway.
+    reuse : bool
+        Whether fits of scikeras models that share an architecture train one compiled model: the same scores bit for
+        bit, for less time and memory. Models for which that is not known to be the same are left out, and so are the
+        refit and any search with ``record="batches"``, where each fit needs a training function of its own.
+    share_epochs : bool
+        Whether combinations that differ only in ``epochs`` share one training of the largest count, scored at each,
+        where that is exactly the same: seeded scikeras models without callbacks, whose function is not told the count.
+        The runs of those that took over have the tag ``mlflow_hp.shared_epochs_with``, and times as if they had
+        trained alone. It is off with ``record="batches"`` or `per_fold_runs`, and in threads.
+    resume : bool or str
+        The id of the parent run of an interrupted search, or True for the latest in the active experiment that has
+        not finished (where there is none, a new one begins). That run and those below it are gone on with: folds
+        that had finished are not computed again, failed ones and the refit are. The search has to be what it was:
+        its parameters, its data, the code of the model function, the versions of the libraries.
+    report : bool
+        Whether pictures of what the search found, and a description where there is none, are added at the end.
+    progress : bool
+        Whether a progress bar is shown.
+
+    Yields
+    ------
+    SearchRecording
+        With the parent's ``run_id``.
+
+    Raises
+    ------
+    UserError
+        Where `search` is no search, `record` is unknown, the tracking server doesn't answer, `resume` names what can't
+        be gone on with, or, when the search is fitted, the data are not those of the run to be resumed or joblib's
+        backend is ``multiprocessing`` while TensorFlow is loaded.
+    """
+    from sklearn.model_selection._search import BaseSearchCV
+
+    if not isinstance(search, BaseSearchCV):
+        raise UserError(
+            f"search={search!r:.200} is a {type(search).__name__}, no search of scikit-learn's; pass the GridSearchCV, "
+            "RandomizedSearchCV, HalvingGridSearchCV or HalvingRandomSearchCV whose fit comes in the block"
+        )
+    if record not in ("epochs", "batches"):
+        raise UserError(f"record={record!r} is unknown; take 'epochs', or 'batches' for every step of Keras models")
+    runs.ensure_reachable()
+    unknown = hook.install()
+    past = find(search, resume)
+    steps = record == "batches"
+    settings = {
+        "steps": steps,
+        "per_fold_runs": per_fold_runs or steps,
+        "reuse": reuse and not steps,
+        "share_epochs": share_epochs and not steps and not per_fold_runs,
+        "progress": progress,
+    }
+    with _parent_run(past) as parent, being_recorded(parent.info.run_id):
+        recording = SearchRecording(search, parent, past, settings, report=report)
+        error: BaseException | None = None
+        try:
+            if unknown is not None:
+                recording.cannot_follow(search, unknown)
+            with hook.active(recording):
+                yield recording
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            with held("bringing the record of the search to MLflow"):
+                recording.close(error)
+
+
+@contextlib.contextmanager
+def _parent_run(past: Past | None) -> Iterator[mlflow.entities.Run]:
+    """The run to be resumed, else the active one; one that is started here ends with the status that is true."""
+    active, client = mlflow.active_run(), mlflow.MlflowClient()
+    if past is not None:
+        claim(client, past)
+    if active is not None and (past is None or past.run_id == active.info.run_id):
+        yield active
+        return
+    random_state = random.getstate()
+    tags = {"mlflow_hp.kind": "search", "mlflow_hp.process": this_process()}
+    run = mlflow.start_run(tags=tags) if past is None else _again(past, nested=active is not None)
+    random.setstate(random_state)  # MLflow drew a name from it, and Keras draws seeds
+    status = "FINISHED"
+    try:
+        yield run
+    except BaseException as error:
+        status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+        raise
+    finally:
+        with held():
+            active = mlflow.active_run()
+            if active is not None and active.info.run_id == run.info.run_id:
+                mlflow.end_run(status)
+            else:
+                client.set_terminated(run.info.run_id, status)
+
+
+def _again(past: Past, *, nested: bool) -> mlflow.entities.Run:
+    """The parent run of then, active."""
+    try:
+        return mlflow.start_run(run_id=past.run_id, nested=nested)
+    except MlflowException as error:
+        raise UserError(f"resume: the run {past.run_id} can't be gone on with: {error.message}") from error

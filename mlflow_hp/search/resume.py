@@ -1,0 +1,181 @@
+"""Searches that go on where an earlier process left them: which one it is, and whether it is the same."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+from mlflow.exceptions import MlflowException
+
+from mlflow_hp.errors import UserError
+from mlflow_hp.process import is_here
+from mlflow_hp.search import past
+from mlflow_hp.search.describe import space_of
+from mlflow_hp.search.fingerprint import Look, NoFingerprintError, short
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FORMAT = 1
+"""Of the tags; part of every key."""
+DIGEST = "mlflow_hp.digest_"
+"""Begins the names of the tags that say what a search is."""
+NOT_RESUMABLE = "mlflow_hp.not_resumable"
+"""The tag that says why a search can't be resumed."""
+PARTS = {
+    "space": "the search space or another setting of the search",
+    "estimator": "the estimator's parameters",
+    "code": "the code of the model function, or of another function or class of yours that the search uses",
+    "cv": "cv",
+    "scoring": "scoring or return_train_score",
+    "versions": "the versions of the libraries",
+    "data": "the data, or what else was given to fit",
+}
+"""What a search is told by, and what each part is called in words."""
+NOT_SPACE = ("estimator", "cv", "scoring", "refit", "n_jobs", "pre_dispatch", "verbose", "error_score",
+             "return_train_score")  # fmt: skip
+
+
+def find(search: Any, resume: bool | str) -> past.Past | None:
+    """What there is of `search` from an earlier process.
+
+    Parameters
+    ----------
+    search : BaseSearchCV
+        As it was then.
+    resume : bool or str
+        The id of its parent run; True for the latest in the active experiment that has not finished; False for none.
+
+    Returns
+    -------
+    Past or None
+        None where nothing unfinished is there to go on with, or not asked for.
+
+    Raises
+    ------
+    UserError
+        Where it can't be gone on with, or a living process records it now.
+    """
+    if resume is False:
+        return None
+    if resume is not True and not isinstance(resume, str):
+        raise UserError(f"resume={resume!r} is neither True nor the id of a parent run")
+    parts = identify(search)
+    if isinstance(parts, str):
+        raise UserError(f"resume={resume!r}: this search can't be resumed: {parts}")
+    run = _named(resume) if isinstance(resume, str) else _latest(parts)
+    if run is None:
+        return None
+    run_id, tags = run.info.run_id, run.data.tags
+    if past.is_recorded(run):
+        raise UserError(
+            f"the run {run_id} can't be resumed: the process that records it still runs ({tags.get(past.PROCESS)}); "
+            "wait for its end, or end it first"
+        )
+    if f"{DIGEST}code" not in tags:
+        reason = tags.get(NOT_RESUMABLE, "it holds no search that record_search has recorded")
+        raise UserError(f"resume={resume!r}: the run {run_id} can't be resumed: {reason}")
+    if differing := _differing(tags, parts):
+        raise other(run_id, differing, tags, parts)
+    process = tags.get(past.PROCESS, "")
+    if resume is True and run.info.status == "RUNNING" and not is_here(process):
+        raise UserError(
+            f"the run {run_id} was begun on another machine ({process}), and is running as far as is known; where that "
+            f"machine is lost, pass resume={run_id!r}"
+        )
+    return past.read(mlflow.MlflowClient(), run)
+
+
+def identify(search: Any) -> dict[str, str] | str:
+    """The parts by which a search is known again, less its data; or, as one text, why it can't be.
+
+    The part ``kind`` is what the user would call the same search.
+    """
+    if (why := _why_not(search)) is not None:
+        return why
+    try:
+        look, given = Look(), search.get_params(deep=False)
+        kind = (
+            look.at(type(search)),
+            look.at(type(search.estimator)),
+            sorted({k for p in space_of(search) for k in p}),
+        )
+        parts = {
+            "kind": kind,
+            "space": look.at({k: v for k, v in given.items() if k not in NOT_SPACE}),
+            "estimator": look.at(search.estimator),
+            "cv": "an iterator" if hasattr(search.cv, "__next__") else look.at(search.cv),
+            "scoring": (look.at(given["scoring"]), given["return_train_score"]),
+        }
+        return {
+            **{name: short(part) for name, part in parts.items()},
+            "code": short(look.codes),
+            "versions": _versions(look.packages),
+        }
+    except NoFingerprintError as error:
+        return str(error)
+    except Exception as error:  # noqa: BLE001 - objects of the user's may raise anything when they are looked at
+        return f"something in it can't be known again: {type(error).__name__}: {error}"
+
+
+def other(run_id: str, names: list[str], tags: Mapping[str, str], parts: Mapping[str, str]) -> UserError:
+    """The refusal of a search that is another in the parts named."""
+    words = [PARTS[name] for name in names]
+    if "versions" in names:
+        words[names.index("versions")] += f" ({tags.get(f'{DIGEST}versions')}, now {parts['versions']})"
+    return UserError(
+        f"the run {run_id} can't be resumed, its results would not be those of this search; what differs: "
+        f"{'; '.join(words)}. Go on with what it was then, or leave resume out to start anew"
+    )
+
+
+def _why_not(search: Any) -> str | None:
+    """Why the search would not compute the same folds again; None where it would."""
+    cv = search.cv
+    if hasattr(cv, "random_state") and getattr(cv, "shuffle", True) and cv.random_state is None:
+        return f"cv={type(cv).__name__} shuffles without a seed, so the folds would be others; give it a random_state"
+    draws = hasattr(search, "param_distributions") or getattr(search, "resource", None) == "n_samples"
+    if draws and getattr(search, "random_state", 0) is None:
+        what = "combinations" if hasattr(search, "param_distributions") else "rows"
+        return f"{type(search).__name__} draws other {what} each time; give it a random_state"
+    return None
+
+
+def _named(run_id: str) -> mlflow.entities.Run:
+    try:
+        run = mlflow.MlflowClient().get_run(run_id)
+    except MlflowException as error:
+        raise UserError(
+            f"resume={run_id!r} is not in the tracking store {mlflow.get_tracking_uri()}: {error.message}; pass the id "
+            "of the parent run of a recorded search, or True for the latest that has not finished"
+        ) from error
+    if run.info.lifecycle_stage == "deleted":
+        raise UserError(f"resume={run_id!r} is deleted; `mlflow runs restore --run-id {run_id}` brings it back")
+    return run
+
+
+def _latest(parts: Mapping[str, str]) -> mlflow.entities.Run | None:
+    """The latest unfinished search of this kind: one that is the same, where there is one."""
+    active = mlflow.active_run()
+    found: Any = mlflow.search_runs(
+        experiment_ids=None if active is None else [active.info.experiment_id],
+        filter_string=f"attributes.status != 'FINISHED' and tags.`{DIGEST}kind` = '{parts['kind']}'",
+        order_by=["attributes.start_time DESC"],
+        max_results=100,
+        output_format="list",
+    )
+    same = (run for run in found if not _differing(run.data.tags, parts))
+    return next(same, found[0] if found else None)
+
+
+def _differing(tags: Mapping[str, str], parts: Mapping[str, str]) -> list[str]:
+    return [name for name in PARTS if name in parts and tags.get(f"{DIGEST}{name}") != parts[name]]
+
+
+def _versions(packages: set[str]) -> str:
+    names = {"sklearn", "numpy", *packages} | ({"keras", "tensorflow"} if "scikeras" in packages else set())
+    known = {name: getattr(sys.modules.get(name), "__version__", None) for name in sorted(names)}
+    versions = {name: str(version) for name, version in known.items() if version is not None}
+    return json.dumps({"python": ".".join(map(str, sys.version_info[:2])), **versions, "format": FORMAT})

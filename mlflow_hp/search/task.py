@@ -1,0 +1,169 @@
+"""One fit of a search, where it is computed: in this process, or in a worker that sends what happens to it.
+
+Workers import this module: it and what it imports has to stay light.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mlflow_hp.search import channel, dask_random
+from mlflow_hp.search.curves import curves_to
+from mlflow_hp.search.epochs import Training
+from mlflow_hp.search.reuse import reused_models
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from mlflow_hp.search.channel import Address
+
+
+class Started(NamedTuple):
+    """The fit number `task` began at `time` (seconds since the epoch)."""
+
+    task: int
+    time: float
+
+
+class Epoch(NamedTuple):
+    """The Keras model that is the fit's number `fit` (0-based) ended the epoch `epoch` (0-based)."""
+
+    task: int
+    time: float
+    fit: int
+    epoch: int
+    values: Mapping[str, float]
+
+
+class Raised(NamedTuple):
+    """An exception left the fit number `task`, and will end the search."""
+
+    task: int
+    time: float
+    traceback: str
+
+
+class Unrecorded(NamedTuple):
+    """Something of the fit number `task` could not be recorded."""
+
+    task: int
+    time: float
+    problem: str
+
+
+class Outcome(NamedTuple):
+    """What a fit hands back.
+
+    Attributes
+    ----------
+    task : int
+        Its number (0-based).
+    started, ended : float
+        In seconds since the epoch, by the worker's clock.
+    events : list of Event
+        Those that could not be sent while it ran.
+    n_sent : int
+        How many were sent.
+    result : object
+        What the function returned.
+    trained_by : int or None
+        Number of the fit whose training this one took over.
+    """
+
+    task: int
+    started: float
+    ended: float
+    events: list[Event]
+    n_sent: int
+    result: Any
+    trained_by: int | None = None
+
+
+Event = Started | Epoch | Raised | Unrecorded | Outcome
+
+
+class Task:
+    """A function of scikit-learn's that, called, tells when it starts, how it goes on, and hands back an `Outcome`."""
+
+    def __init__(self, number: int, function: Callable[..., Any], address: Address, steps: bool = False) -> None:
+        self.number = number
+        self.function = function
+        self.address = address
+        self.steps = steps
+
+    def __call__(self, *arguments: Any, **named: Any) -> Outcome:
+        """Call the function."""
+        return _Fit(self).compute(arguments, named)
+
+
+class SharedTask:
+    """Fits that differ only in epochs, and share one training: called, it hands back an `Outcome` for each.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+    epochs : sequence of int
+        Of each.
+    own : sequence of dict
+        What the function of each is given besides what all are given.
+    """
+
+    def __init__(self, tasks: Sequence[Task], epochs: Sequence[int], own: Sequence[dict[str, Any]]) -> None:
+        self.tasks = tasks
+        self.epochs = epochs
+        self.own = own
+
+    def __call__(self, **named: Any) -> list[Outcome]:
+        """Call the functions, that with most epochs first."""
+        order = sorted(range(len(self.tasks)), key=lambda index: -self.epochs[index])
+        training = Training(set(self.epochs), self.tasks[order[0]].number)
+        fits = [_Fit(task) for task in self.tasks]
+        return [fits[index].compute((), {**named, **self.own[index]}, training) for index in order]
+
+
+class _Fit:
+    """A fit that has started."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.started = time.time()
+        self.sender = channel.Sender(task.address)
+        self.sender.send(Started(task.number, self.started))
+
+    def compute(self, arguments: Any, named: Any, training: Training | None = None) -> Outcome:
+        """Call the task's function; with `training`, take over what another fit trained, or keep it for others."""
+        task, sender = self.task, self.sender
+
+        def on_epoch(fit: int, epoch: int, values: Mapping[str, float]) -> None:
+            event = Epoch(task.number, time.time(), fit, epoch, values)
+            sender.send(event)
+            if training is not None and training.is_kept:
+                training.curve.append(event)
+
+        def problem(said: str) -> None:
+            sender.send(Unrecorded(task.number, time.time(), said))
+
+        try:
+            steps_to = (lambda: sender.ask(task.number)) if task.steps else None
+            apart = dask_random.apart() if task.address.on_dask else nullcontext()
+            reused = reused_models() if task.address.reuse else nullcontext()
+            shared = training.next_fit() if training else nullcontext()
+            with apart, curves_to(on_epoch, steps_to, problem), reused, shared:
+                result = task.function(*arguments, **named)
+        except Exception:  # an interruption is no fault of the fit
+            sender.send(Raised(task.number, time.time(), traceback.format_exc()))
+            raise
+        trained_by = None
+        if training is not None and training.taken is not None:
+            trained_by = training.number
+            result["fit_time"] += training.taken.seconds
+            for event in training.curve:
+                if event.epoch < len(training.taken.logs):
+                    sender.send(event._replace(task=task.number))
+        outcome = Outcome(task.number, self.started, time.time(), sender.unsent, sender.n_sent, result, trained_by)
+        if sender.is_remote or training is not None:  # what is not handed back yet may get lost: a worker may die
+            sender.send(outcome, keep=False)
+        return outcome._replace(n_sent=sender.n_sent)

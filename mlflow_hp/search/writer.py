@@ -1,0 +1,271 @@
+"""Runs on their way to MLflow: what is to be written is collected, and one thread writes it."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+from mlflow.entities import Metric, Param, RunTag
+
+from mlflow_hp.runs import ensure_reachable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+EVERY_SECONDS = 1.0
+"""How often what has come together is written: each run in as few calls as MLflow allows."""
+LONGEST_PAUSE_SECONDS = 30.0
+"""Pause between two attempts to reach a store that fails."""
+METRICS_AT_ONCE = 800
+OTHERS_AT_ONCE = 100
+"""MLflow takes 100 params and 100 tags in a call, and 1000 things in all."""
+
+Point = tuple[str, float, float, int]
+"""A metric's name, value, time in seconds since the epoch, and step (0-based)."""
+
+
+class Run:
+    """A run, and what is still to be written of it. Its methods return at once.
+
+    Attributes
+    ----------
+    run_id : str or None
+        None until the run has been made in MLflow.
+    start : float
+        In seconds since the epoch; it counts when the run is made.
+    """
+
+    def __init__(self, writer: Writer, run_id: str | None, name: str, start: float, parent: Run | None = None) -> None:
+        self.run_id = run_id
+        self.name = name
+        self.start = start
+        self._writer = writer
+        self._parent = parent
+        self._goes_on = False
+        self._params: dict[str, str] = {}
+        self._tags: dict[str, str] = {}
+        self._metrics: list[Point] = []
+        self._texts: dict[str, str] = {}
+        self._end: tuple[str, float] | None = None
+
+    def params(self, params: Mapping[str, str]) -> None:
+        """Have params written."""
+        self._writer.note(self, lambda: self._params.update(params))
+
+    def tags(self, tags: Mapping[str, str]) -> None:
+        """Have tags written, in place of those with the same names."""
+        self._writer.note(self, lambda: self._tags.update(tags))
+
+    def metrics(self, points: Iterable[Point]) -> None:
+        """Have metric points written."""
+        self._writer.note(self, lambda: self._metrics.extend(points))
+
+    def text(self, path: str, text: str) -> None:
+        """Have an artifact written."""
+        self._writer.note(self, lambda: self._texts.update({path: text}))
+
+    def go_on(self) -> None:
+        """Have a run that had been ended be running."""
+        self._writer.note(self, lambda: setattr(self, "_goes_on", True))
+
+    def end(self, status: str, at: float) -> None:
+        """Have the run ended with ``"FINISHED"``, ``"FAILED"`` or ``"KILLED"``, as of `at` seconds."""
+        self._writer.note(self, lambda: setattr(self, "_end", (status, at)))
+
+    def write(self, client: mlflow.MlflowClient, experiment_id: str, common: Mapping[str, str]) -> None:
+        """Write what has come; what fails stays to be written, and the rest is written nevertheless."""
+        if self.run_id is None:
+            self._create(client, experiment_id, common)
+        if self._goes_on:
+            client.update_run(self.run_id, status="RUNNING")
+            self._goes_on = False
+        errors = []
+        for part in (self._write_batches, self._write_texts, self._write_end):
+            try:
+                part(client)
+            except Exception as error:  # noqa: BLE001 - raised below
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
+    def _create(self, client: mlflow.MlflowClient, experiment_id: str, common: Mapping[str, str]) -> None:
+        assert self._parent is not None
+        if self._parent.run_id is None:
+            self._parent._create(client, experiment_id, common)
+        _, _, own = self._take(tags_only=True)  # tags cost least where the run is made
+        tags = {**common, **own, "mlflow.parentRunId": self._parent.run_id}
+        try:
+            run = client.create_run(experiment_id, start_time=_ms(self.start), tags=tags, run_name=self.name)
+        except Exception:
+            self._put_back([], {}, own)
+            raise
+        self.run_id = run.info.run_id
+
+    def _write_batches(self, client: mlflow.MlflowClient) -> None:
+        while any(batch := self._take()):
+            metrics, params, tags = batch
+            try:
+                client.log_batch(
+                    self.run_id,
+                    metrics=[Metric(name, value, _ms(at), step) for name, value, at, step in metrics],
+                    params=[Param(*item) for item in params.items()],
+                    tags=[RunTag(*item) for item in tags.items()],
+                )
+            except Exception:
+                self._put_back(*batch)
+                raise
+
+    def _take(self, *, tags_only: bool = False) -> tuple[list[Point], dict[str, str], dict[str, str]]:
+        """Metrics, params and tags for one call, taken from what is to be written."""
+        with self._writer.lock:
+            tags = {name: self._tags.pop(name) for name in list(self._tags)[:OTHERS_AT_ONCE]}
+            if tags_only:
+                return [], {}, tags
+            metrics, self._metrics = self._metrics[:METRICS_AT_ONCE], self._metrics[METRICS_AT_ONCE:]
+            params = {name: self._params.pop(name) for name in list(self._params)[:OTHERS_AT_ONCE]}
+        return metrics, params, tags
+
+    def _put_back(self, metrics: list[Point], params: dict[str, str], tags: dict[str, str]) -> None:
+        with self._writer.lock:
+            self._metrics = metrics + self._metrics
+            self._params = params | self._params
+            self._tags = tags | self._tags
+
+    def _write_texts(self, client: mlflow.MlflowClient) -> None:
+        for path in list(self._texts):
+            client.log_text(self.run_id, self._texts[path], path)
+            del self._texts[path]
+
+    def _write_end(self, client: mlflow.MlflowClient) -> None:
+        if self._end is not None:
+            status, at = self._end
+            client.set_terminated(self.run_id, status, end_time=max(_ms(at), _ms(self.start)))
+            self._end = None
+
+
+class Writer:
+    """Writes runs to MLflow, in the background.
+
+    A store that fails is tried again while the search goes on.
+
+    Parameters
+    ----------
+    parent : mlflow.entities.Run
+        The run below which others are opened.
+
+    Attributes
+    ----------
+    parent : Run
+    error : Exception or None
+        Why the last attempt to write failed; None where it did not.
+    busy_seconds : float
+        How long it has written.
+    tracking_uri : str
+        Of MLflow's store.
+    """
+
+    def __init__(self, parent: mlflow.entities.Run) -> None:
+        self.parent = Run(self, parent.info.run_id, parent.info.run_name, parent.info.start_time / 1000)
+        self.error: Exception | None = None
+        self.busy_seconds = 0.0
+        self._experiment_id = parent.info.experiment_id
+        self._common = {
+            name: value
+            for name, value in parent.data.tags.items()
+            if name.startswith(("mlflow.user", "mlflow.source."))
+        }
+        self.tracking_uri = mlflow.get_tracking_uri()
+        self._client = mlflow.MlflowClient(self.tracking_uri)
+        self._dirty: dict[Run | Callable[[], Any], None] = {}
+        self.lock = threading.RLock()
+        self._requests: queue.SimpleQueue[tuple[threading.Event, bool]] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="mlflow_hp-writer", daemon=True)
+        self._thread.start()
+
+    def open(self, name: str, start: float, parent: Run | None = None) -> Run:
+        """A new run below `parent`, by default the writer's, that started at `start` seconds since the epoch."""
+        run = Run(self, None, name[:250], start, parent or self.parent)
+        self.note(run, lambda: None)
+        return run
+
+    def known(self, run_id: str, name: str, start: float) -> Run:
+        """A run that is there already."""
+        return Run(self, run_id, name, start)
+
+    def note(self, run: Run, change: Callable[[], Any]) -> None:
+        """Make a change to what is to be written of `run`, after all that is noted before."""
+        with self.lock:
+            change()
+            self._dirty.pop(run, None)
+            self._dirty[run] = None
+
+    def do(self, action: Callable[[], Any]) -> None:
+        """Have `action` called in the writer's thread, when all noted before has been written."""
+        with self.lock:
+            self._dirty[action] = None
+
+    def flush(self, *, stop: bool = False) -> None:
+        """Wait until all has been written, or been tried; what fails is in `error`.
+
+        Parameters
+        ----------
+        stop : bool
+            Whether nothing comes after that.
+        """
+        written = threading.Event()
+        self._requests.put((written, stop))
+        while self._thread.is_alive() and not written.wait(0.2):
+            pass
+
+    def made(self, run: Run) -> str | None:
+        """The id of `run`, made now if it has not been; None where it can't be."""
+        if run.run_id is None:
+            self.flush()
+        return run.run_id
+
+    def _work(self) -> None:
+        pause, stop = EVERY_SECONDS, False
+        while not stop:
+            written = None
+            with contextlib.suppress(queue.Empty):
+                written, stop = self._requests.get(timeout=pause)
+            self._write_all()
+            pause = EVERY_SECONDS if self.error is None else min(2 * pause, LONGEST_PAUSE_SECONDS)
+            if written is not None:
+                written.set()
+
+    def _write_all(self) -> None:
+        with self.lock:
+            waiting, self._dirty = list(self._dirty), {}
+        if not waiting:
+            return
+        self.error = None
+        try:
+            ensure_reachable(self.tracking_uri)
+        except Exception as error:  # noqa: BLE001 - it may be back at the next attempt
+            self._again(waiting, error)
+            return
+        for item in waiting:
+            began = time.perf_counter()
+            try:
+                if isinstance(item, Run):
+                    item.write(self._client, self._experiment_id, self._common)
+                else:
+                    item()
+            except Exception as error:  # noqa: BLE001 - the recording tells it
+                self._again([item], error)
+            self.busy_seconds += time.perf_counter() - began
+
+    def _again(self, items: list[Run | Callable[[], Any]], error: Exception) -> None:
+        """Have what failed tried again, before what has come since."""
+        self.error = error
+        with self.lock:
+            self._dirty = dict.fromkeys([*items, *self._dirty])
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)

@@ -1,0 +1,119 @@
+"""Values are known again by another process, and told from others."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import loguniform
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+import mlflow_hp
+from mlflow_hp.search.fingerprint import Look, NoFingerprintError, digest
+
+PROGRAM = """
+import functools, sys
+sys.path.insert(0, sys.argv[1])
+import numpy as np
+from mlflow_hp.search.fingerprint import Look, digest, short
+
+NAMES = ("one", "two")
+
+class Layer:
+    kind = "dense"
+    def call(self, x):
+        return helper(x) + len(NAMES)
+
+def helper(x, known=frozenset({"a", "b", "c"})):
+    return x if x in {"d", "e", "f", "g"} else 0
+
+def outer(rate):
+    def build(units=4):
+        return Layer().call(units) * rate
+    return build
+
+value = {"build": outer(0.1), "part": functools.partial(outer, rate=2), "names": {"x", "y", "z"},
+         "array": np.arange(5.0), "kind": Layer, "object": Layer()}
+print(digest(value))
+"""
+
+
+def test_another_process_finds_the_same(tmp_path):
+    found = set()
+    for seed, lines in (("1", ""), ("2", "# the same code on other lines\n\n")):
+        script = tmp_path / "program.py"
+        script.write_text(lines + PROGRAM)
+        done = subprocess.run(
+            [sys.executable, str(script), str(Path(mlflow_hp.__file__).parents[1])],
+            env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        found.add(done.stdout)
+    (text,) = found
+    assert len(text.strip()) == 16
+
+
+def codes(value):
+    look = Look()
+    look.at(value)
+    return look.codes
+
+
+def built(units):
+    return lambda x: x * units
+
+
+def used(x):
+    return built(x)
+
+
+def test_code_counts_with_what_it_refers_to(monkeypatch):
+    before = codes(used)
+    assert codes(used) == before
+    monkeypatch.setitem(globals(), "built", lambda units: units)
+    assert codes(used) != before
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (1, True), (1, 1.0), ([1], (1,)), (np.float64(1), 1.0), (np.zeros(2), np.zeros(3)), (built(1), built(2)),
+        (functools.partial(max, 1), functools.partial(max, 2)), (SVC(C=1), SVC(C=2)), (SVC(), StandardScaler()),
+        (loguniform(1, 2), loguniform(1, 3)), ({"a": 1}, {"a": 2}), (lambda: 1, lambda: 2),
+    ],
+)  # fmt: skip
+def test_other_values_are_told_apart(one, other):
+    assert digest(one) == digest(one)
+    assert digest(one) != digest(other)
+
+
+def test_order_and_identity_do_not_count():
+    assert digest({"a": 1, "b": {2, 3}}) == digest({"b": {3, 2}, "a": 1})
+    assert digest(SVC(C=0.1)) == digest(SVC(C=0.1))
+    within: list = []
+    within.append(within)
+    assert digest(within) == digest(within)
+
+
+def test_code_of_libraries_is_known_by_the_library():
+    look = Look()
+    look.at([SVC, np.mean, functools.lru_cache])
+    assert not look.codes
+    assert {"sklearn", "numpy", "functools"} <= look.packages
+
+
+class Unlike:
+    __slots__ = ()
+
+    def __reduce__(self):
+        raise TypeError("not to be pickled")
+
+
+def test_what_can_not_be_known_again():
+    with pytest.raises(NoFingerprintError, match="Unlike can't be known again: not to be pickled"):
+        digest([Unlike()])
