@@ -1,0 +1,155 @@
+"""How long `mlflow-hp sync` takes to bring many runs to a tracking server, and how long it takes once they are there.
+
+    python benchmarks/sync.py                     # to a server of its own on PostgreSQL at 127.0.0.1:5432
+    python benchmarks/sync.py --to http://HOST:5000
+
+Each run has 10,000 points of four metrics, ten params and two artifacts. The server is `mlflow server` with its own
+database, which is dropped at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+EXPERIMENT = "sync"
+METRICS = ("batch/loss", "batch/running_loss", "batch/learning_rate", "weights/dense/kernel")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--runs", type=int, default=100)
+    parser.add_argument("--points", type=int, default=10_000, help="metric points of each run")
+    parser.add_argument("--workers", type=int, default=1, help="of the server")
+    parser.add_argument("--to", help="a server that is there")
+    parser.add_argument("--verify", action="store_true", help="compare both sides, too")
+    arguments = parser.parse_args()
+    os.environ.update(
+        MLFLOW_LOGGING_LEVEL="ERROR",
+        MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT="true",
+        MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false",
+    )
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        source = f"sqlite:///{folder}/mlflow.db"
+        fill(source, Path(folder), arguments.runs, arguments.points)
+        target = arguments.to or stack.enter_context(server(Path(folder), arguments.workers))
+        print(f"{arguments.runs} runs x {arguments.points:,} points to {target} on {psutil.cpu_count()} cores")
+        for name in ("first time", "again"):
+            timed(name, source, target)
+        if arguments.verify:
+            timed("again, verified", source, target, "--verify")
+
+
+def fill(uri: str, folder: Path, runs: int, points: int) -> None:
+    """Record runs; the points go to the database itself, which takes seconds in place of minutes."""
+    import mlflow
+    from mlflow.entities import Metric, Param
+
+    client = mlflow.MlflowClient(uri)
+    experiment = client.create_experiment(EXPERIMENT, (folder / "artifacts").as_uri())
+    steps = points // len(METRICS)
+    rows = []
+    for index in range(runs):
+        start = 1_700_000_000_000 + index * 10_000_000
+        run_id = client.create_run(experiment, start, run_name=f"run {index}").info.run_id
+        params = [Param(f"param_{number}", str(number * index)) for number in range(10)]
+        client.log_batch(run_id, [Metric(key, 1 / steps, start + steps - 1, steps - 1) for key in METRICS], params)
+        rows += [(key, 1 / (step + 1), start + step, run_id, step) for key in METRICS for step in range(steps - 1)]
+        client.log_text(run_id, "history " * 1000, "training/history.txt")
+        client.log_text(run_id, "<svg/>", "plots/loss.svg")
+        client.set_terminated(run_id, end_time=start + steps)
+    with contextlib.closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as database, database:
+        database.executemany(
+            "INSERT INTO metrics (key, value, timestamp, run_uuid, step, is_nan) VALUES (?, ?, ?, ?, ?, 0)", rows
+        )
+
+
+def timed(name: str, source: str, target: str, *options: str) -> None:
+    """Synchronize once in a process of its own, and print how long that took."""
+    words = ["-m", "mlflow_hp.cli", "sync", "--from", source, "--to", target, "--experiment", EXPERIMENT, *options]
+    began, busy = time.perf_counter(), children_seconds()
+    done = subprocess.run([sys.executable, *words], check=False, capture_output=True, text=True)
+    seconds, busy = time.perf_counter() - began, children_seconds() - busy
+    if done.returncode:
+        raise SystemExit(done.stdout + done.stderr)
+    load = psutil.getloadavg()[0]
+    print(
+        f"{name}: {seconds:.1f} s ({busy:.0f} s of a core for the command itself; load {load:.1f})\n  "
+        + done.stdout.strip().replace("\n", "\n  ")
+    )
+
+
+def children_seconds() -> float:
+    """CPU seconds of the processes that have ended."""
+    used = os.times()
+    return used.children_user + used.children_system
+
+
+@contextlib.contextmanager
+def server(folder: Path, workers: int) -> Iterator[str]:
+    """`mlflow server` on a PostgreSQL database of its own."""
+    import sqlalchemy
+
+    name = f"mlflow_hp_sync_{os.getpid()}"
+    engine = sqlalchemy.create_engine(
+        "postgresql+psycopg2://postgres@127.0.0.1:5432/postgres", isolation_level="AUTOCOMMIT"
+    )
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = ["-m", "mlflow", "server", "--workers", str(workers), "--port", str(port)]
+    words += ["--backend-store-uri", f"postgresql+psycopg2://postgres@127.0.0.1:5432/{name}"]
+    words += ["--artifacts-destination", str(folder / "at-the-server")]
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (folder / "server.log").open("w") as log:
+        process = subprocess.Popen([sys.executable, *words], stdout=log, stderr=log, env=environment, cwd=folder)
+    try:
+        yield answering(f"http://127.0.0.1:{port}", process, folder / "server.log")
+    finally:
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        used = [running.cpu_times() for running in family]
+        print(f"the server took {sum(one.user + one.system for one in used):.0f} s of a core, with {workers} worker(s)")
+        for running in family:
+            running.kill()
+        process.wait()
+        with engine.connect() as connection:
+            connection.execute(sqlalchemy.text(f"DROP DATABASE {name} WITH (FORCE)"))
+        shutil.rmtree(folder / "at-the-server", ignore_errors=True)
+
+
+def answering(uri: str, process: subprocess.Popen[bytes], log: Path, seconds: float = 120) -> str:
+    """Wait until a server answers."""
+    from mlflow_hp.errors import UserError
+    from mlflow_hp.runs import ensure_reachable
+
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            ensure_reachable(uri)
+        except UserError:
+            if process.poll() is not None or time.monotonic() > until:
+                raise SystemExit(log.read_text()) from None
+            time.sleep(0.5)
+        else:
+            return uri
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""The command `mlflow-hp`."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import gc
+import os
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mlflow_hp.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+EXIT_DIFFERS, EXIT_BAD_INPUT, EXIT_KILLED = 1, 2, 130
+
+_MOST_LINES = 20
+"""Of what differs, on the terminal."""
+
+
+class Command(NamedTuple):
+    """A subcommand.
+
+    Attributes
+    ----------
+    name : str
+        As on the command line.
+    help : str
+        What it does, in a sentence.
+    declare : callable
+        Adds its arguments to a parser.
+    run : callable
+        Takes the arguments by name, and gives the exit status.
+    """
+
+    name: str
+    help: str
+    declare: Callable[[argparse.ArgumentParser], None]
+    run: Callable[..., int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a subcommand: status 0, 1 (something differs or failed), 2 (bad input) or 130 (interrupted)."""
+    parser = argparse.ArgumentParser(prog="mlflow-hp", description="Hyperparameters of Keras models in MLflow.")
+    below = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        command.declare(below.add_parser(command.name, help=command.help, description=command.help))
+    arguments: dict[str, Any] = vars(parser.parse_args(argv))
+    chosen = next(command for command in COMMANDS if command.name == arguments["command"])
+    del arguments["command"]
+    _prepare()
+    try:
+        return chosen.run(**arguments)
+    except UserError as error:
+        print(f"mlflow-hp {chosen.name}: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print(f"mlflow-hp {chosen.name}: interrupted; the same command goes on where it was", file=sys.stderr)
+        return EXIT_KILLED
+    except Exception as error:  # noqa: BLE001 - a line for the user
+        from mlflow_hp.masking import masked
+
+        reason = (str(error).strip() or "no reason given").splitlines()[0]
+        print(f"mlflow-hp {chosen.name}: {type(error).__name__}: {masked(reason)}", file=sys.stderr)
+        return EXIT_DIFFERS
+
+
+def _prepare() -> None:
+    """Have MLflow speak when it has to, and give up in seconds."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+
+
+def _declare_sync(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "runs",
+        nargs="*",
+        metavar="RUN",
+        help="ids of runs, each with those nested in it; default: all of the experiment",
+    )
+    add("--to", required=True, metavar="URI", help="the tracking store to bring them to, as http://HOST:5000")
+    add(
+        "--from",
+        dest="source",
+        metavar="URI",
+        help="the store that has them; default: MLFLOW_TRACKING_URI",
+    )
+    add("--experiment", metavar="NAME", help="whose runs; default: MLFLOW_EXPERIMENT_NAME, MLFLOW_EXPERIMENT_ID, else Default")
+    add("--verify", action="store_true", help="compare both sides afterwards: status 1 where something differs")
+
+
+def _sync(runs: list[str], to: str, source: str | None, experiment: str | None, *, verify: bool) -> int:
+    from mlflow_hp.sync import scope, stores, transfer
+    from mlflow_hp.sync.verify import compare
+
+    gc.freeze()  # that the collector walks the libraries again and again takes longer than reading the points
+    both = stores.connect(to, source)
+    chosen = scope.find(both.source, experiment, runs)
+    both.ensure_two(chosen)
+    done = transfer.bring(both, chosen, thorough=verify)
+    print(
+        f"{done.new} runs new, {done.completed} completed, {done.unchanged} unchanged; "
+        f"{done.points:,} metric points and {done.files:,} artifacts sent"
+    )
+    if done.at_home:
+        print(f"{done.at_home} left out: they are copies of runs of the target")
+    for name, reason in done.failed.items():
+        print(f"mlflow-hp sync: {name} could not be brought: {reason}", file=sys.stderr)
+    differs = _verified(compare(both, scope.find(both.source, experiment, runs))) if verify else False
+    return EXIT_DIFFERS if done.failed or differs else 0
+
+
+def _verified(comparison: Any) -> bool:
+    """Print a comparison, and tell whether there are differences."""
+    print(f"{'':14}{'source':>12}{'target':>12}")
+    for kind, (here, there) in comparison.counts.items():
+        print(f"{kind:14}{here:>12,}{there:>12,}")
+    for line in comparison.differences[:_MOST_LINES]:
+        print(line)
+    if len(comparison.differences) > _MOST_LINES:
+        print(f"... and {len(comparison.differences) - _MOST_LINES} more")
+    print(f"{len(comparison.differences)} differences" if comparison.differences else "no differences")
+    return bool(comparison.differences)
+
+
+def _show_progress(bar: Any, n: int) -> None:
+    bar.update(n - bar.n)
+
+
+def _declare_recover(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="ids of runs; default: all that were left behind here")
+
+
+def _recover(runs: list[str]) -> int:
+    from tqdm import tqdm
+
+    from mlflow_hp.masking import masked
+    from mlflow_hp.recovery import left_behind, recover
+
+    unusable: list[str] = []
+    chosen = [left for left in left_behind(on_unusable=unusable.append) if not runs or left.run_id in runs]
+    failed = False
+    for left in chosen:
+        try:
+            with tqdm(desc=f"metrics of {left.run_id}", unit=" points", unit_scale=True, delay=1.0) as bar:
+                found = recover(left, functools.partial(_show_progress, bar))
+        except UserError as error:
+            print(f"mlflow-hp recover: {masked(str(error))}", file=sys.stderr)
+            failed = True
+            continue
+        if found is not None:
+            lost = f"; {'; '.join(found.problems)}" if found.problems else ""
+            print(f"{found.run_id} in {masked(left.tracking_uri)}: {found.n_steps:,} steps, {found.status}{lost}")
+    for problem in unusable:
+        print(f"mlflow-hp recover: {problem}", file=sys.stderr)
+    if missing := set(runs) - {left.run_id for left in chosen}:
+        raise UserError(f"nothing was left behind here of {', '.join(sorted(missing))}, or it is still being recorded")
+    if not chosen and not unusable:
+        print("nothing was left behind")
+    return EXIT_DIFFERS if failed or unusable else 0
+
+
+COMMANDS = (
+    Command("recover", "Bring to MLflow what killed processes have left on this machine.", _declare_recover, _recover),
+    Command("sync", "Bring runs to another tracking store, again and again without doubles.", _declare_sync, _sync),
+)
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""Who is who in two stores: MLflow gives every copy an id of its own, so each copy says where it comes from."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from mlflow.entities import ViewType
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+SYNCED_FROM = "mlflow_hp.synced_from"
+"""Tag of a copy: id of the run or model that it was copied from."""
+SYNCED = "mlflow_hp.synced"
+"""Tag of a complete copy: digest of all that the original held then."""
+
+_ID = re.compile(r"\b(?:m-)?[0-9a-f]{32}\b")
+
+
+class Identities(dict[str, str]):
+    """Ids of runs and models at the source -> at the target."""
+
+    def translate(self, text: str) -> str:
+        """The text with every known id of the source replaced by that of its copy."""
+        return _ID.sub(lambda found: self.get(found[0], found[0]), text)
+
+
+def origin(tags: Mapping[str, str], own: str) -> str:
+    """The first of a chain of copies: a copy of a copy is known by the id of what was copied first."""
+    tagged = tags.get(SYNCED_FROM, "")
+    return tagged if _ID.fullmatch(tagged) else own
+
+
+def own_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Tags without those that synchronizing sets."""
+    return {name: value for name, value in tags.items() if name not in (SYNCED_FROM, SYNCED)}
+
+
+def mentioned(text: str) -> set[str]:
+    """What looks like the id of a run or a model in a text."""
+    return set(_ID.findall(text))
+
+
+def copies_of_run(client: MlflowClient, experiment_ids: list[str], original: str) -> list[Run]:
+    """The copies of a run in these experiments, the oldest first; deleted ones too."""
+    is_copy = f"tags.`{SYNCED_FROM}` = '{original}'"
+    return list(client.search_runs(experiment_ids, is_copy, ViewType.ALL, 10, ["attributes.start_time", "run_id"]))
+
+
+def copies_of_models(client: MlflowClient, experiment_ids: list[str]) -> dict[str, Any]:
+    """The copied models of these experiments, by what they were copied from."""
+    found, token = {}, None
+    while experiment_ids:
+        page = client.search_logged_models(experiment_ids, page_token=token)
+        found.update({model.tags[SYNCED_FROM]: model for model in page if SYNCED_FROM in model.tags})
+        token = page.token
+        if not token:
+            break
+    return found

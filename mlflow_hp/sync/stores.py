@@ -1,0 +1,107 @@
+"""The two stores of a synchronization, opened and told apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import mlflow
+from mlflow.exceptions import MlflowException
+
+from mlflow_hp.errors import UserError
+from mlflow_hp.masking import masked
+from mlflow_hp.runs import ensure_reachable
+
+if TYPE_CHECKING:
+    from mlflow_hp.sync.scope import Scope
+
+
+class Stores(NamedTuple):
+    """Clients of both sides, and under which URIs they are."""
+
+    source: mlflow.MlflowClient
+    target: mlflow.MlflowClient
+    source_uri: str
+    target_uri: str
+
+    def ensure_reachable(self) -> None:
+        """Raise UserError where a server doesn't answer."""
+        ensure_reachable(self.source_uri)
+        ensure_reachable(self.target_uri)
+
+    def ensure_two(self, scope: Scope) -> None:
+        """Raise UserError where both sides are one store under two names."""
+        for run in scope.runs[:1]:
+            try:
+                self.target.get_run(run.info.run_id)
+            except MlflowException as error:
+                if error.get_http_status_code() >= 500:
+                    raise
+            else:
+                raise _one_store(self.source_uri, self.target_uri)
+
+
+def connect(target_uri: str, source_uri: str | None = None) -> Stores:
+    """Open both stores.
+
+    Parameters
+    ----------
+    target_uri : str
+        Where runs are to be brought.
+    source_uri : str, optional
+        Where they are; by default the tracking URI in force.
+
+    Raises
+    ------
+    UserError
+        Where a server doesn't answer, a URI is none, there is no source, or both are the same store.
+    """
+    source_uri = source_uri or mlflow.get_tracking_uri()
+    if _plain(source_uri) == _plain(target_uri):
+        raise _one_store(source_uri, target_uri)
+    _ensure_there(source_uri)
+    for uri in (source_uri, target_uri):
+        ensure_reachable(uri)
+    return Stores(_client(source_uri, "--from"), _client(target_uri, "--to"), source_uri, target_uri)
+
+
+def _client(uri: str, option: str) -> mlflow.MlflowClient:
+    """A client that has shown that it can read its store."""
+    try:
+        client = mlflow.MlflowClient(uri)
+        client.search_experiments(max_results=1)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"{option} {masked(uri)} can't be opened as a tracking store ({type(error).__name__}: {masked(reason)}); "
+            "it is the URI of one: http://HOST:PORT, sqlite:///FILE, postgresql://USER@HOST/DATABASE"
+        ) from error
+    return client
+
+
+def _ensure_there(uri: str) -> None:
+    """Raise where a source is a SQLite file that isn't there: MLflow would make it, empty."""
+    file = _sqlite_file(uri)
+    if file is not None and not file.exists():
+        raise UserError(
+            f"there is no tracking store {masked(uri)} to copy from: name it with --from or MLFLOW_TRACKING_URI, or "
+            "change to the folder of mlflow.db"
+        )
+
+
+def _sqlite_file(uri: str) -> Path | None:
+    prefix, _, path = uri.partition(":///")
+    return Path(path) if prefix.split("+")[0] == "sqlite" and path else None
+
+
+def _plain(uri: str) -> str:
+    """A URI in the form in which two names of one store are often equal."""
+    file = _sqlite_file(uri)
+    return str(file.resolve()) if file is not None else uri.rstrip("/")
+
+
+def _one_store(source_uri: str, target_uri: str) -> UserError:
+    return UserError(
+        f"--to {masked(target_uri)} is the store that is copied from, {masked(source_uri)}: name two different ones "
+        "with --from (by default MLFLOW_TRACKING_URI) and --to"
+    )
