@@ -83,6 +83,17 @@ def flag(text: str) -> bool:
     return known[text.lower()]
 
 
+def sizes(text: str) -> tuple[int, ...]:
+    """Read whole numbers of 1 or more with dashes between them: ``64-64``."""
+    try:
+        found = tuple(int(part) for part in text.split("-"))
+    except ValueError:
+        found = (0,)
+    if min(found) < 1:
+        raise ValueError("sizes with dashes between them, such as 64-64")
+    return found
+
+
 def one_of(names: Callable[[], Sequence[str]]) -> Any:
     """A reader of one of `names` (asked for when needed), whatever the case."""
 
@@ -146,10 +157,20 @@ def label(settings: Settings, names: Sequence[str]) -> str:
     return " ".join(f"{name}={shown(settings[name])}" for name in names)
 
 
+def usual(parameter: Parameter) -> set[str]:
+    """The default of a parameter, as it was written and as its value is shown."""
+    try:
+        return {parameter.default, shown(parameter.read(parameter.default))}
+    except ValueError:  # several values, comma-separated
+        return {parameter.default}
+
+
 def shown(value: Any) -> str:
     """A value as the user would write it, exactly: it reads back as itself."""
     if value is None:
         return "none"
+    if isinstance(value, tuple):
+        return "-".join(map(str, value))
     if isinstance(value, float):
         return f"{value:g}" if float(f"{value:g}") == value else repr(value)
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from projects import arguments, data, models
+from projects import arguments, data, models, recorded
 from projects.arguments import Parameter
-from projects.experiment import Experiment, Outcome, after_interrupt, main
+from projects.experiment import Experiment, Outcome, main
 
 if TYPE_CHECKING:
-    import keras
-
     from mlflow_hp.history import TrainingHistory
     from mlflow_hp.surfaces.linear_regression import LinearRegressionSurface
     from projects.arguments import Settings
@@ -67,28 +62,28 @@ def train(settings: Settings, command: str) -> Outcome:
     data.log_input(chosen.table, chosen.target, settings["data"])
     keras.utils.set_random_seed(settings["seed"])
     model = models.linear_unit(settings["weight"], settings["bias"])
-    optimizer = models.optimizer(settings["optimizer"], settings["learning_rate"], settings["momentum"])
+    optimizer = models.optimizer(settings["optimizer"], settings["learning_rate"], momentum=settings["momentum"])
     model.compile(optimizer, loss="mean_squared_error", metrics=["mean_absolute_error"])
     recorder = mlflow_hp.TrainingRecorder(weights="all", report=False)
-    fit = {"batch_size": settings["batch_size"], "epochs": settings["epochs"], "verbose": 2}
-    test = (chosen.x_test, chosen.y_test)
-    try:
-        model.fit(chosen.x_train, chosen.y_train, validation_data=test, callbacks=[recorder], **fit)
-    except KeyboardInterrupt:
-        recorder.close()
-        if recorder.history is not None and recorder.history.n_steps:
-            with after_interrupt():
-                _report(run_id, _descent(chosen, surface, recorder.history, settings), command)
-        raise
-    if recorder.history is None:
-        raise RuntimeError("the training could not be recorded: the warning above says why")
-    descent = _descent(chosen, surface, recorder.history, settings)
-    outcome = _report(run_id, descent, command)
-    _log_model(model, chosen)
+
+    def report(history: TrainingHistory) -> Outcome:
+        return _report(run_id, _descent(chosen, surface, history, settings), command)
+
+    outcome = recorded.fit(
+        model,
+        recorder,
+        report,
+        chosen.x_train,
+        chosen.y_train,
+        validation_data=(chosen.x_test, chosen.y_test),
+        batch_size=settings["batch_size"],
+        epochs=settings["epochs"],
+    )
+    recorded.log_model(model, chosen.x_test)
     return outcome
 
 
-def compare(run_id: str, outcomes: dict[str, Outcome]) -> None:
+def compare(run_id: str, outcomes: dict[str, Outcome]) -> list[str]:
     """All paths on one surface (one for each data and scale), and all losses in one picture."""
     from mlflow_hp.plots import surface as surface_plots
     from mlflow_hp.plots import training
@@ -117,6 +112,7 @@ def compare(run_id: str, outcomes: dict[str, Outcome]) -> None:
         ]
         axes = training.draw_curves(training.curves_info(by_step, "step (-1: before the first)", "cost J"))
         report.picture("cost_by_step", axes)
+    return []
 
 
 def _descent(
@@ -141,16 +137,12 @@ def _report(run_id: str, descent: Descent, command: str) -> Outcome:
     findings = diagnosis.diagnose_regression(history, surface, descent.w, descent.b, settings)
     numbers = diagnosis.to_metrics(findings)
     runs.log_numbers(run_id, numbers)
-    used = ", ".join(f"{name} {arguments.shown(value)}" for name, value in settings.items() if name != "animate")
     last = {name: values[-1] for name, values in history.epochs.items() if name in ("loss", "val_loss")}
-    result = ", ".join(f"{name} {value:.4g}" for name, value in last.items())
-    runs.set_description(
-        run_id,
-        f"**{QUESTION}**\n\n{descent.data.target} from {descent.data.feature}, {descent.data.source}: "
-        f"{len(descent.data.x_train)} rows to train on, {len(descent.data.x_test)} to test.\n\n"
-        f"**Settings**: {used}\n\n**Result** after {history.n_steps} steps: {result or 'no epoch was finished'}\n\n"
-        f"**Findings**\n\n{diagnosis.to_markdown(findings)}\n\n**To repeat it**: `{command}`\n",
+    about = (
+        f"{descent.data.target} from {descent.data.feature}, {descent.data.source}: "
+        f"{len(descent.data.x_train)} rows to train on, {len(descent.data.x_test)} to test."
     )
+    runs.set_description(run_id, recorded.description(QUESTION, about, history, settings, last, findings, command))
     with Report(run_id) as report:
         report.findings(findings)
         _pictures(report, descent)
@@ -181,21 +173,6 @@ def _pictures(report: Any, descent: Descent) -> None:
     report.picture("prediction", training.draw_fit(fit))
     if descent.settings["animate"] and len(info.paths["path"].w) > 1:
         surface_plots.animate_surface(info, report.file("plots/descent.gif"))
-
-
-def _log_model(model: keras.Model, chosen: data.Regression) -> None:
-    """Log the model with signature and example, load it back, and log the largest difference of its predictions."""
-    import mlflow
-
-    predicted = model.predict(chosen.x_test, verbose=0)
-    signature = mlflow.models.infer_signature(chosen.x_test, predicted)
-    needed = [f"{name}=={version(name)}" for name in ("mlflow", "tensorflow", "keras", "numpy")]
-    with contextlib.redirect_stdout(io.StringIO()):  # the loaded model predicts with a progress bar
-        logged = mlflow.tensorflow.log_model(
-            model, name="model", signature=signature, input_example=chosen.x_test[:3], pip_requirements=needed
-        )
-        again = mlflow.pyfunc.load_model(logged.model_uri).predict(chosen.x_test)
-    mlflow.log_metric("model/largest_difference", float(np.abs(again - predicted).max()))
 
 
 EXPERIMENT = Experiment("cost_contour", QUESTION, PARAMETERS, train, compare, "final_J")

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import shlex
-import signal
 import sys
 import tempfile
 import traceback
@@ -14,7 +13,9 @@ import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from mlflow_hp.errors import UserError
-from projects import arguments
+from mlflow_hp.interrupts import held
+from mlflow_hp.masking import masked
+from projects import arguments, stopping
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -59,21 +60,23 @@ class Experiment(NamedTuple):
     train : callable
         ``train(settings, command) -> Outcome``: one training into the active run, reported.
     compare : callable
-        ``compare(run_id, outcomes)``: pictures of several, label -> Outcome, on the parent run.
+        ``compare(run_id, outcomes) -> list of str``: pictures of several, label -> Outcome, on the parent run, and
+        what they show together, in sentences (of markdown).
     objective : str
         The entry of ``Outcome.numbers`` of which the lowest is the best.
+    kind : {"training", "search"}
+        What one call of `train` records; the tag ``mlflow_hp.kind``.
+
+    An experiment of which no parameter takes several values needs neither `compare` nor `objective`.
     """
 
     name: str
     question: str
     parameters: Sequence[Parameter]
     train: Callable[[Settings, str], Outcome]
-    compare: Callable[[str, dict[str, Outcome]], None]
-    objective: str
-
-
-class Stopped(KeyboardInterrupt):
-    """The process was asked to end by SIGTERM."""
+    compare: Callable[[str, dict[str, Outcome]], list[str]] = lambda *_: []
+    objective: str = ""
+    kind: str = "training"
 
 
 def main(experiment: Experiment, argv: Sequence[str] | None = None) -> NoReturn:
@@ -85,27 +88,27 @@ def main(experiment: Experiment, argv: Sequence[str] | None = None) -> NoReturn:
 def run(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
     """Run an experiment, and give the program's exit status. Errors are a line or two on stderr."""
     written = arguments.parse(argv, experiment.parameters, experiment.question)
-    before = signal.signal(signal.SIGTERM, _stop)
+    given = os.environ.get("MLFLOW_RUN_ID")  # by `mlflow run`, which has named its run
     try:
-        with quiet():
-            import mlflow
+        with stopping.listening():
+            with quiet():
+                import mlflow
 
-            from mlflow_hp import runs
-        runs.ensure_reachable()
-        name = None if "MLFLOW_RUN_ID" in os.environ else experiment.name  # `mlflow run` has named its own
-        with mlflow.start_run(run_name=name) as active, ending(active.info.run_id):
-            _run_in(experiment, written, active)
+                from mlflow_hp import runs
+            runs.ensure_reachable()
+            with mlflow.start_run(run_name=None if given else experiment.name) as active, ending(active.info.run_id):
+                _run_in(experiment, written, active)
     except UserError as error:
-        print(f"{experiment.name}: {error}", file=sys.stderr)
+        print(f"{experiment.name}: {masked(str(error))}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         print(f"{experiment.name}: interrupted; what was recorded up to now is in the run", file=sys.stderr)
+        if given:
+            stopping.keep_killed(given)
         return EXIT_KILLED
     except Exception as error:  # noqa: BLE001 - the traceback is in the run
-        print(f"{experiment.name}: {type(error).__name__}: {first_line(error)}", file=sys.stderr)
+        print(f"{experiment.name}: {type(error).__name__}: {masked(first_line(error))}", file=sys.stderr)
         return EXIT_FAILED
-    finally:
-        signal.signal(signal.SIGTERM, before)
     return 0
 
 
@@ -118,7 +121,7 @@ def _run_in(experiment: Experiment, written: dict[str, str], active: Any) -> Non
         import keras  # noqa: F401 - it takes seconds, and says things that no newcomer needs
     chosen = arguments.combinations(written, experiment.parameters)
     several = len(chosen) > 1
-    tags = runs.run_tags("sweep" if several else "training", experiment=experiment.name)
+    tags = runs.run_tags("sweep" if several else experiment.kind, experiment=experiment.name)
     runs.log_once(active, tags=tags)
     if several:
         runs.log_once(active, params=written)
@@ -135,33 +138,35 @@ def ending(run_id: str) -> Iterator[None]:
     """Give a run its true end whatever happens in the block: FAILED with the reason, or KILLED."""
     import mlflow
 
-    client = mlflow.MlflowClient()
+    status = "FINISHED"
     try:
         yield
     except BaseException as error:
         status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
-        with contextlib.suppress(Exception):  # the store itself may be what failed
-            client.set_tag(run_id, "mlflow_hp.error", f"{type(error).__name__}: {error}"[:5000])
-        if isinstance(error, UserError):
-            with contextlib.suppress(Exception):
-                client.set_tag(run_id, "mlflow.note.content", f"**Bad input**: {error}")
-        elif status == "FAILED":
-            with contextlib.suppress(Exception):
-                client.log_text(run_id, traceback.format_exc(), "error/traceback.txt")
-        with contextlib.suppress(Exception):
-            client.set_terminated(run_id, status)
-        if mlflow.active_run() and mlflow.active_run().info.run_id == run_id:
-            mlflow.end_run(status)
+        with held():
+            _tell(run_id, error)
         raise
+    finally:
+        with held():
+            if mlflow.active_run() and mlflow.active_run().info.run_id == run_id:
+                mlflow.end_run(status)
 
 
-@contextlib.contextmanager
-def after_interrupt() -> Iterator[None]:
-    """Tell an error of what is done about an interrupt, and go on: it was the interrupt that ended the run."""
-    try:
-        yield
-    except Exception as error:  # noqa: BLE001
-        print(f"after the interrupt: {type(error).__name__}: {first_line(error)}", file=sys.stderr)
+def _tell(run_id: str, error: BaseException) -> None:
+    """Note in a run why it ended; the store itself may be what failed."""
+    import mlflow
+
+    from mlflow_hp import runs
+
+    client = mlflow.MlflowClient()
+    with contextlib.suppress(Exception):
+        runs.set_tags(run_id, {"mlflow_hp.error": f"{type(error).__name__}: {error}"})
+    with contextlib.suppress(Exception):
+        if isinstance(error, UserError):
+            if "mlflow.note.content" not in client.get_run(run_id).data.tags:
+                runs.set_description(run_id, f"**Bad input**: {error}")
+        elif not isinstance(error, KeyboardInterrupt):
+            client.log_text(run_id, masked("".join(traceback.format_exception(error))), "error/traceback.txt")
 
 
 @contextlib.contextmanager
@@ -200,9 +205,9 @@ def _hush() -> None:
 
 def command(experiment: Experiment, settings: Mapping[str, Any]) -> str:
     """The command that repeats a training with `settings`, values or texts: what differs from the defaults is given."""
-    defaults = {p.name: p.default for p in experiment.parameters}
     given = {name: arguments.shown(value) for name, value in settings.items()}
-    options = [f"-P {shlex.quote(f'{k}={v}')}" for k, v in given.items() if v != defaults[k]]
+    usual = {p.name: arguments.usual(p) for p in experiment.parameters}
+    options = [f"-P {shlex.quote(f'{k}={v}')}" for k, v in given.items() if v not in usual[k]]
     return " ".join(["mlflow run . -e", experiment.name, "--env-manager local", *options])
 
 
@@ -215,7 +220,3 @@ def _shown_store() -> str:
     import mlflow
 
     return shlex.quote(mlflow.get_tracking_uri())
-
-
-def _stop(number: int, _: Any) -> NoReturn:
-    raise Stopped(f"signal {number}")

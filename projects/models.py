@@ -1,4 +1,4 @@
-"""The Keras models that the experiments share, and their optimizers."""
+"""The Keras models that the experiments share, and their optimizers and losses."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from mlflow_hp.errors import UserError
+from projects.arguments import shown
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
+
+    from projects.samples import Samples
 
 
 def optimizer_names() -> list[str]:
@@ -21,26 +25,62 @@ def optimizer_names() -> list[str]:
     return sorted({c.__name__ for c in own}, key=str.lower)
 
 
-def optimizer(name: str, learning_rate: float, momentum: float) -> keras.optimizers.Optimizer:
+def initializer_names() -> list[str]:
+    """The initializers that Keras has and that need no argument, by the names that ``Dense`` takes."""
+    return [
+        "glorot_normal", "glorot_uniform", "he_normal", "he_uniform", "lecun_normal", "lecun_uniform", "normal", "ones",
+        "orthogonal", "truncated_normal", "uniform", "zero",
+    ]  # fmt: skip
+
+
+def activation_names() -> list[str]:
+    """The activations of hidden layers that Keras has."""
+    return ["elu", "gelu", "leaky_relu", "linear", "mish", "relu", "selu", "sigmoid", "silu", "softplus", "tanh"]
+
+
+def loss_names() -> list[str]:
+    """The losses of Keras that suit classes one-hot or by number, or numbers to predict; and auto."""
+    return [
+        "auto", "categorical_crossentropy", "sparse_categorical_crossentropy", "categorical_focal_crossentropy",
+        "binary_crossentropy", "kl_divergence", "categorical_hinge", "mean_squared_error", "mean_absolute_error",
+        "huber", "log_cosh",
+    ]  # fmt: skip
+
+
+def optimizer(name: str, learning_rate: Any, **settings: float | bool | None) -> keras.optimizers.Optimizer:
     """A Keras optimizer by name.
+
+    Parameters
+    ----------
+    name : str
+        One of `optimizer_names`.
+    learning_rate : float or LearningRateSchedule
+        What it takes.
+    **settings : float, bool or None
+        Others, such as momentum. What is None is left to Keras; 0 and False may be said to an optimizer without them.
 
     Raises
     ------
     UserError
-        For a momentum where the optimizer has none.
+        For a setting that the optimizer doesn't have.
     """
     import keras
 
-    kind = getattr(keras.optimizers, name)
-    settings: dict[str, Any] = {"learning_rate": learning_rate}
-    if momentum:
-        if "momentum" not in inspect.signature(kind).parameters:
-            able = [
-                n for n in optimizer_names() if "momentum" in inspect.signature(getattr(keras.optimizers, n)).parameters
-            ]
-            raise UserError(f"momentum={momentum:g}: {name} takes none; those that do are {', '.join(able)}")
-        settings["momentum"] = momentum
-    return kind(**settings)
+    given: dict[str, float | bool] = {}
+    for key, value in settings.items():
+        if takes(name, key) and value is not None:
+            given[key] = value if isinstance(value, bool) else float(value)
+        elif value:
+            able = [other for other in optimizer_names() if takes(other, key)]
+            raise UserError(f"{key}={shown(value)}: {name} takes none; those that do are {', '.join(able)}")
+    return getattr(keras.optimizers, name)(learning_rate=learning_rate, **given)
+
+
+def takes(optimizer: str, setting: str) -> bool:
+    """Whether an optimizer of Keras has a setting."""
+    import keras
+
+    return setting in inspect.signature(getattr(keras.optimizers, optimizer)).parameters
 
 
 def linear_unit(weight: float | None, bias: float | None) -> keras.Model:
@@ -57,3 +97,81 @@ def linear_unit(weight: float | None, bias: float | None) -> keras.Model:
         name="linear",
     )
     return keras.Sequential([keras.Input((1,), name="x"), unit])
+
+
+def perceptron(
+    samples: Samples,
+    hidden: tuple[int, ...] = (64, 64),
+    *,
+    activation: str = "relu",
+    initializer: str = "glorot_uniform",
+    dropout: float = 0.0,
+) -> keras.Model:
+    """A `network` that suits `samples`."""
+    n_features, n_classes = samples.x_train.shape[1], len(samples.classes) or None
+    return network(n_features, n_classes, hidden, activation=activation, initializer=initializer, dropout=dropout)
+
+
+def network(
+    n_features: int,
+    n_classes: int | None,
+    hidden: tuple[int, ...],
+    *,
+    activation: str,
+    initializer: str,
+    dropout: float,
+) -> keras.Model:
+    """A multilayer perceptron: Dense layers of `hidden` units, then softmax, or one linear unit.
+
+    Parameters
+    ----------
+    n_features : int
+        Numbers in a sample.
+    n_classes : int or None
+        Classes to tell apart; None where a number is predicted.
+    hidden : tuple of int
+        Units of each hidden layer.
+    activation, initializer : str
+        Of the hidden layers; the initializer is the output's too.
+    dropout : float
+        Share of the units that is left out at each training step, behind each hidden layer.
+    """
+    import keras
+
+    layers: list[Any] = [keras.Input((n_features,), name="x")]
+    for index, units in enumerate(hidden):
+        layers.append(keras.layers.Dense(units, activation, kernel_initializer=initializer, name=f"hidden_{index + 1}"))
+        if dropout:
+            layers.append(keras.layers.Dropout(dropout, name=f"dropout_{index + 1}"))
+    ending = {"units": n_classes, "activation": "softmax"} if n_classes else {"units": 1}
+    layers.append(keras.layers.Dense(**ending, kernel_initializer=initializer, name="out"))
+    return keras.Sequential(layers, name="perceptron")
+
+
+def loss_for(samples: Samples, loss: str) -> str:
+    """`loss`, or for ``auto`` the usual one: categorical cross-entropy, or mean squared error for numbers.
+
+    Raises
+    ------
+    UserError
+        For a loss of classes where numbers are to be predicted.
+    """
+    if loss == "auto":
+        return "categorical_crossentropy" if samples.classes else "mean_squared_error"
+    if not samples.classes and loss not in ("mean_squared_error", "mean_absolute_error", "huber", "log_cosh"):
+        raise UserError(f"loss={loss} needs classes, and the target is numbers: mean_squared_error suits")
+    return loss
+
+
+def labels_for(samples: Samples, y: np.ndarray, loss: str) -> np.ndarray:
+    """Labels as `loss` takes them: class numbers for a sparse one, else one-hot rows; numbers as they are."""
+    import keras
+
+    if not samples.classes:
+        return y[:, None]
+    return y if loss.startswith("sparse_") else keras.utils.to_categorical(y, len(samples.classes))
+
+
+def metrics_for(samples: Samples) -> list[str]:
+    """What Keras shows beside the loss."""
+    return ["accuracy"] if samples.classes else ["mean_absolute_error"]

@@ -14,9 +14,12 @@ from tqdm import tqdm
 
 from mlflow_hp import runs
 from mlflow_hp.errors import UserError
+from mlflow_hp.interrupts import held
 from mlflow_hp.report import Report
+from mlflow_hp.texts import plain
 from projects import arguments
-from projects.experiment import after_interrupt, command, ending, first_line
+from projects.experiment import command, ending, first_line
+from projects.recorded import after_interrupt
 
 if TYPE_CHECKING:
     from projects.arguments import Settings
@@ -68,14 +71,15 @@ def sweep(experiment: Experiment, chosen: list[Settings], parent: Any, repeat: s
                     _forget_graphs()
     except KeyboardInterrupt:
         if outcomes:
-            with after_interrupt():
+            with held("comparing those that ended"), after_interrupt():
                 _compare(experiment, chosen, names, outcomes, failures, run_ids, parent.info.run_id, repeat)
         raise
     if not outcomes:
         label, first = next(iter(failures.items()))
         kind = UserError if isinstance(first, UserError) else SweepError
         raise kind(f"all {len(failures)} combinations failed; {label}: {first_line(first)}") from first
-    return _compare(experiment, chosen, names, outcomes, failures, run_ids, parent.info.run_id, repeat)
+    with held("comparing them"):
+        return _compare(experiment, chosen, names, outcomes, failures, run_ids, parent.info.run_id, repeat)
 
 
 def _compare(
@@ -101,20 +105,22 @@ def _compare(
         },
     )
     runs.log_numbers(parent_id, {f"best/{experiment.objective}": lowest, "combinations_failed": len(failures)})
-    result = f"The best of {len(outcomes)} is **{best}**, {experiment.objective} {lowest:.4g}"
+    result = f"The best of {len(outcomes)} is **{plain(best)}**, {experiment.objective} {lowest:.4g}"
     if failures:
         result += f"; {len(failures)} failed"
-    same = ", ".join(f"{name} {arguments.shown(value)}" for name, value in chosen[0].items() if name not in names)
-    runs.set_description(
-        parent_id,
-        f"**{experiment.question}**\n\n**Settings** of all: {same or 'none'}\n\n"
-        f"**Result**: {result} (run `{outcomes[best].run_id}`).\n\n{_markdown(table)}\n\n"
-        f"**To repeat it**: `{repeat}`\n",
-    )
+    alike = {name: plain(arguments.shown(value)) for name, value in chosen[0].items() if name not in names}
+    same = ", ".join(f"{name} {value}" for name, value in alike.items())
+    began = f"**{experiment.question}**\n\n**Result**: {result} (run `{outcomes[best].run_id}`).\n\n"
+    ended = f"{_markdown(table)}\n\n**Settings** of all: {same or 'none'}\n\n**To repeat it**: `{repeat}`\n"
+    runs.set_description(parent_id, began + ended)  # before the artifacts, whose store may be what fails
     with Report(parent_id) as report:
         table.to_csv(report.file("combinations.csv"), index=False)
-    experiment.compare(parent_id, outcomes)
-    return [result.replace("**", "") + ".", f"The table of all is combinations.csv of run {parent_id}."]
+    told = experiment.compare(parent_id, outcomes)
+    if told:
+        findings = "\n".join(f"- {sentence}" for sentence in told)
+        runs.set_description(parent_id, f"{began}**Findings**\n\n{findings}\n\n{ended}")
+    said = [f"{result}.", *told, f"The table of all is combinations.csv of run {parent_id}."]
+    return [sentence.replace("**", "") for sentence in said]
 
 
 def _table(
@@ -140,9 +146,9 @@ def _markdown(table: pd.DataFrame) -> str:
     """The table in markdown, numbers with four digits."""
 
     def cell(value: Any) -> str:
-        return ("" if pd.isna(value) else f"{value:.4g}") if isinstance(value, float) else str(value)
+        return ("" if pd.isna(value) else f"{value:.4g}") if isinstance(value, float) else plain(str(value))
 
-    lines = [list(table.columns), ["---"] * len(table.columns)]
+    lines = [[plain(name) for name in table.columns], ["---"] * len(table.columns)]
     lines += [[cell(value) for value in row] for row in table.itertuples(index=False)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

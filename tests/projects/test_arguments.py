@@ -99,7 +99,7 @@ def test_optimizers_by_name():
     names = models.optimizer_names()
     assert {"SGD", "RMSprop", "Adam", "Adagrad", "Nadam"} <= set(names)
     for name in names:
-        assert float(models.optimizer(name, 0.25, 0).learning_rate) == 0.25
-    assert models.optimizer("SGD", 0.1, 0.9).momentum == 0.9
+        assert float(models.optimizer(name, 0.25, momentum=0).learning_rate) == 0.25
+    assert models.optimizer("SGD", 0.1, momentum=0.9).momentum == 0.9
     with pytest.raises(UserError, match=r"momentum=0.9: Adam takes none; those that do are .*RMSprop, SGD"):
-        models.optimizer("Adam", 0.1, 0.9)
+        models.optimizer("Adam", 0.1, momentum=0.9)

@@ -144,11 +144,13 @@ def test_an_artifact_store_that_can_not_be_written_keeps_the_metrics(store, tmp_
     blocked.write_text("not a folder")
     mlflow.create_experiment(f"blocked {tmp_path}", artifact_location=(blocked / "artifacts").as_uri())
     mlflow.set_experiment(f"blocked {tmp_path}")
-    with pytest.warns(RuntimeWarning, match="the history stays in"):
+    with pytest.warns(RuntimeWarning, match="MLflow lacks the history; `mlflow-hp recover` brings it there"):
         status = run(EXPERIMENT, ["--epochs", "1", "--animate", "false"])
-    assert status == 1
+    assert status == 2
     printed = capfd.readouterr().err
-    assert "NotADirectoryError" in printed or "FileExistsError" in printed
+    assert "can't be written" in printed
+    assert "the run keeps its metrics" in printed
+    assert "--artifact-location" in printed
     assert "Traceback" not in printed
     (found,) = store.search_runs([store.get_experiment_by_name(f"blocked {tmp_path}").experiment_id])
     assert found.info.status == "FAILED"
@@ -203,11 +205,43 @@ def test_an_interrupted_training_is_recorded_and_plotted_up_to_there(store, trac
     assert "plots/cost_contour.png" in [a.path for a in store.list_artifacts(found.info.run_id, "plots")]
 
 
-@pytest.mark.slow
-def test_mlflow_run(tmp_path):
+def mlflow_run(tmp_path):
+    """Environment and command of an `mlflow run` with a store of its own."""
     environment = without_ids() | {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
-    command = ["mlflow", "run", str(ROOT), "--env-manager", "local"]
+    return environment, ["mlflow", "run", str(ROOT), "--env-manager", "local"]
+
+
+@pytest.mark.slow
+def test_ctrl_c_under_mlflow_run(tmp_path):
+    environment, command = mlflow_run(tmp_path)
+    process = subprocess.Popen(
+        [*command, "-P", "epochs=100000", "-P", "animate=false"],
+        env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    for line in process.stdout:
+        if line.startswith("Epoch 6/"):
+            break
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to mlflow and to the program that it started
+    process.communicate(timeout=120)
+    assert process.returncode != 0
+    store = mlflow.MlflowClient(environment["MLFLOW_TRACKING_URI"])
+    (found,) = store.search_runs(["0"])
+    for _ in range(60):  # MLflow calls it FAILED at first
+        if store.get_run(found.info.run_id).info.status == "KILLED":
+            break
+        time.sleep(0.5)
+    found = store.get_run(found.info.run_id)
+    assert found.info.status == "KILLED"
+    assert "**Findings**" in found.data.tags["mlflow.note.content"]
+    assert mlflow_hp.load_history(found.info.run_id, environment["MLFLOW_TRACKING_URI"]).n_steps >= 5 * 36
+    assert "plots/cost_contour.png" in [a.path for a in store.list_artifacts(found.info.run_id, "plots")]
+
+
+@pytest.mark.slow
+def test_mlflow_run(tmp_path):
+    environment, command = mlflow_run(tmp_path)
     options = ["-P", "learning_rate=1e-1,0.01", "-P", "epochs=1", "-P", "animate=false"]
     done = subprocess.run([*command, *options], env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import hashlib
 import http.server
 import socket
 import threading
@@ -10,9 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ADVERTISING
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mlflow_hp.errors import UserError
-from projects import data
+from projects import data, downloads
 
 DEFAULTS = {
     "data": "diabetes", "feature": "bmi", "target": "target", "test_size": 0.2, "seed": 0, "standardize": False
@@ -118,31 +123,138 @@ def test_a_url_that_does_not_answer(monkeypatch):
         with pytest.raises(UserError, match=rf":{port}/a.csv' does not answer"):
             load(data=f"http://127.0.0.1:{port}/a.csv")
         taken.listen()
-        monkeypatch.setattr(data, "URL_SECONDS", 0.2)
+        monkeypatch.setattr(downloads, "URL_SECONDS", 0.2)
         with pytest.raises(UserError, match=r"does not answer .*timed out"):
             load(data=f"http://127.0.0.1:{port}/a.csv")
     with pytest.raises(UserError, match="does not answer"):
-        load(data="http://no such host/a.csv")
+        load(data="https://no such host/a.csv")
 
 
-def test_a_url():
+CSV = b"a,b\n1,2\n2,4\n3,6\n"
+
+
+@pytest.fixture
+def server():
+    """Answers with a CSV at /a.csv, and oddly at other addresses; `asked` are the requests it got."""
+    asked = []
+
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            self.send_response(200 if self.path == "/a.csv" else 404)
+            asked.append((self.path, self.headers.get("Authorization")))
+            path = self.path.partition("?")[0]
+            self.send_response({"/a.csv": 200, "/short.csv": 200, "/long.csv": 200, "/slow.csv": 200}.get(path, 404))
+            if path.startswith("/to/"):
+                self.send_header("Location", path.removeprefix("/to/"))
+            if path == "/short.csv":
+                self.send_header("Content-Length", "1000")
+            if path == "/long.csv":
+                self.send_header("Content-Length", "3000000000")
             self.end_headers()
-            if self.path == "/a.csv":
-                self.wfile.write(b"a,b\n1,2\n2,4\n3,6\n")
+            if path in ("/a.csv", "/short.csv"):
+                self.wfile.write(CSV)
+            while path == "/slow.csv" and not stop.wait(0.05):
+                with contextlib.suppress(OSError):
+                    self.wfile.write(b"a,b\n")
+
+        def send_response(self, code, message=None):
+            super().send_response(302 if self.path.startswith("/to/") else code, message)
 
         def log_message(self, *_):
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        base = f"http://127.0.0.1:{server.server_port}"
-        assert len(load(data=f"{base}/a.csv", feature="a", target="b").x_train) == 2
-        with pytest.raises(UserError, match=r"does not answer .*Not Found"):
-            load(data=f"{base}/b.csv", feature="a", target="b")
-        server.shutdown()
+    stop = threading.Event()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}", asked
+        stop.set()
+        running.shutdown()
+
+
+def refused(said, url):
+    with pytest.raises(UserError, match=said) as told:
+        load(data=url, feature="a", target="b")
+    return str(told.value)
+
+
+def test_a_url(server):
+    base, asked = server
+    assert len(load(data=f"{base}/a.csv", feature="a", target="b").x_train) == 2
+    assert asked == [("/a.csv", None)]
+    refused("does not answer .*Not Found", f"{base}/b.csv")
+
+
+def test_a_url_with_a_digest(server):
+    base, _ = server
+    digest = hashlib.sha256(CSV).hexdigest()
+    assert len(load(data=f"{base}/a.csv#sha256={digest}", feature="a", target="b").x_train) == 2
+    refused(f"is not what was asked for: its sha256 is {digest}", f"{base}/a.csv#sha256={'0' * 64}")
+    for other in ("sha256=", "sha256=12", "md5=0" * 8, "top"):
+        refused("may end in #sha256= and the 64 digits", f"{base}/a.csv#{other}")
+
+
+def test_secrets_in_a_url_are_sent_and_not_told(server, monkeypatch):
+    base, asked = server
+    monkeypatch.setenv("DATA_TOKEN", "t0ken-in-the-environment")
+    url = f"{base.replace('//', '//me:pa%40ss@')}/a.csv?token=$DATA_TOKEN"
+    loaded = load(data=url, feature="a", target="b")
+    assert asked[0][1] == f"Basic {base64.b64encode(b'me:pa@ss').decode()}"
+    assert asked[0][0] == "/a.csv?token=t0ken-in-the-environment"
+    assert loaded.source == f"{base.replace('//', '//me:***@')}/a.csv?token=$DATA_TOKEN"
+    for gone in (url.replace("a.csv", "b.csv"), url.replace("127.0.0.1", "127.0.0.1:no")):
+        message = refused("does not answer", gone)
+        assert "pa%40ss" not in message
+        assert "t0ken-in" not in message
+
+
+def test_what_others_could_change_is_refused(server):
+    base, asked = server
+    refused("leads to http://example.org, and anybody on the way.*https.*sha256", "http://example.org/a.csv")
+    refused("leads to http://example.org", f"{base}/to/http://example.org/a.csv")
+    refused("leads to ftp://example.org", f"{base}/to/ftp://example.org/a.csv")
+    refused("does not answer .*file:///etc/passwd' is not allowed", f"{base}/to/file:///etc/passwd")
+    refused("leads to http://example.org", f"http://me:pw@example.org/a.csv#sha256={'0' * 64}")
+    refused("does not answer", f"http://no-such-host.invalid/a.csv#sha256={'0' * 64}")
+    asked.clear()
+    assert len(load(data=f"{base.replace('//', '//me:pw@')}/to//a.csv", feature="a", target="b").x_train) == 2
+    assert [password is None for _, password in asked] == [False, True]  # a redirect may lead anywhere
+
+
+def test_a_download_has_limits(server, monkeypatch):
+    base, _ = server
+    refused("broke off after 16 of 1,000 bytes", f"{base}/short.csv")
+    refused("has 3 GB or more, and 2 are allowed: .*MLFLOW_HP_LARGEST_GB", f"{base}/long.csv")
+    monkeypatch.setenv("MLFLOW_HP_LARGEST_GB", "2e-8")
+    refused("has 2.*e-08 GB or more", f"{base}/slow.csv")
+    monkeypatch.delenv("MLFLOW_HP_LARGEST_GB")
+    monkeypatch.setattr(downloads, "DOWNLOAD_SECONDS", 0.2)
+    refused("not all of it came in 0.2 s", f"{base}/slow.csv")
+
+
+ODD = ["", "nan", "inf", "1e999", '"', '"a', "\0", "\r", "0x1p3", "1_0", "True", "\ufeff", "a" * 200_000]
+CELLS = st.one_of(st.text(max_size=8), st.floats().map(repr), st.integers().map(str), st.sampled_from(ODD))
+NUMBERS = st.lists(st.tuples(*2 * [st.integers(-9, 9).map(str)]), min_size=4, max_size=9)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(NUMBERS, st.lists(st.lists(CELLS, max_size=4), max_size=2), st.sampled_from(",,;\t"), st.binary(max_size=6))
+def test_any_text_is_a_table_or_an_error_that_says_why(tmp_path_factory, good, odd, sign, noise):
+    rows = [*good, *odd]
+    text = "\n".join(sign.join(row) for row in [["a", "b"], *rows]).encode(errors="surrogatepass")
+    for content in (text, text + b"\n" + noise, noise + text):
+        loaded, said = trained_on(csv(tmp_path_factory.getbasetemp(), content))
+        assert len(said) < 600
+        if loaded is not None:
+            assert np.isfinite(loaded.x_train).all()
+            assert np.isfinite(loaded.y_train).all()
+            assert len(loaded.table) <= content.count(b"\n") + content.count(b"\r")
+
+
+def trained_on(path):
+    """The data, or what the error says."""
+    try:
+        return load(data=path, feature="a", target="b"), ""
+    except UserError as error:
+        return None, str(error)
 
 
 def test_log_input(store, tmp_path):

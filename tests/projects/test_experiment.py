@@ -11,7 +11,8 @@ import pytest
 import mlflow_hp
 from projects import arguments
 from projects.arguments import Parameter
-from projects.experiment import Experiment, Outcome, Stopped, command, run
+from projects.experiment import Experiment, Outcome, command, run
+from projects.stopping import Stopped
 
 PARAMETERS = [
     Parameter("rate", "0.1", arguments.number(), "as a fake needs it"),
@@ -36,6 +37,7 @@ def train(settings, command):
 
 def compare(run_id, outcomes):
     compared.append((run_id, list(outcomes)))
+    return [f"**{len(outcomes)}** of them compared."]
 
 
 compared: list = []
@@ -124,6 +126,8 @@ def test_several_values(go, store):
     assert top.data.params == {"rate": "0.1,0.2,0.4", "size": "1,2"}
     assert compared == [(top.info.run_id, list(children)[::-1])]
     assert "The best of 6 is rate=0.2 size=1, cost 0.1" in out
+    assert "6 of them compared." in out
+    assert "**Findings**\n\n- **6** of them compared.\n" in note
     assert "6/6" in err
 
 

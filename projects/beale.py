@@ -1,0 +1,260 @@
+"""SciPy's minimisers and Keras' optimizers from one start, on Beale's function."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from projects import arguments, minimisers
+from projects.arguments import Parameter
+from projects.experiment import Experiment, Outcome, main
+
+if TYPE_CHECKING:
+    from mlflow_hp.diagnosis import Finding
+    from mlflow_hp.plots.surface import SurfaceInfo
+    from mlflow_hp.report import Report
+    from mlflow_hp.surfaces.beale import BealeSurface
+    from projects.arguments import Settings
+    from projects.minimisers import Ending
+
+PARAMETERS = [
+    Parameter("method", ",".join(minimisers.METHODS), arguments.one_of(lambda: list(minimisers.METHODS)), "minimiser"),
+    Parameter("x", "4", arguments.number(-1000, 1000), "x of the start"),
+    Parameter("y", "4", arguments.number(-1000, 1000), "y of the start"),
+    Parameter("bound", "4.5", arguments.number(0, open_low=True),
+              "of a bounded method, and of the picture: from -bound to bound"),
+    Parameter("iterations", "2000", arguments.whole(1, 100_000), "the most that an optimizer of Keras may take"),
+    Parameter("learning_rate", "none", arguments.optional(arguments.number(0, open_low=True)),
+              "of an optimizer of Keras; none: one that suits it from (4, 4)"),
+    Parameter("animate", "true", arguments.flag, "make an animation of the paths", several=False),
+]  # fmt: skip
+QUESTION = "Which minimisers find the lowest point of Beale's function, by which paths, and at what cost?"
+
+REACHED, NEAR = 1e-4, 1e-2
+"""Distances to the minimum within which it counts as reached, and as nearly so."""
+FLAT_COST = 0.452
+"""What f falls to beside y = 1 as x grows without end: min over t of the sum of (c_k + k t)^2, with t = x (y - 1)."""
+MOST_LOGGED = 10_000
+"""Points of a path that become metrics; a longer one is thinned evenly. The file path.csv holds them all."""
+LOWEST_DRAWN = 1e-30
+"""What is lower is drawn there, since 0 has no place on a logarithmic axis."""
+MOST_DRAWN = 1e6
+"""Curves are drawn up to this many times the highest start: SLSQP's first step goes to f = 1e39."""
+REACHED_IT, NEARLY, FLAT, DIVERGED, ELSEWHERE = (
+    "reached the minimum", "came near the minimum", "is in the flat valley", "diverged", "ended elsewhere"
+)  # fmt: skip
+
+
+class Descent(NamedTuple):
+    """Where a method went: x, y, f and gradient_norm, each (iterations + 1,); how it ended, and what that tells."""
+
+    columns: dict[str, np.ndarray]
+    ending: Ending
+    finding: Finding
+    settings: Settings
+
+    @property
+    def iterations(self) -> int:
+        """How many it took."""
+        return len(self.columns["x"]) - 1
+
+    @property
+    def end(self) -> dict[str, float]:
+        """The last of each column."""
+        return {name: float(values[-1]) for name, values in self.columns.items()}
+
+
+def train(settings: Settings, command: str) -> Outcome:
+    """Minimise by one method into the active run, and report; of an interrupted one, log the path up to there."""
+    import mlflow
+
+    from mlflow_hp.interrupts import held
+    from mlflow_hp.surfaces.beale import BealeSurface
+    from projects.recorded import after_interrupt
+
+    active, surface = mlflow.active_run(), BealeSurface()
+    points = [np.array([settings["x"], settings["y"]])]
+    try:
+        ending = minimisers.minimise(
+            settings["method"], surface, points, **{k: settings[k] for k in ("bound", "iterations", "learning_rate")}
+        )
+    except KeyboardInterrupt:
+        with held("logging the path up to here"), after_interrupt():
+            _log_path(active.info.run_id, _columns(surface, points))
+        raise
+    with held("finishing the report"):
+        columns = _columns(surface, points)
+        descent = Descent(columns, ending, _finding(settings["method"], columns, ending), settings)
+        animate = settings["animate"] and "mlflow.parentRunId" not in active.data.tags  # else in the parent's
+        return _report(active.info.run_id, descent, command, animate=animate)
+
+
+def compare(run_id: str, outcomes: dict[str, Outcome]) -> list[str]:
+    """All paths in one picture, f of all by iteration, and what they found."""
+    from mlflow_hp.plots import surface as surface_plots
+    from mlflow_hp.report import Report
+
+    descents = {label.removeprefix("method="): outcome.record for label, outcome in outcomes.items()}
+    with Report(run_id) as report:
+        info = _surface_info(descents)
+        report.picture("paths", surface_plots.draw_surface(info))
+        _curves(report, descents, "f")
+        if next(iter(descents.values())).settings["animate"]:
+            surface_plots.animate_surface(info, report.file("plots/paths.gif"))
+    return findings(descents)
+
+
+def findings(descents: dict[str, Descent]) -> list[str]:
+    """What several show together, by how they ended: a sentence in markdown for each group, the cheapest first."""
+    groups: dict[str, list[str]] = {}
+    for label in sorted(descents, key=lambda label: descents[label].ending.evaluations):
+        groups.setdefault(descents[label].finding.verdict, []).append(label)
+
+    def said(label: str, verdict: str) -> str:
+        descent = descents[label]
+        ending, end = descent.ending, descent.end
+        counts = {"f": ending.nfev, "its gradient": ending.njev, "its Hessian": ending.nhev}
+        cost = f"{ending.evaluations} evaluations ({', '.join(f'{n} of {what}' for what, n in counts.items() if n)})"
+        if verdict == DIVERGED:
+            return f"{label} after {descent.iterations} iterations"
+        if verdict == REACHED_IT:
+            return f"{label} in {cost}"
+        wrong = "; it calls that a success" if ending.success and verdict in (FLAT, ELSEWHERE) else ""
+        where = f"({end['x']:.4g}, {end['y']:.4g}), f = {end['f']:.3g}, gradient norm {end['gradient_norm']:.2g}"
+        return f"{label} at {where}, after {cost}{wrong}"
+
+    meanings = {
+        REACHED_IT: f"Reached the minimum within {REACHED:g}",
+        NEARLY: f"Came within {NEAR:g} of it",
+        FLAT: f"Lost in the flat valley beside y = 1, where f falls only towards {FLAT_COST} as x grows without end",
+        ELSEWHERE: "Ended elsewhere",
+        DIVERGED: "Diverged",
+    }
+    return [
+        f"**{meaning}** ({len(groups[verdict])} of {len(descents)}): "
+        + "; ".join(said(label, verdict) for label in groups[verdict])
+        + "."
+        for verdict, meaning in meanings.items()
+        if verdict in groups
+    ]
+
+
+def _columns(surface: BealeSurface, points: list[np.ndarray]) -> dict[str, np.ndarray]:
+    x, y = np.array(points).T
+    with np.errstate(over="ignore"):
+        return {"x": x, "y": y, "f": surface.cost(x, y), "gradient_norm": np.hypot(*surface.gradient(x, y))}
+
+
+def _finding(method: str, columns: dict[str, np.ndarray], ending: Ending) -> Finding:
+    """How a path ended."""
+    from mlflow_hp.diagnosis import Finding
+    from mlflow_hp.surfaces.beale import BealeSurface
+
+    best = BealeSurface.minimum
+    x, y, f, slope = (float(values[-1]) for values in columns.values())
+    distance = float(np.hypot(x - best.x, y - best.y))
+    iterations = len(columns["x"]) - 1
+    at = f"after {iterations} iterations it is at ({x:.6g}, {y:.6g}), {distance:.2g} from ({best.x:g}, {best.y:g})"
+    suggestion = None
+    if not np.isfinite([f, slope]).all():
+        verdict = DIVERGED
+        at = f"f or its gradient was not finite after {iterations} iterations"
+        suggestion = "a learning rate a third as large, or smaller"
+    elif distance < NEAR:
+        verdict = REACHED_IT if distance < REACHED else NEARLY
+    elif abs(x) > 10 and abs(y - 1) < 0.1:
+        verdict = FLAT
+        at += f"; f = {f:.3g} falls there only towards {FLAT_COST}, ever more slowly, as x grows without end"
+        suggestion = "a start nearer to the minimum, or bounds"
+    else:
+        verdict = ELSEWHERE
+        at += f", where f = {f:.3g} and the gradient's norm is {slope:.2g}"
+    evidence = {"distance": distance, "x": x, "y": y, "f": f, "gradient_norm": slope, "success": ending.success}
+    return Finding("ending", verdict, f"{at}. {method} says: {ending.message.rstrip('.')}.", evidence, suggestion)
+
+
+def _log_path(run_id: str, columns: dict[str, np.ndarray]) -> None:
+    """Log each column as a metric, step = iteration, in full batches."""
+    import mlflow
+    from mlflow.entities import Metric
+
+    n, now, client = len(columns["x"]), round(time.time() * 1000), mlflow.MlflowClient()
+    steps = np.unique(np.linspace(0, n - 1, min(n, MOST_LOGGED)).astype(int))
+    metrics = [Metric(name, float(values[i]), now, int(i)) for i in steps for name, values in columns.items()]
+    for first in range(0, len(metrics), 1000):
+        client.log_batch(run_id, metrics=metrics[first : first + 1000])
+
+
+def _report(run_id: str, descent: Descent, command: str, *, animate: bool) -> Outcome:
+    """Numbers and description first, then what needs the artifact store."""
+    import pandas as pd
+
+    from mlflow_hp import diagnosis, runs
+    from mlflow_hp.plots import surface as surface_plots
+    from mlflow_hp.report import Report
+
+    settings, ending, finding = descent.settings, descent.ending, descent.finding
+    method = settings["method"]
+    _log_path(run_id, descent.columns)
+    counts = {"nfev": ending.nfev, "njev": ending.njev, "nhev": ending.nhev, "iterations": descent.iterations}
+    numbers = {"distance": finding.evidence["distance"], **counts, "success": float(ending.success)}
+    runs.log_numbers(run_id, numbers)
+    runs.set_tags(run_id, {"mlflow_hp.message": ending.message, "mlflow_hp.verdict": finding.verdict})
+    used = ", ".join(f"{name} {arguments.shown(value)}" for name, value in settings.items() if name != "animate")
+    result = ", ".join(f"{name} {value:.6g}" for name, value in {**descent.end, **numbers}.items())
+    runs.set_description(
+        run_id,
+        f"**{QUESTION}**\n\n**Settings**: {used}\n\n**Result**: {result}\n\n"
+        f"**Findings**\n\n{diagnosis.to_markdown([finding])}\n\n**To repeat it**: `{command}`\n",
+    )
+    with Report(run_id) as report:
+        report.findings([finding])
+        pd.DataFrame(descent.columns).rename_axis("iteration").to_csv(report.file("path.csv"))
+        info = _surface_info({method: descent})
+        report.picture("path", surface_plots.draw_surface(info))
+        for name in ("f", "gradient_norm"):
+            _curves(report, {method: descent}, name)
+        if animate and descent.iterations:
+            surface_plots.animate_surface(info, report.file("plots/path.gif"))
+    table = {**numbers, "evaluations": ending.evaluations, **descent.end}
+    return Outcome(run_id, table, [f"{method} {finding.verdict}: {finding.text}"], descent)
+
+
+def _surface_info(descents: dict[str, Descent]) -> SurfaceInfo:
+    """The picture of paths on the surface, from -bound to bound, or farther where a start lies farther."""
+    from mlflow_hp.plots import surface as surface_plots
+    from mlflow_hp.surfaces.beale import BealeSurface
+
+    best = BealeSurface.minimum
+    edge = max(best.x, *(max(abs(d.settings[name]) for name in ("bound", "x", "y")) for d in descents.values()))
+    return surface_plots.surface_info(
+        BealeSurface(),
+        {label: (descent.columns["x"], descent.columns["y"]) for label, descent in descents.items()},
+        ("x", "y"),
+        window=((-edge, edge), (-edge, edge)),
+        best=f"minimum ({best.x:g}, {best.y:g}), f",
+        counted=surface_plots.Counted("iteration", 0),
+    )
+
+
+def _curves(report: Report, descents: dict[str, Descent], name: str) -> None:
+    """A column of all by iteration; iterations are logarithmic where some take far more than others."""
+    from mlflow_hp.plots import training
+
+    columns = {label: np.maximum(descent.columns[name], LOWEST_DRAWN) for label, descent in descents.items()}
+    curves = [training.Curve(np.arange(len(values)), values, label) for label, values in columns.items()]
+    axes = training.draw_curves(training.curves_info(curves, "iteration (0: the start)", name.replace("_", " ")))
+    lengths = [len(values) for values in columns.values()]
+    if max(lengths) > 20 * min(lengths):
+        axes.set_xscale("symlog", linthresh=1)
+        axes.set_xlim(0, 1.1 * max(lengths))
+    axes.set_ylim(top=min(axes.get_ylim()[1], MOST_DRAWN * max(float(values[0]) for values in columns.values())))
+    report.picture(f"{name}_by_iteration", axes)
+
+
+EXPERIMENT = Experiment("beale", QUESTION, PARAMETERS, train, compare, "distance")
+
+if __name__ == "__main__":
+    main(EXPERIMENT)

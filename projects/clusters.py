@@ -1,0 +1,90 @@
+"""Where the fits of a search are computed: on this machine, or by Dask."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+import joblib
+
+from mlflow_hp.errors import UserError
+from projects.experiment import first_line, quiet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ANSWER_SECONDS = 10
+"""How long a scheduler may take to answer."""
+DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+"""Program of a local worker, which Ctrl-C reaches too: the search ends it."""
+
+
+@contextlib.contextmanager
+def computing_on(dask: str | None, n_jobs: int) -> Iterator[None]:
+    """Have joblib compute in processes, or on Dask, inside the block.
+
+    Parameters
+    ----------
+    dask : str or None
+        The address of a scheduler, ``local`` for a cluster of `n_jobs` processes of this machine, or None, for not.
+    n_jobs : int
+        How many at a time: 1 in this process; -1 for one on each core.
+
+    Raises
+    ------
+    UserError
+        Where Dask is not installed, the scheduler doesn't answer, or its workers can't compute the fits.
+    """
+    if dask is None:
+        with joblib.parallel_config("loky", initializer=_load_quietly) if n_jobs != 1 else contextlib.nullcontext():
+            yield
+        return
+    try:
+        import distributed
+    except ImportError:
+        raise UserError(
+            f"dask={dask} needs the library distributed, which is not installed: pip install 'mlflow_hp[dask]'"
+        ) from None
+    with contextlib.ExitStack() as stack:
+        if dask == "local":
+            n_workers = joblib.effective_n_jobs(n_jobs)
+            address: Any = stack.enter_context(
+                distributed.LocalCluster(
+                    n_workers=n_workers,
+                    threads_per_worker=1,
+                    dashboard_address=None,
+                    preload=[DEAF],
+                    silence_logs=logging.ERROR,
+                )
+            )
+        else:
+            address = dask
+        try:
+            client = stack.enter_context(distributed.Client(address, timeout=ANSWER_SECONDS))
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"dask={dask}: no scheduler answers there ({first_line(error)}); start one with `dask scheduler`, give "
+                "its address such as tcp://host:8786, or dask=local for a cluster of this machine"
+            ) from None
+        _check_workers(client, dask)
+        with joblib.parallel_config("dask"):
+            yield
+
+
+def _load_quietly() -> None:
+    with quiet():
+        import keras  # noqa: F401
+
+
+def _check_workers(client: Any, dask: str) -> None:
+    """Raise a UserError where there are no workers, or they don't have this project."""
+    if not client.scheduler_info()["workers"]:
+        raise UserError(f"dask={dask}: the scheduler has no workers; start some with `dask worker {dask}`")
+    try:
+        client.run(importlib.import_module, "projects.searching")
+    except ImportError as error:
+        raise UserError(
+            f"dask={dask}: a worker lacks what it needs ({first_line(error)}); install this project where it runs"
+        ) from None

@@ -1,0 +1,43 @@
+"""A grid of hyperparameters, searched by cross-validation: every combination a nested run, the best one tested."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from projects import grids, searched, searching
+from projects.arguments import Parameter
+from projects.experiment import Experiment, Outcome, main
+
+if TYPE_CHECKING:
+    from projects.arguments import Settings
+
+PARAMETERS = [
+    *searching.DATA,
+    Parameter("grid", "init", str,
+              f"one of {', '.join(grids.TUTORIALS['grid'])}, JSON, or the path of a YAML file: names with lists",
+              several=False),
+    *grids.parameters(
+        hidden="64-64", activation="relu", initializer="glorot_uniform", dropout="0.5", optimizer="RMSprop",
+        learning_rate="0.001", batch_size="128", epochs="10",
+    ),
+    *searching.SEARCH,
+]  # fmt: skip
+QUESTION = "Which combination of the grid is the best, and is it really better than the others?"
+
+
+def train(settings: Settings, command: str) -> Outcome:
+    """Search below the active run."""
+    from sklearn import model_selection
+
+    space = grids.read(settings["grid"], "grid")
+    data = searching.load(settings)
+    asked = searching.common(data, settings)
+    kind: Any = model_selection.HalvingGridSearchCV if settings["halving"] else model_selection.GridSearchCV
+    search = kind(searching.estimator(data, settings), space, **asked)
+    return searched.run(searched.Asked(QUESTION, settings, command, data), search)
+
+
+EXPERIMENT = Experiment("grid_search", QUESTION, PARAMETERS, train, kind="search")
+
+if __name__ == "__main__":
+    main(EXPERIMENT)

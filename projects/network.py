@@ -1,0 +1,233 @@
+"""How an experiment on a network trains and reports: a recorded fit, findings, pictures, and several compared."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from projects import arguments, models, recorded, samples
+from projects.arguments import Parameter
+from projects.experiment import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import keras
+
+    from mlflow_hp.diagnosis import Finding
+    from mlflow_hp.history import TrainingHistory
+    from mlflow_hp.report import Report
+    from mlflow_hp.snapshots import Snapshots
+    from projects.arguments import Settings
+    from projects.samples import Samples
+
+RECORDING = [
+    Parameter("seed", "0", arguments.whole(0, 2**32 - 1), "seed of split, initial weights and shuffling"),
+    Parameter("weights", "auto", arguments.one_of(lambda: ["auto", "all", "statistics", "none"]),
+              "what is recorded of them: all keeps every weight at every step, which the gradient noise scale needs",
+              several=False),
+    Parameter("metrics_every", "none", arguments.optional(arguments.whole(1)),
+              "of which steps MLflow gets metrics; none: of about a thousand in all; the history has every step",
+              several=False),
+    Parameter("landscape", "false", arguments.flag, "draw the loss around the path on a plane through weight space",
+              several=False),
+    Parameter("snapshot_megabytes", "64", arguments.number(0, open_low=True),
+              "memory for the weights along the path that the landscape is drawn from", several=False),
+]  # fmt: skip
+"""Parameters of what is recorded and drawn."""
+STEPS_IN_MLFLOW = 1000
+"""Steps of which MLflow gets metrics by default; its charts draw 320 points, and each takes it milliseconds."""
+
+
+class Trained(NamedTuple):
+    """One training as reports and pictures need it."""
+
+    samples: Samples
+    model: keras.Model
+    history: TrainingHistory
+    snapshots: Snapshots | None
+    settings: Settings
+
+    @property
+    def loss(self) -> str:
+        """The name of its loss."""
+        return str(self.model.loss)
+
+    def labels(self, y: np.ndarray) -> np.ndarray:
+        """Labels as its loss takes them."""
+        return models.labels_for(self.samples, y, self.loss)
+
+
+More = tuple[list["Finding"], dict[str, float]]
+"""What an experiment adds to a report: findings, and numbers; those without a slash are in the table of several too."""
+
+
+def train(
+    question: str,
+    settings: Settings,
+    command: str,
+    data: Samples,
+    model: keras.Model,
+    *,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    more: Callable[[Trained, Report], More] | None = None,
+    judged: bool = True,
+) -> Outcome:
+    """Fit a compiled model into the active run, and report.
+
+    Parameters
+    ----------
+    question : str
+        Of the experiment.
+    settings, command : Settings, str
+        As `Experiment.train` gets them: epochs, batch_size and those of ``RECORDING`` among them.
+    data : Samples
+        What to train on.
+    model : keras.Model
+        Compiled with one of `models.loss_names`.
+    callbacks : sequence of keras.callbacks.Callback
+        Of the fit.
+    more : callable, optional
+        Adds to the report what only this experiment has.
+    judged : bool
+        Whether the trained network is tested, and its training judged by the rules for networks.
+
+    Returns
+    -------
+    Outcome
+        Its record is a `Trained`.
+    """
+    import mlflow
+
+    import mlflow_hp
+    from mlflow_hp import runs
+
+    run_id = mlflow.active_run().info.run_id
+    runs.set_tags(run_id, {"mlflow_hp.data_digest": data.digest, "mlflow_hp.split_digest": data.split_digest})
+    samples.log_input(data, settings["data"])
+    budget = settings["snapshot_megabytes"] if settings["landscape"] else 0.0
+    n_steps = math.ceil(len(data.x_train) / settings["batch_size"]) * settings["epochs"]
+    recorder = mlflow_hp.TrainingRecorder(
+        weights=settings["weights"],
+        metrics_every=settings["metrics_every"] or max(1, n_steps // STEPS_IN_MLFLOW),
+        report=False,
+        snapshot_megabytes=budget,
+    )
+
+    def report(history: TrainingHistory) -> Outcome:
+        trained = Trained(data, model, history, recorder.snapshots, settings)
+        return _report(run_id, question, trained, command, more, judged)
+
+    return recorded.fit(
+        model,
+        recorder,
+        report,
+        data.x_train,
+        models.labels_for(data, data.y_train, model.loss),
+        validation_data=(data.x_validation, models.labels_for(data, data.y_validation, model.loss)),
+        batch_size=settings["batch_size"],
+        epochs=settings["epochs"],
+        callbacks=list(callbacks),
+    )
+
+
+def compare(run_id: str, outcomes: Mapping[str, Outcome]) -> list[str]:
+    """All losses, metrics and learning rates over each other, and all paths on one plane where they were kept."""
+    from mlflow_hp.plots import training
+    from mlflow_hp.report import Report
+
+    several = {label: outcome.record for label, outcome in outcomes.items()}
+    first = next(iter(several.values()))
+    with Report(run_id) as report:
+        for name in [name for name in first.history.epochs if name not in ("epoch", "seconds", "learning_rate")]:
+            curves = [
+                training.Curve(trained.history.epochs["epoch"], trained.history.epochs[name], label)
+                for label, trained in several.items()
+                if name in trained.history.epochs
+            ]
+            report.picture(f"{name}_by_epoch", training.draw_curves(training.curves_info(curves, "epoch", name)))
+        curves = [
+            training.Curve(trained.history.steps["step"], trained.history.steps["learning_rate"], label)
+            for label, trained in several.items()
+        ]
+        report.picture(
+            "learning_rate_by_step", training.draw_curves(training.curves_info(curves, "step", "learning rate"))
+        )
+        if first.settings["landscape"]:
+            _landscapes(report, several)
+    return []
+
+
+def result(history: TrainingHistory) -> dict[str, float]:
+    """The last epoch's numbers, without the time it took."""
+    return {n: float(v[-1]) for n, v in history.epochs.items() if n not in ("epoch", "seconds") and len(v)}
+
+
+def _report(
+    run_id: str,
+    question: str,
+    trained: Trained,
+    command: str,
+    more: Callable[[Trained, Report], More] | None,
+    judged: bool,
+) -> Outcome:
+    from mlflow_hp import diagnosis, runs
+    from mlflow_hp.activations import dead_shares
+    from mlflow_hp.report import Report, training_pictures
+
+    data, model, history = trained.samples, trained.model, trained.history
+    numbers: dict[str, float] = {}
+    findings: list[Finding] = []
+    if judged:
+        tested = model.evaluate(data.x_test, trained.labels(data.y_test), verbose=0, return_dict=True)
+        numbers = {f"test_{name}": float(value) for name, value in tested.items()}
+        dead = dead_shares(model, data.x_validation)
+        findings = diagnosis.diagnose_network(history, n_classes=len(data.classes) or None, dead=dead)
+    with Report(run_id) as report:
+        if more is not None:
+            others, added = more(trained, report)
+            findings, numbers = [*others, *findings], numbers | added
+        runs.log_numbers(run_id, diagnosis.to_metrics(findings) | numbers)
+        last = result(history)
+        about = f"{data.source}: {data.sizes}, {len(data.classes) or 'no'} classes."
+        shown = last | {name: value for name, value in numbers.items() if name.startswith("test_")}
+        told = recorded.description(question, about, history, trained.settings, shown, findings, command)
+        runs.set_description(run_id, told)
+        report.findings(findings)
+        training_pictures(report, history)
+        _samples_picture(report, data)
+        if trained.snapshots is not None:
+            _landscapes(report, {"path": trained})
+    seconds = float(np.sum(history.epochs.get("seconds", np.zeros(1))))
+    table = {**last, **{name: value for name, value in numbers.items() if "/" not in name}, "seconds": seconds}
+    return Outcome(run_id, table, [f"{f.verdict}: {f.text}" for f in findings], trained)
+
+
+def _samples_picture(report: Report, data: Samples) -> None:
+    from mlflow_hp.plots import classes
+
+    labels = [data.classes[i] for i in data.y_train] if data.classes else [f"{value:.4g}" for value in data.y_train]
+    report.picture(
+        "samples", classes.draw_samples(classes.samples_info(data.x_train, labels, data.image_shape, data.features))
+    )
+
+
+def _landscapes(report: Report, several: Mapping[str, Trained]) -> None:
+    """One plane for all trainings of the same architecture and data; several of them where they differ."""
+    from mlflow_hp.landscape import landscape
+    from mlflow_hp.plots.landscape import draw_landscape, landscape_info
+
+    groups: dict[Any, dict[str, Trained]] = {}
+    for label, trained in several.items():
+        if trained.snapshots is not None:
+            shapes = tuple(values.shape[1:] for values in trained.snapshots.tensors.values())
+            same = (shapes, trained.samples.digest, trained.samples.split_digest, trained.loss)
+            groups.setdefault(same, {})[label] = trained
+    for index, group in enumerate(groups.values()):
+        first = next(iter(group.values()))
+        paths = {label: trained.snapshots for label, trained in group.items() if trained.snapshots is not None}
+        found = landscape(first.model, paths, first.samples.x_train, first.labels(first.samples.y_train))
+        name = "landscape" if len(groups) == 1 else f"landscape_{index + 1}"
+        report.picture(name, draw_landscape(landscape_info(found)))

@@ -1,0 +1,167 @@
+"""A network with any optimizer, loss and initialisation: its curves, its test, and its files, loaded back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from projects import arguments, models, network, recorded, samples
+from projects.arguments import Parameter
+from projects.experiment import Experiment, Outcome, main
+
+if TYPE_CHECKING:
+    import keras
+
+    from mlflow_hp.report import Report
+    from projects.arguments import Settings
+    from projects.network import More, Trained
+
+SHARE = arguments.number(0, 1, open_high=True)
+PARAMETERS = [
+    *samples.PARAMETERS,
+    Parameter("optimizer", "RMSprop", arguments.one_of(models.optimizer_names), "any of Keras' optimizers, by name"),
+    Parameter("learning_rate", "0.001", arguments.number(0, open_low=True), "learning rate"),
+    Parameter("momentum", "0", SHARE, "momentum, for optimizers that have one"),
+    Parameter("rho", "none", arguments.optional(SHARE), "of RMSprop and Adadelta; none: Keras' own (0.9 for RMSprop)"),
+    Parameter("nesterov", "false", arguments.flag, "Nesterov's momentum, for SGD and others that have it"),
+    Parameter("loss", "auto", arguments.one_of(models.loss_names),
+              "auto: categorical cross-entropy for classes, mean squared error for numbers"),
+    Parameter("batch_size", "32", arguments.whole(1), "samples in a batch"),
+    Parameter("epochs", "20", arguments.whole(1), "passes over the training part"),
+    Parameter("hidden", "64-64", arguments.sizes, "units of the hidden layers, with dashes between them"),
+    Parameter("activation", "relu", arguments.one_of(models.activation_names), "of the hidden layers"),
+    Parameter("initializer", "glorot_uniform", arguments.one_of(models.initializer_names), "of all layers' kernels"),
+    Parameter("dropout", "0", SHARE, "share of the units left out at each step, behind each hidden layer"),
+    Parameter("monitor", "val_loss", arguments.one_of(lambda: ["val_loss", "loss"]),
+              "by which the checkpoint is the best and early stopping waits", several=False),
+    Parameter("patience", "none", arguments.optional(arguments.whole(0)),
+              "early stopping: end after so many epochs without a better one; none: never"),
+    Parameter("min_delta", "0", arguments.number(0), "early stopping: by how much an epoch has to be better"),
+    Parameter("restore_best", "true", arguments.flag, "early stopping: go back to the weights of the best epoch"),
+    Parameter("register", "none", arguments.optional(str), "name under which the model goes into MLflow's registry",
+              several=False),
+    *network.RECORDING,
+]  # fmt: skip
+QUESTION = "How well does a network learn with these settings, and do its files give it back?"
+CHECKPOINT = "best.keras"
+
+
+def train(settings: Settings, command: str) -> Outcome:
+    """Train into the active run, report, and log the model."""
+    import tempfile
+
+    import keras
+
+    data = samples.load(settings)
+    keras.utils.set_random_seed(settings["seed"])
+    shape = {name: settings[name] for name in ("hidden", "activation", "initializer", "dropout")}
+    model = models.perceptron(data, **shape)
+    others = {name: settings[name] for name in ("momentum", "rho", "nesterov")}
+    optimizer = models.optimizer(settings["optimizer"], settings["learning_rate"], **others)
+    model.compile(optimizer, loss=models.loss_for(data, settings["loss"]), metrics=models.metrics_for(data))
+    with tempfile.TemporaryDirectory(prefix="mlflow_hp_checkpoint_") as folder:
+        checkpoint = Path(folder, CHECKPOINT)
+        outcome = network.train(
+            QUESTION,
+            settings,
+            command,
+            data,
+            model,
+            callbacks=_callbacks(settings, checkpoint),
+            more=lambda trained, report: _more(trained, report, checkpoint),
+        )
+    recorded.log_model(model, data.x_test, settings["register"])
+    return outcome
+
+
+def _callbacks(settings: Settings, checkpoint: Path) -> list[keras.callbacks.Callback]:
+    import keras
+
+    monitor = settings["monitor"]
+    kept: list[Any] = [keras.callbacks.ModelCheckpoint(checkpoint, monitor=monitor, save_best_only=True)]
+    if settings["patience"] is not None:
+        stopping = keras.callbacks.EarlyStopping(
+            monitor,
+            min_delta=settings["min_delta"],
+            patience=settings["patience"],
+            restore_best_weights=settings["restore_best"],
+        )
+        kept.append(stopping)
+    return kept
+
+
+def _more(trained: Trained, report: Report, checkpoint: Path) -> More:
+    """Test scores, the confusion matrix, the best epoch's model, and the files of this one, loaded back."""
+    import shutil
+
+    from mlflow_hp.diagnosis import Finding
+
+    data, model = trained.samples, trained.model
+    predicted = model.predict(data.x_test, verbose=0)
+    numbers = _scores(trained, predicted, report)
+    watched = trained.history.epochs.get(trained.settings["monitor"], np.zeros(0))
+    if checkpoint.exists() and np.isfinite(watched).any():
+        shutil.copy(checkpoint, report.file(f"checkpoint/{CHECKPOINT}"))
+        numbers["best_epoch"] = float(trained.history.epochs["epoch"][int(np.nanargmin(watched))])
+    numbers |= _saved(model, data.x_test, predicted, report)
+    findings = []
+    if "best_epoch" in numbers:
+        stopped = trained.history.n_epochs < trained.settings["epochs"]
+        when = f"early stopping ended it after epoch {trained.history.epochs['epoch'][-1]:.0f}; " if stopped else ""
+        text = f"{when}the lowest {trained.settings['monitor']}, {np.nanmin(watched):.4g}, was at epoch"
+        text = f"{text[0].upper()}{text[1:]} {numbers['best_epoch']:.0f}; that model is checkpoint/{CHECKPOINT}."
+        findings.append(Finding("checkpoint", "stopped early" if stopped else "best epoch", text, {}))
+    broken = {name: value for name, value in numbers.items() if name.startswith("saved/") and value != 0}
+    if broken:
+        text = f"The saved model predicts differently when loaded back: {broken}."
+        findings.append(Finding("saved", "not the same", text, {}, "keep the MLflow model instead"))
+    return findings, numbers
+
+
+def _scores(trained: Trained, predicted: np.ndarray, report: Report) -> dict[str, float]:
+    """R2 of what is put out against the labels (one-hot for classes), and the scores by class."""
+    import pandas as pd
+    from sklearn.metrics import classification_report, r2_score
+
+    from mlflow_hp.plots import classes
+
+    data = trained.samples
+    if not np.isfinite(predicted).all():
+        return {}
+    if not data.classes:
+        return {"test_r2": float(r2_score(data.y_test, predicted[:, 0]))}
+    one_hot = np.eye(len(data.classes))[data.y_test]
+    chosen = predicted.argmax(axis=1)
+    info = classes.confusion_info(data.y_test, chosen, data.classes)
+    report.picture("confusion_matrix", classes.draw_confusion(info))
+    told = classification_report(
+        data.y_test, chosen, labels=range(len(data.classes)), target_names=data.classes, output_dict=True,
+        zero_division=0.0,
+    )  # fmt: skip
+    table = pd.DataFrame({name: told[name] for name in data.classes}).T
+    table.to_csv(report.file("per_class.csv"), index_label="class")
+    numbers = {f"f1/{name}": float(told[name]["f1-score"]) for name in data.classes}
+    return {"test_r2": float(r2_score(one_hot, predicted)), **numbers}
+
+
+def _saved(model: keras.Model, x: np.ndarray, predicted: np.ndarray, report: Report) -> dict[str, float]:
+    """Save as JSON with HDF5 weights and as .keras, load both, and compare their predictions on `x`."""
+    import keras
+
+    structure, weights = report.file("saved/model.json"), report.file("saved/model.weights.h5")
+    whole = report.file("saved/model.keras")
+    structure.write_text(model.to_json(), encoding="utf-8")
+    model.save_weights(weights)
+    model.save(whole)
+    parts = keras.models.model_from_json(structure.read_text(encoding="utf-8"))
+    parts.load_weights(weights)
+    loaded = {"saved/json_and_h5_difference": parts, "saved/keras_difference": keras.models.load_model(whole)}
+    return {name: recorded.largest_difference(again.predict(x, verbose=0), predicted) for name, again in loaded.items()}
+
+
+EXPERIMENT = Experiment("train", QUESTION, PARAMETERS, train, network.compare, "val_loss")
+
+if __name__ == "__main__":
+    main(EXPERIMENT)

@@ -1,0 +1,55 @@
+"""Every entry point, as its user starts it: `mlflow run`, at a small size."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+SMALL_NETWORK = {"max_samples": "200", "hidden": "8", "epochs": "2"}
+SMALL = {
+    "main": ({"epochs": "1", "animate": "false"}, "cost_contour"),
+    "cost_contour": ({"epochs": "1", "learning_rate": "0.1,0.01", "animate": "false"}, "cost_contour"),
+    "beale": ({"method": "BFGS,Adam", "iterations": "50", "animate": "false"}, "paths"),
+    "learning_rate": ({**SMALL_NETWORK, "schedule": "constant,restarts", "landscape": "true"}, "landscape"),
+    "learning_rate_range": (SMALL_NETWORK, "loss_by_learning_rate"),
+    "train": ({**SMALL_NETWORK, "patience": "1", "register": "small"}, "confusion_matrix"),
+    "grid_search": ({**SMALL_NETWORK, "grid": '{"dropout": [0, 0.5]}', "cv": "2"}, "scores_by_fold"),
+    "random_search": ({**SMALL_NETWORK, "space": '{"dropout": {"low": 0, "high": 0.5}}', "n_iter": "2", "cv": "2"},
+                      "accuracy_by_epoch"),
+}  # fmt: skip
+"""Entry point -> parameters that make it small, and a picture that its run then has."""
+
+
+def test_all_are_here():
+    assert set(yaml.safe_load((ROOT / "MLproject").read_text(encoding="utf-8"))["entry_points"]) == set(SMALL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in SMALL if name != "main"])  # main is tested with cost_contour
+def test_mlflow_run(name, tmp_path):
+    settings, picture = SMALL[name]
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    environment = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID")}
+    environment |= {"MLFLOW_TRACKING_URI": uri, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    options = [word for key, value in settings.items() for word in ("-P", f"{key}={value}")]
+    done = subprocess.run(
+        ["mlflow", "run", str(ROOT), "-e", name, "--env-manager", "local", *options],
+        env=environment, cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    store = mlflow.MlflowClient(uri)
+    found = store.search_runs(["0"])
+    assert {run.info.status for run in found} == {"FINISHED"}
+    top = next(run for run in found if "mlflow.parentRunId" not in run.data.tags)
+    assert f"plots/{picture}.png" in [a.path for a in store.list_artifacts(top.info.run_id, "plots")]
+    assert "**To repeat it**" in top.data.tags["mlflow.note.content"]
+    assert top.data.tags["mlflow_hp.command"]
+    if "register" in settings:
+        assert [model.name for model in store.search_registered_models()] == ["small"]

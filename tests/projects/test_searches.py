@@ -1,0 +1,249 @@
+"""The searches, whole, at a small size: what their runs hold, and how they end."""
+
+from __future__ import annotations
+
+import json
+
+import mlflow
+import numpy as np
+import pytest
+
+from projects import clusters, grid_search, models, random_search, searched, searching
+from projects.experiment import run
+
+SMALL = ["--max_samples", "200", "--hidden", "8", "--epochs", "2", "--batch_size", "32", "--cv", "2"]
+RATES = '{"learning_rate": [0.001, 0.1]}'
+SPACE = '{"learning_rate": {"low": 0.001, "high": 0.1, "log": true}, "epochs": [1, 3]}'
+
+
+@pytest.fixture
+def go(store, capsys):
+    """Run an experiment; gives its top run, its children by name, and what it said on stdout and stderr."""
+
+    def go(experiment, *argv, status=0):
+        before = {r.info.run_id for r in all_runs(store)}
+        assert run(experiment, [*SMALL, *argv]) == status
+        new = [r for r in all_runs(store) if r.info.run_id not in before]
+        assert not [r for r in all_runs(store) if r.info.status == "RUNNING"]
+        top = next(r for r in new if "mlflow.parentRunId" not in r.data.tags)
+        printed = capsys.readouterr()
+        return top, children(store, top.info.run_id), printed.out, printed.err
+
+    return go
+
+
+def all_runs(store):
+    experiment = store.get_experiment_by_name("tests").experiment_id
+    return mlflow.search_runs([experiment], output_format="list", max_results=5000)
+
+
+def children(store, run_id):
+    return {r.info.run_name: r for r in all_runs(store) if r.data.tags.get("mlflow.parentRunId") == run_id}
+
+
+def note(run):
+    return run.data.tags["mlflow.note.content"]
+
+
+def one_line(err):
+    """What the program said at its end; before it, the bar draws over itself."""
+    last = err.rstrip("\n").split("\n")[-1]
+    assert "Traceback" not in err
+    assert len(last) < 600
+    return last
+
+
+def test_a_grid(go, store):
+    top, below, out, _ = go(grid_search.EXPERIMENT, "--grid", RATES)
+    assert (top.info.status, top.data.tags["mlflow_hp.kind"]) == ("FINISHED", "search")
+    assert set(below) == {"learning_rate=0.001", "learning_rate=0.1", "best"}
+    metrics = top.data.metrics
+    assert metrics["best_score"] == max(below[n].data.metrics["mean_score"] for n in below if n != "best")
+    assert metrics["test_score"] == below["best"].data.metrics["test_score"]
+    best = json.loads(top.data.tags["mlflow_hp.best_params"])
+    assert below["best"].data.params["learning_rate"] == best["learning_rate"]
+    assert metrics["model/largest_difference"] == 0
+    data = searching.load(settings_of(grid_search, "--grid", RATES))
+    for found in (top, below["best"]):
+        assert found.data.tags["mlflow_hp.data_digest"] == data.digest
+    [logged] = mlflow.search_logged_models(filter_string=f"source_run_id = '{top.info.run_id}'", output_format="list")
+    loaded = mlflow.pyfunc.load_model(logged.model_uri)
+    assert loaded.metadata.signature.outputs.inputs[0].shape == (-1, 10)
+    accuracy = np.mean(loaded.predict(data.x_test).argmax(axis=1) == data.y_test)
+    assert accuracy == pytest.approx(metrics["test_score"])
+    assert note(top).startswith(f"**{grid_search.QUESTION}**")
+    assert note(top).index("on the test part") < note(top).index("- The best, ") < note(top).index("**Data**")
+    repeat = f"mlflow run . -e grid_search --env-manager local -P max_samples=200 -P 'grid={RATES}' -P hidden=8"
+    assert f"**To repeat it**: `{repeat} " in note(top)
+    assert "on the test part" in out
+    assert "plots/scores.png" in [a.path for a in store.list_artifacts(top.info.run_id, "plots")]
+
+
+def settings_of(program, *argv):
+    given = dict(zip(argv[::2], argv[1::2], strict=True)) | dict(zip(SMALL[::2], SMALL[1::2], strict=True))
+    return {p.name: p.read(given.get(f"--{p.name}", p.default)) for p in program.PARAMETERS}
+
+
+def test_the_recorded_refit_is_that_of_scikit_learn(go, store):
+    from sklearn.model_selection import GridSearchCV
+
+    settings = settings_of(grid_search)
+    data = searching.load(settings)
+    asked = searching.common(data, settings) | {"refit": True}
+    search = GridSearchCV(searching.estimator(data, settings), {"learning_rate": [0.1]}, **asked)
+    search.fit(data.x_train, data.y_train)
+    with mlflow.start_run():
+        best = searched.trained("best", search.estimator, search.best_params_, searched.Asked("?", settings, "", data))
+    weights, expected = best.estimator.model_.get_weights(), search.best_estimator_.model_.get_weights()
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(weights, expected, strict=True))
+    assert best.history.n_epochs == 2
+
+
+def test_without_the_best_trained_once_more(go):
+    top, below, out, _ = go(grid_search.EXPERIMENT, "--grid", RATES, "--refit", "false")
+    assert "best" not in below
+    assert "test_score" not in top.data.metrics
+    assert "**To repeat it**" in note(top)
+    assert "The best" in out
+
+
+def test_one_value_that_fails(go):
+    grid = '{"optimizer": ["SGD", "Adam"], "momentum": [0.5]}'
+    top, below, out, err = go(grid_search.EXPERIMENT, "--grid", grid)
+    assert top.info.status == "FINISHED"
+    assert {name: child.info.status for name, child in below.items()} == {
+        "optimizer=SGD": "FINISHED", "optimizer=Adam": "FAILED", "best": "FINISHED"
+    }  # fmt: skip
+    assert "Fits failed with mlflow_hp.errors.UserError: momentum=0.5: Adam takes none" in out
+    assert "Traceback" not in err
+    assert out.count("momentum=0.5: Adam takes none") == 1
+
+
+def test_all_values_failing(go):
+    grid = '{"optimizer": ["Adam", "Nadam"], "momentum": [0.5]}'
+    top, below, _, err = go(grid_search.EXPERIMENT, "--grid", grid, status=2)
+    assert {run.info.status for run in [top, *below.values()]} == {"FAILED"}
+    assert one_line(err).startswith("grid_search: all fits failed; mlflow_hp.errors.UserError: momentum=0.5: ")
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--grid", "{}"], "has to name parameters"),
+        (["--grid", '{"epoch": [1]}'], "did you mean 'epochs'"),
+        (["--scoring", "acuracy"], "did you mean 'accuracy'"),
+        (["--cv", "100"], "cv=100 folds need"),
+        (["--resume", "nothing"], "resume='nothing' is not in the tracking store"),
+        (["--n_jobs", "0"], "n_jobs='0' has to be"),
+    ],
+)
+def test_bad_input(go, argv, said):
+    top, below, _, err = go(grid_search.EXPERIMENT, *argv, status=2)
+    assert (top.info.status, below) == ("FAILED", {})
+    assert said in one_line(err)
+    assert err.count("\n") == 1
+
+
+def stops_at(monkeypatch, hidden):
+    network = models.network
+
+    def interrupted(n_features, n_classes, units, **settings):
+        if units == hidden:
+            raise KeyboardInterrupt
+        return network(n_features, n_classes, units, **settings)
+
+    monkeypatch.setattr(models, "network", interrupted)
+
+
+def test_an_interrupted_search_is_gone_on_with(go, store, monkeypatch):
+    grid = ["--grid", '{"hidden": ["4", "8", "16"]}']
+    with monkeypatch.context() as patched:
+        stops_at(patched, (16,))
+        top, below, _, err = go(grid_search.EXPERIMENT, *grid, status=130)
+    assert top.info.status == "KILLED"
+    assert {name: child.info.status for name, child in below.items()} == {
+        "hidden=4": "FINISHED", "hidden=8": "FINISHED", "hidden=16": "KILLED"
+    }  # fmt: skip
+    assert "**Interrupted** when 2 of 3 combinations were done" in note(top)
+    assert f"-P resume={top.info.run_id}`" in note(top)
+    assert note(top).index("| hidden=") < note(top).index("**To repeat it**")
+    assert "grid_search: interrupted" in err
+    again, nothing, out, _ = go(grid_search.EXPERIMENT, *grid, "--resume", top.info.run_id)
+    whole, expected, _, _ = go(grid_search.EXPERIMENT, *grid)
+    found = store.get_run(top.info.run_id)
+    assert found.info.status == "FINISHED"
+    assert found.data.tags["mlflow_hp.folds_taken_over"] == "4"
+    for name in ("best_score", "test_score"):
+        assert found.data.metrics[name] == whole.data.metrics[name]
+    assert children(store, top.info.run_id).keys() == expected.keys()
+    assert (again.info.status, nothing) == ("FINISHED", {})
+    assert again.data.tags["mlflow_hp.went_on_with"] == top.info.run_id
+    assert f"`{top.info.run_id}`" in note(again)
+    assert "-P resume=" not in note(found)
+    assert top.info.run_id in out
+    assert "Interrupted" not in note(found)
+
+
+def test_an_interrupted_training_of_the_best_keeps_the_search(go, monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(searched, "trained", interrupted)
+    top, below, _, _ = go(grid_search.EXPERIMENT, "--grid", RATES, status=130)
+    assert top.info.status == "KILLED"
+    assert {child.info.status for child in below.values()} == {"FINISHED"}
+    assert "- The best, " in note(top)
+
+
+def test_a_random_search_against_its_baseline(go, store):
+    top, below, out, _ = go(random_search.EXPERIMENT, "--space", SPACE, "--n_iter", "2")
+    metrics = top.data.metrics
+    assert len(below) == 4
+    assert below["baseline"].data.params["epochs"] == "2"
+    assert metrics["baseline_score"] == below["baseline"].data.metrics["test_score"]
+    assert metrics["gain"] == pytest.approx(metrics["test_score"] - metrics["baseline_score"])
+    assert metrics["gain_low"] <= metrics["gain"] <= metrics["gain_high"]
+    assert "95% interval from" in note(top)
+    assert "95% interval from" in out
+    pictures = {a.path for a in store.list_artifacts(top.info.run_id, "plots")}
+    assert {"plots/loss_by_epoch.png", "plots/accuracy_by_epoch.png", "plots/scores.png"} <= pictures
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", [grid_search.EXPERIMENT, random_search.EXPERIMENT], ids=lambda e: e.name)
+def test_halving(go, experiment):
+    grid = '{"learning_rate": [0.001, 0.01, 0.1]}'
+    asked = ["--grid", grid] if experiment is grid_search.EXPERIMENT else ["--space", SPACE, "--n_iter", "3"]
+    top, below, _, _ = go(experiment, *asked, "--halving", "true", "--refit", "false")
+    assert top.info.status == "FINISHED"
+    assert any("round=1" in name for name in below)
+
+
+def test_numbers_to_predict(go, tmp_path):
+    from sklearn.datasets import load_diabetes
+
+    file = tmp_path / "diabetes.csv"
+    load_diabetes(as_frame=True).frame.to_csv(file, index=False)
+    top, _, _, _ = go(grid_search.EXPERIMENT, "--data", str(file), "--grid", RATES)
+    assert "Scores are R2" in note(top)
+    assert top.data.metrics["model/largest_difference"] == 0
+
+
+def test_dask_that_is_not_there(go, monkeypatch):
+    monkeypatch.setattr(clusters, "ANSWER_SECONDS", 1)
+    _, _, _, err = go(grid_search.EXPERIMENT, "--grid", RATES, "--dask", "tcp://127.0.0.1:9", status=2)
+    assert "dask=tcp://127.0.0.1:9: no scheduler answers there" in one_line(err)
+    _, _, _, err = go(grid_search.EXPERIMENT, "--grid", RATES, "--dask", "nowhere://x", status=2)
+    assert "no scheduler answers there" in one_line(err)
+    monkeypatch.setitem(__import__("sys").modules, "distributed", None)
+    _, _, _, err = go(grid_search.EXPERIMENT, "--grid", RATES, "--dask", "local", status=2)
+    assert "pip install 'mlflow_hp[dask]'" in one_line(err)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_dask_and_processes_give_the_same(go):
+    runs = [go(grid_search.EXPERIMENT, "--grid", RATES, *more)[0]
+            for more in ([], ["--n_jobs", "2"], ["--n_jobs", "2", "--dask", "local"])]  # fmt: skip
+    for name in ("best_score", "test_score"):
+        assert len({run.data.metrics[name] for run in runs}) == 1

@@ -1,0 +1,50 @@
+"""How an experiment is stopped."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+
+import mlflow
+import pytest
+
+from projects import stopping
+
+
+def test_both_signals_interrupt_and_the_handlers_are_put_back():
+    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    with stopping.listening():
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(stopping.Stopped):
+            signal.raise_signal(signal.SIGTERM)
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+class Interrupted:
+    """Whose destruction is when Ctrl-C comes."""
+
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_an_interrupt_that_python_drops_is_sent_again():
+    before = sys.unraisablehook
+    found = [Interrupted()]
+    with stopping.listening(), pytest.raises(KeyboardInterrupt):
+        found.clear()
+        time.sleep(5)
+    assert sys.unraisablehook is before
+
+
+def test_a_run_that_is_called_failed_after_its_end_is_killed_again(store):
+    run_id = store.create_run(store.get_experiment_by_name("tests").experiment_id).info.run_id
+    store.set_terminated(run_id, "KILLED")
+    assert not stopping.watch(run_id, seconds=0.2, pause=0.05)
+    assert store.get_run(run_id).info.status == "KILLED"
+    store.set_terminated(run_id, "FAILED")
+    began = time.monotonic()
+    assert stopping.watch(run_id, seconds=30)
+    assert time.monotonic() - began < 15
+    assert mlflow.get_run(run_id).info.status == "KILLED"
