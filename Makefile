@@ -2,9 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/ready
+LOWEST := $(VENV)/lowest/site-packages
+SEARCHES := $(wildcard tests/test_search*.py)
 ACTIVE := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: run ui test lint format benchmark clean
+.PHONY: run ui test test-lowest lint format benchmark clean
 
 run: $(READY)  ## train, and record every batch
 	$(ACTIVE) MLFLOW_HTTP_REQUEST_MAX_RETRIES="$${MLFLOW_HTTP_REQUEST_MAX_RETRIES:-1}" mlflow run . --env-manager local
@@ -14,7 +16,11 @@ ui: $(READY)  ## look at the runs
 	$(ACTIVE) mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
 
 test: $(READY)  ## pass the tests
-	$(ACTIVE) python -m pytest
+	$(ACTIVE) python -m pytest --numprocesses 2 --dist worksteal
+
+test-lowest: $(READY)  ## pass the tests of searches on the lowest scikit-learn that is supported
+	$(VENV)/bin/python -m pip install --quiet --no-deps --upgrade --target $(LOWEST) 'scikit-learn==1.4.2'
+	$(ACTIVE) PYTHONPATH="$(CURDIR)/$(LOWEST)" python -m pytest --numprocesses 2 --dist worksteal -m 'not slow' $(SEARCHES)
 
 lint: $(READY)
 	$(ACTIVE) ruff check .

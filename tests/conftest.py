@@ -9,9 +9,12 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 
+import signal
 from pathlib import Path
 
 import pytest
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has what it starts in the background ignore it
 
 ADVERTISING = Path(__file__).parents[2] / "shared" / "data" / "Advertising.csv"
 
@@ -32,11 +35,13 @@ def store(tracking_uri, tmp_path, monkeypatch):
     """The store is MLflow's, with the experiment "tests" active and no run left from another test."""
     import mlflow
 
-    before = mlflow.get_tracking_uri()
     monkeypatch.setenv("MLFLOW_HP_FOLDER", str(tmp_path / "on-its-way"))
     mlflow.set_tracking_uri(tracking_uri)
-    mlflow.set_experiment("tests")
-    yield mlflow.MlflowClient()
+    experiment = mlflow.set_experiment("tests")
+    client = mlflow.MlflowClient()
+    yield client
     while mlflow.active_run():
         mlflow.end_run("KILLED")
-    mlflow.set_tracking_uri(before)
+    for run in client.search_runs([experiment.experiment_id], "attributes.status = 'RUNNING'"):
+        client.set_terminated(run.info.run_id, "KILLED")
+    mlflow.set_tracking_uri(None)
