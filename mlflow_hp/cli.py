@@ -92,7 +92,8 @@ def _declare_sync(parser: argparse.ArgumentParser) -> None:
         metavar="URI",
         help="the store that has them; default: MLFLOW_TRACKING_URI",
     )
-    add("--experiment", metavar="NAME", help="whose runs; default: MLFLOW_EXPERIMENT_NAME, MLFLOW_EXPERIMENT_ID, else Default")
+    named = "default: MLFLOW_EXPERIMENT_NAME, MLFLOW_EXPERIMENT_ID, else Default"
+    add("--experiment", metavar="NAME", help=f"whose runs; {named}")
     add("--verify", action="store_true", help="compare both sides afterwards: status 1 where something differs")
 
 
