@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import joblib
 
 from mlflow_hp.errors import UserError
+from mlflow_hp.masking import masked
 from projects.experiment import first_line, quiet
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def computing_on(dask: str | None, n_jobs: int) -> Iterator[None]:
             client = stack.enter_context(distributed.Client(address, timeout=ANSWER_SECONDS))
         except (OSError, ValueError) as error:
             raise UserError(
-                f"dask={dask}: no scheduler answers there ({first_line(error)}); start one with `dask scheduler`, give "
+                f"dask={masked(dask)}: no scheduler answers there ({first_line(error)}); start one with `dask scheduler`, give "
                 "its address such as tcp://host:8786, or dask=local for a cluster of this machine"
             ) from None
         _check_workers(client, dask)
@@ -81,10 +82,11 @@ def _load_quietly() -> None:
 def _check_workers(client: Any, dask: str) -> None:
     """Raise a UserError where there are no workers, or they don't have this project."""
     if not client.scheduler_info()["workers"]:
-        raise UserError(f"dask={dask}: the scheduler has no workers; start some with `dask worker {dask}`")
+        address = masked(dask)
+        raise UserError(f"dask={address}: the scheduler has no workers; start some with `dask worker {address}`")
     try:
         client.run(importlib.import_module, "projects.searching")
     except ImportError as error:
         raise UserError(
-            f"dask={dask}: a worker lacks what it needs ({first_line(error)}); install this project where it runs"
+            f"dask={masked(dask)}: a worker lacks what it needs ({first_line(error)}); install this project where it runs"
         ) from None

@@ -37,7 +37,7 @@ def test_what_varies():
 
 def test_params_keep_every_digit():
     values = {"a[0]": np.float64(1) / 3, "b": None, "c": np.int64(3), "d": Ridge(), "e": "x" * 7000, "f": len}
-    expected = {"a_0_": repr(1 / 3), "b": "None", "c": "3", "d": "Ridge()", "e": "x" * 6000, "f": "len"}
+    expected = {"a[0]": repr(1 / 3), "b": "None", "c": "3", "d": "Ridge()", "e": "x" * 7000, "f": "len"}
     assert param_values(values) == expected
 
 
@@ -61,7 +61,7 @@ def test_search_params():
         ("f1", "", "test_f1"),
         ("f1", "train", "train_f1"),
         ("f1", "std", "std_test_f1"),
-        ("a(b)", "rank", "rank_test_a_b_"),
+        ("a(b)", "rank", "rank_test_a(b)"),
     ],
 )
 def test_score_name(scorer, kind, expected):

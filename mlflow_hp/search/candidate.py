@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlflow_hp.names import metric_name
 from mlflow_hp.search.describe import param_values, score_name
 
 if TYPE_CHECKING:
@@ -61,9 +60,9 @@ class Candidate:
         """Have the values of an epoch written."""
         within = f"fit_{event.fit}/" if event.fit else ""
         points = [(within + name, value, event.time, event.epoch) for name, value in event.values.items()]
-        self.run.metrics([(metric_name(f"fold_{split}/{p[0]}"), *p[1:]) for p in points])
+        self.run.metrics([(f"fold_{split}/{name}", *rest) for name, *rest in points])
         if also_in_fold and split in self.fold_runs:
-            self.fold_runs[split].metrics([(metric_name(p[0]), *p[1:]) for p in points])
+            self.fold_runs[split].metrics(points)
 
     def add(self, split: int, fold: Fold, tags: Mapping[str, str]) -> None:
         """Have a fold written that has ended, and with its metrics the `tags`."""
@@ -71,7 +70,7 @@ class Candidate:
         points = _points(fold, split)
         self.run.metrics(points)
         if tags:
-            self.run.tags(tags)
+            self.run.keep(tags)
         if fold.error is not None:
             self.errors.append(f"fold {split}\n{fold.error}")
         if split in self.fold_runs:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from mlflow_hp.names import metric_name
 from mlflow_hp.search.parameters import value_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-LONGEST_VALUE = 6000
 LONGEST_VALUE_IN_NAME = 40
 
 
@@ -49,8 +47,8 @@ def _several(values: Any) -> bool:
 
 
 def param_values(params: Mapping[str, Any]) -> dict[str, str]:
-    """Params as MLflow takes them: every digit of a number, functions and classes by name, others on one line."""
-    return {metric_name(name): _text(value)[:LONGEST_VALUE] for name, value in params.items()}
+    """Params as texts: every digit of a number, functions and classes by name, others on one line."""
+    return {name: _text(value) for name, value in params.items()}
 
 
 def _text(value: Any) -> str:
@@ -96,4 +94,4 @@ def score_name(scorer: str, kind: str = "") -> str:
     if scorer == "score":
         return {"": "score", "rank": "rank"}.get(kind, f"{kind}_score")
     what = "train" if kind == "train" else "test" if not kind else f"{kind}_test"
-    return metric_name(f"{what}_{scorer}")
+    return f"{what}_{scorer}"

@@ -141,7 +141,8 @@ class SearchFit:
         """The result of a fit that an earlier process has computed."""
         try:
             with self.lock:
-                self._writer.parent.tags(self._memory.begin(call.given))
+                if tags := self._memory.look(call.fit, call.given):
+                    self._writer.parent.tags(tags)
                 kept = self._memory.find(call.fit, call.given)
                 if kept is None:
                     return None

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from mlflow_hp.search.past import Child, Past
 
 LONGEST_TAG = 5000
+DATA, FOLDS = "mlflow_hp.data_digest", "mlflow_hp.folds_digest"
+"""Tags that say which searches were fitted to the same data, and scored on the same folds of them."""
 
 
 class Memory:
@@ -37,6 +39,8 @@ class Memory:
         Which of the fits that are recorded into the parent run (0-based).
     past : Past or None
         Where the search goes on.
+    tagged : mapping of str to str
+        Tags that the parent has: what it says of its data stays.
 
     Attributes
     ----------
@@ -44,48 +48,65 @@ class Memory:
         For the parent: what the search is known by.
     """
 
-    def __init__(self, search: Any, number: int, past: Past | None) -> None:
+    def __init__(self, search: Any, number: int, past: Past | None, tagged: Mapping[str, str]) -> None:
         self._past = past
         self._number = number
         self._keys: dict[int, str] = {}
         self._hashes: dict[tuple[int, ...], tuple[Any, str]] = {}
         self._data: str | None = None
+        self._looked = False
+        self._wanted = {DATA, FOLDS} - set(tagged) if number == 0 else set()
+        self._splits: dict[int, str] = {}
         parts = resume.identify(search)
         self._parts = None if isinstance(parts, str) else parts
         self.tags: dict[str, str] = {}
         if isinstance(parts, str):
-            self.tags = {resume.NOT_RESUMABLE: parts[:LONGEST_TAG]}
+            self.tags = {resume.NOT_RESUMABLE: parts}
         elif number == 0:
             self.tags = {f"{resume.DIGEST}{name}": part for name, part in parts.items()}
 
-    def begin(self, given: Mapping[str, Any]) -> dict[str, str]:
-        """Look at the data, which are the same for all fits: those of the first.
+    def look(self, fit: Planned, given: Mapping[str, Any]) -> dict[str, str]:
+        """Look at what a fit is computed from: at the data, which are the same for all fits, once.
 
         Returns
         -------
         dict of str to str
-            Tags for the parent.
+            Tags for the parent, as soon as they are known.
 
         Raises
         ------
         UserError
-            Where they are not what the run to be resumed was fitted to.
+            Where the data are not what the run to be resumed was fitted to.
         """
-        if self._data is not None or self._parts is None:
-            return {}
-        name = f"{resume.DIGEST}data{f'_{self._number}' if self._number else ''}"
+        tags = {} if self._looked else self._look_at_data(given)
+        self._looked = True
+        if FOLDS in self._wanted and fit.candidate == 0:
+            self._splits[fit.split] = self._hash("rows", given["train"], given["test"])
+            if len(self._splits) == fit.n_splits:
+                self._wanted.remove(FOLDS)
+                tags[FOLDS] = short(sorted(self._splits.items()))
+        return tags
+
+    def _look_at_data(self, given: Mapping[str, Any]) -> dict[str, str]:
+        values, more, why = None, None, ""
         try:
+            values = joblib.hash((given["X"], given["y"]))
             more = digest([given.get("fit_params"), given.get("score_params")])
-            self._data = short((joblib.hash((given["X"], given["y"])), more))
-        except Exception as error:  # whatever the user's data raise when they are pickled
+        except Exception as error:  # noqa: BLE001 - whatever the user's data raise when they are pickled
             why = f"the data can't be known again: {type(error).__name__}: {error}"
-            self._parts = None
+        tags = {DATA: short(values)} if values is not None and DATA in self._wanted else {}
+        if self._parts is None:
+            return tags
+        if why:
             if self._past is not None:
-                raise UserError(f"this search can't be resumed: {why}") from error
-            return {resume.NOT_RESUMABLE: why[:LONGEST_TAG]}
+                raise UserError(f"this search can't be resumed: {why}")
+            self._parts = None
+            return {**tags, resume.NOT_RESUMABLE: why}
+        self._data = short((values, more))
+        name = f"{resume.DIGEST}data{f'_{self._number}' if self._number else ''}"
         if self._past is not None and self._past.tags.get(name, self._data) != self._data:
             raise resume.other(self._past.run_id, ["data"], self._past.tags, {})
-        return {name: self._data}
+        return {**tags, name: self._data}
 
     def find(self, fit: Planned, given: Mapping[str, Any]) -> Kept | None:
         """What an earlier process has computed of a fit.

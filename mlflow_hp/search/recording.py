@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import numbers
 import time
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ import numpy as np
 
 from mlflow_hp import runs
 from mlflow_hp.errors import UserError
+from mlflow_hp.masking import masked
+from mlflow_hp.names import distinct_metric_names
 from mlflow_hp.process import this_process
 from mlflow_hp.search.afterwards import follow_afterwards
 from mlflow_hp.search.describe import param_values, score_name, search_params
@@ -53,6 +56,7 @@ class SearchRecording:
         self._search = search
         self._past = past
         self._experiment_id = parent.info.experiment_id
+        self._tagged = parent.data.tags
         self._remarks: set[str] = set()
         self._settings = {**settings, "problem": self._problem, "remark": self._remark}
         self._with_report = report
@@ -82,7 +86,7 @@ class SearchRecording:
         try:
             self._finish()
             self._describe(search)
-            memory = Memory(search, self._n_fits, self._past)
+            memory = Memory(search, self._n_fits, self._past, self._tagged)
             self._writer.parent.tags(memory.tags)
             self._fit = SearchFit(search, self._writer, self._n_fits, memory, **self._settings)
         except Exception as error:  # noqa: BLE001 - the search goes on
@@ -123,7 +127,7 @@ class SearchRecording:
             why = self._writer.error
             self._problem(f"MLflow does not have everything: {type(why).__name__}: {why}")
         if self._problems:
-            self._writer.parent.tags({"mlflow_hp.recording_error": "\n".join(self._problems)[:5000]})
+            self._writer.parent.tags({"mlflow_hp.recording_error": "\n".join(self._problems)})
         self._writer.flush(stop=True)
         for problem in self._problems:
             _warn(problem)
@@ -149,7 +153,9 @@ class SearchRecording:
                 runs.run_tags("search", process=this_process()),
             )
             have = client.get_run(self.run_id).data
-            self._writer.parent.params({k: v for k, v in params.items() if k not in have.params})
+            self._writer.parent.params(
+                {k: params[k] for k, name in distinct_metric_names(params).items() if name not in have.params}
+            )
             self._writer.parent.tags({k: v for k, v in tags.items() if k not in have.tags})
             close_dead(client, self._experiment_id)
 
@@ -169,9 +175,9 @@ class SearchRecording:
         if results is not None:
             self._report(fit, results)
         elif error is not None:
-            tags = {"error": f"{type(error).__name__}: {error}"[:5000]}
+            tags = {"error": f"{type(error).__name__}: {error}"}
             if running:
-                tags["were_running"] = "\n".join(running)[:5000]
+                tags["were_running"] = "\n".join(running)
             self._writer.parent.tags({f"mlflow_hp.{name}": value for name, value in tags.items()})
 
     def _report(self, fit: SearchFit, results: Mapping[str, Any]) -> None:
@@ -204,7 +210,7 @@ class SearchRecording:
         if best is not None and best.run.run_id is not None:
             params = json.dumps(param_values(best.params))
             tags = {"best": best.run.name, "best_params": params, "best_run_id": best.run.run_id}
-            parent.tags({f"mlflow_hp.{name}": value[:5000] for name, value in tags.items()})
+            parent.tags({f"mlflow_hp.{name}": value for name, value in tags.items()})
 
     def _show(self) -> None:
         """Draw and describe what the search found; not while its fits are computed, which would slow them down."""
@@ -225,12 +231,21 @@ class SearchRecording:
 
 def _csv(results: Mapping[str, Any]) -> str:
     """``cv_results_`` as a table: a row for each combination, empty where it has no such parameter."""
-    columns = {name: np.ma.asarray(values, dtype=object).tolist() for name, values in results.items()}
+    columns = {name: _cells(name, np.ma.asarray(values, dtype=object).tolist()) for name, values in results.items()}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows([["" if v is None else v for v in row] for row in zip(*columns.values(), strict=True)])
+    writer.writerows(zip(*columns.values(), strict=True))
     return text.getvalue()
+
+
+def _cells(name: str, values: list[Any]) -> list[Any]:
+    """A column, without secrets: what is masked by the name of a parameter can't be by its place in a table."""
+    name = name.removeprefix("param_")
+    return [
+        "" if value is None else value if isinstance(value, numbers.Number) else masked(str(value), name)
+        for value in values
+    ]
 
 
 def _warn(message: str) -> None:

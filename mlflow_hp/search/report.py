@@ -183,7 +183,8 @@ def _important(results: SearchResults) -> list[str]:
 def _named(results: SearchResults, index: int) -> str:
     score = plus_minus(results.mean[index], results.std[index])
     words = "" if results.scorer == "score" else f"{results.scorer} "
-    return f"`{results.labels[index]}` ({words}{score})"
+    label = results.labels[index].replace("`", "'")  # it would end the code
+    return f"`{label}` ({words}{score})"
 
 
 def _file(name: str) -> str:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mlflow_hp.errors import UserError
+from mlflow_hp.masking import masked
 from mlflow_hp.search.parameters import Parameter, candidate_text, identity, parameter, value_text, varying
+from mlflow_hp.texts import plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -143,7 +145,7 @@ def from_cv_results(cv_results: Mapping[str, Any], scorer: str | None = None) ->
     if "iter" in cv_results:
         rows = _last_rows(candidates, np.asarray(cv_results["iter"]))
         iterations = np.asarray(cv_results["iter"], np.int64)[rows]
-    candidates = [candidates[row] for row in rows]
+    candidates = [_without_secrets(candidates[row]) for row in rows]
     scores = {name: values[rows] for name, values in scores.items()}
     train = {name: values[rows] for name, values in _by_scorer(cv_results, "train").items()}
     nothing = np.full(len(cv_results["params"]), np.nan)
@@ -179,6 +181,10 @@ def _by_scorer(cv_results: Mapping[str, Any], kind: str) -> dict[str, np.ndarray
     return found
 
 
+def _without_secrets(candidate: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: masked(value, name) if isinstance(value, str) else value for name, value in candidate.items()}
+
+
 def _last_rows(candidates: Sequence[Mapping[str, Any]], iterations: np.ndarray) -> np.ndarray:
     """The row of each distinct candidate's last iteration, in the order in which the candidates came first."""
     last: dict[tuple[tuple[str, str], ...], int] = {}
@@ -196,4 +202,4 @@ def _ranks(mean: np.ndarray, iterations: np.ndarray | None) -> np.ndarray:
 
 
 def _cell(value: Any) -> str:
-    return value_text(value).replace("|", "\\|")
+    return plain(value_text(value))

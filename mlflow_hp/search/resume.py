@@ -10,6 +10,7 @@ import mlflow
 from mlflow.exceptions import MlflowException
 
 from mlflow_hp.errors import UserError
+from mlflow_hp.masking import masked
 from mlflow_hp.process import is_here
 from mlflow_hp.search import past
 from mlflow_hp.search.describe import space_of
@@ -148,8 +149,8 @@ def _named(run_id: str) -> mlflow.entities.Run:
         run = mlflow.MlflowClient().get_run(run_id)
     except MlflowException as error:
         raise UserError(
-            f"resume={run_id!r} is not in the tracking store {mlflow.get_tracking_uri()}: {error.message}; pass the id "
-            "of the parent run of a recorded search, or True for the latest that has not finished"
+            f"resume={run_id!r} is not in the tracking store {masked(mlflow.get_tracking_uri())}: {error.message}; "
+            "pass the id of the parent run of a recorded search, or True for the latest that has not finished"
         ) from error
     if run.info.lifecycle_stage == "deleted":
         raise UserError(f"resume={run_id!r} is deleted; `mlflow runs restore --run-id {run_id}` brings it back")

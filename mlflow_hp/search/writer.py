@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 import mlflow
 from mlflow.entities import Metric, Param, RunTag
 
+from mlflow_hp.masking import masked
+from mlflow_hp.names import LONGEST_NAME, distinct_metric_names
 from mlflow_hp.runs import ensure_reachable
+from mlflow_hp.texts import storable, texts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 EVERY_SECONDS = 1.0
 """How often what has come together is written: each run in as few calls as MLflow allows."""
@@ -50,23 +53,31 @@ class Run:
         self._tags: dict[str, str] = {}
         self._metrics: list[Point] = []
         self._texts: dict[str, str] = {}
+        self._metric_names: dict[str, str] = {}
         self._end: tuple[str, float] | None = None
 
     def params(self, params: Mapping[str, str]) -> None:
-        """Have params written."""
-        self._writer.note(self, lambda: self._params.update(params))
+        """Have params written, without secrets; what is too long for MLflow is whole in an artifact."""
+        made = texts("params", params)
+        self._writer.note(self, lambda: (self._params.update(made.values), self._texts.update(made.whole)))
 
     def tags(self, tags: Mapping[str, str]) -> None:
-        """Have tags written, in place of those with the same names."""
+        """Have tags written as `params`, in place of those with the same names."""
+        made = texts("tags", tags)
+        self._writer.note(self, lambda: (self._tags.update(made.values), self._texts.update(made.whole)))
+
+    def keep(self, tags: Mapping[str, str]) -> None:
+        """Have tags written to the letter: those that a later process is to read."""
         self._writer.note(self, lambda: self._tags.update(tags))
 
     def metrics(self, points: Iterable[Point]) -> None:
-        """Have metric points written."""
-        self._writer.note(self, lambda: self._metrics.extend(points))
+        """Have metric points written, under names that MLflow takes."""
+        points = list(points)
+        self._writer.note(self, lambda: self._metrics.extend(self._named(points)))
 
     def text(self, path: str, text: str) -> None:
-        """Have an artifact written."""
-        self._writer.note(self, lambda: self._texts.update({path: text}))
+        """Have an artifact written, without secrets."""
+        self._writer.note(self, lambda: self._texts.update({path: masked(text)}))
 
     def go_on(self) -> None:
         """Have a run that had been ended be running."""
@@ -75,6 +86,11 @@ class Run:
     def end(self, status: str, at: float) -> None:
         """Have the run ended with ``"FINISHED"``, ``"FAILED"`` or ``"KILLED"``, as of `at` seconds."""
         self._writer.note(self, lambda: setattr(self, "_end", (status, at)))
+
+    def _named(self, points: Iterable[Point]) -> Iterator[Point]:
+        if new := {name for name, *_ in points} - self._metric_names.keys():
+            self._metric_names |= distinct_metric_names([*self._metric_names, *sorted(new)])
+        return ((self._metric_names[name], *rest) for name, *rest in points)
 
     def write(self, client: mlflow.MlflowClient, experiment_id: str, common: Mapping[str, str]) -> None:
         """Write what has come; what fails stays to be written, and the rest is written nevertheless."""
@@ -188,7 +204,7 @@ class Writer:
 
     def open(self, name: str, start: float, parent: Run | None = None) -> Run:
         """A new run below `parent`, by default the writer's, that started at `start` seconds since the epoch."""
-        run = Run(self, None, name[:250], start, parent or self.parent)
+        run = Run(self, None, storable(masked(name))[:LONGEST_NAME], start, parent or self.parent)
         self.note(run, lambda: None)
         return run
 
