@@ -60,7 +60,7 @@ class Candidate:
         """Have the values of an epoch written."""
         within = f"fit_{event.fit}/" if event.fit else ""
         points = [(within + name, value, event.time, event.epoch) for name, value in event.values.items()]
-        self.run.metrics([(f"fold_{split}/{name}", *rest) for name, *rest in points])
+        self.run.metrics([(f"fold_{split}/{p[0]}", *p[1:]) for p in points])
         if also_in_fold and split in self.fold_runs:
             self.fold_runs[split].metrics(points)
 

@@ -90,7 +90,7 @@ class Run:
     def _named(self, points: Iterable[Point]) -> Iterator[Point]:
         if new := {name for name, *_ in points} - self._metric_names.keys():
             self._metric_names |= distinct_metric_names([*self._metric_names, *sorted(new)])
-        return ((self._metric_names[name], *rest) for name, *rest in points)
+        return ((self._metric_names[p[0]], *p[1:]) for p in points)
 
     def write(self, client: mlflow.MlflowClient, experiment_id: str, common: Mapping[str, str]) -> None:
         """Write what has come; what fails stays to be written, and the rest is written nevertheless."""
