@@ -20,7 +20,7 @@ test: $(READY)  ## pass the tests
 
 test-lowest: $(READY)  ## pass the tests of searches on the lowest scikit-learn that is supported
 	$(VENV)/bin/python -m pip install --quiet --no-deps --upgrade --target $(LOWEST) 'scikit-learn==1.4.2'
-	$(ACTIVE) PYTHONPATH="$(CURDIR)/$(LOWEST)" python -m pytest --numprocesses 2 --dist worksteal -m 'not slow' $(SEARCHES)
+	$(ACTIVE) PYTHONPATH="$(CURDIR)/$(LOWEST)" python -m pytest --numprocesses 2 --dist worksteal -m 'not slow' -W 'ignore:scipy.optimize:DeprecationWarning' $(SEARCHES)
 
 lint: $(READY)
 	$(ACTIVE) ruff check .

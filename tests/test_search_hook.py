@@ -36,6 +36,11 @@ X, Y = load_iris(return_X_y=True)
 X = StandardScaler().fit_transform(X)
 
 
+@pytest.fixture(autouse=True)
+def _installed():
+    assert hook.install() is None
+
+
 class Picky(ClassifierMixin, BaseEstimator):
     """Predicts the commonest class; refuses some strengths."""
 
@@ -96,7 +101,6 @@ def fit(search, x=X, y=Y, follow=True, backend=None):
     """Fit a clone of `search`, followed or not; the fitted search and the notes."""
     search = clone(search)
     notes = Notes(search)
-    assert hook.install() is None
     context = joblib.parallel_config(backend=backend) if backend else joblib.parallel_config()
     with warnings.catch_warnings(), context:
         warnings.simplefilter("ignore")
