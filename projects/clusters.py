@@ -66,8 +66,8 @@ def computing_on(dask: str | None, n_jobs: int) -> Iterator[None]:
             client = stack.enter_context(distributed.Client(address, timeout=ANSWER_SECONDS))
         except (OSError, ValueError) as error:
             raise UserError(
-                f"dask={masked(dask)}: no scheduler answers there ({first_line(error)}); start one with `dask scheduler`, give "
-                "its address such as tcp://host:8786, or dask=local for a cluster of this machine"
+                f"dask={masked(dask)}: no scheduler answers there ({first_line(error)}); start one with "
+                "`dask scheduler`, give its address such as tcp://host:8786, or dask=local for one of this machine"
             ) from None
         _check_workers(client, dask)
         with joblib.parallel_config("dask"):
@@ -88,5 +88,6 @@ def _check_workers(client: Any, dask: str) -> None:
         client.run(importlib.import_module, "projects.searching")
     except ImportError as error:
         raise UserError(
-            f"dask={masked(dask)}: a worker lacks what it needs ({first_line(error)}); install this project where it runs"
+            f"dask={masked(dask)}: a worker lacks what it needs ({first_line(error)}); install this project "
+            "where it runs"
         ) from None

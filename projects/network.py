@@ -197,21 +197,12 @@ def _report(
         runs.set_description(run_id, told)
         report.findings(findings)
         training_pictures(report, history)
-        _samples_picture(report, data)
+        samples.picture(report, data)
         if trained.snapshots is not None:
             _landscapes(report, {"path": trained})
     seconds = float(np.sum(history.epochs.get("seconds", np.zeros(1))))
     table = {**last, **{name: value for name, value in numbers.items() if "/" not in name}, "seconds": seconds}
     return Outcome(run_id, table, [f"{f.verdict}: {f.text}" for f in findings], trained)
-
-
-def _samples_picture(report: Report, data: Samples) -> None:
-    from mlflow_hp.plots import classes
-
-    labels = [data.classes[i] for i in data.y_train] if data.classes else [f"{value:.4g}" for value in data.y_train]
-    report.picture(
-        "samples", classes.draw_samples(classes.samples_info(data.x_train, labels, data.image_shape, data.features))
-    )
 
 
 def _landscapes(report: Report, several: Mapping[str, Trained]) -> None:

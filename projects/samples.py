@@ -16,6 +16,7 @@ from projects import arguments, downloads, files
 from projects.arguments import Parameter
 
 if TYPE_CHECKING:
+    from mlflow_hp.report import Report
     from projects.arguments import Settings
 
 PARAMETERS = [
@@ -165,6 +166,21 @@ def log_input(samples: Samples, data: str) -> None:
     mlflow.log_metrics(counts)
     if samples.classes:
         mlflow.log_dict(samples.counts, "class_counts.json")
+
+
+def picture(report: Report, samples: Samples) -> None:
+    """Draw ten samples to train on."""
+    from mlflow_hp.plots import classes
+
+    labels = (
+        [samples.classes[i] for i in samples.y_train]
+        if samples.classes
+        else [f"{value:.4g}" for value in samples.y_train]
+    )
+    report.picture(
+        "samples",
+        classes.draw_samples(classes.samples_info(samples.x_train, labels, samples.image_shape, samples.features)),
+    )
 
 
 def _raw(data: str, target: str) -> _Raw:

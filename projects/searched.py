@@ -102,6 +102,8 @@ def run(asked: Asked, search: Any, more: Callable[[Trained, Report], More] | Non
     asked = asked._replace(command=re.sub(r" -P resume=\S+", "", asked.command))  # what repeats it starts anew
     runs.set_tags(active_id, {f"mlflow_hp.{name}": value for name, value in asked.digests.items()})
     samples.log_input(asked.data, asked.settings["data"])
+    with Report(active_id) as report:
+        samples.picture(report, asked.data)
     run_id, reasons = _fit(asked, search, active_id)
     if not math.isfinite(search.best_score_):
         raise UserError(f"no combination has a finite {asked.scorer}: lower the learning rates, or take another scorer")

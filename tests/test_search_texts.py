@@ -90,6 +90,7 @@ def test_searches_of_the_same_data_and_folds_are_known(store):
 
 
 def test_what_the_run_says_of_its_data_stays(store):
-    with mlflow.start_run(tags={DATA: "mine"}) as run:
+    with mlflow.start_run() as run:
+        mlflow.set_tag(DATA, "mine")
         record(GridSearchCV(LINEAR, GRID, cv=3))
     assert store.get_run(run.info.run_id).data.tags[DATA] == "mine"

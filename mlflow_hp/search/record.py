@@ -132,7 +132,7 @@ def _parent_run(past: Past | None) -> Iterator[mlflow.entities.Run]:
     if past is not None:
         claim(client, past)
     if active is not None and (past is None or past.run_id == active.info.run_id):
-        yield active
+        yield client.get_run(active.info.run_id)  # with the tags that it has been given since it started
         return
     random_state = random.getstate()
     tags = {"mlflow_hp.kind": "search", "mlflow_hp.process": this_process()}

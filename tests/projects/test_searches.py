@@ -76,7 +76,8 @@ def test_a_grid(go, store):
     repeat = f"mlflow run . -e grid_search --env-manager local -P max_samples=200 -P 'grid={RATES}' -P hidden=8"
     assert f"**To repeat it**: `{repeat} " in note(top)
     assert "on the test part" in out
-    assert "plots/scores.png" in [a.path for a in store.list_artifacts(top.info.run_id, "plots")]
+    pictures = {a.path for a in store.list_artifacts(top.info.run_id, "plots")}
+    assert {"plots/scores.png", "plots/samples.png"} <= pictures
 
 
 def settings_of(program, *argv):
