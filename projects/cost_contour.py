@@ -131,12 +131,13 @@ def _axes(chosen: data.Regression) -> tuple[str, str]:
 def _report(run_id: str, descent: Descent, command: str) -> Outcome:
     """Numbers and description first, then what needs the artifact store."""
     from mlflow_hp import diagnosis, runs
+    from mlflow_hp.compare.descents import surface_numbers
     from mlflow_hp.report import Report
 
     settings, history, surface = descent.settings, descent.history, descent.surface
     findings = diagnosis.diagnose_regression(history, surface, descent.w, descent.b, settings)
     numbers = diagnosis.to_metrics(findings)
-    runs.log_numbers(run_id, numbers)
+    runs.log_numbers(run_id, numbers | surface_numbers(surface))
     last = {name: values[-1] for name, values in history.epochs.items() if name in ("loss", "val_loss")}
     about = (
         f"{descent.data.target} from {descent.data.feature}, {descent.data.source}: "

@@ -1,0 +1,31 @@
+"""The entry point `compare`."""
+
+from __future__ import annotations
+
+import pytest
+from comparisons import SAME, add_run, new_experiment
+
+from projects.compare import EXPERIMENT
+from projects.experiment import run
+
+
+@pytest.fixture
+def run_ids(store, tmp_path):
+    experiment = new_experiment(store, tmp_path)
+    tags = {"kind": "training", **SAME}
+    return [add_run(store, experiment, metrics={"val_loss": value}, tags=tags) for value in (0.1, 0.2)]
+
+
+def test_it_records_into_its_own_run(store, run_ids, capsys):
+    assert run(EXPERIMENT, ["--runs", ", ".join(run_ids), "--by", "author"]) == 0
+    made = store.get_run(capsys.readouterr().out.rpartition("(run ")[2].strip().rstrip(")"))
+    assert made.info.status == "FINISHED"
+    assert made.data.tags["mlflow_hp.kind"] == "comparison"
+    assert made.data.metrics["runs"] == 2
+    assert "**To repeat it**: `mlflow run . -e compare --env-manager local" in made.data.tags["mlflow.note.content"]
+    assert "comparison.html" in [artifact.path for artifact in store.list_artifacts(made.info.run_id)]
+
+
+def test_bad_input_is_said(store, capsys):
+    assert run(EXPERIMENT, []) == 2
+    assert "nothing to compare" in capsys.readouterr().err
