@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from mlflow_hp import runs
+from mlflow_hp import provenance, runs
 from mlflow_hp.capture import why_host
 from mlflow_hp.capture.host import HostReader
 from mlflow_hp.capture.layout import trainable_weights
@@ -23,7 +23,7 @@ from mlflow_hp.recording import Recording
 from mlflow_hp.snapshots import FILE, Thinner, save
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from mlflow_hp.history import TrainingHistory
@@ -74,12 +74,12 @@ class RecordedFit:
             "first_epoch": self._first_epoch,
             "optimizer": optimizer_settings(self.model),
             "params": described,
-            "versions": tags["mlflow_hp.versions"],
+            "versions": provenance.versions(),
         }
         head = {"process": this_process(), "fit": self._number, "report": self.recorder.report}
         folder = self._local_folder()
         self.recording = Recording(self.run_id, folder, meta, self.recorder.metrics_every, head, self._tell)
-        self.recording.describe(described, tags, lambda: runs.log_once(self._run, described, tags))
+        self.recording.describe(described, tags, lambda: self._describe(described, tags))
         self._original = self.model.train_function
         before = getattr(self._original, "__self__", None)
         if isinstance(before, RecordedFit):  # of another recorder, whose fit an exception has left
@@ -96,6 +96,11 @@ class RecordedFit:
         # Keras asks for the train function when a fit begins: if it does so while this one is open, an exception
         # has left this one, and the next must not be recorded as its continuation.
         self.model.make_train_function = self._make_train_function
+
+    def _describe(self, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+        provenance.uncommitted()  # as it is now, even where it has to wait for MLflow
+        runs.log_once(self._run, params, tags)
+        runs.log_code(self.run_id)
 
     def _local_folder(self) -> Path | None:
         try:
@@ -286,6 +291,8 @@ class RecordedFit:
     def _tag(self, history: TrainingHistory | None) -> bool:
         runs.log_once(self._run, {"batch_size": self.recording.batch_size} if self.recording.batch_size else {})
         tags = {"reader": self._reader.kind, "fits": str(self._number + 1)}
+        if provenance.is_on():
+            tags["device"] = provenance.device()  # now that TensorFlow is at work, those that it really uses
         if history is not None:
             tags["steps"] = str(self._first_step + history.n_steps)
         if self._epochs:

@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import http.client
-import importlib.metadata
 import os
-import platform
-import shlex
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 import warnings
@@ -22,11 +16,12 @@ from urllib.parse import urlsplit
 import mlflow
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from mlflow_hp import snapshots
+from mlflow_hp import provenance, snapshots
 from mlflow_hp.errors import UserError
 from mlflow_hp.history import TrainingHistory
-from mlflow_hp.masking import masked, masked_words
+from mlflow_hp.masking import masked
 from mlflow_hp.names import distinct_metric_names
 from mlflow_hp.process import this_process
 from mlflow_hp.texts import DESCRIPTION, texts
@@ -39,7 +34,8 @@ if TYPE_CHECKING:
 FOLDER_VARIABLE = "MLFLOW_HP_FOLDER"
 """Environment variable with the folder for what is on its way to MLflow; default: ``.mlflow_hp`` in the home folder."""
 
-_VERSIONS = ("mlflow-hp", "mlflow", "tensorflow", "keras", "scikit-learn", "numpy")
+CODE_TAG = "mlflow_hp.uncommitted"
+"""Tag with the artifact path of the uncommitted changes of a run's code."""
 
 
 def find_run(run_id: str | None = None) -> mlflow.entities.Run:
@@ -116,13 +112,41 @@ def run_tags(kind: str, **more: str) -> dict[str, str]:
     Returns
     -------
     dict of str to str
-        ``mlflow_hp.kind``, ``.command``, ``.process``, ``.versions``, and, in a git repository, ``.git_commit`` and
-        ``.git_dirty``.
+        ``mlflow_hp.kind``, ``.process``, and those of `mlflow_hp.provenance.tags`, which the plugin sets too, but not
+        for runs that an ``MlflowClient`` or ``mlflow run`` creates.
     """
-    command = shlex.join(masked_words(_command()))
-    tags = {"kind": kind, "command": command, "process": this_process(), "versions": _versions()}
-    tags |= {**_git(str(Path.cwd())), **more}
+    tags = {"kind": kind, "process": this_process(), **provenance.tags(), **more}
     return {f"mlflow_hp.{name}": value for name, value in tags.items()}
+
+
+def log_code(run_id: str, tracking_uri: str | None = None) -> None:
+    """Log what the program's repository holds beside its commit to a run, or to the topmost that it is nested in.
+
+    It becomes the artifact `provenance.DIFF_PATH`, and the tag ``mlflow_hp.uncommitted`` names it; a run that has one
+    keeps it. Where that fails, a warning tells, and there is no error.
+    """
+    try:
+        patch = provenance.uncommitted()
+        if patch is None:
+            return
+        client = mlflow.MlflowClient(tracking_uri)
+        run = client.get_run(run_id)
+        while above := run.data.tags.get(MLFLOW_PARENT_RUN_ID):
+            run = client.get_run(above)
+        if CODE_TAG in run.data.tags:
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, Path(provenance.DIFF_PATH).name)
+            path.write_bytes(patch.encode(errors="surrogateescape"))
+            client.log_artifact(run.info.run_id, str(path), str(Path(provenance.DIFF_PATH).parent))
+        client.set_tag(run.info.run_id, CODE_TAG, provenance.DIFF_PATH)
+    except Exception as error:  # noqa: BLE001 - the training goes on
+        warnings.warn(
+            f"mlflow_hp: run {run_id} lacks the uncommitted changes of its code ({type(error).__name__}: {error}); "
+            "commit them before a run that is to be repeated",
+            RuntimeWarning,
+            stacklevel=1,  # once, whoever calls
+        )
 
 
 def log_once(
@@ -286,37 +310,3 @@ def _download(run_id: str, path: str, tracking_uri: str | None, what: str, how: 
             f"run {run_id} holds no {what} at {path!r} ({error}); a run gets one from "
             f"`model.fit(..., callbacks=[mlflow_hp.{how}])`"
         ) from error
-
-
-def _command() -> list[str]:
-    """The command line of this process."""
-    return [Path(sys.executable).name, *sys.orig_argv[1:]]
-
-
-@functools.cache
-def _versions() -> str:
-    """Python and the libraries that training depends on, ``name version`` each."""
-    found = [f"python {platform.python_version()}"]
-    for name in _VERSIONS:
-        try:
-            found.append(f"{name} {importlib.metadata.version(name)}")
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return ", ".join(found)
-
-
-@functools.cache
-def _git(folder: str) -> dict[str, str]:
-    """Commit of the repository at `folder` and whether it has uncommitted changes; empty without one.
-
-    Asked once in a process: what runs is what was there when it began.
-    """
-    git = ["git", "-C", folder]
-    try:
-        commit, changes = (
-            subprocess.run([*git, *words], capture_output=True, text=True, timeout=5, check=True).stdout.strip()
-            for words in (["rev-parse", "HEAD"], ["status", "--porcelain"])
-        )
-    except (OSError, subprocess.SubprocessError):
-        return {}
-    return {"git_commit": commit, "git_dirty": str(bool(changes)).lower()}

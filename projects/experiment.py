@@ -123,6 +123,7 @@ def _run_in(experiment: Experiment, written: dict[str, str], active: Any) -> Non
     several = len(chosen) > 1
     tags = runs.run_tags("sweep" if several else experiment.kind, experiment=experiment.name)
     runs.log_once(active, tags=tags)
+    runs.log_code(active.info.run_id)
     if several:
         runs.log_once(active, params=written)
         told = sweep(experiment, chosen, active, command(experiment, written))

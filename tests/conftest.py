@@ -36,6 +36,7 @@ def store(tracking_uri, tmp_path, monkeypatch):
     import mlflow
 
     monkeypatch.setenv("MLFLOW_HP_FOLDER", str(tmp_path / "on-its-way"))
+    monkeypatch.setattr("mlflow_hp.provenance.uncommitted", lambda: None)  # what a developer has not committed yet
     mlflow.set_tracking_uri(tracking_uri)
     experiment = mlflow.set_experiment("tests")
     client = mlflow.MlflowClient()

@@ -6,6 +6,7 @@ import http.server
 import socket
 import threading
 import time
+from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from fakes import record, regression
 
 import mlflow_hp
-from mlflow_hp import names, runs
+from mlflow_hp import names, provenance, runs
 from mlflow_hp.errors import UserError
 from mlflow_hp.sender import Sender
 
@@ -105,13 +106,14 @@ def test_run_tags(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert "mlflow_hp.git_commit" not in runs.run_tags("training")
     monkeypatch.setenv("PATH", "")
-    runs._git.cache_clear()
+    provenance._state.cache_clear()
     assert "mlflow_hp.git_dirty" not in runs.run_tags("training")
 
 
 def test_no_secret_lands_in_a_run(store, monkeypatch):
     url, secret = "https://me:pa55word@host/x.csv?token=t0ken", "pa55word"
-    monkeypatch.setattr(runs.sys, "orig_argv", ["python", "-m", "x", "--password", secret, "--data", url])
+    monkeypatch.setattr(provenance.sys, "executable", "/usr/bin/python")
+    monkeypatch.setattr(provenance.sys, "orig_argv", ["python", "-m", "x", "--password", secret, "--data", url])
     monkeypatch.setenv("SOME_SERVICE_KEY", "0123456789abc")
     with mlflow.start_run(tags={"mlflow.source.git.repoURL": "https://me:pa55word@host/repo.git"}) as active:
         tags = runs.run_tags("training", note="of 0123456789abc")
@@ -127,6 +129,34 @@ def test_no_secret_lands_in_a_run(store, monkeypatch):
     assert kept.tags["mlflow.source.git.repoURL"] == "https://me:***@host/repo.git"
     assert kept.tags["mlflow.note.content"] == f"**To repeat it**: `mlflow run . -P 'data={shown}' -P token=***`"
     assert not any(text in str(kept.to_dictionary()) for text in (secret, "t0ken", "0123456789abc"))
+
+
+def test_uncommitted_changes_go_to_the_topmost_run_once(store, monkeypatch):
+    monkeypatch.setattr(provenance, "uncommitted", lambda: "# a\ndiff --git a/x b/x\n+\udce9\n")
+    with mlflow.start_run() as top, mlflow.start_run(nested=True), mlflow.start_run(nested=True) as lowest:
+        runs.log_code(lowest.info.run_id)
+    assert store.list_artifacts(lowest.info.run_id) == []
+    path = mlflow.artifacts.download_artifacts(run_id=top.info.run_id, artifact_path=provenance.DIFF_PATH)
+    assert Path(path).read_bytes() == b"# a\ndiff --git a/x b/x\n+\xe9\n"
+    assert store.get_run(top.info.run_id).data.tags[runs.CODE_TAG] == provenance.DIFF_PATH
+    monkeypatch.setattr(provenance, "uncommitted", lambda: "another")
+    runs.log_code(top.info.run_id)
+    assert (
+        Path(mlflow.artifacts.download_artifacts(f"runs:/{top.info.run_id}/{provenance.DIFF_PATH}")).stat().st_size > 9
+    )
+
+
+def test_changes_that_can_not_be_logged_are_told(store, monkeypatch):
+    monkeypatch.setattr(provenance, "uncommitted", lambda: "x")
+    with pytest.warns(RuntimeWarning, match=r"run nowhere lacks the uncommitted changes .*commit them"):
+        runs.log_code("nowhere")
+
+
+def test_a_clean_repository_has_no_artifact(store, monkeypatch):
+    monkeypatch.setattr(provenance, "uncommitted", lambda: None)
+    with mlflow.start_run() as run:
+        runs.log_code(run.info.run_id)
+    assert store.list_artifacts(run.info.run_id) == []
 
 
 def test_a_secret_that_mlflow_run_has_logged_is_told(store):
