@@ -1,0 +1,238 @@
+// What the selected runs show: their curves, and the sections of the comparison.
+
+import { ask, runs, told } from "./data.js";
+import { keep, state } from "./state.js";
+
+const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#7B4EA3", "#C44E52", "#4D9A8A"];
+const PARTS = "overview,scores,differences,descents,importance,leaderboard,time"; // the curves are drawn here
+
+const curve = document.getElementById("curve");
+const sections = document.getElementById("sections");
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const drawn = new Map(); // element -> {data, layout} as they came
+let lines = {}; // run -> its line in the figures of the comparison, once these are there: one colour in all of them
+let plotly = null;
+
+// plotly.js is large: it is fetched when the first figure is drawn.
+function library() {
+  plotly ??= new Promise((resolve, reject) => {
+    const script = document.createElement("script");
+    script.src = new URL("plotly.js", import.meta.url);
+    script.onload = () => resolve(window.Plotly);
+    script.onerror = () => reject(new Error("plotly.js did not come from the server."));
+    document.head.append(script);
+  });
+  return plotly;
+}
+
+function themed(layout) {
+  const style = getComputedStyle(document.documentElement);
+  const [text, grid] = ["--text", "--line"].map((name) => style.getPropertyValue(name).trim());
+  const axes = {};
+  for (const name of new Set(["xaxis", "yaxis", ...Object.keys(layout).filter((key) => /^[xy]axis\d*$/.test(key))])) {
+    axes[name] = { gridcolor: grid, zerolinecolor: grid, linecolor: grid, automargin: true, ...layout[name] };
+  }
+  const scenes = {};
+  for (const name of Object.keys(layout).filter((key) => /^scene\d*$/.test(key))) {
+    const own = (axis) => ({ gridcolor: grid, zerolinecolor: grid, ...layout[name][axis] });
+    scenes[name] = { ...layout[name], xaxis: own("xaxis"), yaxis: own("yaxis"), zaxis: own("zaxis") };
+  }
+  return {
+    margin: { l: 60, r: 16, t: layout.title ? 48 : 16, b: 48 }, autosize: true, height: 380, hovermode: "closest",
+    ...layout, ...axes, ...scenes,
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    font: { family: "system-ui, sans-serif", size: 12, ...layout.font, color: text },
+    hoverlabel: { bgcolor: style.getPropertyValue("--raised").trim(), font: { color: text } },
+  };
+}
+
+export async function draw(element, figure) {
+  const Plotly = await library();
+  if (!element.isConnected) return;
+  const first = !drawn.has(element);
+  drawn.set(element, figure);
+  const data = figure.data.map((trace) => (lines[trace.meta] ? { ...trace, line: lines[trace.meta] } : trace));
+  await Plotly.react(element, data, themed(figure.layout ?? {}), {
+    responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d"],
+    showSendToCloud: false, plotlyServerURL: "", // by default a button uploads the figure to its maker's server
+  });
+  if (first && element === curve) watchZoom();
+}
+
+dark.addEventListener("change", () => {
+  for (const [element, figure] of drawn) {
+    if (element.isConnected) draw(element, figure);
+    else drawn.delete(element);
+  }
+});
+
+// ---- Curves
+
+let asked = null;
+
+export async function drawCurves(ids) {
+  asked?.abort();
+  asked = new AbortController();
+  const { signal } = asked;
+  const [start, end] = state.z ? state.z.split(",").map(Number) : [];
+  // Past the ends of what is seen, so that lines leave the picture where they should.
+  const margin = state.z ? Math.max(1, Math.ceil((end - start) / 20)) : 0;
+  const pixels = Math.max(200, Math.round(curve.clientWidth || 800));
+  const range = state.z ? { start: Math.floor(start) - margin, end: Math.ceil(end) + margin } : {};
+  let points;
+  try {
+    points = await ask("histories", { runs: ids.join(","), metric: state.m, pixels, ...range }, signal);
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    throw error;
+  }
+  const having = ids.filter((id) => points[id]);
+  const several = new Set(having.map((id) => runs.get(id).author)).size > 1;
+  const named = ({ id, name, author }) => (name || id.slice(0, 8)) + (several ? ` · ${author}` : "");
+  const data = having.map((id, index) => ({
+    type: "scatter", mode: points[id].steps.length === 1 ? "markers" : "lines", name: named(runs.get(id)),
+    x: points[id].steps, y: points[id].values,
+    line: { color: COLOURS[index % COLOURS.length], width: 1.8 }, meta: id,
+    hovertemplate: "step %{x}: %{y:.6g}<extra>%{fullData.name}</extra>",
+  }));
+  const layout = {
+    xaxis: { title: { text: "step" }, ...(state.z ? { range: [start, end], autorange: false } : { autorange: true }) },
+    yaxis: { title: { text: state.m }, type: state.l ? "log" : "linear", exponentformat: "power", ...inSight(data, start, end) },
+    showlegend: data.length > 1, legend: { orientation: "h", y: -0.2 }, dragmode: "zoom",
+    height: 420,
+  };
+  await draw(curve, { data: data.map(escaped), layout });
+  const all = having.reduce((sum, id) => sum + points[id].n, 0);
+  const drawnPoints = having.reduce((sum, id) => sum + points[id].steps.length, 0);
+  const words = having.length === 0 ? "None of the selected runs has this metric."
+    : drawnPoints < all ? `${all} points, drawn by the lowest and highest of each pixel; zoom in to see each`
+    : `${all} points, all drawn`;
+  document.getElementById("points").textContent = words;
+  document.getElementById("curve-words").textContent = `${state.m} by step of ${having.length} runs.`;
+  document.getElementById("whole").disabled = !state.z;
+}
+
+// plotly.js reads a little HTML in names; what runs are called is text.
+function escaped(trace) {
+  return { ...trace, name: trace.name.replaceAll("&", "&amp;").replaceAll("<", "&lt;") };
+}
+
+// Zoomed along the steps, the vertical axis fits what is in between.
+function inSight(data, start, end) {
+  if (start === undefined) return { autorange: true };
+  const seen = data.flatMap((trace) => trace.y.filter((y, at) => y !== null && trace.x[at] >= start && trace.x[at] <= end));
+  const usable = state.l ? seen.filter((y) => y > 0).map(Math.log10) : seen;
+  if (!usable.length) return { autorange: true };
+  const [low, high] = usable.reduce(([a, b], y) => [Math.min(a, y), Math.max(b, y)], [Infinity, -Infinity]);
+  const space = (high - low || Math.abs(high) || 1) * 0.05;
+  return { range: [low - space, high + space], autorange: false };
+}
+
+let zoomed = () => {};
+
+export function onZoom(call) {
+  zoomed = call;
+}
+
+function watchZoom() {
+  curve.on("plotly_relayout", (change) => {
+    const [start, end] = [change["xaxis.range[0]"], change["xaxis.range[1]"]];
+    if (start !== undefined) keep({ z: `${told(Math.max(0, Math.round(start)))},${told(Math.round(end))}` });
+    else if (change["xaxis.autorange"]) keep({ z: "" });
+    else return;
+    zoomed();
+  });
+}
+
+// ---- Sections
+
+let comparing = null;
+
+export async function drawSections(ids) {
+  comparing?.abort();
+  comparing = new AbortController();
+  const { signal } = comparing;
+  sections.setAttribute("aria-busy", "true");
+  let found;
+  try {
+    ({ sections: found, lines } = await ask("sections", { runs: ids.join(","), parts: PARTS }, signal));
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    throw error;
+  } finally {
+    if (!signal.aborted) sections.removeAttribute("aria-busy");
+  }
+  if (drawn.has(curve)) draw(curve, drawn.get(curve));
+  const old = new Map([...sections.children].map((element) => [element.dataset.key, element]));
+  const made = found.map((section) => elementOf(section, old.get(section.key)));
+  sections.replaceChildren(...made.map(({ element }) => element));
+  await Promise.all(made.filter(({ plot }) => plot).map(({ plot, figure }) => draw(plot, figure)));
+}
+
+export function clear() {
+  asked?.abort();
+  comparing?.abort();
+  sections.replaceChildren();
+}
+
+function elementOf(section, old) {
+  const element = document.createElement("section");
+  element.dataset.key = section.key;
+  const heading = document.createElement(section.level === 3 ? "h3" : "h2");
+  heading.textContent = section.title;
+  element.append(heading, ...section.words.map(paragraph));
+  let plot = null;
+  if (section.figure) {
+    const figure = document.createElement("figure");
+    plot = old?.querySelector(".plot") ?? document.createElement("div"); // drawn over, it does not flicker
+    plot.className = "plot";
+    const caption = document.createElement("figcaption");
+    caption.className = "unseen";
+    caption.textContent = section.alt;
+    figure.append(plot, caption);
+    element.append(figure);
+  }
+  if (section.table) element.append(tableOf(section.table));
+  return { element, plot, figure: section.figure };
+}
+
+function paragraph(words) {
+  const element = document.createElement("p");
+  element.textContent = words;
+  return element;
+}
+
+function tableOf({ caption, columns, rows }) {
+  const box = document.createElement("div");
+  box.className = "wide";
+  box.tabIndex = 0;
+  box.setAttribute("role", "region");
+  box.setAttribute("aria-label", caption);
+  const table = document.createElement("table");
+  table.createCaption().textContent = caption;
+  const head = table.createTHead().insertRow();
+  for (const column of columns) {
+    const cell = document.createElement("th");
+    cell.scope = "col";
+    cell.textContent = column;
+    head.append(cell);
+  }
+  const body = table.createTBody();
+  for (const row of rows) {
+    const line = body.insertRow();
+    for (const value of row) {
+      const cell = line.insertCell();
+      if (value !== null && typeof value === "object") {
+        const link = document.createElement("a");
+        link.href = `../#/experiments/${value.experiment_id}/runs/${value.run_id}`;
+        link.textContent = value.name;
+        cell.append(link);
+      } else {
+        cell.textContent = value === null ? "" : told(value);
+        if (typeof value === "number") cell.className = "number";
+      }
+    }
+  }
+  box.append(table);
+  return box;
+}

@@ -1,0 +1,247 @@
+// The page: what the controls do, and what follows from a change.
+
+import { MOST, ask, forget, load, loaded, runs, unfinished } from "./data.js";
+import { clear, drawCurves, drawSections, onZoom } from "./figures.js";
+import { abbreviated, keep, reread, state } from "./state.js";
+import { allColumns, chosenColumns, metricNames, onSelection, refresh, select, selected, shownRuns } from "./table.js";
+
+const EVERY = 4000; // ms between looks at runs that go on
+const RUNS_EVERY = 8; // looks between those for new runs
+const FIRST_METRICS = ["batch/loss", "loss", "val_loss", "score", "mean_test_score"];
+
+const element = (id) => document.getElementById(id);
+let experiments = [];
+
+function tell(words = "") {
+  element("status").textContent = words;
+}
+
+async function safely(work) {
+  try {
+    return await work();
+  } catch (error) {
+    tell(error.message);
+    return undefined;
+  }
+}
+
+// ---- Experiments
+
+function drawExperiments() {
+  const wanted = element("experiments-filter").value.toLowerCase();
+  const items = experiments.filter((item) => item.name.toLowerCase().includes(wanted)).map((item) => {
+    const box = document.createElement("input");
+    box.type = "checkbox";
+    box.checked = state.e.includes(item.id);
+    box.addEventListener("change", () => {
+      keep({ e: box.checked ? [...state.e, item.id] : state.e.filter((id) => id !== item.id) });
+      follow();
+    });
+    return listItem(box, `${item.name} (${item.runs})`);
+  });
+  element("experiments-list").replaceChildren(...items);
+  const names = experiments.filter((item) => state.e.includes(item.id)).map((item) => item.name);
+  element("experiments-chosen").textContent = names.length ? names.join(", ") : "Experiments";
+  document.title = `${names.join(", ") || "Compare runs"} · mlflow_hp`;
+}
+
+function listItem(box, text) {
+  const label = document.createElement("label");
+  label.append(box, ` ${text}`);
+  const item = document.createElement("li");
+  item.append(label);
+  return item;
+}
+
+// ---- Runs
+
+async function loadRuns(anew = false) {
+  for (const id of [...loaded.keys()]) if (!state.e.includes(id)) forget(id);
+  const wanted = experiments.filter((item) => state.e.includes(item.id) && (anew || !loaded.has(item.id)));
+  await Promise.all(wanted.map((experiment) => load(experiment)));
+  const left = [...loaded.values()].reduce((sum, known) => sum + known.left_out, 0);
+  tell(left ? `${left} older runs are not listed.` : "");
+}
+
+function options(select, values, chosen, first = undefined) {
+  const made = [...(first ? [first] : []), ...values.map((value) => [value, value])].map(([value, text]) => {
+    const option = document.createElement("option");
+    option.value = value;
+    option.textContent = text;
+    return option;
+  });
+  if (chosen && !values.includes(chosen) && chosen !== "*") made.push(new Option(chosen, chosen));
+  select.replaceChildren(...made);
+  select.value = chosen;
+}
+
+function drawControls() {
+  const every = [...runs.values()];
+  const different = (of) => [...new Set(every.map(of))].filter(Boolean).sort();
+  options(element("author"), different((run) => run.author), state.a, ["", "all"]);
+  options(element("kind"), different((run) => run.kind), state.k, ["", "all but folds"]);
+  element("kind").add(new Option("all", "*"), 1);
+  element("kind").value = state.k;
+  if (document.activeElement !== element("filter")) element("filter").value = state.f;
+  if (document.activeElement !== element("tag")) element("tag").value = state.t;
+  element("tags").replaceChildren(...different((run) => Object.keys(run.tags).join("\n")).flatMap((names) => names.split("\n"))
+    .filter((name, at, names) => name && names.indexOf(name) === at).map((name) => new Option(name, name)));
+  element("log").checked = Boolean(state.l);
+}
+
+function drawColumns() {
+  const all = allColumns();
+  const chosen = chosenColumns(all);
+  const items = [...all.values()].map((column) => {
+    const box = document.createElement("input");
+    box.type = "checkbox";
+    box.checked = chosen.includes(column.key);
+    box.disabled = column.key === "name";
+    box.addEventListener("change", () => {
+      const now = chosenColumns(allColumns());
+      keep({ c: box.checked ? [...now, column.key] : now.filter((key) => key !== column.key) });
+      refresh();
+    });
+    return listItem(box, column.key.startsWith("t.") ? `tag ${column.title}` : column.title);
+  });
+  element("columns-list").replaceChildren(...items);
+}
+
+function drawTable() {
+  drawControls();
+  refresh();
+  count();
+}
+
+function count() {
+  const words = `${shownRuns().length} of ${runs.size} runs shown, ${selected.size} selected`;
+  element("count").textContent = selected.size > MOST ? `${words}; the first ${MOST} are compared` : words;
+}
+
+// ---- Comparison
+
+const compared = () => [...selected].filter((id) => runs.has(id)).slice(0, MOST);
+
+function chooseMetric() {
+  const names = metricNames();
+  if (!state.m || !names.includes(state.m)) keep({ m: FIRST_METRICS.find((name) => names.includes(name)) ?? names[0] ?? "" });
+  options(element("metric"), names, state.m);
+}
+
+async function drawComparison(whole = true) {
+  const ids = compared();
+  element("nothing").hidden = ids.length > 0;
+  element("curves").hidden = ids.length === 0 || !metricNames().length;
+  if (!ids.length) return clear();
+  chooseMetric();
+  await Promise.all([
+    state.m ? safely(() => drawCurves(ids)) : null,
+    whole ? safely(() => drawSections(ids)) : null,
+  ]);
+  return undefined;
+}
+
+let soon = 0;
+
+onSelection(() => {
+  const ids = [...runs.keys()];
+  keep({ r: [...selected].slice(0, MOST).map((id) => abbreviated(id, ids)), z: "" });
+  count();
+  clearTimeout(soon);
+  soon = setTimeout(drawComparison, 200);
+});
+
+onZoom(() => drawComparison(false));
+
+// ---- What the address says
+
+async function follow() {
+  await safely(async () => {
+    drawExperiments();
+    await loadRuns();
+    const ids = [...runs.keys()];
+    selected.clear();
+    for (const beginning of state.r) {
+      const id = ids.find((other) => other.startsWith(beginning));
+      if (id) selected.add(id);
+    }
+    drawTable();
+    drawColumns();
+    await drawComparison();
+  });
+}
+
+// ---- Controls
+
+for (const [id, key, event] of [["filter", "f", "input"], ["tag", "t", "input"], ["author", "a", "change"], ["kind", "k", "change"]]) {
+  element(id).addEventListener(event, () => {
+    keep({ [key]: element(id).value });
+    drawTable();
+  });
+}
+element("filters").addEventListener("submit", (event) => event.preventDefault());
+element("experiments-filter").addEventListener("input", drawExperiments);
+element("columns").addEventListener("toggle", drawColumns);
+element("select-all").addEventListener("click", () => select(shownRuns().map((run) => run.id)));
+element("select-none").addEventListener("click", () => select([]));
+element("metric").addEventListener("change", () => {
+  keep({ m: element("metric").value, z: "" });
+  drawComparison(false);
+});
+element("log").addEventListener("change", () => {
+  keep({ l: element("log").checked ? "1" : "" });
+  drawComparison(false);
+});
+element("whole").addEventListener("click", () => {
+  keep({ z: "" });
+  drawComparison(false);
+});
+addEventListener("hashchange", () => {
+  reread();
+  follow();
+});
+addEventListener("click", (event) => {
+  for (const menu of document.querySelectorAll("details.menu[open]")) if (!menu.contains(event.target)) menu.open = false;
+});
+addEventListener("keydown", (event) => {
+  const menu = event.target.closest?.("details.menu[open]");
+  if (menu && event.key === "Escape") {
+    menu.open = false;
+    menu.querySelector("summary").focus();
+  }
+});
+
+// ---- Runs that go on
+
+let looks = 0;
+
+async function look() {
+  looks += 1;
+  const going = compared().map((id) => runs.get(id)).filter(unfinished);
+  const anew = looks % RUNS_EVERY === 0 && [...runs.values()].some(unfinished);
+  if (!going.length && !anew) return;
+  const ended = () => going.some((run) => !unfinished(runs.get(run.id) ?? run));
+  if (anew) await loadRuns(true);
+  else {
+    for (const experiment of new Set(going.map((run) => run.experiment))) {
+      await load(experiment, going.filter((run) => run.experiment === experiment).map((run) => run.id));
+    }
+  }
+  drawTable();
+  if (going.length) await drawComparison(ended());
+}
+
+function lookLater() {
+  setTimeout(async () => {
+    if (!document.hidden) await safely(look);
+    lookLater();
+  }, EVERY);
+}
+
+await safely(async () => {
+  experiments = await ask("experiments");
+  if (!state.e.length && experiments.length) keep({ e: [experiments[0].id] });
+  if (!experiments.length) tell("There are no experiments that you may read.");
+});
+await follow();
+lookLater();

