@@ -1,11 +1,12 @@
 """Faults, for real: what is lost, wrong or left open when processes and servers are killed.
 
-    python benchmarks/faults.py [--cases kill search server crowd long] [--kills 50] [--postgres URI]
+    python benchmarks/faults.py [--cases kill search server away crowd long] [--kills 50] [--postgres URI]
 
 (kill) trainings killed with -9 at random moments, each recovered: steps on disk against steps done, points that differ
 from the training's own, runs left RUNNING; (search) a search over two processes killed with -9 and resumed, its
 results beside those of the search alone; (server) one training while the tracking server is killed and started again
-three times, then answers 500, then hangs; (crowd) eight trainings and a search at once into one server, then eight
+three times, then its database can't be reached, then it answers 500, then hangs; (away) a search while the server is
+away for a minute; (crowd) eight trainings and a search at once into one server, then eight
 trainings at once into one SQLite file; (long) a million steps of the Dense(1) model: memory, and the history.
 With --postgres, a database that may be overwritten, the server keeps its runs there; else in a SQLite file.
 """
@@ -14,17 +15,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import http.server
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +29,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 import mlflow
 import numpy as np
+from servers import Line, Proxy, Server
 
 EXPERIMENT = "faults"
 
@@ -163,6 +160,10 @@ mlflow.set_tracking_uri(sys.argv[1]); mlflow.set_experiment("faults")
 grid = {"n_estimators": [20, 40, 60, 80], "max_depth": [2, 4, 8, None]}
 search = GridSearchCV(RandomForestClassifier(random_state=0), grid, cv=3, n_jobs=2, refit=False)
 resume = sys.argv[2] == "resume"
+if sys.argv[2] == "slowly":
+    fit = RandomForestClassifier.fit
+    RandomForestClassifier.fit = lambda *given: (time.sleep(2), fit(*given))[1]
+    search.set_params(n_jobs=1)
 if sys.argv[2] == "alone":
     search.fit(*load_digits(return_X_y=True))
 else:
@@ -198,99 +199,28 @@ def search(folder: Path, kills: int) -> None:
     print(f"| {killed} times | {'yes' if same else 'NO'} | 16 | {len(children)} | {running()} |\n", flush=True)
 
 
-class Server:
-    """An ``mlflow server`` on this machine, to be killed and started again."""
+def by_line(store: str) -> tuple[Line, str]:
+    """A line to a database, and the URI of the database at the end of that line."""
+    import sqlalchemy
 
-    def __init__(self, folder: Path, store: str | None) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.uri = f"http://127.0.0.1:{self.port}"
-        store = store or f"sqlite:///{folder}/server.db"
-        self._command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, "--workers", "1",
-                         "--artifacts-destination", str(folder / "artifacts"), "--port", str(self.port)]  # fmt: skip
-        self._log = folder / "server.log"
-
-    def start(self) -> None:
-        """Start it, and wait until it answers."""
-        env = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        with self._log.open("a") as log:
-            self._process = subprocess.Popen(self._command, env=env, stdout=log, stderr=log, start_new_session=True)
-        until = time.monotonic() + 120
-        while time.monotonic() < until:
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=2):
-                return
-            time.sleep(0.2)
-        raise TimeoutError(self._log.read_text()[-2000:])
-
-    def kill(self) -> None:
-        """Kill it and what it has started."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-
-
-class Proxy:
-    """Hands requests on to a server; while it is told to, it answers 500, or does not answer at all."""
-
-    def __init__(self, target: str) -> None:
-        self.mood = "well"
-        proxy = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def handle_any(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                if proxy.mood == "hangs":
-                    time.sleep(30)
-                    return
-                if proxy.mood == "fails":
-                    status, answer, kind = 500, b"{}", "application/json"
-                else:
-                    headers = {k: v for k, v in self.headers.items() if k.lower() not in ("host", "connection")}
-                    request = urllib.request.Request(target + self.path, body or None, headers, method=self.command)
-                    try:
-                        with urllib.request.urlopen(request, timeout=60) as got:
-                            status, answer = got.status, got.read()
-                            kind = got.headers.get("Content-Type", "application/json")
-                    except urllib.error.HTTPError as error:
-                        with error:
-                            status, answer, kind = error.code, error.read(), "application/json"
-                    except OSError:
-                        status, answer, kind = 502, b"{}", "application/json"
-                self.send_response(status)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(answer)))
-                self.end_headers()
-                self.wfile.write(answer)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
-            setattr(Handler, f"do_{method}", Handler.handle_any)
-
-        class Quiet(http.server.ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, *_: object) -> None:  # a server that is killed breaks connections
-                pass
-
-        self._server = Quiet(("127.0.0.1", 0), Handler)
-        self.uri = f"http://127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+    url = sqlalchemy.make_url(store)
+    line = Line((url.host or "127.0.0.1", url.port or 5432))
+    return line, url.set(host="127.0.0.1", port=line.port).render_as_string(hide_password=False)
 
 
 def server(folder: Path, store: str | None) -> None:
-    """One training while its server dies, fails and hangs."""
+    """One training while its server dies and comes back, loses its database, fails and hangs."""
+    line = None
+    if store is not None:
+        line, store = by_line(store)
     served = Server(folder, store)
     served.start()
     proxy = Proxy(served.uri)
     mlflow.set_tracking_uri(proxy.uri)
     mlflow.set_experiment(EXPERIMENT)
     told = folder / "told"
-    process, run_id = start(proxy.uri, str(told), 24_000, 0.001)
+    told.unlink(missing_ok=True)
+    process, run_id = start(proxy.uri, str(told), 32_000, 0.001)
     speeds: dict[str, list[float]] = {"there": [], "away": []}
 
     def watch(kind: str, seconds: float) -> None:
@@ -305,11 +235,17 @@ def server(folder: Path, store: str | None) -> None:
         served.kill()
         watch("away", 5)
         served.start()
+    if line is not None:
+        watch("there", 5)
+        line.cut()
+        watch("away", 5)
+        line.mend()
     for mood in ("fails", "hangs"):
         watch("there", 5)
         proxy.mood = mood
         watch("away", 5)
         proxy.mood = "well"
+    still = process.poll() is None
     _, errors = process.communicate(timeout=600)
     warned = sum("does not take what is recorded" in line for line in errors.splitlines() if "mlflow_hp:" in line)
     done = progress(told)[0]
@@ -317,8 +253,40 @@ def server(folder: Path, store: str | None) -> None:
     print("| server killed | then | steps done | steps in MLflow | points wrong | warnings | steps/s there | away |")
     print("|---|---|---|---|---|---|---|---|")
     there, away = (f"{np.median(speeds[kind]):.0f}" for kind in ("there", "away"))
-    told_so = f"| 3 times | answers 500, hangs | {done:,} | {len(steps):,} | {wrong_points(run_id)} | {warned}"
+    then = f"{'database cut off, ' if line else ''}answers 500, hangs{'' if still else ' (after the training)'}"
+    told_so = f"| 3 times | {then} | {done:,} | {len(steps):,} | {wrong_points(run_id)} | {warned}"
     print(f"{told_so} | {there} | {away} |\n", flush=True)
+    served.kill()
+
+
+def away(folder: Path, store: str | None) -> None:
+    """A search while its server is away for a minute."""
+    served = Server(folder, store)
+    served.start()
+    mlflow.set_tracking_uri(served.uri)
+    mlflow.set_experiment(EXPERIMENT)
+    subprocess.run([sys.executable, "-W", "ignore", "-c", SEARCH, served.uri, "alone", str(folder / "alone.npy")],
+                   check=True)  # fmt: skip
+    command = [sys.executable, "-c", SEARCH, served.uri, "slowly", str(folder / "away.npy")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    run_id = process.stdout.readline().strip()
+    time.sleep(10)
+    served.kill()
+    began = time.monotonic()
+    time.sleep(60)
+    still = process.poll() is None
+    served.start()
+    seconds = time.monotonic() - began
+    _, errors = process.communicate(timeout=600)
+    same = np.array_equal(np.load(folder / "alone.npy"), np.load(folder / "away.npy"))
+    client = mlflow.MlflowClient()
+    found = client.search_runs([client.get_run(run_id).info.experiment_id], f"tags.`mlflow.parentRunId` = '{run_id}'")
+    folds = [len(client.get_metric_history(run.info.run_id, "score")) for run in found]
+    print("| server away in a search | results equal | combinations | their runs | folds | recorded | warnings |")
+    print("|---|---|---|---|---|---|---|")
+    told = f"| {seconds:.0f} s{'' if still else ' (it had ended)'} | {'yes' if same else 'NO'} | 16 | {len(found)}"
+    print(f"{told} | 48 | {sum(folds)} | {errors.count('mlflow_hp: ')} |\n", flush=True)
     served.kill()
 
 
@@ -380,7 +348,7 @@ def long(folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--cases", nargs="*", default=["kill", "search", "server", "crowd", "long"])
+    parser.add_argument("--cases", nargs="*", default=["kill", "search", "server", "away", "crowd", "long"])
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--postgres", help="postgresql://...: a database that may be overwritten")
     parser.add_argument("--train", help=argparse.SUPPRESS)
@@ -397,6 +365,7 @@ def main() -> None:
                 "kill": lambda: kill(folder, arguments.kills),
                 "search": lambda: search(folder, min(10, arguments.kills)),
                 "server": lambda: server(folder, arguments.postgres),
+                "away": lambda: away(folder, arguments.postgres),
                 "crowd": lambda: crowd(folder, arguments.postgres),
                 "long": lambda: long(folder),
             }[case]()

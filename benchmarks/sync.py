@@ -12,8 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import shutil
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -23,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
+from servers import POSTGRES, Server, database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--points", type=int, default=10_000, help="metric points of each run")
-    parser.add_argument("--workers", type=int, default=1, help="of the server")
+    parser.add_argument("--workers", type=int, default=2, help="of the server; MLflow itself starts 4")
     parser.add_argument("--to", help="a server that is there")
     parser.add_argument("--verify", action="store_true", help="compare both sides, too")
     arguments = parser.parse_args()
@@ -47,7 +46,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         source = f"sqlite:///{folder}/mlflow.db"
         fill(source, Path(folder), arguments.runs, arguments.points)
-        target = arguments.to or stack.enter_context(server(Path(folder), arguments.workers))
+        target = arguments.to or stack.enter_context(served(Path(folder), arguments.workers))
         print(f"{arguments.runs} runs x {arguments.points:,} points to {target} on {psutil.cpu_count()} cores")
         for name in ("first time", "again"):
             timed(name, source, target)
@@ -101,54 +100,15 @@ def children_seconds() -> float:
 
 
 @contextlib.contextmanager
-def server(folder: Path, workers: int) -> Iterator[str]:
+def served(folder: Path, workers: int) -> Iterator[str]:
     """`mlflow server` on a PostgreSQL database of its own."""
-    import sqlalchemy
-
-    name = f"mlflow_hp_sync_{os.getpid()}"
-    engine = sqlalchemy.create_engine(
-        "postgresql+psycopg2://postgres@127.0.0.1:5432/postgres", isolation_level="AUTOCOMMIT"
-    )
-    with engine.connect() as connection:
-        connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    words = ["-m", "mlflow", "server", "--workers", str(workers), "--port", str(port)]
-    words += ["--backend-store-uri", f"postgresql+psycopg2://postgres@127.0.0.1:5432/{name}"]
-    words += ["--artifacts-destination", str(folder / "at-the-server")]
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (folder / "server.log").open("w") as log:
-        process = subprocess.Popen([sys.executable, *words], stdout=log, stderr=log, env=environment, cwd=folder)
-    try:
-        yield answering(f"http://127.0.0.1:{port}", process, folder / "server.log")
-    finally:
-        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-        used = [running.cpu_times() for running in family]
-        print(f"the server took {sum(one.user + one.system for one in used):.0f} s of a core, with {workers} worker(s)")
-        for running in family:
-            running.kill()
-        process.wait()
-        with engine.connect() as connection:
-            connection.execute(sqlalchemy.text(f"DROP DATABASE {name} WITH (FORCE)"))
-        shutil.rmtree(folder / "at-the-server", ignore_errors=True)
-
-
-def answering(uri: str, process: subprocess.Popen[bytes], log: Path, seconds: float = 120) -> str:
-    """Wait until a server answers."""
-    from mlflow_hp.errors import UserError
-    from mlflow_hp.runs import ensure_reachable
-
-    until = time.monotonic() + seconds
-    while True:
+    with database(f"mlflow_hp_sync_{os.getpid()}") as name:
+        server = Server(folder, f"{POSTGRES}/{name}", workers)
+        server.start()
         try:
-            ensure_reachable(uri)
-        except UserError:
-            if process.poll() is not None or time.monotonic() > until:
-                raise SystemExit(log.read_text()) from None
-            time.sleep(0.5)
-        else:
-            return uri
+            yield server.uri
+        finally:
+            print(f"the server took {server.kill():.0f} s of a core, with {workers} worker(s), PostgreSQL apart")
 
 
 if __name__ == "__main__":

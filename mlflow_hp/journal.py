@@ -165,6 +165,67 @@ def read(folder: Path) -> Entries:
     return Entries(head, records, min(_acknowledged(folder), len(records)), problem)
 
 
+def of_a_training(entries: Entries) -> Entries:
+    """Entries up to the first that no recording of a training writes; kinds of records that are not known pass.
+
+    Raises
+    ------
+    JournalError
+        Where the head is of no such recording.
+    """
+    for name, is_kind in _HEAD.items():
+        if not is_kind(entries.head.get(name)):
+            raise JournalError(f"the head of a journal has {name}={entries.head.get(name)!r:.100}: it is none of ours")
+    for number, record in enumerate(entries.records):
+        if not all(is_kind(record) for name, is_kind in _RECORDS.items() if name in record):
+            problem = f"record {number} of the journal, from 0, is none of ours: nothing from there on is used"
+            known = min(number, entries.acknowledged)
+            return entries._replace(records=entries.records[:number], acknowledged=known, problem=problem)
+    return entries
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _are_texts(values: Any) -> bool:
+    return isinstance(values, dict) and all(isinstance(value, str) for value in values.values())
+
+
+def _is_chunk(record: Record) -> bool:
+    chunk = record["chunk"]
+    return isinstance(chunk, dict) and _is_count(chunk.get("rows")) and _is_count(chunk.get("end"))
+
+
+def _is_epoch(record: Record) -> bool:
+    row = record["epoch"]
+    numbers = isinstance(row, dict) and all(isinstance(value, int | float) for value in row.values())
+    return numbers and _is_count(row.get("epoch")) and _is_count(record.get("time"))
+
+
+def _is_description(record: Record) -> bool:
+    return _are_texts(record["params"]) and _are_texts(record.get("tags"))
+
+
+def _is_end(record: Record) -> bool:
+    return isinstance(record["ended"], dict) and isinstance(record["ended"].get("whole"), bool)
+
+
+_HEAD = {
+    "run_id": _is_text,
+    "tracking_uri": _is_text,
+    "process": _is_text,
+    "fit": _is_count,
+    "metrics_every": lambda value: _is_count(value) and value > 0,
+    "report": lambda value: isinstance(value, bool),
+}
+_RECORDS = {"chunk": _is_chunk, "epoch": _is_epoch, "params": _is_description, "ended": _is_end}
+
+
 def _write(file: int, text: bytes) -> None:
     written = os.write(file, text)
     if written < len(text):

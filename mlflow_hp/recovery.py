@@ -100,7 +100,7 @@ def left_behind(home: Path | None = None, on_unusable: Callable[[str], None] | N
     """
     for path in sorted((home or runs.local_home()).glob(f"*/*/{journal.FILE}")):
         try:
-            left = Left(path.parent, journal.read(path.parent))
+            left = Left(path.parent, journal.of_a_training(journal.read(path.parent)))
         except (JournalError, OSError) as error:
             if on_unusable is not None:
                 on_unusable(str(error))

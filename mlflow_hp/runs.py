@@ -87,8 +87,7 @@ def ensure_reachable(tracking_uri: str | None = None, seconds: float = 5.0) -> N
         parts = urlsplit(uri)
         connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         connection = connect(parts.hostname or "", parts.port, timeout=seconds)
-        connection.request("GET", f"{parts.path.rstrip('/')}/health")
-        connection.getresponse()
+        _ask(connection, f"{parts.path.rstrip('/')}/health")
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise UserError(
             f"the tracking server {masked(uri)} does not answer ({error}): start it, or name another with "
@@ -97,6 +96,13 @@ def ensure_reachable(tracking_uri: str | None = None, seconds: float = 5.0) -> N
     finally:
         if connection is not None:
             connection.close()
+
+
+def _ask(connection: http.client.HTTPConnection, path: str) -> None:
+    connection.request("GET", path)
+    status = connection.getresponse().status
+    if status >= http.client.INTERNAL_SERVER_ERROR:
+        raise OSError(f"it answers {status}")
 
 
 def run_tags(kind: str, **more: str) -> dict[str, str]:

@@ -284,22 +284,6 @@ def test_epochs(tmp_path):
     assert pd.read_csv(tmp_path / history.EPOCHS_FILE)["loss"][0] == 0.1 + 0.2
 
 
-def test_a_torn_line_of_epochs_is_left_out_and_a_foreign_one_named(tmp_path):
-    with writer(tmp_path) as w:
-        w.append_epoch({"epoch": 0, "loss": 1.25})
-        w.append_epoch({"epoch": 1, "loss": 2.25})
-    path = tmp_path / history.EPOCHS_FILE
-    text = path.read_text()
-    path.write_text(text[:-3])
-    assert TrainingHistory.open(tmp_path).epochs["loss"].tolist() == [1.25]
-    path.write_text(text + "2,low\n")
-    with pytest.raises(ValueError, match=r"epochs\.csv has a line that is not a number under each name.*low"):
-        TrainingHistory.open(tmp_path)
-    path.write_text(text + "2\n")
-    with pytest.raises(ValueError, match=r"epochs\.csv has a line"):
-        TrainingHistory.open(tmp_path)
-
-
 def test_cut_at_any_byte_it_reads_the_whole_chunks_before(tmp_path):
     sizes = (4, 1, 5)
     ends = [0]

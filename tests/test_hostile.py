@@ -213,7 +213,7 @@ def test_any_table_of_epochs_is_read_or_refused(tmp_path, lines, noise):
     text = "\n".join(["epoch,loss", "0,0.5", *lines]).encode(errors="surrogatepass")
     for content in (text + b"\n", text + noise, noise + text, text[: len(text) // 2]):
         path.write_bytes(content)
-        found, said = tried(lambda: read_epochs(path))
+        found, said = tried(lambda: read_epochs(path).columns)
         if found is None:
             assert EPOCHS_FILE in said
             continue

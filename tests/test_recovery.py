@@ -246,12 +246,17 @@ def test_one_process_at_a_time(store, monkeypatch, tmp_path):
     assert recovery.recover(left).n_steps == STEPS
 
 
-def test_what_can_not_be_used_is_told_and_stays(store, monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [(b"", "nothing can be recovered"), (b'ef583d3f {"journal":1}\n', "it is none of ours")],
+    ids=["empty", "without a run"],
+)
+def test_what_can_not_be_used_is_told_and_stays(store, monkeypatch, tmp_path, content, why):
     _, folder = leave(monkeypatch, tmp_path)
-    (folder / journal.FILE).write_bytes(b"")
+    (folder / journal.FILE).write_bytes(content)
     said = []
     assert list(recovery.left_behind(on_unusable=said.append)) == []
-    assert "nothing can be recovered" in said[0]
+    assert why in said[0]
     assert (folder / HISTORY / STEPS_FILE).exists()
 
 

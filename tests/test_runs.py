@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import socket
 import threading
@@ -79,21 +80,24 @@ def test_an_address_that_is_none(uri):
         runs.ensure_reachable(uri)
 
 
-def test_a_server_that_answers():
+@pytest.mark.parametrize("status", [200, 404, 502])
+def test_a_server_that_answers(status):
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             asked.append(self.path)
-            self.send_response(200)
+            self.send_response(status)
             self.end_headers()
 
         def log_message(self, *_):
             pass
 
     asked: list[str] = []
+    down = pytest.raises(UserError, match="it answers 502") if status == 502 else contextlib.nullcontext()
     with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.handle_request)
         thread.start()
-        runs.ensure_reachable(f"http://127.0.0.1:{server.server_port}/base/")
+        with down:
+            runs.ensure_reachable(f"http://127.0.0.1:{server.server_port}/base/")
         thread.join()
     assert asked == ["/base/health"]
 

@@ -99,8 +99,8 @@ class TrainingHistory:
             columns = file.head["columns"]
             return {name: array[1:] if name in columns else array for name, array in file.read(names).items()}
 
-        epochs = read_epochs(path.with_name(EPOCHS_FILE))
-        return cls(file.head, sum(file.chunks) - 1, read, epochs, complete=file.complete)
+        epochs = read_epochs(path.with_name(EPOCHS_FILE), check=check)
+        return cls(file.head, sum(file.chunks) - 1, read, epochs.columns, complete=file.complete and epochs.whole)
 
     @classmethod
     def from_arrays(

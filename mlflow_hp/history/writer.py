@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import zlib
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from mlflow_hp.history.chunks import Chunk, chunk_of
-from mlflow_hp.history.epochs import csv_lines, epoch_text
+from mlflow_hp.history.epochs import EpochsWriter
 from mlflow_hp.history.fields import (
     CHECK,
     EPOCHS_FILE,
@@ -89,9 +88,10 @@ class HistoryWriter:
         self._schema = schema.with_metadata({KEY: text, CHECK: str(zlib.crc32(text))})
         first = {} if weights == "none" else {name: np.asarray(a)[None] for name, a in (initial or {}).items()}
         row_before = [pa.nulls(1, field.arrow_type()) for field in self._steps] + self._to_arrow(first, 1)
-        self.rows, self._offsets, self._epoch_names = 0, list[int](), list[str]()
-        self._folder, self._path = Path(folder), Path(folder) / STEPS_FILE
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self.rows, self._offsets = 0, list[int]()
+        self._path = Path(folder) / STEPS_FILE
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._epochs = EpochsWriter(self._path.with_name(EPOCHS_FILE))
         self._path.open("x").close()  # never over another history
         self._sink = pa.OSFile(str(self._path), "wb")  # it has no buffer: what is written has left us
         self._stream = pa.ipc.new_stream(self._sink, self._schema)
@@ -166,21 +166,7 @@ class HistoryWriter:
 
     def append_epoch(self, row: Mapping[str, float]) -> None:
         """Write one epoch: "epoch" (0-based) and numbers by name, also such as earlier epochs had not."""
-        if "epoch" not in row:
-            raise ValueError(f"a row of epochs needs 'epoch'; it has {sorted(row)}")
-        path = self._folder / EPOCHS_FILE
-        if new := [name for name in row if name not in self._epoch_names]:
-            lines = csv_lines(path)[1:]
-            self._epoch_names += new
-            draft = path.with_suffix(".csv.part")  # a wider head: the whole file anew, swapped in at once
-            with draft.open("w", encoding="utf-8", newline="") as file:
-                table = csv.writer(file, lineterminator="\n")
-                table.writerow(self._epoch_names)
-                table.writerows([*line, *[""] * len(new)] for line in lines)
-            draft.replace(path)
-        texts = {name: epoch_text(name, value) for name, value in row.items()}
-        with path.open("a", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerow(texts.get(name, "") for name in self._epoch_names)
+        self._epochs.append(row)
 
     def close(self) -> None:
         """Put the mark that tells readers that the history is complete; a second time, do nothing."""

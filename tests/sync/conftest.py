@@ -1,0 +1,56 @@
+"""Two stores, and a server."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+
+import mlflow
+import pytest
+from servers import POSTGRES, Server, database
+
+from mlflow_hp.sync.stores import connect
+
+
+@pytest.fixture(scope="module")
+def other_uri(tmp_path_factory):
+    """A second store."""
+    folder = tmp_path_factory.mktemp("other")
+    uri = f"sqlite:///{folder}/mlflow.db"
+    mlflow.MlflowClient(uri).search_experiments()
+    return uri
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """A store makes its folder of artifacts where the process is."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def both(tracking_uri, other_uri, request, tmp_path):
+    """Both stores, and an experiment of its own at the source."""
+    stores = connect(other_uri, tracking_uri)
+    name = f"{request.node.name} {time.time_ns()}"
+    experiment = stores.source.create_experiment(name, (tmp_path / "source").as_uri(), {"mlflow.note.content": "Why"})
+    stores.target.create_experiment(name, (tmp_path / "target").as_uri())
+    return stores, name, experiment
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """`mlflow server` on a PostgreSQL database of its own."""
+    monkeypatch.setenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    pytest.importorskip("psycopg2", reason="psycopg2-binary is not installed")
+    import sqlalchemy
+
+    with contextlib.ExitStack() as stack:
+        try:
+            name = stack.enter_context(database(f"mlflow_hp_test_{os.getpid()}"))
+        except sqlalchemy.exc.OperationalError as error:
+            pytest.skip(f"PostgreSQL does not answer at 127.0.0.1:5432: {error.orig}")
+        served = Server(tmp_path, f"{POSTGRES}/{name}")
+        served.start()
+        stack.callback(served.kill)
+        yield served.uri
