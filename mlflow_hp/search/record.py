@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
 import mlflow
@@ -147,10 +148,18 @@ def _parent_run(past: Past | None) -> Iterator[mlflow.entities.Run]:
     finally:
         with held():
             active = mlflow.active_run()
-            if active is not None and active.info.run_id == run.info.run_id:
-                mlflow.end_run(status)
-            else:
-                client.set_terminated(run.info.run_id, status)
+            try:
+                if active is not None and active.info.run_id == run.info.run_id:
+                    mlflow.end_run(status)
+                else:
+                    client.set_terminated(run.info.run_id, status)
+            except MlflowException as error:  # the search itself has gone well
+                warnings.warn(
+                    f"mlflow_hp: the run {run.info.run_id} of the search stays RUNNING, for MLflow does not answer: "
+                    f"{error}; the next search that is recorded in its experiment ends it",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
 
 
 def _again(past: Past, *, nested: bool) -> mlflow.entities.Run:

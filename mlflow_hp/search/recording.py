@@ -26,7 +26,7 @@ from mlflow_hp.search.memory import Memory
 from mlflow_hp.search.past import close_dead
 from mlflow_hp.search.results import from_cv_results
 from mlflow_hp.search.reuse import forget_models
-from mlflow_hp.search.writer import Writer
+from mlflow_hp.search.writer import PATIENCE_SECONDS, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -121,7 +121,7 @@ class SearchRecording:
                 "no fit of the search was seen; fit the search that was given, in the thread and the block of "
                 "record_search, or a clone of it whose parameters can be pickled"
             )
-        self._writer.flush()
+        self._writer.flush(patience=PATIENCE_SECONDS)
         self._show()
         if self._writer.error is not None:
             why = self._writer.error
@@ -157,6 +157,7 @@ class SearchRecording:
                 {k: params[k] for k, name in distinct_metric_names(params).items() if name not in have.params}
             )
             self._writer.parent.tags({k: v for k, v in tags.items() if k not in have.tags})
+            runs.log_code(self.run_id, self._writer.tracking_uri)
             close_dead(client, self._experiment_id)
 
         self._writer.do(describe)

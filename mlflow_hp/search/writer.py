@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import queue
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import mlflow
 from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
 
+from mlflow_hp.errors import UserError
 from mlflow_hp.masking import masked
 from mlflow_hp.names import LONGEST_NAME, distinct_metric_names
 from mlflow_hp.runs import ensure_reachable
+from mlflow_hp.sender import REFUSALS
 from mlflow_hp.texts import storable, texts
 
 if TYPE_CHECKING:
@@ -23,6 +28,10 @@ EVERY_SECONDS = 1.0
 """How often what has come together is written: each run in as few calls as MLflow allows."""
 LONGEST_PAUSE_SECONDS = 30.0
 """Pause between two attempts to reach a store that fails."""
+PATIENCE_SECONDS = 60.0
+"""How long the end of a search waits for a store that is away: what is left then is lost."""
+RETRIED_SECONDS = 1.0
+"""A call that takes longer may have been made twice by MLflow's client, whose connection broke in between."""
 METRICS_AT_ONCE = 800
 OTHERS_AT_ONCE = 100
 """MLflow takes 100 params and 100 tags in a call, and 1000 things in all."""
@@ -55,6 +64,7 @@ class Run:
         self._texts: dict[str, str] = {}
         self._metric_names: dict[str, str] = {}
         self._end: tuple[str, float] | None = None
+        self._may_be_doubled = False
 
     def params(self, params: Mapping[str, str]) -> None:
         """Have params written, without secrets; what is too long for MLflow is whole in an artifact."""
@@ -100,7 +110,8 @@ class Run:
             client.update_run(self.run_id, status="RUNNING")
             self._goes_on = False
         errors = []
-        for part in (self._write_batches, self._write_texts, self._write_end):
+        drop_doubles = functools.partial(self._drop_doubles, experiment_id=experiment_id)
+        for part in (self._write_batches, self._write_texts, drop_doubles, self._write_end):
             try:
                 part(client)
             except Exception as error:  # noqa: BLE001 - raised below
@@ -114,12 +125,25 @@ class Run:
             self._parent._create(client, experiment_id, common)
         _, _, own = self._take(tags_only=True)  # tags cost least where the run is made
         tags = {**common, **own, "mlflow.parentRunId": self._parent.run_id}
+        began = time.monotonic()
         try:
             run = client.create_run(experiment_id, start_time=_ms(self.start), tags=tags, run_name=self.name)
         except Exception:
+            self._may_be_doubled = True
             self._put_back([], {}, own)
             raise
         self.run_id = run.info.run_id
+        self._may_be_doubled |= time.monotonic() - began > RETRIED_SECONDS
+
+    def _drop_doubles(self, client: mlflow.MlflowClient, experiment_id: str) -> None:
+        """Delete what the store made of this run beside it, when its answer was lost on the way."""
+        if not self._may_be_doubled or self._parent is None or self.run_id is None:
+            return
+        alike = f"tags.`mlflow.parentRunId` = '{self._parent.run_id}' and attributes.start_time = {_ms(self.start)}"
+        for run in client.search_runs([experiment_id], alike):
+            if run.info.run_id != self.run_id and run.info.run_name == self.name and not run.data.params:
+                client.delete_run(run.info.run_id)
+        self._may_be_doubled = False
 
     def _write_batches(self, client: mlflow.MlflowClient) -> None:
         while any(batch := self._take()):
@@ -224,18 +248,28 @@ class Writer:
         with self.lock:
             self._dirty[action] = None
 
-    def flush(self, *, stop: bool = False) -> None:
+    def flush(self, *, stop: bool = False, patience: float = 0.0) -> None:
         """Wait until all has been written, or been tried; what fails is in `error`.
 
         Parameters
         ----------
         stop : bool
             Whether nothing comes after that.
+        patience : float
+            For how many seconds a store that is away is tried again.
         """
-        written = threading.Event()
-        self._requests.put((written, stop))
-        while self._thread.is_alive() and not written.wait(0.2):
-            pass
+        until = time.monotonic() + patience
+        while True:
+            written = threading.Event()
+            self._requests.put((written, stop))
+            while self._thread.is_alive() and not written.wait(0.2):
+                pass
+            if not _may_come_back(self.error) or time.monotonic() > until:
+                return
+            if patience:
+                print(f"mlflow_hp: waiting up to {patience:.0f} s for MLflow: {self.error}", file=sys.stderr)
+                patience = 0.0
+            time.sleep(EVERY_SECONDS)
 
     def made(self, run: Run) -> str | None:
         """The id of `run`, made now if it has not been; None where it can't be."""
@@ -281,6 +315,11 @@ class Writer:
         self.error = error
         with self.lock:
             self._dirty = dict.fromkeys([*items, *self._dirty])
+
+
+def _may_come_back(error: Exception | None) -> bool:
+    """Whether it is a store that is away which says so, and none that will never take it."""
+    return isinstance(error, UserError | MlflowException) and getattr(error, "error_code", "") not in REFUSALS
 
 
 def _ms(seconds: float) -> int:
