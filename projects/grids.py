@@ -16,6 +16,7 @@ from projects.arguments import Parameter
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
+MOST_VALUES = 100_000
 SHARE = arguments.number(0, 1, open_high=True)
 
 
@@ -136,17 +137,30 @@ def _parsed(text: str, asked: str) -> Any:
     """What JSON in `text`, or the file that it names, holds."""
     try:
         if text.lstrip().startswith(("{", "[")):
-            return json.loads(text)
-        return yaml.safe_load(Path(text).expanduser().read_text(encoding="utf-8"))
+            return _small(json.loads(text))
+        return _small(yaml.safe_load(Path(text).expanduser().read_text(encoding="utf-8")))
     except OSError as error:
         raise UserError(
             f"{asked}={text!r:.200}: {error.strerror}; name one of {', '.join(TUTORIALS[asked])}, a YAML file by its "
             'whole path, or give JSON such as {"epochs": [5, 10]}'
         ) from None
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         form = "JSON" if isinstance(error, json.JSONDecodeError) else "YAML"
         told = " ".join(str(error).split())
         raise UserError(f"{asked}={text!r:.200} can't be read as {form}: {told:.200}") from None
+
+
+def _small(space: Any) -> Any:
+    """The space, if it is one that can be gone through: with YAML's aliases a few lines can stand for any number."""
+    waiting, n = [space], 0
+    while waiting:
+        n += 1
+        if n > MOST_VALUES:
+            raise ValueError(f"it holds more than {MOST_VALUES:,} values")
+        value = waiting.pop()
+        if isinstance(value, list | dict):
+            waiting += value.values() if isinstance(value, dict) else value
+    return space
 
 
 def _values(where: str, varied: Varied, values: Any, *, drawn: bool) -> Any:
