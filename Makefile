@@ -13,7 +13,7 @@ run: $(READY)  ## train, and record every batch
 	@echo 'Now `make ui`, and open http://127.0.0.1:5000'
 
 ui: $(READY)  ## look at the runs
-	$(ACTIVE) mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
+	$(ACTIVE) mlflow server --app-name mlflow-hp --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
 
 test: $(READY)  ## pass the tests
 	$(ACTIVE) python -m pytest --numprocesses 2 --dist worksteal

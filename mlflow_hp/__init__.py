@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mlflow_hp.compare.record import compare_runs as compare_runs
     from mlflow_hp.errors import UserError as UserError
     from mlflow_hp.history import TrainingHistory as TrainingHistory
     from mlflow_hp.recorder import TrainingRecorder as TrainingRecorder
@@ -21,12 +22,21 @@ _HOMES = {
     "TrainingHistory": "mlflow_hp.history",
     "TrainingRecorder": "mlflow_hp.recorder",
     "UserError": "mlflow_hp.errors",
+    "compare_runs": "mlflow_hp.compare.record",
     "load_history": "mlflow_hp.runs",
     "load_snapshots": "mlflow_hp.runs",
     "record_search": "mlflow_hp.search.record",
 }
 
-__all__ = ["TrainingHistory", "TrainingRecorder", "UserError", "load_history", "load_snapshots", "record_search"]
+__all__ = [
+    "TrainingHistory",
+    "TrainingRecorder",
+    "UserError",
+    "compare_runs",
+    "load_history",
+    "load_snapshots",
+    "record_search",
+]
 
 
 def __getattr__(name: str) -> Any:

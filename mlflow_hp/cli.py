@@ -10,6 +10,7 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mlflow_hp.compare import command as comparing
 from mlflow_hp.errors import UserError
 
 if TYPE_CHECKING:
@@ -123,12 +124,16 @@ def _verified(comparison: Any) -> bool:
     print(f"{'':14}{'source':>12}{'target':>12}")
     for kind, (here, there) in comparison.counts.items():
         print(f"{kind:14}{here:>12,}{there:>12,}")
-    for line in comparison.differences[:_MOST_LINES]:
-        print(line)
-    if len(comparison.differences) > _MOST_LINES:
-        print(f"... and {len(comparison.differences) - _MOST_LINES} more")
+    _print_some(comparison.differences)
     print(f"{len(comparison.differences)} differences" if comparison.differences else "no differences")
     return bool(comparison.differences)
+
+
+def _print_some(lines: Sequence[str]) -> None:
+    for line in lines[:_MOST_LINES]:
+        print(line)
+    if len(lines) > _MOST_LINES:
+        print(f"... and {len(lines) - _MOST_LINES} more")
 
 
 def _show_progress(bar: Any, n: int) -> None:
@@ -168,8 +173,41 @@ def _recover(runs: list[str]) -> int:
     return EXIT_DIFFERS if failed or unusable else 0
 
 
+def _declare_repeat(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("run", metavar="RUN", help="id of a run; of a nested one, all of its program is repeated")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--run", dest="again", action="store_true", help="run it, in a copy of its code, and compare")
+    how.add_argument(
+        "--here", action="store_true", help="run it in this folder, with the code that is here, and compare"
+    )
+    how.add_argument("--against", metavar="RUN", help="compare with a run that there is")
+
+
+def _repeat(run: str, against: str | None, *, again: bool, here: bool) -> int:
+    from mlflow_hp.repeat import likeness, recipe
+
+    if against is not None:
+        one, other = recipe.find(run), recipe.find(against)
+    else:
+        made = recipe.recipe(run)
+        print("\n".join(recipe.told(made)), flush=True)
+        if not (again or here):
+            return 0
+        from mlflow_hp.repeat.again import run_again
+
+        one, other = made.run, run_again(made, here=here)
+    found = likeness.likeness(one, other)
+    print(f"\nrun {one.info.run_id}, and {other.info.run_id}: {found.compared}")
+    _print_some(found.differences)
+    print(f"{len(found.differences)} differences" if found.differences else "the same, bit for bit")
+    return EXIT_DIFFERS if found.differences else 0
+
+
 COMMANDS = (
+    Command("compare", "Compare runs, and write a report that says what differs.", comparing.declare, comparing.run),
     Command("recover", "Bring to MLflow what killed processes have left on this machine.", _declare_recover, _recover),
+    Command("repeat", "Tell what it takes to repeat a run; run it again, and compare.", _declare_repeat, _repeat),
     Command("sync", "Bring runs to another tracking store, again and again without doubles.", _declare_sync, _sync),
 )
 

@@ -17,16 +17,17 @@ import yaml
 ROOT = Path(__file__).parents[1]
 
 FROM_THE_GROUND_UP = [
-    "errors", "interrupts", "process", "masking", "names", "texts", "history", "snapshots", "surfaces", "diagnosis",
-    "plots", "hyperparameters", "capture", "activations", "landscape", "runs", "points", "journal", "sender",
-    "recording", "report", "recovery", "fit", "recorder", "search", "sync", "cli",
+    "errors", "interrupts", "process", "masking", "provenance", "plugin", "names", "texts", "history", "snapshots",
+    "surfaces", "diagnosis", "plots", "hyperparameters", "capture", "activations", "landscape", "runs", "points",
+    "journal", "sender", "recording", "report", "recovery", "fit", "recorder", "search", "sync", "compare",
+    "page", "repeat", "cli",
 ]  # fmt: skip
 """Rooms of mlflow_hp: each may import those before it."""
 
 KNOWN_IN = {
     "keras": {"recorder", "fit", "capture", "activations", "landscape", "search"},
     "tensorflow": {"capture", "landscape", "search"},
-    "mlflow": {"runs", "sender", "recovery", "search", "sync"},
+    "mlflow": {"runs", "sender", "recovery", "search", "sync", "compare", "page", "repeat"},
     "sklearn": {"search"},
     "joblib": {"search"},
     "distributed": {"search"},
@@ -36,6 +37,8 @@ KNOWN_IN = {
     "PIL": {"plots"},
     "pandas": {"history", "search"},
     "pyarrow": {"history"},
+    "plotly": {"compare", "page"},
+    "flask": {"page"},
 }
 """Libraries that only some rooms know."""
 
