@@ -196,10 +196,15 @@ class _Transfer:
         for key, history in wanted.points.items():
             lacking = points.missing(history, present.points.get(key))
             rest = points.missing(lacking, np.unique(np.array(told.get(key, []), points.POINT)))
-            plain.append(points.metrics(key, rest))
+            plain.append(points.named(key, rest))
         sent = 0
-        for some in _batched(itertools.chain(with_models, *plain), _METRICS_PER_CALL):
-            self._log(run_id, metrics=some)
+        for models in _batched(with_models, _METRICS_PER_CALL):
+            self._log(run_id, metrics=models)
+            sent += len(models)
+            self._count("points", len(models))
+        for some in _batched(itertools.chain(*plain), _METRICS_PER_CALL):
+            self._go_on()
+            points.send(self._target, run_id, some)
             sent += len(some)
             self._count("points", len(some))
         return sent

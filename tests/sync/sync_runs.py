@@ -183,6 +183,8 @@ class Counting:
         self.points, self.calls = 0, 0
 
     def __getattr__(self, name):
+        if name == "_tracking_client":  # all goes through the client's own methods
+            raise AttributeError(name)
         method = getattr(self._client, name)
         if name.startswith(("get_", "search_")):
             return method
