@@ -16,7 +16,7 @@ ui: $(READY)  ## look at the runs
 	$(ACTIVE) mlflow server --app-name mlflow-hp --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
 
 test: $(READY)  ## pass the tests
-	$(ACTIVE) python -m pytest --numprocesses 2 --dist worksteal
+	$(ACTIVE) python -m pytest --numprocesses 2 --dist worksteal --durations 12
 
 test-lowest: $(READY)  ## pass the tests of searches on the lowest scikit-learn that is supported
 	$(VENV)/bin/python -m pip install --quiet --no-deps --upgrade --target $(LOWEST) 'scikit-learn==1.4.2'

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow.entities import Metric, Param, RunTag
 
+from mlflow_hp.compare import gather, open_source
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -73,3 +75,8 @@ def add_search(
 def tag(client: mlflow.MlflowClient, run_id: str, **tags: str) -> None:
     """Set tags of ours."""
     client.log_batch(run_id, tags=[RunTag(f"mlflow_hp.{key}", value) for key, value in tags.items()])
+
+
+def facts_of(store, experiment, **more):
+    """What is known of the runs of an experiment."""
+    return gather(open_source(store), experiment_ids=[experiment], **more)

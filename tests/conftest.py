@@ -10,13 +10,10 @@ os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 import signal
-from pathlib import Path
 
 import pytest
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has what it starts in the background ignore it
-
-ADVERTISING = Path(__file__).parents[2] / "shared" / "data" / "Advertising.csv"
 
 
 @pytest.fixture(scope="session")

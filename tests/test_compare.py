@@ -7,7 +7,7 @@ import json
 import mlflow
 import numpy as np
 import pytest
-from comparisons import SAME, add_run, add_search, new_experiment, tag
+from comparisons import SAME, add_run, add_search, facts_of, new_experiment, tag
 from scipy import stats
 
 from mlflow_hp.compare import gather, open_source, sections, to_json
@@ -30,10 +30,6 @@ def experiment(store, tmp_path):
 def training(store, experiment, name="training", value=0.5, **more):
     tags = {"kind": "training", **SAME, **more.pop("tags", {})}
     return add_run(store, experiment, name, tags=tags, metrics={"val_loss": value, **more.pop("metrics", {})}, **more)
-
-
-def facts_of(store, experiment, **more):
-    return gather(open_source(store), experiment_ids=[experiment], **more)
 
 
 def test_facts_are_read_from_run_and_parent(store, experiment):

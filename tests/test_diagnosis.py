@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ADVERTISING
+from tutorial_data import ADVERTISING
 
 from mlflow_hp import diagnosis
 from mlflow_hp.history import TrainingHistory

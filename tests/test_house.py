@@ -68,6 +68,11 @@ def imported(path):
                 yield node.module
 
 
+def test_test_files_have_names_of_their_own():
+    names = [path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py"]
+    assert len(names) == len(set(names))
+
+
 def test_every_room_has_its_place():
     assert {room(path) for path in modules()} == set(FROM_THE_GROUND_UP)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ADVERTISING
+from tutorial_data import ADVERTISING
 
 from mlflow_hp.errors import UserError
 from mlflow_hp.surfaces.linear_regression import LinearRegressionSurface

@@ -9,7 +9,7 @@ import sys
 
 import mlflow
 import pytest
-from test_compare import facts_of
+from comparisons import facts_of
 
 from mlflow_hp.compare import open_source, sections
 

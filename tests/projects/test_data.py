@@ -12,9 +12,9 @@ import threading
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ADVERTISING
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tutorial_data import ADVERTISING
 
 from mlflow_hp.errors import UserError
 from projects import data, downloads

@@ -29,7 +29,7 @@ SMALL = {
 
 def test_all_are_here():
     declared = yaml.safe_load((ROOT / "MLproject").read_text(encoding="utf-8"))["entry_points"]
-    assert set(declared) == set(SMALL) | {"compare"}  # it needs runs that are there: test_compare.py
+    assert set(declared) == set(SMALL) | {"compare"}  # it needs runs that are there: test_comparison.py
 
 
 @pytest.mark.slow

@@ -16,11 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tutorial_data import SHARED
 
 from mlflow_hp.errors import UserError
 from projects import downloads, files, samples
 
-MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist_10k.npz"
+MNIST = SHARED / "mnist_10k.npz"
 DEFAULTS = {p.name: p.read(p.default) for p in samples.PARAMETERS} | {"seed": 0}
 
 
