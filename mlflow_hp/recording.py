@@ -17,7 +17,6 @@ from mlflow_hp.sender import Sender
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from io import FileIO
     from pathlib import Path
 
     from mlflow_hp.capture.layout import Layout
@@ -27,8 +26,6 @@ HISTORY = "history"
 """The folder of the history, beside the journal."""
 CHUNKS_IN_MEMORY = 2
 """Chunks that may wait for the disk; then the training loop waits too, so that memory stays bounded."""
-SYNC_SECONDS = 1.0
-"""The disk is made to have everything at each epoch's end, but not more often than this."""
 BYTES_IN_MEMORY = 128 * 2**20
 """Steps that may wait for MLflow in memory, where the disk takes nothing."""
 
@@ -86,8 +83,6 @@ class Recording:
         self._on_trouble = on_trouble
         self._writer: HistoryWriter | None = None
         self._epochs: list[dict[str, float]] = []
-        self._synced_at = time.monotonic()
-        self._steps_file: FileIO | None = None
         self._bytes_held = 0
         self._on_disk = True
         self._journal: Journal | None = None
@@ -149,8 +144,6 @@ class Recording:
             return None
         self._writer.close()
         self._sync()
-        if self._steps_file is not None:
-            self._steps_file.close()
         return TrainingHistory.open(self.history_folder)
 
     def flush(self, on_progress: Callable[[], object] | None = None) -> None:
@@ -209,7 +202,7 @@ class Recording:
         record = self._journal.append(item)
         points = epoch_points(item["epoch"], item["time"])
         self._sender.submit(len(points), lambda: points, record)
-        if time.monotonic() - self._synced_at > SYNC_SECONDS:
+        if self._queue.empty():  # else the next one syncs for both: a slow disk must not hold up training
             self._sync()
 
     def _append_epochs(self) -> None:
@@ -219,13 +212,12 @@ class Recording:
 
     def _sync(self) -> None:
         """Have the disk itself hold what the operating system has."""
-        self._synced_at = time.monotonic()
         with contextlib.suppress(OSError):  # a file system that can't
-            if self._steps_file is None and self._writer is not None:
-                self._steps_file = (self.history_folder / STEPS_FILE).open("rb", buffering=0)
-            for file in (self._steps_file, self._journal):
-                if file is not None:
-                    os.fsync(file.fileno())
+            if self._writer is not None:
+                with (self.history_folder / STEPS_FILE).open("rb", buffering=0) as steps:
+                    os.fsync(steps.fileno())
+            if self._journal is not None:
+                os.fsync(self._journal.fileno())
 
     def _note(self, record: Mapping[str, Any]) -> int | None:
         """Append to the journal where there is one; gives the record's number."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import subprocess
 import sys
 import textwrap
@@ -330,3 +331,18 @@ def test_a_fit_of_no_epochs():
         warnings.simplefilter("ignore", UserWarning)
         fitted = record(regression(), epochs=0)
     assert fitted.recorder.history is None
+
+
+def test_every_end_of_an_epoch_is_soon_on_the_disk_itself(monkeypatch, store):
+    synced, on_disk = [], os.fsync
+    monkeypatch.setattr("mlflow_hp.recording.os.fsync", lambda file: synced.append(on_disk(file)))
+    waited = []
+
+    def wait(epoch, logs=None):  # with the journal alone, or with the history, whose first steps may still be to come
+        until = time.monotonic() + 10
+        while epoch and len(synced) < epoch and time.monotonic() < until:
+            time.sleep(0.005)
+        waited.append(len(synced) >= epoch)
+
+    record(regression(), epochs=4, callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=wait)])
+    assert waited == [True] * 4
