@@ -125,8 +125,8 @@ def _words(group: Group, judged: Judged) -> list[str]:
     )
     if tied and np.isfinite(winner.visible):
         words.append(
-            f"With so few folds a difference under about {number(winner.visible)} stays unseen: what can't be told "
-            "need not be equal."
+            f"With so few folds a difference among them under about {number(winner.visible)} stays unseen: "
+            "what can't be told need not be equal."
         )
     cheap = group.runs[judged.paired[winner.cheapest]]
     if cheap.run_id != first.run_id and cheap.seconds and first.seconds:

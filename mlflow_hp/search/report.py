@@ -136,7 +136,7 @@ def _told(results: SearchResults, found: Winner) -> str:
         whom = "the other one" if n_others == 1 else f"all {n_others:,} others"
         return f"The best, {best}, is told from {whom} ({test})."
     whom = "the only other one" if n_others == 1 else f"{n_tied:,} of {n_others:,} others"
-    weak = f"; with so few folds differences below about {found.visible:.2g} stay unseen"
+    weak = f"; with so few folds differences among them below about {found.visible:.2g} stay unseen"
     return f"The best, {best}, can't be told from {whom} ({test}{weak if found.visible > 0 else ''})."
 
 
