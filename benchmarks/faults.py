@@ -17,6 +17,7 @@ import argparse
 import contextlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -156,22 +157,31 @@ import mlflow, mlflow_hp, numpy as np
 from sklearn.datasets import load_digits
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import GridSearchCV
-mlflow.set_tracking_uri(sys.argv[1]); mlflow.set_experiment("faults")
-grid = {"n_estimators": [20, 40, 60, 80], "max_depth": [2, 4, 8, None]}
-search = GridSearchCV(RandomForestClassifier(random_state=0), grid, cv=3, n_jobs=2, refit=False)
-resume = sys.argv[2] == "resume"
-if sys.argv[2] == "slowly":
-    fit = RandomForestClassifier.fit
-    RandomForestClassifier.fit = lambda *given: (time.sleep(2), fit(*given))[1]
-    search.set_params(n_jobs=1)
-if sys.argv[2] == "alone":
+
+
+class Slow(RandomForestClassifier):
+    def fit(self, x, y):
+        time.sleep(pause)
+        return super().fit(x, y)
+
+
+uri, how, results = sys.argv[1:4]
+n_combinations, pause, n_jobs = int(sys.argv[4]), float(sys.argv[5]), int(sys.argv[6])
+mlflow.set_tracking_uri(uri); mlflow.set_experiment("faults")
+grid = {"random_state": list(range(n_combinations))}
+search = GridSearchCV(Slow(n_estimators=5), grid, cv=3, n_jobs=n_jobs, refit=False)
+if how == "alone":
     search.fit(*load_digits(return_X_y=True))
 else:
-    with mlflow_hp.record_search(search, progress=False, report=False, resume=resume) as recording:
+    with mlflow_hp.record_search(search, progress=False, report=False, resume=how == "resume") as recording:
         print(recording.run_id, flush=True)
         search.fit(*load_digits(return_X_y=True))
-np.save(sys.argv[3], np.array([v for k, v in sorted(search.cv_results_.items()) if "test_score" in k]))
+np.save(results, np.array([v for k, v in sorted(search.cv_results_.items()) if "test_score" in k]))
 """
+
+
+COMBINATIONS_PER_KILL = 6
+"""So many that a killed search has something left to do."""
 
 
 def search(folder: Path, kills: int) -> None:
@@ -180,11 +190,13 @@ def search(folder: Path, kills: int) -> None:
     mlflow.set_tracking_uri(uri)
     mlflow.set_experiment(EXPERIMENT)
     chance = np.random.default_rng(1)
+    n = COMBINATIONS_PER_KILL * kills
     command = [sys.executable, "-W", "ignore", "-c", SEARCH, uri]
-    subprocess.run([*command, "alone", str(folder / "alone.npy")], check=True)
+    work = [str(n), "0.5", "2"]
+    subprocess.run([*command, "alone", str(folder / "alone.npy"), *work], check=True)
     killed, status = 0, None
     while status != 0:
-        process = subprocess.Popen([*command, "resume", str(folder / "resumed.npy")], stdout=subprocess.DEVNULL)
+        process = subprocess.Popen([*command, "resume", str(folder / "resumed.npy"), *work], stdout=subprocess.DEVNULL)
         try:
             status = process.wait(chance.uniform(6, 12) if killed < kills else None)
         except subprocess.TimeoutExpired:
@@ -196,7 +208,7 @@ def search(folder: Path, kills: int) -> None:
     children = [run for run in found if run.data.tags.get("mlflow_hp.kind") == "candidate"]
     print("| search killed | results equal to those of the search alone | combinations | their runs | left RUNNING |")
     print("|---|---|---|---|---|")
-    print(f"| {killed} times | {'yes' if same else 'NO'} | 16 | {len(children)} | {running()} |\n", flush=True)
+    print(f"| {killed} times | {'yes' if same else 'NO'} | {n} | {len(children)} | {running()} |\n", flush=True)
 
 
 def by_line(store: str) -> tuple[Line, str]:
@@ -208,7 +220,7 @@ def by_line(store: str) -> tuple[Line, str]:
     return line, url.set(host="127.0.0.1", port=line.port).render_as_string(hide_password=False)
 
 
-def server(folder: Path, store: str | None) -> None:
+def server(folder: Path, store: str | None, restart: str | None) -> None:
     """One training while its server dies and comes back, loses its database, fails and hangs."""
     line = None
     if store is not None:
@@ -240,6 +252,10 @@ def server(folder: Path, store: str | None) -> None:
         line.cut()
         watch("away", 5)
         line.mend()
+    if restart is not None:
+        watch("there", 5)
+        subprocess.run(shlex.split(restart), check=True)
+        watch("away", 5)
     for mood in ("fails", "hangs"):
         watch("there", 5)
         proxy.mood = mood
@@ -253,7 +269,8 @@ def server(folder: Path, store: str | None) -> None:
     print("| server killed | then | steps done | steps in MLflow | points wrong | warnings | steps/s there | away |")
     print("|---|---|---|---|---|---|---|---|")
     there, away = (f"{np.median(speeds[kind]):.0f}" for kind in ("there", "away"))
-    then = f"{'database cut off, ' if line else ''}answers 500, hangs{'' if still else ' (after the training)'}"
+    faults = ["database cut off"] * (line is not None) + ["database restarted"] * (restart is not None)
+    then = ", ".join([*faults, "answers 500", "hangs" if still else "hangs (after the training)"])
     told_so = f"| 3 times | {then} | {done:,} | {len(steps):,} | {wrong_points(run_id)} | {warned}"
     print(f"{told_so} | {there} | {away} |\n", flush=True)
     served.kill()
@@ -265,9 +282,9 @@ def away(folder: Path, store: str | None) -> None:
     served.start()
     mlflow.set_tracking_uri(served.uri)
     mlflow.set_experiment(EXPERIMENT)
-    subprocess.run([sys.executable, "-W", "ignore", "-c", SEARCH, served.uri, "alone", str(folder / "alone.npy")],
-                   check=True)  # fmt: skip
-    command = [sys.executable, "-c", SEARCH, served.uri, "slowly", str(folder / "away.npy")]
+    command = [sys.executable, "-W", "ignore", "-c", SEARCH, served.uri]
+    subprocess.run([*command, "alone", str(folder / "alone.npy"), "16", "0", "2"], check=True)
+    command = [sys.executable, "-c", SEARCH, served.uri, "new", str(folder / "away.npy"), "16", "2", "1"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     run_id = process.stdout.readline().strip()
@@ -302,7 +319,19 @@ def crowd(folder: Path, store: str | None) -> None:
         began = time.monotonic()
         trainings = [start(uri, "", 3200, 0.0) for _ in range(8)]
         if into == "a server":
-            command = [sys.executable, "-W", "ignore", "-c", SEARCH, uri, "new", str(folder / "crowd.npy")]
+            command = [
+                sys.executable,
+                "-W",
+                "ignore",
+                "-c",
+                SEARCH,
+                uri,
+                "new",
+                str(folder / "crowd.npy"),
+                "16",
+                "0.2",
+                "2",
+            ]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         locked = 0
         for process, _ in trainings:
@@ -351,6 +380,7 @@ def main() -> None:
     parser.add_argument("--cases", nargs="*", default=["kill", "search", "server", "away", "crowd", "long"])
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--postgres", help="postgresql://...: a database that may be overwritten")
+    parser.add_argument("--restart", help="a command that restarts PostgreSQL itself, for the case `server`")
     parser.add_argument("--train", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.train:
@@ -363,8 +393,8 @@ def main() -> None:
         for case in arguments.cases:
             {
                 "kill": lambda: kill(folder, arguments.kills),
-                "search": lambda: search(folder, min(10, arguments.kills)),
-                "server": lambda: server(folder, arguments.postgres),
+                "search": lambda: search(folder, arguments.kills),
+                "server": lambda: server(folder, arguments.postgres, arguments.restart),
                 "away": lambda: away(folder, arguments.postgres),
                 "crowd": lambda: crowd(folder, arguments.postgres),
                 "long": lambda: long(folder),

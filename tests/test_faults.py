@@ -148,10 +148,13 @@ def check_training(run_id, tmp_path, epochs=60):
 
 
 def in_every_mood(proxy, first, length, pause):
-    """When a server's mood changes: it has each bad one for a while, and is well for a while after it."""
+    """When a server's mood changes: it has each bad one until it was asked in it, and is well for a while after it."""
     met = {}
 
     def turn(mood):
+        until = time.monotonic() + 30
+        while proxy.mood != "well" and not proxy.refused and time.monotonic() < until:
+            time.sleep(0.02)
         met[proxy.mood], proxy.refused, proxy.mood = proxy.refused, 0, mood
 
     happens = {}
