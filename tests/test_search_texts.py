@@ -94,3 +94,11 @@ def test_what_the_run_says_of_its_data_stays(store):
         mlflow.set_tag(DATA, "mine")
         record(GridSearchCV(LINEAR, GRID, cv=3))
     assert store.get_run(run.info.run_id).data.tags[DATA] == "mine"
+
+
+def test_combinations_say_who_made_them_from_which_code(store):
+    parent = record(GridSearchCV(LINEAR, GRID, cv=3))
+    said = [f"mlflow_hp.{name}" for name in ("author", "host", "versions", "command")]
+    tags = store.get_run(parent).data.tags
+    for run in children(store, parent):
+        assert {name: run.data.tags[name] for name in said} == {name: tags[name] for name in said}

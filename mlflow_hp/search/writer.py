@@ -14,6 +14,7 @@ import mlflow
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
+from mlflow_hp import provenance
 from mlflow_hp.errors import UserError
 from mlflow_hp.masking import masked
 from mlflow_hp.names import LONGEST_NAME, distinct_metric_names
@@ -218,6 +219,9 @@ class Writer:
             for name, value in parent.data.tags.items()
             if name.startswith(("mlflow.user", "mlflow.source."))
         }
+        # MLflow does not ask its context providers about runs that are made by a client.
+        own = {f"mlflow_hp.{name}": value for name, value in provenance.tags().items()}
+        self._common |= texts("tags", own).values
         self.tracking_uri = mlflow.get_tracking_uri()
         self._client = mlflow.MlflowClient(self.tracking_uri)
         self._dirty: dict[Run | Callable[[], Any], None] = {}
