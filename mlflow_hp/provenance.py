@@ -108,6 +108,11 @@ def author() -> str:
 def _configured_author() -> str:
     if found := _git(None, "config", "user.name").decode(errors="replace").strip():
         return found
+    return login()
+
+
+def login() -> str:
+    """The name that the operating system knows; empty where it knows none."""
     try:
         return getpass.getuser()
     except (ImportError, KeyError, OSError):  # a user without a name, as containers have

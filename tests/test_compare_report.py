@@ -91,6 +91,18 @@ def test_a_comparison_that_fails_is_no_finished_run(store, experiment, monkeypat
     assert statuses == ["FAILED"]
 
 
+def test_without_tags_and_by_a_user_without_a_name(store, experiment, monkeypatch):
+    def unknown():
+        raise KeyError("getpwuid(): uid not found: 4711")
+
+    monkeypatch.setenv("MLFLOW_HP_TAGS", "0")
+    monkeypatch.setattr("getpass.getuser", unknown)
+    run = store.get_run(compare_runs(experiments=[name_of(store, experiment)]).run_id)
+    assert run.info.status == "FINISHED"
+    assert "mlflow_hp.author" not in run.data.tags
+    assert "**To repeat it**: `" in run.data.tags["mlflow.note.content"]
+
+
 def test_the_command(store, experiment, capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(mlflow_hp.cli, "_prepare", lambda: None)
     words = ["compare", "--experiment", name_of(store, experiment), "--filter", "metrics.val_loss < 10"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import mlflow
 from mlflow.exceptions import MlflowException
 
-from mlflow_hp import runs
+from mlflow_hp import provenance, runs
 from mlflow_hp.compare.comparison import sections
 from mlflow_hp.compare.facts import gather
 from mlflow_hp.compare.html import Head, page
@@ -125,7 +124,7 @@ def compare_runs(
     asked |= {"metric": metric or "", "goal": goal or "", "by": by or ""}
     given = {name: value for name, value in asked.items() if value}
     tags = runs.run_tags("comparison")
-    command = command or tags["mlflow_hp.command"]
+    command = command or provenance.command()
     report = page(_head(len(facts), given), found)
     if output is not None:
         _write(Path(output), report)
@@ -135,7 +134,7 @@ def compare_runs(
         _record(client, comparison, given, tags, report, command)
         return comparison
     named = f"comparison of {count(len(facts), 'run')}"
-    made = client.create_run(experiment_id, tags={"mlflow.user": getpass.getuser()}, run_name=named)
+    made = client.create_run(experiment_id, tags={"mlflow.user": provenance.login()}, run_name=named)
     comparison = comparison._replace(run_id=made.info.run_id)
     status = "FAILED"
     try:
