@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import json
 import os
+import threading
 import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 FILE = "journal"
 ACKNOWLEDGED_FILE = "acknowledged"
 VERSION = 1
-_NEW = os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0)
+_NEW = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
 
 Record = dict[str, Any]
 
@@ -74,10 +76,10 @@ class Journal:
 
     def __init__(self, folder: Path, head: Mapping[str, Any]) -> None:
         self.n_records = -1
-        self._file = os.open(folder / FILE, _NEW | os.O_EXCL | os.O_APPEND, 0o600)
-        self._acknowledged = -1
+        self._file = _opened(folder / FILE, os.O_EXCL | os.O_APPEND)
+        self._acknowledged: Acknowledgements | None = None
         try:
-            self._acknowledged = os.open(folder / ACKNOWLEDGED_FILE, _NEW | os.O_TRUNC, 0o600)
+            self._acknowledged = Acknowledgements(folder)
             self.append({"journal": VERSION, **head})
         except OSError:
             self.close()
@@ -101,39 +103,57 @@ class Journal:
         ------
         OSError
             Where it can't be written; then nothing of it is in the journal.
+        ValueError
+            Where the journal is closed.
         """
-        line = _line(record)
-        whole = os.lseek(self._file, 0, os.SEEK_END)
+        whole = self._file.seek(0, os.SEEK_END)
         try:
-            _write(self._file, line)
+            _write(self._file, _line(record))
         except OSError:
-            os.ftruncate(self._file, whole)
+            self._file.truncate(whole)
             raise
         self.n_records += 1
         return self.n_records - 1
 
     def fileno(self) -> int:
         """The descriptor of its file, for `os.fsync`."""
-        return self._file
+        return self._file.fileno()
 
     def acknowledge(self, count: int) -> None:
         """Note that MLflow has the first `count` records."""
-        acknowledge(self._acknowledged, count)
+        if self._acknowledged is not None:
+            self._acknowledged.write(count)
 
     def close(self) -> None:
         """Close the files; a second time, do nothing."""
-        for file in (self._file, self._acknowledged):
-            if file >= 0:
-                os.close(file)
-        self._file = self._acknowledged = -1
+        self._file.close()
+        if self._acknowledged is not None:
+            self._acknowledged.close()
 
 
-def acknowledge(file: int, count: int) -> None:
-    """Write to the file of acknowledgements, given by its descriptor, that MLflow has the first `count` records."""
-    if file >= 0:
-        with contextlib.suppress(OSError):  # at worst something is sent twice, which changes nothing
-            os.lseek(file, 0, os.SEEK_SET)
-            _write(file, f"{count:020}\n".encode())
+class Acknowledgements:
+    """The file that says how many records of a journal MLflow has, from the first; written by any thread."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = _opened(folder / ACKNOWLEDGED_FILE)
+        self._lock = threading.Lock()
+
+    def write(self, count: int) -> None:
+        """Note that it has `count`; where that can't be written, at worst something is sent twice."""
+        with self._lock, contextlib.suppress(OSError):
+            if not self._file.closed:
+                self._file.seek(0)
+                _write(self._file, f"{count:020}\n".encode())
+
+    def close(self) -> None:
+        """Close the file; a second time, do nothing."""
+        with self._lock:
+            self._file.close()
+
+
+def _opened(path: Path, flags: int = 0) -> io.FileIO:
+    """A file for writing that only its user may read; each write goes to the operating system at once."""
+    return io.FileIO(path, "r+", opener=lambda name, _: os.open(name, _NEW | flags, 0o600))
 
 
 def read(folder: Path) -> Entries:
@@ -226,8 +246,8 @@ _HEAD = {
 _RECORDS = {"chunk": _is_chunk, "epoch": _is_epoch, "params": _is_description, "ended": _is_end}
 
 
-def _write(file: int, text: bytes) -> None:
-    written = os.write(file, text)
+def _write(file: io.FileIO, text: bytes) -> None:
+    written = file.write(text) or 0
     if written < len(text):
         raise OSError(errno.ENOSPC, f"only {written} of {len(text)} bytes could be written")
 
