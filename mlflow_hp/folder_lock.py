@@ -70,6 +70,8 @@ class FolderLock:
         Who has recorded there, for folders without a lock, as earlier versions made them.
     take_over : bool
         Whether to take it from a holder of whom only a sign of life is known.
+    probe : bool
+        Whether to hold it for no longer than it takes to see that nobody else does, and to say nothing of it.
 
     Raises
     ------
@@ -81,17 +83,21 @@ class FolderLock:
         Where the lock can't be written.
     """
 
-    def __init__(self, folder: Path, process: str | None = None, *, take_over: bool = False) -> None:
+    def __init__(
+        self, folder: Path, process: str | None = None, *, take_over: bool = False, probe: bool = False
+    ) -> None:
         self._path = folder / FILE
         is_new = not self._path.exists()
         if is_new and process is not None and is_here(process) and is_alive(process):
             raise HeldError(f"{words(process)} records there", is_certain=True)
-        self._file = self._path.open("a+b", buffering=0)
+        self._file = self._path.open("rb" if probe else "a+b", buffering=0)
         try:
-            self._take(take_over=take_over)
+            self._take(take_over=take_over, probe=probe)
         except BaseException:
             self._file.close()
             raise
+        if probe:
+            return
         _held.add(self)
         _start_beating()
 
@@ -115,13 +121,15 @@ class FolderLock:
         with contextlib.suppress(OSError, ValueError):  # the folder is gone, or it was released meanwhile
             os.utime(self._file.fileno())
 
-    def _take(self, *, take_over: bool) -> None:
+    def _take(self, *, take_over: bool, probe: bool) -> None:
         locked = self._lock()
         holder = _read(self._file)
         if not os.path.samestat(os.fstat(self._file.fileno()), self._path.stat()):
             raise FileNotFoundError(errno.ENOENT, "its lock was replaced meanwhile", str(self._path))
         if holder is not None and not take_over:
             _refuse_living(holder, self._path)
+        if probe:
+            return
         self._file.truncate(0)
         self._file.write(json.dumps({"process": this_process(), "locked": locked}).encode())
 
@@ -140,6 +148,24 @@ class FolderLock:
                 return False
             raise
         return True
+
+
+def held_by(folder: Path, process: str | None = None) -> str | None:
+    """Who holds the lock of a folder, in words, without a change to it; None where nobody does.
+
+    Parameters
+    ----------
+    folder : Path
+    process : str, optional
+        As for `FolderLock`.
+    """
+    try:
+        with FolderLock(folder, process, probe=True):
+            return None
+    except HeldError as held:
+        return str(held)
+    except OSError:
+        return None  # gone, or of nobody who could write it
 
 
 def _read(file: Any) -> _Holder | None:
@@ -200,7 +226,7 @@ def _beat() -> None:
 
 def _after_fork() -> None:
     """Have the child hold nothing."""
-    global _beating, _starting  # noqa: PLW0603
+    global _beating, _starting
     _beating, _starting = None, threading.Lock()
     for lock in list(_held):
         lock.forget()

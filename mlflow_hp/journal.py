@@ -54,7 +54,7 @@ class JournalError(ValueError):
 
 
 class Journal:
-    """Appends records to a new journal. Used by one thread at a time, but for `acknowledge`, which may be another's.
+    """Appends records to a new journal, from any thread.
 
     Parameters
     ----------
@@ -75,15 +75,39 @@ class Journal:
     """
 
     def __init__(self, folder: Path, head: Mapping[str, Any]) -> None:
-        self.n_records = -1
-        self._file = _opened(folder / FILE, os.O_EXCL | os.O_APPEND)
-        self._acknowledged: Acknowledgements | None = None
+        self._open(folder, os.O_EXCL)
         try:
-            self._acknowledged = Acknowledgements(folder)
+            self._acknowledged.truncate(0)
             self.append({"journal": VERSION, **head})
         except OSError:
             self.close()
             raise
+
+    def _open(self, folder: Path, flags: int) -> None:
+        self.n_records = -1
+        self._lock = threading.Lock()
+        self._file = _opened(folder / FILE, flags | os.O_APPEND)
+        try:
+            self._acknowledged = _opened(folder / ACKNOWLEDGED_FILE)
+        except OSError:
+            self._file.close()
+            raise
+
+    @classmethod
+    def reopen(cls, folder: Path) -> Self:
+        """Append to a journal that there is; what is torn or altered at its end is cut off.
+
+        Raises
+        ------
+        JournalError, OSError
+            As `read` does; where it can't be written.
+        """
+        entries = read(folder)
+        journal = cls.__new__(cls)
+        journal._open(folder, 0)
+        journal._file.truncate(sum(len(_line(record)) for record in (entries.head, *entries.records)))
+        journal.n_records = len(entries.records)
+        return journal
 
     def __enter__(self) -> Self:
         return self
@@ -106,49 +130,33 @@ class Journal:
         ValueError
             Where the journal is closed.
         """
-        whole = self._file.seek(0, os.SEEK_END)
-        try:
-            _write(self._file, _line(record))
-        except OSError:
-            self._file.truncate(whole)
-            raise
-        self.n_records += 1
-        return self.n_records - 1
+        line = _line(record)
+        with self._lock:
+            whole = self._file.seek(0, os.SEEK_END)
+            try:
+                _write(self._file, line)
+            except OSError:
+                self._file.truncate(whole)
+                raise
+            self.n_records += 1
+            return self.n_records - 1
 
     def fileno(self) -> int:
         """The descriptor of its file, for `os.fsync`."""
         return self._file.fileno()
 
     def acknowledge(self, count: int) -> None:
-        """Note that MLflow has the first `count` records."""
-        if self._acknowledged is not None:
-            self._acknowledged.write(count)
+        """Note that MLflow has the first `count` records; where that can't be written, they are sent twice at worst."""
+        with self._lock, contextlib.suppress(OSError):
+            if not self._acknowledged.closed:
+                self._acknowledged.seek(0)
+                _write(self._acknowledged, f"{count:020}\n".encode())
 
     def close(self) -> None:
         """Close the files; a second time, do nothing."""
-        self._file.close()
-        if self._acknowledged is not None:
-            self._acknowledged.close()
-
-
-class Acknowledgements:
-    """The file that says how many records of a journal MLflow has, from the first; written by any thread."""
-
-    def __init__(self, folder: Path) -> None:
-        self._file = _opened(folder / ACKNOWLEDGED_FILE)
-        self._lock = threading.Lock()
-
-    def write(self, count: int) -> None:
-        """Note that it has `count`; where that can't be written, at worst something is sent twice."""
-        with self._lock, contextlib.suppress(OSError):
-            if not self._file.closed:
-                self._file.seek(0)
-                _write(self._file, f"{count:020}\n".encode())
-
-    def close(self) -> None:
-        """Close the file; a second time, do nothing."""
         with self._lock:
             self._file.close()
+            self._acknowledged.close()
 
 
 def _opened(path: Path, flags: int = 0) -> io.FileIO:
@@ -194,11 +202,13 @@ def of_a_training(entries: Entries) -> Entries:
         Where the head is of no such recording.
     """
     for name, is_kind in _HEAD.items():
-        if not is_kind(entries.head.get(name)):
-            raise JournalError(f"the head of a journal has {name}={entries.head.get(name)!r:.100}: it is none of ours")
+        if not is_kind(entries.head.get(name, _OLD_HEADS.get(name))):
+            raise JournalError(
+                f"the head of a journal has {name}={entries.head.get(name)!r:.100}: not a training journal"
+            )
     for number, record in enumerate(entries.records):
         if not all(is_kind(record) for name, is_kind in _RECORDS.items() if name in record):
-            problem = f"record {number} of the journal, from 0, is none of ours: nothing from there on is used"
+            problem = f"record {number} of the journal, from 0, is not a training's: nothing from there on is used"
             known = min(number, entries.acknowledged)
             return entries._replace(records=entries.records[:number], acknowledged=known, problem=problem)
     return entries
@@ -235,15 +245,24 @@ def _is_end(record: Record) -> bool:
     return isinstance(record["ended"], dict) and isinstance(record["ended"].get("whole"), bool)
 
 
+def _is_shift(record: Record) -> bool:
+    moved = record["shift"]
+    return isinstance(moved, list) and len(moved) == len(("fit", "step", "epoch")) and all(map(_is_count, moved))
+
+
 _HEAD = {
     "run_id": _is_text,
     "tracking_uri": _is_text,
     "process": _is_text,
     "fit": _is_count,
+    "first_step": _is_count,
+    "first_epoch": _is_count,
     "metrics_every": lambda value: _is_count(value) and value > 0,
     "report": lambda value: isinstance(value, bool),
 }
-_RECORDS = {"chunk": _is_chunk, "epoch": _is_epoch, "params": _is_description, "ended": _is_end}
+_OLD_HEADS = {"first_step": 0, "first_epoch": 0}
+"""What stands for what the heads of earlier versions lack."""
+_RECORDS = {"chunk": _is_chunk, "epoch": _is_epoch, "params": _is_description, "ended": _is_end, "shift": _is_shift}
 
 
 def _write(file: io.FileIO, text: bytes) -> None:
