@@ -257,7 +257,7 @@ class RecordedFit:
         self.problems += [problem for problem in recording.problems if problem not in self.problems]
         if report is not None:
             report.close()
-        recording.close(all_sent=bool(sent), history=history)
+        recording.close(all_sent=bool(sent) and recording.is_complete, history=history)
 
     def _flush(self) -> bool:
         began = time.perf_counter()

@@ -237,6 +237,11 @@ class Recording:
             weakref.finalize(history, _remove, self.folder, self._lock, os.getpid())
 
     @property
+    def is_complete(self) -> bool:
+        """Whether MLflow has all of it."""
+        return self._sender.complete
+
+    @property
     def problems(self) -> list[str]:
         """What is not in MLflow as it should be, as far as is known now, in sentences."""
         sender, sentences = self._sender, []

@@ -184,6 +184,8 @@ def _send(
             elif "params" in record and not known:
                 sender.describe(functools.partial(runs.items_once, run, record["params"], record["tags"]), number)
         sender.flush(lambda: on_progress and on_progress(sender.sent))
+        if error := sender.unreadable or next(iter(sender.undone.values()), None):
+            raise error
     return sender.sent
 
 

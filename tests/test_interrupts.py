@@ -113,5 +113,6 @@ def test_two_of_them_give_up_and_the_record_stays_on_disk(monkeypatch, store):
         regression().fit(X, Y, batch_size=8, epochs=2, verbose=0, callbacks=[recorder])
     folder = str(told[0].message).rpartition(" brings it there from ")[2]
     assert mlflow_hp.TrainingHistory.open(f"{folder}/history").n_steps == 10
-    (found,) = recover_quietly(pytest.fail)
-    assert (found.n_steps, found.n_points) == (10, 0)
+    found = []
+    recover_quietly(pytest.fail, found.append)
+    assert [(one.n_steps, one.n_points) for one in found] == [(10, 0)]

@@ -150,8 +150,8 @@ class HistoryWriter:
         offset = self._sink.tell()
         self._write(arrays)
         self.rows += k
-        self._offsets.append(offset)
         self._ends.append(self._sink.tell())
+        self._offsets.append(offset)  # last: it counts the chunks that other threads may read
         return len(self._offsets) - 1
 
     def chunk(self, index: int) -> Chunk:
