@@ -50,7 +50,7 @@ class RecordedFit:
         self.token = object()
         self.problems: list[str] = []
         self._told: set[str] = set()
-        self._numbers = fit_numbers.next_numbers(run_id, tags, runs.local_home() / run_id)
+        self._numbers, self._before = fit_numbers.next_numbers(run_id, tags, runs.local_home() / run_id)
         self._epochs = 0
         self._epoch = self._numbers.epoch
         self._shift: int | None = None
@@ -76,7 +76,7 @@ class RecordedFit:
         head = {"process": this_process(), **where, "report": self.recorder.report}
         folder = self._local_folder()
         self.recording = Recording(self.run_id, folder, meta, self.recorder.metrics_every, head, self._tell)
-        self.recording.describe(described, tags)
+        self.recording.describe(described, tags, self._before)
         self.recording.do("the uncommitted changes of the code", lambda: runs.log_code(self.run_id))
         self._original = self.model.train_function
         before = getattr(self._original, "__self__", None)

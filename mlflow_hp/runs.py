@@ -36,6 +36,8 @@ FOLDER_VARIABLE = "MLFLOW_HP_FOLDER"
 
 PROCESS_TAG = "mlflow_hp.process"
 """Tag with the process that records, or recorded last."""
+_NAMES_OF_STORES = ("databricks", "databricks-uc", "uc")
+"""Tracking URIs that are no paths, though they look like one."""
 SECONDS_TO_ANSWER = 10.0
 """How long the start of a recording waits for what MLflow says of its run."""
 
@@ -95,6 +97,8 @@ def absolute_uri(uri: str) -> str:
         if path in ("", ":memory:") or path.startswith("file:"):
             return uri
         return f"{scheme}:///{Path(path).absolute()}{mark}{query}"
+    if uri in _NAMES_OF_STORES:
+        return uri
     if not sign or Path(uri).drive:
         return str(Path(uri).absolute())
     if scheme == "file" and not rest.startswith("/"):

@@ -151,7 +151,9 @@ def _shift(left: Left, run: Any) -> FitNumbers:
     shift = fit_numbers.shift(ours, run.data.tags, left.folder.name)
     with contextlib.closing(Journal.reopen(left.folder)) as reopened:  # an interrupted recovery goes on with the same
         reopened.append({"shift": list(shift)})
-    counted = {fit_numbers.FITS: str(ours.fit + shift.fit + 1), fit_numbers.CLAIM: left.folder.name}
+    counted = {fit_numbers.FITS: str(max(ours.fit + shift.fit + 1, fit_numbers.from_tags(run.data.tags).fit))}
+    if left.folder.name not in run.data.tags.get(fit_numbers.CLAIM, "").split():
+        counted[fit_numbers.CLAIM] = left.folder.name
     mlflow.MlflowClient().log_batch(left.run_id, tags=[RunTag(*tag) for tag in counted.items()])
     return shift
 

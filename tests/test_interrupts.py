@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 
 import mlflow
 import pytest
@@ -85,6 +86,7 @@ def interrupted_once(monkeypatch, name, times=1):
         while left[0]:
             left[0] -= 1
             signal.raise_signal(signal.SIGINT)
+            time.sleep(1)  # the main thread, which takes it, may be waiting for this one
         return real(*arguments, **named)
 
     monkeypatch.setattr(owner, attribute, interrupt)
