@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import os
 import shutil
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import mlflow
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import LifecycleStage, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
@@ -27,7 +28,7 @@ from mlflow_hp.process import this_process
 from mlflow_hp.texts import DESCRIPTION, texts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from mlflow_hp.snapshots import Snapshots
 
@@ -36,6 +37,10 @@ FOLDER_VARIABLE = "MLFLOW_HP_FOLDER"
 
 CODE_TAG = "mlflow_hp.uncommitted"
 """Tag with the artifact path of the uncommitted changes of a run's code."""
+
+DEEPEST = 100
+"""How many levels of nesting are followed."""
+_NOT_TO_BE_HAD = (400, 403, 404)
 
 
 def find_run(run_id: str | None = None) -> mlflow.entities.Run:
@@ -125,6 +130,44 @@ def run_tags(kind: str, **more: str) -> dict[str, str]:
     return {f"mlflow_hp.{name}": value for name, value in tags.items()}
 
 
+def ancestors(client: mlflow.MlflowClient, run: mlflow.entities.Run) -> Iterator[mlflow.entities.Run]:
+    """The runs that `run` is nested in, nearest first, each once.
+
+    A parent is a tag that anybody may set to anything: the walk ends at a run that it has met already, at one that is
+    missing, deleted or not to be read, and at `DEEPEST` levels.
+
+    Raises
+    ------
+    MlflowException
+        Where the store does not answer.
+    """
+    return chain(run, functools.partial(_readable, client))
+
+
+def chain(run: mlflow.entities.Run, find: Callable[[str], mlflow.entities.Run | None]) -> Iterator[mlflow.entities.Run]:
+    """`ancestors` among the runs that `find` gives by id; it gives None where the walk is to end."""
+    seen = {run.info.run_id}
+    for _ in range(DEEPEST):
+        parent_id = run.data.tags.get(MLFLOW_PARENT_RUN_ID)
+        parent = find(parent_id) if parent_id and parent_id not in seen else None
+        if parent is None:
+            return
+        run = parent
+        seen.add(run.info.run_id)
+        yield run
+
+
+def _readable(client: mlflow.MlflowClient, run_id: str) -> mlflow.entities.Run | None:
+    """A run; None where it is missing, deleted or not to be read."""
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        if error.get_http_status_code() in _NOT_TO_BE_HAD:
+            return None
+        raise
+    return None if run.info.lifecycle_stage == LifecycleStage.DELETED else run
+
+
 def log_code(run_id: str, tracking_uri: str | None = None) -> None:
     """Log what the program's repository holds beside its commit to a run, or to the topmost that it is nested in.
 
@@ -137,8 +180,8 @@ def log_code(run_id: str, tracking_uri: str | None = None) -> None:
             return
         client = mlflow.MlflowClient(tracking_uri)
         run = client.get_run(run_id)
-        while above := run.data.tags.get(MLFLOW_PARENT_RUN_ID):
-            run = client.get_run(above)
+        for above in ancestors(client, run):
+            run = above
         if CODE_TAG in run.data.tags:
             return
         with tempfile.TemporaryDirectory() as folder:
