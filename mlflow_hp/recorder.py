@@ -17,6 +17,7 @@ from mlflow_hp.errors import UserError
 from mlflow_hp.fit import WRAPS, RecordedFit, warn
 from mlflow_hp.interrupts import held, sigterm_leaves
 from mlflow_hp.recovery import recover_quietly
+from mlflow_hp.terminal import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -136,7 +137,7 @@ class TrainingRecorder(keras.callbacks.Callback):
         for found in recover_quietly(warn):
             lost = f"; {'; '.join(found.problems)}" if found.problems else ""
             said = f"recovered {found.n_steps:,} steps of run {found.run_id}, which is {found.status} now{lost}"
-            print(f"mlflow_hp: {said}", file=sys.stderr)
+            print(f"mlflow_hp: {printable(said)}", file=sys.stderr)
 
     @_guarded
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

@@ -25,6 +25,7 @@ from mlflow_hp.history import TrainingHistory
 from mlflow_hp.masking import masked
 from mlflow_hp.names import distinct_metric_names
 from mlflow_hp.process import this_process
+from mlflow_hp.terminal import printable
 from mlflow_hp.texts import DESCRIPTION, texts
 
 if TYPE_CHECKING:
@@ -191,8 +192,8 @@ def log_code(run_id: str, tracking_uri: str | None = None) -> None:
         client.set_tag(run.info.run_id, CODE_TAG, provenance.DIFF_PATH)
     except Exception as error:  # noqa: BLE001 - the training goes on
         warnings.warn(
-            f"mlflow_hp: run {run_id} lacks the uncommitted changes of its code ({type(error).__name__}: {error}); "
-            "commit them before a run that is to be repeated",
+            f"mlflow_hp: run {run_id} lacks the uncommitted changes of its code ({type(error).__name__}: "
+            f"{printable(error)}); commit them before a run that is to be repeated",
             RuntimeWarning,
             stacklevel=1,  # once, whoever calls
         )

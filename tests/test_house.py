@@ -17,7 +17,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 
 FROM_THE_GROUND_UP = [
-    "errors", "interrupts", "process", "masking", "provenance", "plugin", "names", "texts", "history", "snapshots",
+    "terminal", "errors", "interrupts", "process", "masking", "provenance", "plugin", "names", "texts", "history", "snapshots",
     "surfaces", "diagnosis", "plots", "hyperparameters", "capture", "activations", "landscape", "runs", "points",
     "journal", "sender", "recording", "report", "recovery", "fit", "recorder", "search", "sync", "compare",
     "page", "repeat", "cli",
@@ -79,7 +79,7 @@ def test_every_room_has_its_place():
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_run_one_way(path):
-    allowed = {"errors", "interrupts", *FROM_THE_GROUND_UP[: FROM_THE_GROUND_UP.index(room(path)) + 1]}
+    allowed = {"errors", "interrupts", "terminal", *FROM_THE_GROUND_UP[: FROM_THE_GROUND_UP.index(room(path)) + 1]}
     for name in imported(path):
         library, _, rest = name.partition(".")
         assert library != "projects"
