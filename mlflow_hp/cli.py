@@ -146,36 +146,59 @@ def _show_progress(bar: Any, n: int) -> None:
 
 
 def _declare_recover(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", nargs="*", metavar="RUN", help="ids of runs; default: all that were left behind here")
+    add = parser.add_argument
+    add("runs", nargs="*", metavar="RUN", help="ids of runs; default: all that were left behind here")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--take-over", action="store_true",
+                     help="also what another machine has shown a sign of life of a moment ago")  # fmt: skip
+    how.add_argument("--discard", action="store_true", help="remove what MLflow lacks of the runs named, for ever")
 
 
-def _recover(runs: list[str]) -> int:
+def _recover(runs: list[str], *, take_over: bool, discard: bool) -> int:
+    from mlflow_hp import recovery
+    from mlflow_hp.folder_lock import HeldError
+    from mlflow_hp.masking import masked
+    from mlflow_hp.runs import local_home
+
+    if discard and not runs:
+        raise UserError("--discard gives up what was recorded: name the runs, as in `mlflow-hp recover --discard RUN`")
+    unusable: list[str] = []
+    chosen = [left for left in recovery.recordings(on_unusable=unusable.append) if not runs or left.run_id in runs]
+    problems, n_held = unusable, 0
+    for left in chosen:
+        try:
+            if discard:
+                recovery.discard(left)
+                say(f"{left.run_id}: discarded what was in {left.folder}")
+            else:
+                _recover_one(left, take_over=take_over)
+        except HeldError as held:
+            if left.is_done:  # its history is still read by the process that has recorded it
+                continue
+            n_held += 1
+            say(f"{left.run_id}: left alone in {left.folder}: {held}")
+        except UserError as error:
+            problems.append(masked(str(error)))
+    for problem in problems:
+        say(f"mlflow-hp recover: {problem}", file=sys.stderr)
+    if missing := set(runs) - {left.run_id for left in chosen}:
+        raise UserError(f"nothing of {', '.join(sorted(missing))} is on this machine, in {local_home()}")
+    if not chosen and not unusable:
+        say("nothing was left behind")
+    return EXIT_DIFFERS if problems or (n_held and runs) else 0
+
+
+def _recover_one(left: Any, *, take_over: bool) -> None:
     from tqdm import tqdm
 
     from mlflow_hp.masking import masked
-    from mlflow_hp.recovery import left_behind, recover
+    from mlflow_hp.recovery import recover
 
-    unusable: list[str] = []
-    chosen = [left for left in left_behind(on_unusable=unusable.append) if not runs or left.run_id in runs]
-    failed = False
-    for left in chosen:
-        try:
-            with tqdm(desc=f"metrics of {printable(left.run_id)}", unit=" points", unit_scale=True, delay=1.0) as bar:
-                found = recover(left, functools.partial(_show_progress, bar))
-        except UserError as error:
-            say(f"mlflow-hp recover: {masked(str(error))}", file=sys.stderr)
-            failed = True
-            continue
-        if found is not None:
-            lost = f"; {'; '.join(found.problems)}" if found.problems else ""
-            say(f"{found.run_id} in {masked(left.tracking_uri)}: {found.n_steps:,} steps, {found.status}{lost}")
-    for problem in unusable:
-        say(f"mlflow-hp recover: {problem}", file=sys.stderr)
-    if missing := set(runs) - {left.run_id for left in chosen}:
-        raise UserError(f"nothing was left behind here of {', '.join(sorted(missing))}, or it is still being recorded")
-    if not chosen and not unusable:
-        say("nothing was left behind")
-    return EXIT_DIFFERS if failed or unusable else 0
+    with tqdm(desc=f"metrics of {printable(left.run_id)}", unit=" points", unit_scale=True, delay=1.0) as bar:
+        found = recover(left, functools.partial(_show_progress, bar), take_over=take_over)
+    if found is not None:
+        lost = f"; {'; '.join(found.problems)}" if found.problems else ""
+        say(f"{found.run_id} in {masked(left.tracking_uri)}: {found.n_steps:,} steps, {found.status}{lost}")
 
 
 def _declare_repeat(parser: argparse.ArgumentParser) -> None:

@@ -6,17 +6,17 @@ import contextlib
 import sys
 import time
 import warnings
-import weakref
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 from tqdm import tqdm
 
-from mlflow_hp import provenance, runs
+from mlflow_hp import fit_numbers, provenance, runs
 from mlflow_hp.capture import why_host
 from mlflow_hp.capture.host import HostReader
 from mlflow_hp.capture.layout import trainable_weights
+from mlflow_hp.fit_numbers import FitNumbers
 from mlflow_hp.hyperparameters import hyperparameters, optimizer_settings
 from mlflow_hp.process import this_process
 from mlflow_hp.recording import Recording
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from mlflow_hp.history import TrainingHistory
     from mlflow_hp.recorder import TrainingRecorder
+    from mlflow_hp.report import TrainingReport
 
 
 WRAPS = keras.backend.backend() == "tensorflow"
@@ -43,20 +44,16 @@ def warn(message: str) -> None:
 class RecordedFit:
     """What belongs to one fit: the reader of its steps, and the recording they go to."""
 
-    def __init__(self, recorder: TrainingRecorder, run: Any) -> None:
+    def __init__(self, recorder: TrainingRecorder, run_id: str, tags: Mapping[str, str]) -> None:
         self.recorder = recorder
         self.model = recorder.model
-        self.run_id = run.info.run_id
+        self.run_id = run_id
         self.token = object()
         self.problems: list[str] = []
         self._told: set[str] = set()
-        self._run = run
-        tags = run.data.tags
-        self._number = int(tags.get("mlflow_hp.fits", 0))
-        self._first_step = int(tags.get("mlflow_hp.steps", 0))
-        self._first_epoch = int(tags.get("mlflow_hp.epochs", 0))
+        self._numbers = fit_numbers.next_numbers(run_id, tags, runs.local_home() / run_id)
         self._epochs = 0
-        self._epoch = self._first_epoch
+        self._epoch = self._numbers.epoch
         self._shift: int | None = None
         self._epoch_began = time.perf_counter()
         self._original: Any = None
@@ -68,19 +65,20 @@ class RecordedFit:
         """Begin to record: tags and params, and the model's train function replaced by one that is read."""
         described = hyperparameters(self.model, self.recorder.params)
         tags = runs.run_tags("training", weights=self.recorder.weights)
+        fit, first_step, first_epoch = self._numbers
+        where = {"fit": fit, "first_step": first_step, "first_epoch": first_epoch}
         meta = {
             "run_id": self.run_id,
-            "fit": self._number,
-            "first_step": self._first_step,
-            "first_epoch": self._first_epoch,
+            **where,
             "optimizer": optimizer_settings(self.model),
             "params": described,
             "versions": provenance.versions(),
         }
-        head = {"process": this_process(), "fit": self._number, "report": self.recorder.report}
+        head = {"process": this_process(), **where, "report": self.recorder.report}
         folder = self._local_folder()
         self.recording = Recording(self.run_id, folder, meta, self.recorder.metrics_every, head, self._tell)
-        self.recording.describe(described, tags, lambda: self._describe(described, tags))
+        self.recording.describe(described, tags)
+        self.recording.do("the uncommitted changes of the code", lambda: runs.log_code(self.run_id))
         self._original = self.model.train_function
         before = getattr(self._original, "__self__", None)
         if isinstance(before, RecordedFit):  # of another recorder, whose fit an exception has left
@@ -89,7 +87,7 @@ class RecordedFit:
         self._reader = self._graph_reader() or self._host_reader()
         self._meta = meta
         meta["reader"] = self._reader.kind
-        self._reader.start(self._first_step)
+        self._reader.start(first_step)
         if not WRAPS:
             self._reader.prepare()
             return
@@ -97,11 +95,6 @@ class RecordedFit:
         # Keras asks for the train function when a fit begins: if it does so while this one is open, an exception
         # has left this one, and the next must not be recorded as its continuation.
         self.model.make_train_function = self._make_train_function
-
-    def _describe(self, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
-        provenance.uncommitted()  # as it is now, even where it has to wait for MLflow
-        runs.log_once(self._run, params, tags)
-        runs.log_code(self.run_id)
 
     def _local_folder(self) -> Path | None:
         try:
@@ -161,7 +154,7 @@ class RecordedFit:
             self._say_host(f"{type(error).__name__}: {error}")
             self._reader = self._host_reader()
             self._meta["reader"] = self._reader.kind
-            self._reader.start(self._first_step)
+            self._reader.start(self._numbers.step)
             self._reader.begin_epoch(self._epoch)
             self._reader.prepare(*arguments)
         reader = self._reader
@@ -211,7 +204,7 @@ class RecordedFit:
     def begin_epoch(self, epoch: int) -> None:
         """The next steps are those of Keras' `epoch` (0-based in the fit)."""
         if self._shift is None:  # a second fit in a run goes on behind the first, unless Keras counts on by itself
-            self._shift = max(0, self._first_epoch - epoch)
+            self._shift = max(0, self._numbers.epoch - epoch)
         self._epoch = epoch + self._shift
         self._epoch_began = time.perf_counter()
         self._reader.begin_epoch(self._epoch)
@@ -235,8 +228,7 @@ class RecordedFit:
             self._bring_to_mlflow(whole)
         except KeyboardInterrupt:
             self.recording.close(all_sent=False)
-            folder = self.recording.folder
-            warn(f"interrupted before MLflow had everything; `mlflow-hp recover` brings it there from {folder}")
+            warn(f"interrupted before MLflow had everything; {self.recording.later}")
             raise
         finally:
             self.recorder.flush_seconds = time.perf_counter() - began
@@ -245,28 +237,28 @@ class RecordedFit:
                     warn(problem)
 
     def _bring_to_mlflow(self, whole: bool) -> None:
+        recording = self.recording
         self._try("the last steps were not read", self._reader.fetch)
-        history = self._try("the history on disk is not complete", lambda: self.recording.finish_history(whole=whole))
-        if self.recording.trouble is not None:
-            self.problems.append(self.recording.trouble)
-        folder = self.recording.folder
-        later = f"`mlflow-hp recover` brings it there from {folder}"
-        sent = self._try(f"MLflow lacks a part of what was recorded; {later}", self._flush)
+        history = self._try("the history on disk is not complete", lambda: recording.finish_history(whole=whole))
+        fit_numbers.end_at(self.run_id, self._next_numbers(history))
         self.recorder.history = history
-        uploaded = history is None
+        report = None
         if history is not None:
             self._try("there are no snapshots of the weights", self._save_snapshots)
-            uploaded = self._try(f"MLflow lacks the history; {later}", self._upload)
+            size = sum(path.stat().st_size for path in recording.history_folder.iterdir())
+            recording.do("the history", self._upload, size)
         if history is not None and self.recorder.report:
-            self._try("there is no report", lambda: self._report(history))
-        tagged = self._try("the run's tags are not complete", lambda: self._tag(history))
-        all_there = sent and uploaded and tagged
-        self.recording.close(all_sent=all_there)
-        if all_there and folder is not None:
-            if history is None:
-                runs.remove_local(folder)
-            else:
-                weakref.finalize(history, runs.remove_local, folder)  # it is read lazily from there
+            report = self._try("there is no report", lambda: self._report(history))
+        if report is not None:
+            recording.do("the report", report.bring)
+        recording.log_batch_size()
+        recording.do("what it refuses", recording.upload_refused)
+        recording.do("the tags of its end", lambda: self._tag(history))
+        sent = self._try(f"MLflow lacks a part of what was recorded; {recording.later}", self._flush)
+        self.problems += [problem for problem in recording.problems if problem not in self.problems]
+        if report is not None:
+            report.close()
+        recording.close(all_sent=bool(sent), history=history)
 
     def _flush(self) -> bool:
         began = time.perf_counter()
@@ -276,32 +268,34 @@ class RecordedFit:
         seconds = time.perf_counter() - began
         if seconds > 1:
             print(f"mlflow_hp: writing the last metrics to MLflow took {seconds:.1f} s", file=sys.stderr)
-        if self.recording.n_dropped:
-            self.problems.append(f"{self.recording.n_dropped:,} metric points are lost: no disk, and memory was full")
         return True
 
-    def _upload(self) -> bool:
-        runs.upload(self.run_id, self.recording.history_folder, runs.training_path(self._number))
-        return True
+    def _upload(self) -> None:
+        runs.upload(self.run_id, self.recording.history_folder, runs.training_path(self.recording.fit))
 
-    def _report(self, history: TrainingHistory) -> None:
-        from mlflow_hp.report import report_training
+    def _report(self, history: TrainingHistory) -> TrainingReport:
+        from mlflow_hp.report import TrainingReport
 
-        report_training(self._run, history)
+        return TrainingReport(self.run_id, history)
 
-    def _tag(self, history: TrainingHistory | None) -> bool:
-        runs.log_once(self._run, {"batch_size": self.recording.batch_size} if self.recording.batch_size else {})
-        tags = {"reader": self._reader.kind, "fits": str(self._number + 1)}
+    def _next_numbers(self, history: TrainingHistory | None) -> FitNumbers:
+        """What the next fit of the run begins with."""
+        n_steps = 0 if history is None else history.n_steps
+        ours = self._numbers
+        return FitNumbers(ours.fit + 1, ours.step + n_steps, max(self._epochs, ours.epoch)).plus(self.recording.shift)
+
+    def _tag(self, history: TrainingHistory | None) -> None:
+        after = self._next_numbers(history)
+        tags = {"reader": self._reader.kind, "fits": str(after.fit)}
         if provenance.is_on():
             tags["device"] = provenance.device()  # now that TensorFlow is at work, those that it really uses
         if history is not None:
-            tags["steps"] = str(self._first_step + history.n_steps)
+            tags["steps"] = str(after.step)
         if self._epochs:
-            tags["epochs"] = str(self._epochs)
-        if self.problems:
-            tags["recording_error"] = "\n".join(self.problems)
+            tags["epochs"] = str(after.epoch)
+        if problems := [*self.problems, *self.recording.problems]:
+            tags["recording_error"] = "\n".join(problems)
         runs.set_tags(self.run_id, {f"mlflow_hp.{name}": value for name, value in tags.items()})
-        return True
 
     def _try(self, consequence: str, do: Callable[[], Any]) -> Any:
         """Do one part of the end; an error is noted, gives None, and keeps no other part from being done."""

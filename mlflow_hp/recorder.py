@@ -11,18 +11,22 @@ import weakref
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import keras
+import mlflow
 
 from mlflow_hp import runs
 from mlflow_hp.errors import UserError
 from mlflow_hp.fit import WRAPS, RecordedFit, warn
 from mlflow_hp.interrupts import held, sigterm_leaves
 from mlflow_hp.recovery import recover_quietly
+from mlflow_hp.sender import PATIENCE_SECONDS
+from mlflow_hp.server_health import within
 from mlflow_hp.terminal import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mlflow_hp.history import TrainingHistory
+    from mlflow_hp.recovery import Recovered
     from mlflow_hp.snapshots import Snapshots
 
 WEIGHTS = ("auto", "all", "statistics", "none")
@@ -117,14 +121,15 @@ class TrainingRecorder(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self.close()
-        run = runs.find_run(self.run_id)
+        run_id = runs.run_id_of(self.run_id)
         self.history = self.snapshots = None
-        self._recover()
-        self._begin(run, sys._getframe(1).f_locals.get("self"))
+        self._recover(run_id)
+        run = runs.find_run(self.run_id)
+        self._begin(run_id, {} if run is None else run.data.tags, sys._getframe(1).f_locals.get("self"))
 
     @_guarded
-    def _begin(self, run: Any, callback_list: Any) -> None:
-        self._fit = RecordedFit(self, run)
+    def _begin(self, run_id: str, tags: dict[str, str], callback_list: Any) -> None:
+        self._fit = RecordedFit(self, run_id, tags)
         if isinstance(callback_list, keras.callbacks.CallbackList):  # gone when `fit` is left by an exception
             weakref.finalize(callback_list, _close, weakref.ref(self), self._fit.token).atexit = False
         _open.add(self)
@@ -132,12 +137,12 @@ class TrainingRecorder(keras.callbacks.Callback):
         self._fit.start()
 
     @_guarded
-    def _recover(self) -> None:
-        """Bring to MLflow what earlier processes have left behind on this machine."""
-        for found in recover_quietly(warn):
-            lost = f"; {'; '.join(found.problems)}" if found.problems else ""
-            said = f"recovered {found.n_steps:,} steps of run {found.run_id}, which is {found.status} now{lost}"
-            print(f"mlflow_hp: {printable(said)}", file=sys.stderr)
+    def _recover(self, run_id: str) -> None:
+        """Bring to MLflow what earlier processes have left behind on this machine; it may go on beside the training."""
+        active = mlflow.active_run()
+        in_use = {run_id} if active is None else {run_id, active.info.run_id}
+        with contextlib.suppress(TimeoutError):
+            within(PATIENCE_SECONDS, lambda: recover_quietly(warn, _tell_recovered, in_use))
 
     @_guarded
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -197,6 +202,12 @@ class TrainingRecorder(keras.callbacks.Callback):
             except Exception as another:  # noqa: BLE001
                 said += f"; then {type(another).__name__}: {another}"
         warn(said)
+
+
+def _tell_recovered(found: Recovered) -> None:
+    lost = f"; {'; '.join(found.problems)}" if found.problems else ""
+    said = f"recovered {found.n_steps:,} steps of run {found.run_id}, which is {found.status} now{lost}"
+    print(f"mlflow_hp: {printable(said)}", file=sys.stderr)
 
 
 _open: weakref.WeakSet[TrainingRecorder] = weakref.WeakSet()

@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos import databricks_pb2
 
 import mlflow_hp
-from mlflow_hp import compare, provenance, recovery, runs
+from mlflow_hp import compare, provenance, runs, training_recovery
 from mlflow_hp.repeat import likeness, recipe
 from mlflow_hp.search import past
 from mlflow_hp.sync import scope
@@ -112,7 +112,7 @@ def test_all_that_follows_parents_ends(circle, store, monkeypatch):
     assert any(runs.CODE_TAG in store.get_run(run_id).data.tags for run_id in circle)
     past.close_below(store, top)
     assert store.get_run(circle[0]).info.status == "RUNNING"
-    recovery._end_above(top, "{}", runs.time.time_ns() // 1_000_000)
+    training_recovery._end_above(top, "{}", runs.time.time_ns() // 1_000_000)
     states = [store.get_run(run_id).info.status for run_id in circle]
     assert states == ["RUNNING"] + ["KILLED"] * (len(circle) - 1)
 
