@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlflow_hp.compare import command as comparing
 from mlflow_hp.errors import UserError
+from mlflow_hp.terminal import printable, say, shown_safely
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,6 +46,11 @@ class Command(NamedTuple):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a subcommand: status 0, 1 (something differs or failed), 2 (bad input) or 130 (interrupted)."""
+    with shown_safely():
+        return _main(argv)
+
+
+def _main(argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="mlflow-hp", description="Hyperparameters of Keras models in MLflow.")
     below = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS:
@@ -56,16 +62,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return chosen.run(**arguments)
     except UserError as error:
-        print(f"mlflow-hp {chosen.name}: {error}", file=sys.stderr)
+        say(f"mlflow-hp {chosen.name}: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
-        print(f"mlflow-hp {chosen.name}: interrupted; the same command goes on where it was", file=sys.stderr)
+        say(f"mlflow-hp {chosen.name}: interrupted; the same command goes on where it was", file=sys.stderr)
         return EXIT_KILLED
     except Exception as error:  # noqa: BLE001 - a line for the user
         from mlflow_hp.masking import masked
 
         reason = (str(error).strip() or "no reason given").splitlines()[0]
-        print(f"mlflow-hp {chosen.name}: {type(error).__name__}: {masked(reason)}", file=sys.stderr)
+        say(f"mlflow-hp {chosen.name}: {type(error).__name__}: {masked(reason)}", file=sys.stderr)
         return EXIT_DIFFERS
 
 
@@ -107,33 +113,32 @@ def _sync(runs: list[str], to: str, source: str | None, experiment: str | None, 
     chosen = scope.find(both.source, experiment, runs)
     both.ensure_two(chosen)
     done = transfer.bring(both, chosen, thorough=verify)
-    print(
+    say(
         f"{done.new} runs new, {done.completed} completed, {done.unchanged} unchanged; "
         f"{done.points:,} metric points and {done.files:,} artifacts sent"
     )
     if done.at_home:
-        print(f"{done.at_home} left out: they are copies of runs of the target")
+        say(f"{done.at_home} left out: they are copies of runs of the target")
     for name, reason in done.failed.items():
-        print(f"mlflow-hp sync: {name} could not be brought: {reason}", file=sys.stderr)
+        say(f"mlflow-hp sync: {name} could not be brought: {reason}", file=sys.stderr)
     differs = _verified(compare(both, scope.find(both.source, experiment, runs))) if verify else False
     return EXIT_DIFFERS if done.failed or differs else 0
 
 
 def _verified(comparison: Any) -> bool:
     """Print a comparison, and tell whether there are differences."""
-    print(f"{'':14}{'source':>12}{'target':>12}")
+    say(f"{'':14}{'source':>12}{'target':>12}")
     for kind, (here, there) in comparison.counts.items():
-        print(f"{kind:14}{here:>12,}{there:>12,}")
+        say(f"{kind:14}{here:>12,}{there:>12,}")
     _print_some(comparison.differences)
-    print(f"{len(comparison.differences)} differences" if comparison.differences else "no differences")
+    say(f"{len(comparison.differences)} differences" if comparison.differences else "no differences")
     return bool(comparison.differences)
 
 
 def _print_some(lines: Sequence[str]) -> None:
-    for line in lines[:_MOST_LINES]:
-        print(line)
+    say(*lines[:_MOST_LINES])
     if len(lines) > _MOST_LINES:
-        print(f"... and {len(lines) - _MOST_LINES} more")
+        say(f"... and {len(lines) - _MOST_LINES} more")
 
 
 def _show_progress(bar: Any, n: int) -> None:
@@ -164,22 +169,22 @@ def _recover(runs: list[str], *, take_over: bool, discard: bool) -> int:
         try:
             if discard:
                 recovery.discard(left)
-                print(f"{left.run_id}: discarded what was in {left.folder}")
+                say(f"{left.run_id}: discarded what was in {left.folder}")
             else:
                 _recover_one(left, take_over=take_over)
         except HeldError as held:
             if left.is_done:  # its history is still read by the process that has recorded it
                 continue
             n_held += 1
-            print(f"{left.run_id}: left alone in {left.folder}: {held}")
+            say(f"{left.run_id}: left alone in {left.folder}: {held}")
         except UserError as error:
             problems.append(masked(str(error)))
     for problem in problems:
-        print(f"mlflow-hp recover: {problem}", file=sys.stderr)
+        say(f"mlflow-hp recover: {problem}", file=sys.stderr)
     if missing := set(runs) - {left.run_id for left in chosen}:
         raise UserError(f"nothing of {', '.join(sorted(missing))} is on this machine, in {local_home()}")
     if not chosen and not unusable:
-        print("nothing was left behind")
+        say("nothing was left behind")
     return EXIT_DIFFERS if problems or (n_held and runs) else 0
 
 
@@ -189,11 +194,11 @@ def _recover_one(left: Any, *, take_over: bool) -> None:
     from mlflow_hp.masking import masked
     from mlflow_hp.recovery import recover
 
-    with tqdm(desc=f"metrics of {left.run_id}", unit=" points", unit_scale=True, delay=1.0) as bar:
+    with tqdm(desc=f"metrics of {printable(left.run_id)}", unit=" points", unit_scale=True, delay=1.0) as bar:
         found = recover(left, functools.partial(_show_progress, bar), take_over=take_over)
     if found is not None:
         lost = f"; {'; '.join(found.problems)}" if found.problems else ""
-        print(f"{found.run_id} in {masked(left.tracking_uri)}: {found.n_steps:,} steps, {found.status}{lost}")
+        say(f"{found.run_id} in {masked(left.tracking_uri)}: {found.n_steps:,} steps, {found.status}{lost}")
 
 
 def _declare_repeat(parser: argparse.ArgumentParser) -> None:
@@ -214,16 +219,16 @@ def _repeat(run: str, against: str | None, *, again: bool, here: bool) -> int:
         one, other = recipe.find(run), recipe.find(against)
     else:
         made = recipe.recipe(run)
-        print("\n".join(recipe.told(made)), flush=True)
+        say(*recipe.told(made))
         if not (again or here):
             return 0
         from mlflow_hp.repeat.again import run_again
 
         one, other = made.run, run_again(made, here=here)
     found = likeness.likeness(one, other)
-    print(f"\nrun {one.info.run_id}, and {other.info.run_id}: {found.compared}")
+    say("", f"run {one.info.run_id}, and {other.info.run_id}: {found.compared}")
     _print_some(found.differences)
-    print(f"{len(found.differences)} differences" if found.differences else "the same, bit for bit")
+    say(f"{len(found.differences)} differences" if found.differences else "the same, bit for bit")
     return EXIT_DIFFERS if found.differences else 0
 
 

@@ -21,6 +21,7 @@ from mlflow_hp.hyperparameters import hyperparameters, optimizer_settings
 from mlflow_hp.process import this_process
 from mlflow_hp.recording import Recording
 from mlflow_hp.snapshots import FILE, Thinner, save
+from mlflow_hp.terminal import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,7 +38,7 @@ WRAPS = keras.backend.backend() == "tensorflow"
 
 def warn(message: str) -> None:
     """Say to the user, once for each message, what the recording could not do."""
-    warnings.warn(f"mlflow_hp: {message}", RuntimeWarning, stacklevel=2)
+    warnings.warn(f"mlflow_hp: {printable(message)}", RuntimeWarning, stacklevel=2)
 
 
 class RecordedFit:

@@ -20,6 +20,7 @@ from mlflow_hp.interrupts import held, sigterm_leaves
 from mlflow_hp.recovery import recover_quietly
 from mlflow_hp.sender import PATIENCE_SECONDS
 from mlflow_hp.server_health import within
+from mlflow_hp.terminal import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -206,7 +207,7 @@ class TrainingRecorder(keras.callbacks.Callback):
 def _tell_recovered(found: Recovered) -> None:
     lost = f"; {'; '.join(found.problems)}" if found.problems else ""
     said = f"recovered {found.n_steps:,} steps of run {found.run_id}, which is {found.status} now{lost}"
-    print(f"mlflow_hp: {said}", file=sys.stderr)
+    print(f"mlflow_hp: {printable(said)}", file=sys.stderr)
 
 
 _open: weakref.WeakSet[TrainingRecorder] = weakref.WeakSet()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import tempfile
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import mlflow
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import LifecycleStage, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
@@ -24,10 +25,11 @@ from mlflow_hp.masking import masked
 from mlflow_hp.names import distinct_metric_names
 from mlflow_hp.process import this_process
 from mlflow_hp.server_health import ensure_reachable, within
+from mlflow_hp.terminal import printable
 from mlflow_hp.texts import DESCRIPTION, texts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from mlflow_hp.snapshots import Snapshots
 
@@ -43,6 +45,10 @@ SECONDS_TO_ANSWER = 10.0
 
 CODE_TAG = "mlflow_hp.uncommitted"
 """Tag with the artifact path of the uncommitted changes of a run's code."""
+
+DEEPEST = 100
+"""How many levels of nesting are followed."""
+_NOT_TO_BE_HAD = (400, 403, 404)
 
 
 def find_run(run_id: str | None = None) -> mlflow.entities.Run | None:
@@ -140,6 +146,44 @@ def run_tags(kind: str, **more: str) -> dict[str, str]:
     return {f"mlflow_hp.{name}": value for name, value in tags.items()}
 
 
+def ancestors(client: mlflow.MlflowClient, run: mlflow.entities.Run) -> Iterator[mlflow.entities.Run]:
+    """The runs that `run` is nested in, nearest first, each once.
+
+    A parent is a tag that anybody may set to anything: the walk ends at a run that it has met already, at one that is
+    missing, deleted or not to be read, and at `DEEPEST` levels.
+
+    Raises
+    ------
+    MlflowException
+        Where the store does not answer.
+    """
+    return chain(run, functools.partial(_readable, client))
+
+
+def chain(run: mlflow.entities.Run, find: Callable[[str], mlflow.entities.Run | None]) -> Iterator[mlflow.entities.Run]:
+    """`ancestors` among the runs that `find` gives by id; it gives None where the walk is to end."""
+    seen = {run.info.run_id}
+    for _ in range(DEEPEST):
+        parent_id = run.data.tags.get(MLFLOW_PARENT_RUN_ID)
+        parent = find(parent_id) if parent_id and parent_id not in seen else None
+        if parent is None:
+            return
+        run = parent
+        seen.add(run.info.run_id)
+        yield run
+
+
+def _readable(client: mlflow.MlflowClient, run_id: str) -> mlflow.entities.Run | None:
+    """A run; None where it is missing, deleted or not to be read."""
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        if error.get_http_status_code() in _NOT_TO_BE_HAD:
+            return None
+        raise
+    return None if run.info.lifecycle_stage == LifecycleStage.DELETED else run
+
+
 def log_code(run_id: str, tracking_uri: str | None = None) -> None:
     """Log what the program's repository holds beside its commit to a run, or to the topmost that it is nested in.
 
@@ -152,8 +196,8 @@ def log_code(run_id: str, tracking_uri: str | None = None) -> None:
             return
         client = mlflow.MlflowClient(tracking_uri)
         run = client.get_run(run_id)
-        while above := run.data.tags.get(MLFLOW_PARENT_RUN_ID):
-            run = client.get_run(above)
+        for above in ancestors(client, run):
+            run = above
         if CODE_TAG in run.data.tags:
             return
         with tempfile.TemporaryDirectory() as folder:
@@ -163,8 +207,8 @@ def log_code(run_id: str, tracking_uri: str | None = None) -> None:
         client.set_tag(run.info.run_id, CODE_TAG, provenance.DIFF_PATH)
     except Exception as error:  # noqa: BLE001 - the training goes on
         warnings.warn(
-            f"mlflow_hp: run {run_id} lacks the uncommitted changes of its code ({type(error).__name__}: {error}); "
-            "commit them before a run that is to be repeated",
+            f"mlflow_hp: run {run_id} lacks the uncommitted changes of its code ({type(error).__name__}: "
+            f"{printable(error)}); commit them before a run that is to be repeated",
             RuntimeWarning,
             stacklevel=1,  # once, whoever calls
         )

@@ -103,10 +103,9 @@ def _goes_on(left: Left, run: Any, in_use: Collection[str]) -> bool:
 def _end_above(run: Any, process: str, at: int) -> None:
     """End, as killed, the runs above `run` that the process has left open too."""
     client = mlflow.MlflowClient()
-    while (parent_id := run.data.tags.get("mlflow.parentRunId")) is not None:
-        run = client.get_run(parent_id)
-        if run.info.status == "RUNNING" and run.data.tags.get("mlflow_hp.process") == process:
-            client.set_terminated(parent_id, "KILLED", end_time=max(at, run.info.start_time))
+    for above in runs.ancestors(client, run):
+        if above.info.status == "RUNNING" and above.data.tags.get("mlflow_hp.process") == process:
+            client.set_terminated(above.info.run_id, "KILLED", end_time=max(at, above.info.start_time))
 
 
 def _time_of_death(folder: Path) -> int:

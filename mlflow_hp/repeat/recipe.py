@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import mlflow
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_GIT_REPO_URL, MLFLOW_PARENT_RUN_ID
+from mlflow.utils.mlflow_tags import MLFLOW_GIT_REPO_URL
 
 from mlflow_hp import provenance
 from mlflow_hp.errors import UserError
 from mlflow_hp.masking import MASK, masked
-from mlflow_hp.runs import CODE_TAG, ensure_reachable
+from mlflow_hp.runs import CODE_TAG, ancestors, ensure_reachable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,8 +66,8 @@ def recipe(run_id: str) -> Recipe:
         Where the store doesn't answer, there is no such run, or nothing is recorded of how it came about.
     """
     run = program = find(run_id)
-    while above := program.data.tags.get(MLFLOW_PARENT_RUN_ID):
-        program = find(above)
+    for above in ancestors(mlflow.MlflowClient(), run):
+        program = above
     tags = program.data.tags
     command = tags.get("mlflow_hp.command") or run.data.tags.get("mlflow_hp.command")
     if command is None:

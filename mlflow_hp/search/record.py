@@ -18,6 +18,7 @@ from mlflow_hp.search import hook
 from mlflow_hp.search.past import being_recorded, claim
 from mlflow_hp.search.recording import SearchRecording
 from mlflow_hp.search.resume import find
+from mlflow_hp.terminal import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -156,7 +157,7 @@ def _parent_run(past: Past | None) -> Iterator[mlflow.entities.Run]:
             except MlflowException as error:  # the search itself has gone well
                 warnings.warn(
                     f"mlflow_hp: the run {run.info.run_id} of the search stays RUNNING, for MLflow does not answer: "
-                    f"{error}; the next search that is recorded in its experiment ends it",
+                    f"{printable(error)}; the next search that is recorded in its experiment ends it",
                     RuntimeWarning,
                     stacklevel=2,
                 )

@@ -27,6 +27,7 @@ from mlflow_hp.search.past import close_dead
 from mlflow_hp.search.results import from_cv_results
 from mlflow_hp.search.reuse import forget_models
 from mlflow_hp.search.writer import PATIENCE_SECONDS, Writer
+from mlflow_hp.terminal import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -250,4 +251,4 @@ def _cells(name: str, values: list[Any]) -> list[Any]:
 
 
 def _warn(message: str) -> None:
-    warnings.warn(f"mlflow_hp: {message}", RuntimeWarning, stacklevel=2)
+    warnings.warn(f"mlflow_hp: {printable(message)}", RuntimeWarning, stacklevel=2)

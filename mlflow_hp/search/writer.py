@@ -19,6 +19,7 @@ from mlflow_hp.errors import UserError
 from mlflow_hp.masking import masked
 from mlflow_hp.names import LONGEST_NAME, distinct_metric_names
 from mlflow_hp.runs import ensure_reachable
+from mlflow_hp.terminal import printable
 from mlflow_hp.texts import storable, texts
 
 if TYPE_CHECKING:
@@ -272,7 +273,7 @@ class Writer:
             if not _may_come_back(self.error) or time.monotonic() > until:
                 return
             if patience:
-                print(f"mlflow_hp: waiting up to {patience:.0f} s for MLflow: {self.error}", file=sys.stderr)
+                print(f"mlflow_hp: waiting up to {patience:.0f} s for MLflow: {printable(self.error)}", file=sys.stderr)
                 patience = 0.0
             time.sleep(EVERY_SECONDS)
 
