@@ -147,7 +147,7 @@ def recover(left: Left, on_progress: Callable[[int], None] | None = None) -> Rec
         return found
 
 
-def recover_quietly(on_problem: Callable[[str], None]) -> list[Recovered]:
+def recover_quietly(on_problem: Callable[[str], object]) -> list[Recovered]:
     """Recover all that was left behind of runs of the tracking URI in force.
 
     Parameters

@@ -7,7 +7,6 @@ bit for bit, and every step is recorded even when Python sees only one in fifty.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -19,18 +18,20 @@ from mlflow_hp.capture.layout import (
     STEP_COLUMNS,
     EpochCounter,
     Layout,
+    NothingRanError,
     Rows,
     Unwrappable,
     build,
     initial_weights,
     n_weights,
     store_for,
+    tapped,
     tensors_of,
 )
 from mlflow_hp.interrupts import held
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
 BUFFER_BYTES = 32 * 2**20
 """Memory that the buffers may take; a fetch empties them when they are full."""
@@ -61,6 +62,8 @@ class GraphReader:
         A compiled model; it may not be built yet.
     weights : {"auto", "all", "statistics", "none"}
         What to read of the weights, as in `TrainingRecorder`.
+    forget : callable
+        Called where this reader can serve no further fit.
 
     Attributes
     ----------
@@ -70,17 +73,18 @@ class GraphReader:
 
     kind = "graph"
 
-    def __init__(self, model: Any, weights: str) -> None:
+    def __init__(self, model: Any, weights: str, forget: Callable[[], object]) -> None:
+        self.forget = forget
         self._model = model
         self._weights = weights
         self._buffers: _Buffers | None = None
         self._logs: list[str] = []
+        self._dtypes: dict[str, Any] = {}
         self._clock = not is_deterministic()
         self._times: list[float] = []
         self._several = model.steps_per_execution > 1
         self._step: Any = self._several_steps if self._several else self._one_step
-        if not model.run_eagerly:
-            self._step = tf.function(self._step, reduce_retracing=True, autograph=False)
+        self._step = tf.function(self._step, reduce_retracing=True, autograph=False)
 
     def connect(self, on_layout: Callable[[Layout], None], on_rows: Callable[[Rows], None]) -> None:
         """Have `on_layout` called once in a fit, after its first step, and `on_rows` after each fetch."""
@@ -116,8 +120,7 @@ class GraphReader:
         self._tensors = tensors_of(self._model)
         self._store = store_for(self._weights, n_weights(self._tensors))
         self._initial = initial_weights(self._model, self._tensors, self._store)
-        if not self._model.run_eagerly:
-            self._step.get_concrete_function(iterator)
+        self._step.get_concrete_function(iterator)
         self._prepared = True
 
     def make_room(self) -> None:
@@ -129,12 +132,29 @@ class GraphReader:
             self.fetch()
 
     def execute(self, iterator: Any) -> Any:
-        """Run one execution (a step, or ``steps_per_execution`` of them) as Keras' own function would."""
+        """Run one execution (a step, or ``steps_per_execution`` of them) as Keras' own function would.
+
+        Raises
+        ------
+        NothingRanError
+            Where it fails before data are taken.
+        """
+        if self._clock and is_deterministic():
+            self.forget()
+            raise NothingRanError("determinism was enabled during the fit: the graph that reads the clock can't run")
+        try:
+            result = self._step(iterator)
+        except (StopIteration, tf.errors.OpError):
+            raise
+        except Exception as error:
+            if tf.config.functions_run_eagerly():
+                raise
+            self.forget()  # what is no error of an operation comes of tracing, ahead of all operations
+            raise NothingRanError(f"{type(error).__name__}: {error}") from error
         if not self._several:
-            logs = self._step(iterator)
             self._count(1)
-            return logs
-        done, logs = self._step(iterator)
+            return result
+        done, logs = result
         done = int(done)
         if not done:
             raise StopIteration
@@ -187,7 +207,7 @@ class GraphReader:
             named = {}
         self._on_rows(Rows(columns, named))
 
-    # What follows runs while TensorFlow traces (or, under run_eagerly, at each step).
+    # What follows runs while TensorFlow traces.
 
     def _one_step(self, iterator: Any) -> Any:
         return self._recorded_step(iterator.get_next())
@@ -195,7 +215,6 @@ class GraphReader:
     def _several_steps(self, iterator: Any) -> Any:
         """Up to ``steps_per_execution`` steps; gives how many there were and the logs of the last."""
         most = self._model.steps_per_execution
-        dtypes: dict[str, Any] = {}
 
         def goes_on(index: tf.Tensor, element: Any) -> tf.Tensor:
             return tf.logical_and(index < most, element.has_value())
@@ -204,7 +223,7 @@ class GraphReader:
             logs = self._recorded_step(element.get_value())
             if len(self._logs) < len(logs):
                 raise Unwrappable("a metric's result is not a scalar")
-            dtypes.update({name: value.dtype for name, value in logs.items()})
+            self._dtypes.update({name: value.dtype for name, value in logs.items()})
             following = tf.cond(index + 1 < most, iterator.get_next_as_optional, lambda: element)
             return index + 1, following
 
@@ -213,7 +232,7 @@ class GraphReader:
         assert self._buffers is not None
         last = self._buffers.last_scalars()[len(_SCALARS) :]
         return done, {
-            name: tf.cast(value, dtypes[name])
+            name: tf.cast(value, self._dtypes[name])
             for name, value in zip(self._logs, tf.unstack(last, len(self._logs)), strict=True)
         }
 
@@ -246,17 +265,14 @@ class GraphReader:
         if not hasattr(self, "_own_step"):
 
             def step(data: Any) -> tuple[Any, tf.Tensor, tf.Tensor]:
-                with _tapped(self._model._loss_tracker) as seen:
+                with tapped(self._model._loss_tracker) as seen:
                     logs = self._model.train_step(data)
                 if len(seen) != 1:
                     raise Unwrappable(f"train_step tracked its loss {len(seen)} times, not once")
-                loss, samples = seen[0]
-                return logs, loss, samples
+                return logs, seen[0]["values"], seen[0]["sample_weight"]
 
-            self._own_step = (
-                step
-                if self._model.run_eagerly
-                else tf.function(step, reduce_retracing=True, jit_compile=self._model.jit_compile, autograph=False)
+            self._own_step = tf.function(
+                step, reduce_retracing=True, jit_compile=self._model.jit_compile, autograph=False
             )
         return self._own_step
 
@@ -291,7 +307,7 @@ class _Buffers:
             tf.raw_ops.ResourceScatterUpdate(resource=buffer.handle, indices=index, updates=values)
             for buffer, values in zip([self._scalars, *self._weights], [row, *weights], strict=True)
         ]
-        with tf.control_dependencies([op for op in written if op is not None]):  # None where run eagerly
+        with tf.control_dependencies([op for op in written if op is not None]):
             self._cursor.assign_add(1)  # so a step that fails is not counted
 
     def last_scalars(self) -> tf.Tensor:
@@ -308,23 +324,6 @@ class _Buffers:
     def clear(self) -> None:
         """Forget what was written."""
         self._cursor.assign(0)
-
-
-@contextlib.contextmanager
-def _tapped(tracker: Any) -> Iterator[list[tuple[tf.Tensor, tf.Tensor]]]:
-    """Keep what Keras' loss tracker is given inside the block: the batch's loss and its number of samples."""
-    seen: list[tuple[tf.Tensor, tf.Tensor]] = []
-    update_state = tracker.update_state
-
-    def update_and_keep(values: tf.Tensor, sample_weight: tf.Tensor) -> Any:
-        seen.append((values, sample_weight))
-        return update_state(values, sample_weight=sample_weight)
-
-    tracker.update_state = update_and_keep
-    try:
-        yield seen
-    finally:
-        del tracker.update_state
 
 
 def _none_for_optional(element: Any) -> Any:
