@@ -8,6 +8,7 @@ bit for bit, and every step is recorded even when Python sees only one in fifty.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from mlflow_hp.capture.layout import (
     Unwrappable,
     build,
     initial_weights,
+    leaves_of,
     n_weights,
     store_for,
     tapped,
@@ -31,7 +33,7 @@ from mlflow_hp.capture.layout import (
 from mlflow_hp.interrupts import held
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 BUFFER_BYTES = 32 * 2**20
 """Memory that the buffers may take; a fetch empties them when they are full."""
@@ -79,7 +81,8 @@ class GraphReader:
         self._weights = weights
         self._buffers: _Buffers | None = None
         self._logs: list[str] = []
-        self._dtypes: dict[str, Any] = {}
+        self._last: Any = {}
+        self._done = 1
         self._clock = not is_deterministic()
         self._times: list[float] = []
         self._several = model.steps_per_execution > 1
@@ -152,23 +155,19 @@ class GraphReader:
             self.forget()  # what is no error of an operation comes of tracing, ahead of all operations
             raise NothingRanError(f"{type(error).__name__}: {error}") from error
         if not self._several:
-            self._count(1)
             return result
         done, logs = result
-        done = int(done)
-        if not done:
+        self._done = int(done)
+        if not self._done:
             raise StopIteration
-        self._count(done)
         return logs
 
-    def _count(self, done: int) -> None:
-        self._pending += done
-        self.steps_done += done
+    def read(self, logs: Any) -> None:  # noqa: ARG002
+        """Count the steps of the last execution, which have written their records themselves."""
+        self._pending += self._done
+        self.steps_done += self._done
         if not self._clock:
-            self._times += [time.time()] * done
-
-    def read(self, logs: Any) -> None:
-        """Nothing is left to read: the step itself has written its record."""
+            self._times += [time.time()] * self._done
 
     def fetch(self) -> None:
         """Hand on the steps that are in the buffers, and empty them."""
@@ -184,8 +183,9 @@ class GraphReader:
         if self._layout is None:
             running = [f"running_{name}" for name in self._logs]
             kinds = STEP_COLUMNS | dict.fromkeys(running, "float64")
-            self._layout = Layout(kinds, self._tensors, self._store, self._initial)
-            self._on_layout(self._layout)
+            layout = Layout(kinds, self._tensors, self._store, self._initial)
+            self._on_layout(layout)
+            self._layout = layout
         if not len(scalars):
             return
         columns = self._counter.count(len(scalars))
@@ -221,20 +221,17 @@ class GraphReader:
 
         def body(index: tf.Tensor, element: Any) -> tuple[tf.Tensor, Any]:
             logs = self._recorded_step(element.get_value())
-            if len(self._logs) < len(logs):
+            if len(self._logs) < len(leaves_of(logs)):
                 raise Unwrappable("a metric's result is not a scalar")
-            self._dtypes.update({name: value.dtype for name, value in logs.items()})
+            self._last = logs
             following = tf.cond(index + 1 < most, iterator.get_next_as_optional, lambda: element)
             return index + 1, following
 
         start = (tf.constant(0), iterator.get_next_as_optional())
         done, _ = tf.while_loop(goes_on, body, start, parallel_iterations=1)
         assert self._buffers is not None
-        last = self._buffers.last_scalars()[len(_SCALARS) :]
-        return done, {
-            name: tf.cast(value, self._dtypes[name])
-            for name, value in zip(self._logs, tf.unstack(last, len(self._logs)), strict=True)
-        }
+        values = iter(tf.unstack(self._buffers.last_scalars()[len(_SCALARS) :], len(self._logs)))
+        return done, _filled(self._last, values)
 
     def _recorded_step(self, data: Any) -> Any:
         """Keras' step on one batch, its record written into the buffers."""
@@ -243,9 +240,10 @@ class GraphReader:
         variables = [variable.value for variable in self._model.weights]
         before = [tf.convert_to_tensor(v) for v in variables] if self._store == "statistics" else []
         logs, loss, samples = self._compiled_step(data)
-        self._logs = [name for name, value in logs.items() if value.shape.rank == 0]
+        values = {name: value for name, value in leaves_of(logs) if _is_number(value)}
+        self._logs = list(values)
         now = tf.timestamp() if self._clock else tf.constant(0.0, tf.float64)
-        scalars = [now, samples, learning_rate, loss, *(logs[name] for name in self._logs)]
+        scalars = [now, samples, learning_rate, loss, *values.values()]
         after = [tf.convert_to_tensor(variable) for variable in variables]
         if self._store == "values":
             weights = [tf.reshape(value, [-1]) for value in after]
@@ -307,7 +305,7 @@ class _Buffers:
             tf.raw_ops.ResourceScatterUpdate(resource=buffer.handle, indices=index, updates=values)
             for buffer, values in zip([self._scalars, *self._weights], [row, *weights], strict=True)
         ]
-        with tf.control_dependencies([op for op in written if op is not None]):
+        with tf.control_dependencies([op for op in written if op is not None]):  # None where run eagerly
             self._cursor.assign_add(1)  # so a step that fails is not counted
 
     def last_scalars(self) -> tf.Tensor:
@@ -324,6 +322,20 @@ class _Buffers:
     def clear(self) -> None:
         """Forget what was written."""
         self._cursor.assign(0)
+
+
+def _is_number(value: Any) -> bool:
+    return (
+        isinstance(value, tf.Tensor) and value.shape.rank == 0 and (value.dtype.is_floating or value.dtype.is_integer)
+    )
+
+
+def _filled(logs: Mapping[str, Any], values: Iterator[Any]) -> dict[str, Any]:
+    """Logs as `logs`, with the next of `values` in place of each number."""
+    return {
+        name: _filled(value, values) if isinstance(value, Mapping) else tf.cast(next(values), value.dtype)
+        for name, value in logs.items()
+    }
 
 
 def _none_for_optional(element: Any) -> Any:

@@ -147,7 +147,7 @@ class HostReader:
         if self._initial is None:
             initial = self._describe()
             self._initial = {name: value * np.nan for name, value in initial.items()}
-        batch_loss, samples = self._tracked_loss()
+        batch_loss, samples = self._tracked_loss(n_steps)
         if len(seen) == 1 and not self._own_step:
             batch_loss, samples = _number(seen[0]["values"]), _number(seen[0]["sample_weight"])
         scalars = {
@@ -166,7 +166,7 @@ class HostReader:
         self._rows.append((scalars, weights))
         self._bytes += sum(value.nbytes for value in weights.values()) + 8 * len(scalars)
 
-    def _tracked_loss(self) -> tuple[float, float]:
+    def _tracked_loss(self, n_steps: int) -> tuple[float, float]:
         """The batch's loss and number of samples, by what Keras' loss tracker has counted; samples 0: not known."""
         tracker = getattr(self._model, "_loss_tracker", None)
         total, count = (0.0, 0.0) if tracker is None else (_number(tracker.total), _number(tracker.count))
@@ -174,8 +174,8 @@ class HostReader:
         self._tracked = (total, count)
         samples = count - old_count
         loss = (total - old_total) / samples if samples > 0 else np.nan
-        # A train_step as in Keras' guides tracks the mean of a batch as one value.
-        return loss, 0.0 if samples == 1 and self._own_step else samples
+        # A train_step as in Keras' guides tracks the mean of each batch as one value.
+        return loss, 0.0 if samples <= n_steps and self._own_step else samples
 
     def _sync(self) -> None:
         """Have the model's variables hold their values: on JAX, training keeps them elsewhere meanwhile."""
@@ -194,8 +194,9 @@ class HostReader:
             kinds = STEP_COLUMNS | dict.fromkeys(
                 (name for name in self._rows[0][0] if name.startswith("running_")), "float64"
             )
-            self._layout = Layout(kinds, self._tensors, self._store, self._initial or {})
-            self._on_layout(self._layout)
+            layout = Layout(kinds, self._tensors, self._store, self._initial or {})
+            self._on_layout(layout)
+            self._layout = layout
         rows, self._rows, self._bytes = self._rows, [], 0
         columns = self._counter.count(len(rows))
         for name, dtype in self._layout.columns.items():

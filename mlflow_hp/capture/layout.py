@@ -120,15 +120,27 @@ class NothingRanError(Exception):
     """The reading failed before a step took data: Keras' own train function can be called instead."""
 
 
+def leaves_of(logs: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Name and value of each entry of Keras' logs, in their order; those of logs inside logs come one by one."""
+
+    def leaves(part: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        for name, value in part.items():
+            if isinstance(value, Mapping):
+                yield from leaves(value)
+            else:
+                yield str(name), value
+
+    found = list(leaves(logs))
+    return list(zip(distinct(name for name, _ in found), (value for _, value in found), strict=True))
+
+
 def numbers_of(logs: Mapping[str, Any]) -> dict[str, float]:
-    """Those of Keras' logs that are single real numbers, by name; logs inside logs are those of the outer one."""
+    """Those of Keras' logs that are single real numbers."""
     numbers: dict[str, float] = {}
-    for name, value in logs.items():
-        if isinstance(value, Mapping):
-            numbers |= numbers_of(value)
-        elif not isinstance(value, str | bytes) and not tuple(getattr(value, "shape", ())):
+    for name, value in leaves_of(logs):
+        if not isinstance(value, str | bytes) and not tuple(getattr(value, "shape", ())):
             with contextlib.suppress(TypeError, ValueError, OverflowError):  # no number: a list, a date, None
-                numbers[str(name)] = float(value)
+                numbers[name] = float(value)
     return numbers
 
 
