@@ -110,8 +110,9 @@ class FolderLock:
         """Give it back; a second time, do nothing."""
         with _starting:
             _held.discard(self)
-            if not _held:
+            if not _held and _beating is not None:
                 _idle.set()
+                _beating.join(1.0)
         if fcntl is not None and not self._file.closed:
             with contextlib.suppress(OSError):  # a child that was forked a moment ago may have it open still
                 fcntl.flock(self._file, fcntl.LOCK_UN)
@@ -212,17 +213,19 @@ def _now(folder: Path) -> float:
 _held: weakref.WeakSet[FolderLock] = weakref.WeakSet()
 _idle = threading.Event()
 _idle.set()
-_starting = threading.Lock()
+_beating: threading.Thread | None = None
+_starting = threading.RLock()  # a lock may be given back by a destructor that interrupts who takes another
 
 
 def _hold(lock: FolderLock) -> None:
     """Have the lock show life from now on, by a thread that is there as long as something is held."""
-    global _idle  # noqa: PLW0603
+    global _idle, _beating  # noqa: PLW0603
     with _starting:
         _held.add(lock)
         if _idle.is_set():
             _idle = threading.Event()
-            threading.Thread(target=_beat, args=(_idle,), name="mlflow_hp-heartbeat", daemon=True).start()
+            _beating = threading.Thread(target=_beat, args=(_idle,), name="mlflow_hp-heartbeat", daemon=True)
+            _beating.start()
 
 
 def _beat(idle: threading.Event) -> None:
@@ -233,8 +236,8 @@ def _beat(idle: threading.Event) -> None:
 
 def _after_fork() -> None:
     """Have the child hold nothing."""
-    global _idle, _starting
-    _idle, _starting = threading.Event(), threading.Lock()
+    global _idle, _beating, _starting
+    _idle, _beating, _starting = threading.Event(), None, threading.RLock()
     _idle.set()
     for lock in list(_held):
         lock.forget()

@@ -117,8 +117,8 @@ def discard(left: Left, *, take_over: bool = False) -> None:
 
 
 def recover_quietly(
-    on_problem: Callable[[str], None],
-    on_recovered: Callable[[Recovered], None],
+    on_problem: Callable[[str], object],
+    on_recovered: Callable[[Recovered], object],
     in_use: Collection[str] = (),
     kinds: Mapping[str, Bring] = KINDS,
 ) -> None:

@@ -8,7 +8,6 @@ import os
 import shutil
 import tempfile
 import time
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -23,9 +22,9 @@ from mlflow_hp.errors import UserError
 from mlflow_hp.history import TrainingHistory
 from mlflow_hp.masking import masked
 from mlflow_hp.names import distinct_metric_names
+from mlflow_hp.notice import warn
 from mlflow_hp.process import this_process
 from mlflow_hp.server_health import ensure_reachable, within
-from mlflow_hp.terminal import printable
 from mlflow_hp.texts import DESCRIPTION, texts
 
 if TYPE_CHECKING:
@@ -206,11 +205,10 @@ def log_code(run_id: str, tracking_uri: str | None = None) -> None:
             client.log_artifact(run.info.run_id, str(path), str(Path(provenance.DIFF_PATH).parent))
         client.set_tag(run.info.run_id, CODE_TAG, provenance.DIFF_PATH)
     except Exception as error:  # noqa: BLE001 - the training goes on
-        warnings.warn(
-            f"mlflow_hp: run {run_id} lacks the uncommitted changes of its code ({type(error).__name__}: "
-            f"{printable(error)}); commit them before a run that is to be repeated",
-            RuntimeWarning,
-            stacklevel=1,  # once, whoever calls
+        warn(
+            f"run {run_id} lacks the uncommitted changes of its code ({type(error).__name__}: {error}); "
+            "commit them before a run that is to be repeated",
+            stacklevel=0,  # once, whoever calls
         )
 
 
@@ -228,12 +226,11 @@ def items_once(
     lacking |= {name: masked(value) for name, value in run.data.tags.items() if masked(value) != value}
     leaked = [name for name, value in known.items() if masked(value) != value]
     if leaked:
-        warnings.warn(
-            f"mlflow_hp: run {run.info.run_id} got a password or token in its param {leaked[0]!r} before this program "
+        warn(
+            f"run {run.info.run_id} got a password or token in its param {leaked[0]!r} before this program "
             "began, as `mlflow run` logs what it is given, and MLflow takes no param back: delete the run, and put a "
             f"reference in place of the secret, such as -P {leaked[0]}='https://host/x.csv?token=$TOKEN'",
-            RuntimeWarning,
-            stacklevel=1,  # once, whoever calls
+            stacklevel=0,  # once, whoever calls
         )
     for path, text in (new_params.whole | new_tags.whole).items():
         mlflow.MlflowClient().log_text(run.info.run_id, text, path)
