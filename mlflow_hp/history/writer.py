@@ -162,7 +162,8 @@ class HistoryWriter:
         with pa.memory_map(str(self._path)) as source:
             source.seek(self._offsets[index])
             batch = pa.ipc.read_record_batch(pa.ipc.read_message(source), self._schema)
-        return chunk_of(batch, self._head)
+        fields = (*self._steps, *self._recorded)
+        return chunk_of({field.name: field.from_arrow(batch.column(i)) for i, field in enumerate(fields)}, self._head)
 
     def append_epoch(self, row: Mapping[str, float]) -> None:
         """Write one epoch: "epoch" (0-based) and numbers by name, also such as earlier epochs had not."""
