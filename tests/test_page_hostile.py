@@ -54,8 +54,8 @@ VALUES = {
     "2^63": b"9223372036854775808",
     "-2^63 - 1": b"-9223372036854775809",
     "many digits": b"9" * 5000,
-    "a long text": b"x" * 1_000_000,
-    "many commas": b"," * 100_000,
+    "a long text": b"x" * 200_000,
+    "many commas": b"," * 15_000,
     "a list": b"[1, 2]",
     "an object": b'{"a": {"b": null}}',
     "deep JSON": b"[" * 20_000,
@@ -92,8 +92,8 @@ def page(request, tmp_path_factory):
         patch.setattr("mlflow.server.handlers._get_tracking_store", lambda: store)
         app = Flask(__name__)
         app.register_blueprint(page_blueprint(everything, StaticFiles()), url_prefix="/hp")
-        right = {"experiment": str(experiment), "runs": run_id, "metric": "loss", "pixels": "9", "start": "0", "end": "8",
-                 "parts": "overview"}  # fmt: skip
+        right = {"experiment": str(experiment), "runs": run_id, "metric": "loss", "parts": "overview"}
+        right |= {"pixels": "9", "start": "0", "end": "8"}
         yield app.test_client(), right
 
 
