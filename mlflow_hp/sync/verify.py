@@ -86,10 +86,13 @@ class _Comparing:
         present = present._replace(tags={key: value for key, value in present.tags.items() if key in wanted.tags})
         here, at_target = _numbers(wanted), _numbers(present)
         differences = [f"{name}: {line}" for line in _run_differences(wanted, present)]
-        doubles = self.places.doubles.get(run_id, [])
-        if doubles:
-            at_target["runs"] = len(doubles)
-            differences.append(f"{name} is at the target {len(doubles)} times: {', '.join(doubles)}")
+        if duplicates := self.places.duplicates.get(run_id, []):
+            at_target["runs"] = len(duplicates)
+            delete = "; ".join(f"`mlflow runs delete --run-id {copy}`" for copy in duplicates[1:])
+            differences.append(
+                f"{name} is at the target {len(duplicates)} times: {duplicates[0]} is kept complete; look at what people "
+                f"have added to the duplicates, and delete these there: {delete}"
+            )
         return Comparison({kind: (here[kind], at_target[kind]) for kind in here}, differences)
 
     def model(self, model: LoggedModel) -> Comparison:
@@ -102,8 +105,16 @@ class _Comparing:
             counts = {"models": (1, 0), "artifacts": (len(wanted.files), 0)}
             return Comparison(counts, [f"{name} is not at the target"])
         present = contents.of_model(copy, Files(copy.artifact_location, self._stores.target_uri))
-        counts = {"models": (1, 1), "artifacts": (len(wanted.files), len(present.files))}
-        return Comparison(counts, [f"{name}: {line}" for line in _model_differences(wanted, present)])
+        duplicates = self.places.duplicates.get(model.model_id, [])
+        counts = {"models": (1, max(len(duplicates), 1)), "artifacts": (len(wanted.files), len(present.files))}
+        differences = [f"{name}: {line}" for line in _model_differences(wanted, present)]
+        if duplicates:
+            delete = "; ".join(f'`MlflowClient().delete_logged_model("{copy}")`' for copy in duplicates[1:])
+            differences.append(
+                f"{name} is at the target {len(duplicates)} times: {duplicates[0]} is kept complete; delete the "
+                f"duplicates there, in Python: {delete}"
+            )
+        return Comparison(counts, differences)
 
 
 def _numbers(held: RunContents) -> dict[str, int]:
