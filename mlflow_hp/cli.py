@@ -116,9 +116,11 @@ def _sync(runs: list[str], to: str, source: str | None, experiment: str | None, 
     if done.duplicates and not verify:
         print(f"{done.duplicates} are at the target more than once: --verify names the duplicates")
     for name, reason in done.failed.items():
-        print(f"mlflow-hp sync: {name} could not be brought: {reason}", file=sys.stderr)
+        _say(f"{name} could not be brought: {reason}")
+    for folder, reason in chosen.damaged.items():
+        _say(f"{folder} is left out: {reason}. Restore that folder from a copy, or move it out of the store")
     differs = _verified(compare(both, scope.find(both.source, experiment, runs))) if verify else False
-    return EXIT_DIFFERS if done.failed or differs else 0
+    return EXIT_DIFFERS if done.failed or chosen.damaged or differs else 0
 
 
 def _verified(comparison: Any) -> bool:
