@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import logging
@@ -56,38 +57,34 @@ def test_an_error_can_be_printed_by_any_program():
     assert steering(str(UserError(HOSTILE))) == set()
 
 
-@pytest.fixture
-def screen(monkeypatch):
-    """Stdout and stderr of a terminal that knows only ASCII."""
+def on_ascii(monkeypatch, function):
+    """What `function` writes to stdout and stderr of a terminal that knows only ASCII."""
     both = [io.TextIOWrapper(io.BytesIO(), "ascii", "strict", newline="") for _ in range(2)]
-    monkeypatch.setattr(sys, "stdout", both[0])
-    monkeypatch.setattr(sys, "stderr", both[1])
-
-    def read():
-        texts = []
-        for stream in both:
-            stream.flush()
-            texts.append(stream.buffer.getvalue().decode("ascii"))
-            stream.seek(0)
-            stream.truncate()
-        return texts
-
-    return read
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", both[0])
+        patched.setattr(sys, "stderr", both[1])
+        function()
+    for stream in both:
+        stream.flush()
+    return [stream.buffer.getvalue().decode("ascii") for stream in both]
 
 
-def test_all_that_is_printed_in_the_block(screen):
+def test_all_that_is_printed_in_the_block(monkeypatch):
     log = logging.getLogger("hostile")
     log.propagate = False
-    with terminal.shown_safely():
-        log.addHandler(logging.StreamHandler())
-        print(HOSTILE, "größe", "\ud800")
-        print("\rover the line", HOSTILE, file=sys.stderr)
-        log.error("%s", HOSTILE)
-        sys.stderr.write(warnings.formatwarning(HOSTILE, RuntimeWarning, HOSTILE, 1, HOSTILE))
-        sys.stdout.writelines([HOSTILE])
-        assert sys.stdout.encoding == "ascii"
-        assert not sys.stderr.isatty()
-    out, err = screen()
+
+    def write():
+        with terminal.shown_safely():
+            log.addHandler(logging.StreamHandler())
+            print(HOSTILE, "größe", "\ud800")
+            print("\rover the line", HOSTILE, file=sys.stderr)
+            log.error("%s", HOSTILE)
+            sys.stderr.write(warnings.formatwarning(HOSTILE, RuntimeWarning, HOSTILE, 1, HOSTILE))
+            sys.stdout.writelines([HOSTILE])
+            assert sys.stdout.encoding == "ascii"
+            assert not sys.stderr.isatty()
+
+    out, err = on_ascii(monkeypatch, write)
     assert steering(out) == set()
     assert steering(err, "\n\r") == set()
     assert err.startswith("\rover the line")
@@ -138,7 +135,7 @@ def leave_behind(run_id, folder):
     (runs.local_home() / folder / "training_b" / journal.FILE).write_text(HOSTILE)
 
 
-def test_every_subcommand_in_a_hostile_store(hostile, screen, tmp_path):
+def test_every_subcommand_in_a_hostile_store(hostile, monkeypatch, tmp_path):
     leave_behind(f"{hostile[0]}\ud800{HOSTILE}", "x" + ORDERS.replace("/", "").replace("\n", ""))
     lines = [
         ["compare", *hostile],
@@ -162,8 +159,7 @@ def test_every_subcommand_in_a_hostile_store(hostile, screen, tmp_path):
     ]
     assert {words[0] for words in lines} == {command.name for command in cli.COMMANDS}
     for words in lines:
-        cli.main(words)
-        out, err = screen()
+        out, err = on_ascii(monkeypatch, functools.partial(cli.main, words))
         assert steering(out) == set(), words
         assert steering(err, "\n\r") == set(), words
         assert "Traceback" not in err
