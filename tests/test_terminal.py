@@ -29,7 +29,7 @@ HOSTILE = f"{ORDERS}{TURNED}{CONTROLS[1:]}"
 def steering(text, allowed="\n"):
     """The characters of a text that a terminal does not show as they are."""
     kinds = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
-    return {c for c in text if c not in allowed and (unicodedata.category(c) in kinds or c in "\u3164\u115f\U000e0100")}
+    return {c for c in set(text) if c not in allowed and (unicodedata.category(c) in kinds or c in "\u3164\u115f\U000e0100")}
 
 
 @pytest.mark.parametrize("text", [CONTROLS, ORDERS, TURNED, "\ud800 \udc80\udfff", "\ue000\U0010ffff\u0378", HOSTILE])
@@ -126,7 +126,7 @@ def hostile(store, tmp_path, monkeypatch):
 
 def leave_behind(run_id, folder):
     """A journal of a process that has died, and one that is none, both hostile."""
-    head = {"journal": journal.VERSION, "run_id": run_id, "tracking_uri": f"sqlite:///{HOSTILE}\ud800", "fit": 0,
+    head = {"journal": journal.VERSION, "run_id": run_id, "tracking_uri": f"sqlite:///{HOSTILE}", "fit": 0,
             "metrics_every": 1, "report": False, "process": json.dumps([HOSTILE, 1, 1.0])}  # fmt: skip
     for name in ("training_a", "training_b"):
         (runs.local_home() / folder / name).mkdir(parents=True)

@@ -147,7 +147,7 @@ def _python_path(made: Recipe, root: Path, base: Path) -> str:
 def _run(made: Recipe, code: _Code, variables: dict[str, str], agree: Agree | None) -> int:
     """Run the program, once it is agreed to; its exit status."""
     assert made.parts is not None
-    words, base = located(made.parts, code.root, code.folder, made.file)
+    words, base = located(made.parts, code.root, code.folder)
     if agree is not None:
         agree(_shown(made, code))
     variables |= made.parts.settings | {"PYTHONPATH": _python_path(made, code.root, base)}

@@ -122,7 +122,7 @@ class Located(NamedTuple):
     base: Path
 
 
-def located(program: Program, root: Path, folder: Path, recorded: str | None = None) -> Located:
+def located(program: Program, root: Path, folder: Path) -> Located:
     """Find a program in a copy of its repository.
 
     Parameters
@@ -130,8 +130,6 @@ def located(program: Program, root: Path, folder: Path, recorded: str | None = N
     program : Program
     root, folder : Path
         The copy, and where in it the program is started.
-    recorded : str, optional
-        Where in the repository its file was, for one that was started by an absolute path.
 
     Raises
     ------
@@ -147,13 +145,9 @@ def located(program: Program, root: Path, folder: Path, recorded: str | None = N
                     return Located([*options, "-m", program.module, *arguments], base)
         raise UserError(f"there is no module {program.module} in {folder}, {root} or its src: only those are run")
     script = folder / str(program.script)
-    word = str(program.script)
-    if not is_within(root, script) and recorded is not None and script.name == (root / recorded).name:
-        script = root / recorded
-        word = str(script)
     if not (script.is_file() and is_within(root, script)):
         raise UserError(f"{program.script} is no file of {root}, seen from {folder}: only those are run")
-    return Located([*options, word, *arguments], script.parent)
+    return Located([*options, str(program.script), *arguments], script.parent)
 
 
 def is_within(root: Path, path: Path) -> bool:

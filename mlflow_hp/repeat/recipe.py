@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import tempfile
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
@@ -41,10 +42,10 @@ class Recipe(NamedTuple):
     command : str
         As it was recorded: text that is shown, not run.
     parts : Program or None
-        The command taken apart; None where a part of it is none that is known.
-    commit, folder, file : str or None
-        Of the program's repository, and where in it the program was started, and where its file was; None where that
-        is not known, or can't be true.
+        The command taken apart; None where a part of it is none that is known, or leads out of the repository.
+    commit, folder : str or None
+        Of the program's repository, and where in it the program was started; None where that is not known, or can't be
+        true.
     patch : str or None
         What there was beside the commit, as `mlflow_hp.provenance.uncommitted` gives it.
     repository : Path or None
@@ -63,7 +64,6 @@ class Recipe(NamedTuple):
     parts: Program | None
     commit: str | None
     folder: str | None
-    file: str | None
     patch: str | None
     repository: Path | None
     is_ours: bool
@@ -98,7 +98,13 @@ def recipe(run_id: str) -> Recipe:
         )
     obstacles: list[str] = []
     parts = _parts(command, obstacles)
-    commit, folder, file = _places(tags, obstacles)
+    places: list[str] = []
+    commit, folder, file = _places(tags, places)
+    if parts is not None and parts.script is not None:
+        parts = _within_repository(parts, folder or ".", file, places)
+    if places:
+        parts = None
+        obstacles += places
     patch = _patch(program, obstacles)
     ours = is_ours(tags["seal"], "command", *map(tags.get, provenance.SEALED))
     if patch is not None:
@@ -106,7 +112,7 @@ def recipe(run_id: str) -> Recipe:
     here = worktree.repository_of(Path.cwd()) if commit else None
     repository = here if here is not None and commit and worktree.has_commit(here, commit) else None
     doubts = _doubts(program.data.tags, patch)
-    return Recipe(run, program, command, parts, commit, folder, file, patch, repository, ours, obstacles, doubts)
+    return Recipe(run, program, command, parts, commit, folder, patch, repository, ours, obstacles, doubts)
 
 
 def find(run_id: str) -> Run:
@@ -160,6 +166,17 @@ def _place(tags: Mapping[str, str | None], name: str, obstacles: list[str]) -> s
         obstacles.append(f"{printable(path)}, its mlflow_hp.{name}, leads out of its repository")
         return None
     return path
+
+
+def _within_repository(parts: Program, folder: str, file: str | None, obstacles: list[str]) -> Program | None:
+    """The program with its script as seen from the folder in the repository; None where it is none of its files."""
+    script = str(parts.script)
+    if file is not None and posixpath.isabs(script) and posixpath.basename(script) == posixpath.basename(file):
+        return parts._replace(script=posixpath.relpath(file, folder))
+    if _stays_below(posixpath.normpath(posixpath.join(folder, script))):
+        return parts
+    obstacles.append(f"{printable(script)} is not known to be a file of its repository: only those are run")
+    return None
 
 
 def _stays_below(path: str) -> bool:
