@@ -218,9 +218,12 @@ def _declare_repeat(parser: argparse.ArgumentParser) -> None:
         "--here", action="store_true", help="run it in this folder, with the code that is here, and compare"
     )
     how.add_argument("--against", metavar="RUN", help="compare with a run that there is")
+    add("--yes", action="store_true", help="run what is shown without asking, for scripts")
+    add("--trust", action="store_true",
+        help="run also what does not bear your seal: whoever may write to the store can have written it")  # fmt: skip
 
 
-def _repeat(run: str, against: str | None, *, again: bool, here: bool) -> int:
+def _repeat(run: str, against: str | None, *, again: bool, here: bool, yes: bool, trust: bool) -> int:
     from mlflow_hp.repeat import likeness, recipe
 
     if against is not None:
@@ -232,12 +235,26 @@ def _repeat(run: str, against: str | None, *, again: bool, here: bool) -> int:
             return 0
         from mlflow_hp.repeat.again import run_again
 
-        one, other = made.run, run_again(made, here=here)
+        one, other = made.run, run_again(made, here=here, trust=trust, agree=_said if yes else _asked)
     found = likeness.likeness(one, other)
     say("", f"run {one.info.run_id}, and {other.info.run_id}: {found.compared}")
     _print_some(found.differences)
     say(f"{len(found.differences)} differences" if found.differences else "the same, bit for bit")
     return EXIT_DIFFERS if found.differences else 0
+
+
+def _said(lines: Sequence[str]) -> None:
+    say(*lines)
+
+
+def _asked(lines: Sequence[str]) -> None:
+    """Show what is about to be run, and ask."""
+    say(*lines)
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise UserError("nothing was run: that is asked for first, and stdin is no terminal. In a script, give --yes")
+    print("Run it? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise UserError("nothing was run: the answer was not yes")
 
 
 COMMANDS = (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import shutil
 import tempfile
 import time
@@ -20,6 +19,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from mlflow_hp import provenance, snapshots
 from mlflow_hp.errors import UserError
 from mlflow_hp.history import TrainingHistory
+from mlflow_hp.home import local_home as local_home  # noqa: PLC0414 - for others
 from mlflow_hp.masking import masked
 from mlflow_hp.names import distinct_metric_names
 from mlflow_hp.notice import warn
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
     from mlflow_hp.snapshots import Snapshots
 
-FOLDER_VARIABLE = "MLFLOW_HP_FOLDER"
-"""Environment variable with the folder for what is on its way to MLflow; default: ``.mlflow_hp`` in the home folder."""
 
 PROCESS_TAG = "mlflow_hp.process"
 """Tag with the process that records, or recorded last."""
@@ -44,6 +42,8 @@ SECONDS_TO_ANSWER = 10.0
 
 CODE_TAG = "mlflow_hp.uncommitted"
 """Tag with the artifact path of the uncommitted changes of a run's code."""
+CODE_SEAL_TAG = "mlflow_hp.uncommitted_seal"
+"""Tag with the `mlflow_hp.seal` on them."""
 
 DEEPEST = 100
 """How many levels of nesting are followed."""
@@ -203,6 +203,8 @@ def log_code(run_id: str, tracking_uri: str | None = None) -> None:
             path = Path(folder, Path(provenance.DIFF_PATH).name)
             path.write_bytes(patch.encode(errors="surrogateescape"))
             client.log_artifact(run.info.run_id, str(path), str(Path(provenance.DIFF_PATH).parent))
+        if sealed := provenance.seal_of_patch(patch):
+            client.set_tag(run.info.run_id, CODE_SEAL_TAG, sealed)
         client.set_tag(run.info.run_id, CODE_TAG, provenance.DIFF_PATH)
     except Exception as error:  # noqa: BLE001 - the training goes on
         warn(
@@ -299,12 +301,6 @@ def upload(run_id: str, folder: Path | str, artifact_path: str | None = None) ->
             "metrics. Mend it, or name another: `mlflow experiments create -n NAME --artifact-location FOLDER`, "
             "then MLFLOW_EXPERIMENT_NAME=NAME"
         ) from error
-
-
-def local_home() -> Path:
-    """Where this machine keeps what is on its way to MLflow: ``MLFLOW_HP_FOLDER``, else ``.mlflow_hp`` at home."""
-    given = os.environ.get(FOLDER_VARIABLE)
-    return Path(given).absolute() if given else Path.home() / ".mlflow_hp"
 
 
 def local_folder(run_id: str) -> Path:

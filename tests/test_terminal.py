@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import logging
@@ -28,7 +29,9 @@ HOSTILE = f"{ORDERS}{TURNED}{CONTROLS[1:]}"
 def steering(text, allowed="\n"):
     """The characters of a text that a terminal does not show as they are."""
     kinds = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
-    return {c for c in text if c not in allowed and (unicodedata.category(c) in kinds or c in "\u3164\u115f\U000e0100")}
+    return {
+        c for c in set(text) if c not in allowed and (unicodedata.category(c) in kinds or c in "\u3164\u115f\U000e0100")
+    }
 
 
 @pytest.mark.parametrize("text", [CONTROLS, ORDERS, TURNED, "\ud800 \udc80\udfff", "\ue000\U0010ffff\u0378", HOSTILE])
@@ -56,38 +59,34 @@ def test_an_error_can_be_printed_by_any_program():
     assert steering(str(UserError(HOSTILE))) == set()
 
 
-@pytest.fixture
-def screen(monkeypatch):
-    """Stdout and stderr of a terminal that knows only ASCII."""
+def on_ascii(monkeypatch, function):
+    """What `function` writes to stdout and stderr of a terminal that knows only ASCII."""
     both = [io.TextIOWrapper(io.BytesIO(), "ascii", "strict", newline="") for _ in range(2)]
-    monkeypatch.setattr(sys, "stdout", both[0])
-    monkeypatch.setattr(sys, "stderr", both[1])
-
-    def read():
-        texts = []
-        for stream in both:
-            stream.flush()
-            texts.append(stream.buffer.getvalue().decode("ascii"))
-            stream.seek(0)
-            stream.truncate()
-        return texts
-
-    return read
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", both[0])
+        patched.setattr(sys, "stderr", both[1])
+        function()
+    for stream in both:
+        stream.flush()
+    return [stream.buffer.getvalue().decode("ascii") for stream in both]
 
 
-def test_all_that_is_printed_in_the_block(screen):
+def test_all_that_is_printed_in_the_block(monkeypatch):
     log = logging.getLogger("hostile")
     log.propagate = False
-    with terminal.shown_safely():
-        log.addHandler(logging.StreamHandler())
-        print(HOSTILE, "größe", "\ud800")
-        print("\rover the line", HOSTILE, file=sys.stderr)
-        log.error("%s", HOSTILE)
-        sys.stderr.write(warnings.formatwarning(HOSTILE, RuntimeWarning, HOSTILE, 1, HOSTILE))
-        sys.stdout.writelines([HOSTILE])
-        assert sys.stdout.encoding == "ascii"
-        assert not sys.stderr.isatty()
-    out, err = screen()
+
+    def write():
+        with terminal.shown_safely():
+            log.addHandler(logging.StreamHandler())
+            print(HOSTILE, "größe", "\ud800")
+            print("\rover the line", HOSTILE, file=sys.stderr)
+            log.error("%s", HOSTILE)
+            sys.stderr.write(warnings.formatwarning(HOSTILE, RuntimeWarning, HOSTILE, 1, HOSTILE))
+            sys.stdout.writelines([HOSTILE])
+            assert sys.stdout.encoding == "ascii"
+            assert not sys.stderr.isatty()
+
+    out, err = on_ascii(monkeypatch, write)
     assert steering(out) == set()
     assert steering(err, "\n\r") == set()
     assert err.startswith("\rover the line")
@@ -129,7 +128,7 @@ def hostile(store, tmp_path, monkeypatch):
 
 def leave_behind(run_id, folder):
     """A journal of a process that has died, and one that is none, both hostile."""
-    head = {"journal": journal.VERSION, "run_id": run_id, "tracking_uri": f"sqlite:///{HOSTILE}\ud800", "fit": 0,
+    head = {"journal": journal.VERSION, "run_id": run_id, "tracking_uri": f"sqlite:///{HOSTILE}", "fit": 0,
             "metrics_every": 1, "report": False, "process": json.dumps([HOSTILE, 1, 1.0])}  # fmt: skip
     for name in ("training_a", "training_b"):
         (runs.local_home() / folder / name).mkdir(parents=True)
@@ -138,7 +137,7 @@ def leave_behind(run_id, folder):
     (runs.local_home() / folder / "training_b" / journal.FILE).write_text(HOSTILE)
 
 
-def test_every_subcommand_in_a_hostile_store(hostile, screen, tmp_path):
+def test_every_subcommand_in_a_hostile_store(hostile, monkeypatch, tmp_path):
     leave_behind(f"{hostile[0]}\ud800{HOSTILE}", "x" + ORDERS.replace("/", "").replace("\n", ""))
     lines = [
         ["compare", *hostile],
@@ -162,8 +161,7 @@ def test_every_subcommand_in_a_hostile_store(hostile, screen, tmp_path):
     ]
     assert {words[0] for words in lines} == {command.name for command in cli.COMMANDS}
     for words in lines:
-        cli.main(words)
-        out, err = screen()
+        out, err = on_ascii(monkeypatch, functools.partial(cli.main, words))
         assert steering(out) == set(), words
         assert steering(err, "\n\r") == set(), words
         assert "Traceback" not in err
