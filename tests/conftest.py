@@ -11,8 +11,10 @@ os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 import signal
 
+import fast_sqlite
 import pytest
 
+fast_sqlite.install()
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has what it starts in the background ignore it
 
 

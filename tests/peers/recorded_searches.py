@@ -1,6 +1,7 @@
 """Pytest plugin: every search that a test fits is recorded, and what MLflow holds of it is held against its results.
 
-    PYTHONPATH=tests/peers python -m pytest -p recorded_searches --pyargs sklearn.model_selection.tests.test_search
+    export PYTHONPATH=.:tests:tests/peers
+    python -m pytest -p recorded_searches --pyargs sklearn.model_selection.tests.test_search
 
 The outermost ``fit`` of each search runs inside `mlflow_hp.record_search`. A warning of ours is an error there. What
 scikit-learn computed is seen where it builds ``cv_results_``: by a way that the recording does not use.
@@ -20,9 +21,9 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
+import fast_sqlite
 import mlflow
 import pytest
-import sqlalchemy
 
 import mlflow_hp
 
@@ -130,18 +131,13 @@ def recording(fit: Any) -> Any:
     return recorded_fit
 
 
-def without_waiting_for_the_disk(connection: Any, _: Any) -> None:
-    """Have SQLite write as always, but not wait until it is on the disk: no test here cuts the power."""
-    connection.execute("PRAGMA synchronous = OFF")
-
-
 @pytest.fixture(autouse=True, scope="session")
 def _every_search_is_recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     from sklearn.experimental import enable_halving_search_cv  # noqa: F401
     from sklearn.model_selection import _search, _search_successive_halving
 
     folder = tmp_path_factory.mktemp("store")
-    sqlalchemy.event.listen(sqlalchemy.Engine, "connect", without_waiting_for_the_disk)
+    fast_sqlite.install()
     mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
     mlflow.create_experiment("peers", artifact_location=(folder / "artifacts").as_uri())
     mlflow.set_experiment("peers")

@@ -28,7 +28,8 @@ def run(suite, folder, *arguments):
     kept = {
         k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "MLFLOW_EXPERIMENT", "MLFLOW_TRACKING"))
     }
-    kept["PYTHONPATH"] = os.pathsep.join([str(HERE), str(HERE.parents[1]), kept.get("PYTHONPATH", "")])
+    paths = [HERE, HERE.parent, HERE.parents[1], kept.get("PYTHONPATH", "")]
+    kept["PYTHONPATH"] = os.pathsep.join(map(str, paths))
     kept |= {"MLFLOW_HP_FOLDER": str(folder / "on-its-way"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, *words], cwd=folder, env=kept, capture_output=True, text=True)
     assert done.returncode in (0, 1), done.stdout[-3000:] + done.stderr[-3000:]
