@@ -15,8 +15,10 @@ import signal
 import sys
 import threading
 
+import fast_sqlite
 import pytest
 
+fast_sqlite.install()
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has what it starts in the background ignore it
 
 
