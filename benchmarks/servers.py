@@ -97,15 +97,18 @@ class Proxy:
     ----------
     uri : str
         Where it is.
-    mood : {"well", "fails", "hangs", "gone", "forgets"}
+    mood : {"well", "fails", "hangs", "gone", "forgets"} or tuple
         Whether it answers 500, does not answer as long as it is in this mood, breaks the connection, or breaks it when
-        the server has done what it was asked for (but hands on what it was asked to read).
+        the server has done what it was asked for (but hands on what it was asked to read); or what it answers.
+    healthy : bool
+        Whether it answers well in any mood when it is asked for its health.
     refused : int
         How many requests it has met in a bad mood.
     """
 
     def __init__(self, target: str) -> None:
-        self.mood: Literal["well", "fails", "hangs", "gone", "forgets"] = "well"
+        self.mood: Literal["well", "fails", "hangs", "gone", "forgets"] | tuple[int, str, bytes] = "well"
+        self.healthy = False
         self.refused = 0
         self._target = target
         proxy = self
@@ -138,10 +141,14 @@ class Proxy:
     def answer(self, request: http.server.BaseHTTPRequestHandler, body: bytes) -> tuple[int, str, bytes]:
         """Status, content type and content of the answer, or NO_ANSWER."""
         mood = self.mood
+        if self.healthy and request.path.endswith("/health"):
+            return self.hand_on(request, body)
         if mood != "well":
             self.refused += 1
         while self.mood == "hangs":
             time.sleep(0.05)
+        if isinstance(mood, tuple):
+            return mood
         if mood == "fails":
             return 500, "application/json", b"{}"
         if mood in ("hangs", "gone"):
