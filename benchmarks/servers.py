@@ -133,17 +133,20 @@ class Proxy:
     ----------
     uri : str
         Where it is.
-    mood : str
-        "well"; one of `ANSWERS`; "hangs", where it does not answer as long as it is in this mood; "api hangs", where it
-        answers ``/health`` nevertheless; "slow", where it takes seconds; "gone", where it breaks the connection;
-        "forgets", where it breaks it when the server has done what it was asked for (but hands on what it was asked to
-        read).
+    mood : str or tuple
+        "well"; one of `ANSWERS`, or an answer; "hangs", where it does not answer as long as it is in this mood;
+        "api hangs", where it answers ``/health`` nevertheless; "slow", where it takes seconds; "gone", where it breaks
+        the connection; "forgets", where it breaks it when the server has done what it was asked for (but hands on what
+        it was asked to read).
+    healthy : bool
+        Whether it answers well in any mood when it is asked for its health.
     refused : int
         How many requests it has met in a bad mood.
     """
 
     def __init__(self, target: str) -> None:
-        self.mood = "well"
+        self.mood: str | tuple[int, str, bytes] = "well"
+        self.healthy = False
         self.refused = 0
         self._target = target
         proxy = self
@@ -178,16 +181,18 @@ class Proxy:
     def answer(self, request: http.server.BaseHTTPRequestHandler, body: bytes) -> tuple[int, str, bytes]:
         """Status, content type and content of the answer, or NO_ANSWER."""
         mood = self.mood
-        if mood == "api hangs" and request.path == "/health":
-            mood = "well"
+        if request.path.endswith("/health") and (self.healthy or mood == "api hangs"):
+            return self.hand_on(request, body)
         if mood != "well":
             self.refused += 1
         if request.path == LOGIN:
             return html(200, "Log in")
-        if mood in ANSWERS:
+        if isinstance(mood, str) and mood in ANSWERS:
             return ANSWERS[mood]
         while mood in ("hangs", "api hangs") and self.mood == mood:
             time.sleep(0.05)
+        if isinstance(mood, tuple):
+            return mood
         if mood in ("hangs", "api hangs", "gone"):
             return NO_ANSWER
         if mood == "slow":

@@ -201,9 +201,10 @@ def _recover_one(left: Any, *, take_over: bool) -> None:
 
     from mlflow_hp.masking import masked
     from mlflow_hp.recovery import recover
+    from mlflow_hp.search.recovery import KINDS
 
     with tqdm(desc=f"metrics of {printable(left.run_id)}", unit=" points", unit_scale=True, delay=1.0) as bar:
-        found = recover(left, functools.partial(_show_progress, bar), take_over=take_over)
+        found = recover(left, functools.partial(_show_progress, bar), take_over=take_over, kinds=KINDS)
     if found is not None:
         lost = f"; {'; '.join(found.problems)}" if found.problems else ""
         say(f"{found.run_id} in {masked(left.tracking_uri)}: {found.n_steps:,} steps, {found.status}{lost}")

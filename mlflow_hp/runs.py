@@ -191,27 +191,30 @@ def log_code(run_id: str, tracking_uri: str | None = None) -> None:
     """
     try:
         patch = provenance.uncommitted()
-        if patch is None:
-            return
-        client = mlflow.MlflowClient(tracking_uri)
-        run = client.get_run(run_id)
-        for above in ancestors(client, run):
-            run = above
-        if CODE_TAG in run.data.tags:
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, Path(provenance.DIFF_PATH).name)
-            path.write_bytes(patch.encode(errors="surrogateescape"))
-            client.log_artifact(run.info.run_id, str(path), str(Path(provenance.DIFF_PATH).parent))
-        if sealed := provenance.seal_of_patch(patch):
-            client.set_tag(run.info.run_id, CODE_SEAL_TAG, sealed)
-        client.set_tag(run.info.run_id, CODE_TAG, provenance.DIFF_PATH)
+        if patch is not None:
+            bring_code(mlflow.MlflowClient(tracking_uri), run_id, patch)
     except Exception as error:  # noqa: BLE001 - the training goes on
         warn(
             f"run {run_id} lacks the uncommitted changes of its code ({type(error).__name__}: {error}); "
             "commit them before a run that is to be repeated",
             stacklevel=0,  # once, whoever calls
         )
+
+
+def bring_code(client: mlflow.MlflowClient, run_id: str, patch: str) -> None:
+    """Log a patch as `log_code` does; what fails is raised."""
+    run = client.get_run(run_id)
+    for above in ancestors(client, run):
+        run = above
+    if CODE_TAG in run.data.tags:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, Path(provenance.DIFF_PATH).name)
+        path.write_bytes(patch.encode(errors="surrogateescape"))
+        client.log_artifact(run.info.run_id, str(path), str(Path(provenance.DIFF_PATH).parent))
+    if sealed := provenance.seal_of_patch(patch):
+        client.set_tag(run.info.run_id, CODE_SEAL_TAG, sealed)
+    client.set_tag(run.info.run_id, CODE_TAG, provenance.DIFF_PATH)
 
 
 def items_once(
@@ -303,8 +306,8 @@ def upload(run_id: str, folder: Path | str, artifact_path: str | None = None) ->
         ) from error
 
 
-def local_folder(run_id: str) -> Path:
-    """A new folder of this machine for what one training of a run records before MLflow has it.
+def local_folder(run_id: str, kind: str = "training") -> Path:
+    """A new folder of this machine for what one training, or search, of a run records before MLflow has it.
 
     Raises
     ------
@@ -313,7 +316,7 @@ def local_folder(run_id: str) -> Path:
     """
     parent = local_home() / run_id
     parent.mkdir(parents=True, exist_ok=True)
-    return Path(tempfile.mkdtemp(prefix="training_", dir=parent))
+    return Path(tempfile.mkdtemp(prefix=f"{kind}_", dir=parent))
 
 
 def remove_local(folder: Path) -> None:
