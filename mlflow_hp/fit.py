@@ -12,6 +12,7 @@ from mlflow_hp import provenance, runs
 from mlflow_hp.capture.layout import distinct, numbers_of, trainable_weights
 from mlflow_hp.capture.steps import Steps
 from mlflow_hp.hyperparameters import hyperparameters, optimizer_settings
+from mlflow_hp.late_params import late_params
 from mlflow_hp.notice import print_line, warn
 from mlflow_hp.process import this_process
 from mlflow_hp.recording import Recording
@@ -66,7 +67,8 @@ class RecordedFit:
         head = {"process": this_process(), "fit": self._number, "report": self.recorder.report}
         folder = self._local_folder()
         self.recording = Recording(self.run_id, folder, meta, self.recorder.metrics_every, head, self._tell)
-        self.recording.describe(described, tags, lambda: self._describe(described, tags))
+        late_params.add(self.run_id, described, self._run.data.tags)
+        self.recording.describe(described, tags, lambda: self._describe(tags))
         self._meta = meta
         self.steps = Steps(
             self.model,
@@ -81,9 +83,10 @@ class RecordedFit:
         meta["reader"] = self.steps.kind
         self.steps.start(self._first_step)
 
-    def _describe(self, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+    def _describe(self, tags: Mapping[str, str]) -> None:
         provenance.uncommitted()  # as it is now, even where it has to wait for MLflow
-        runs.log_once(self._run, params, tags)
+        runs.log_once(self._run, tags=tags)
+        runs.set_tags(self.run_id, late_params.tag(self.run_id))
         runs.log_code(self.run_id)
 
     def _local_folder(self) -> Path | None:
@@ -207,7 +210,8 @@ class RecordedFit:
         report_training(self._run, history)
 
     def _tag(self, history: TrainingHistory | None) -> bool:
-        runs.log_once(self._run, {"batch_size": self.recording.batch_size} if self.recording.batch_size else {})
+        if self.recording.batch_size:
+            late_params.add(self.run_id, {"batch_size": self.recording.batch_size})
         tags = {"reader": self._meta["reader"], "fits": str(self._number + 1)}
         if provenance.is_on():
             tags["device"] = provenance.device()  # now that TensorFlow is at work, those that it really uses
@@ -217,7 +221,10 @@ class RecordedFit:
             tags["epochs"] = str(self._epochs)
         if self.problems:
             tags["recording_error"] = "\n".join(self.problems)
-        runs.set_tags(self.run_id, {f"mlflow_hp.{name}": value for name, value in tags.items()})
+        named = {f"mlflow_hp.{name}": value for name, value in tags.items()}
+        runs.set_tags(self.run_id, named | late_params.tag(self.run_id))
+        if self.recorder.owns_run:
+            late_params.log(self.run_id)
         return True
 
     def _try(self, consequence: str, do: Callable[[], Any]) -> Any:

@@ -23,7 +23,8 @@ from mlflow_hp.history import (
     sound_chunks,
     write_epochs,
 )
-from mlflow_hp.journal import Entries, JournalError
+from mlflow_hp.journal import Entries, JournalError, Record
+from mlflow_hp.late_params import late_params
 from mlflow_hp.points import StepPoints, epoch_points
 from mlflow_hp.process import is_alive, is_here, this_process
 from mlflow_hp.recording import HISTORY, being_recorded
@@ -258,12 +259,17 @@ def _send(left: Left, run: Any, n_chunks: int, on_progress: Callable[[int], None
                 sender.submit(0, functools.partial(_next_points, points, chunks, known), number)
             elif "epoch" in record and not known:
                 sender.submit(0, functools.partial(epoch_points, record["epoch"], record["time"]), number)
-            elif "params" in record and not known:
-                sender.do(functools.partial(runs.log_once, run, record["params"], record["tags"]), number)
+            elif "params" in record:  # they were to wait for the end of the run
+                sender.do(functools.partial(_describe, run, record), number)
         sender.flush(lambda: on_progress and on_progress(sender.sent))
     finally:
         os.close(file)
     return sender.sent
+
+
+def _describe(run: Any, record: Record) -> None:
+    runs.log_once(run, tags=record["tags"])
+    late_params.bring(run.info.run_id, record["params"], run.data.tags)
 
 
 def _next_points(points: StepPoints, chunks: Iterator[Chunk], known: bool) -> Points:

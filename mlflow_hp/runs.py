@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import os
 import shutil
 import tempfile
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
 FOLDER_VARIABLE = "MLFLOW_HP_FOLDER"
 """Environment variable with the folder for what is on its way to MLflow; default: ``.mlflow_hp`` in the home folder."""
 
+PARAMS_TAG = "mlflow_hp.params"
+"""Tag with the params that wait for the end of a run, as a JSON object."""
+PARAMS_AT_ONCE = 100
+"""Params that MLflow takes in one call."""
 CODE_TAG = "mlflow_hp.uncommitted"
 """Tag with the artifact path of the uncommitted changes of a run's code."""
 
@@ -201,11 +206,51 @@ def log_numbers(run_id: str, numbers: Mapping[str, float]) -> None:
     mlflow.MlflowClient().log_batch(run_id, metrics=metrics)
 
 
+def waiting_params(tags: Mapping[str, str]) -> dict[str, str]:
+    """The params of a run that wait for its end, by its `tags`."""
+    try:
+        waiting = json.loads(tags.get(PARAMS_TAG, "{}"))
+    except ValueError:  # cut, or not ours
+        return {}
+    return {str(k): str(v) for k, v in waiting.items()} if isinstance(waiting, dict) else {}
+
+
+def params_of(data: mlflow.entities.RunData) -> dict[str, str]:
+    """The params of a run, those included that wait for its end."""
+    return waiting_params(data.tags) | data.params
+
+
+def log_params(client: mlflow.MlflowClient, run_id: str, params: Mapping[str, str]) -> None:
+    """Log params to a run; one that it gets from somebody else meanwhile stays as it was spelled there.
+
+    One that MLflow refuses for another reason is left out, and a warning tells.
+    """
+    left = dict(params)
+    while left:
+        some = dict(list(left.items())[:PARAMS_AT_ONCE])
+        try:
+            client.log_batch(run_id, params=[Param(*item) for item in some.items()])
+        except MlflowException as error:
+            if error.error_code != "INVALID_PARAMETER_VALUE":
+                raise
+            known = client.get_run(run_id).data.params
+            if not known.keys() & left.keys():
+                if len(some) > 1:  # one by one, so that the others are logged
+                    for name, value in some.items():
+                        log_params(client, run_id, {name: value})
+                else:
+                    warn(f"run {run_id} does not take the param {next(iter(some))!r}: {error.message}")
+                known = some
+            left = {name: value for name, value in left.items() if name not in known}
+        else:
+            left = {name: value for name, value in left.items() if name not in some}
+
+
 def _log(run_id: str, params: Mapping[str, str], tags: Mapping[str, str], artifacts: Mapping[str, str]) -> None:
     client = mlflow.MlflowClient()
-    if params or tags:
-        client.log_batch(run_id, params=[Param(*item) for item in params.items()],
-                         tags=[RunTag(*item) for item in tags.items()])  # fmt: skip
+    if tags:
+        client.log_batch(run_id, tags=[RunTag(*item) for item in tags.items()])
+    log_params(client, run_id, params)
     for path, text in artifacts.items():
         client.log_text(run_id, text, path)
 

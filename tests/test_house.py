@@ -17,17 +17,17 @@ import yaml
 ROOT = Path(__file__).parents[1]
 
 FROM_THE_GROUND_UP = [
-    "errors", "notice", "interrupts", "process", "masking", "provenance", "plugin", "names", "texts", "history",
-    "snapshots", "surfaces", "diagnosis", "plots", "hyperparameters", "capture", "activations", "landscape", "runs",
-    "points", "journal", "sender", "recording", "report", "recovery", "fit", "recorder", "search", "sync", "compare",
-    "page", "repeat", "cli",
+    "errors", "notice", "forks", "interrupts", "observer", "process", "masking", "provenance", "plugin", "names",
+    "texts", "history", "snapshots", "surfaces", "diagnosis", "plots", "hyperparameters", "capture", "activations",
+    "landscape", "runs", "late_params", "points", "journal", "sender", "recording", "report", "recovery", "fit",
+    "recorder", "search", "sync", "compare", "page", "repeat", "cli",
 ]  # fmt: skip
 """Rooms of mlflow_hp: each may import those before it."""
 
 KNOWN_IN = {
     "keras": {"recorder", "fit", "capture", "activations", "landscape", "search"},
     "tensorflow": {"capture", "landscape", "search"},
-    "mlflow": {"runs", "sender", "recovery", "search", "sync", "compare", "page", "repeat"},
+    "mlflow": {"observer", "runs", "late_params", "sender", "recovery", "search", "sync", "compare", "page", "repeat"},
     "sklearn": {"search"},
     "joblib": {"search"},
     "distributed": {"search"},

@@ -15,8 +15,8 @@ import numpy as np
 
 from mlflow_hp import runs
 from mlflow_hp.errors import UserError
+from mlflow_hp.late_params import late_params
 from mlflow_hp.masking import masked
-from mlflow_hp.names import distinct_metric_names
 from mlflow_hp.notice import warn
 from mlflow_hp.process import this_process
 from mlflow_hp.search.afterwards import follow_afterwards
@@ -145,7 +145,8 @@ class SearchRecording:
         if self._described:
             return
         self._described = True
-        params = search_params(search)
+        late_params.add(self.run_id, search_params(search), self._tagged)
+        self._writer.parent.tags(late_params.tag(self.run_id))
 
         def describe() -> None:
             client, tags = (
@@ -153,9 +154,6 @@ class SearchRecording:
                 runs.run_tags("search", process=this_process()),
             )
             have = client.get_run(self.run_id).data
-            self._writer.parent.params(
-                {k: params[k] for k, name in distinct_metric_names(params).items() if name not in have.params}
-            )
             self._writer.parent.tags({k: v for k, v in tags.items() if k not in have.tags})
             runs.log_code(self.run_id, self._writer.tracking_uri)
             close_dead(client, self._experiment_id)
