@@ -13,6 +13,7 @@ from mlflow_hp.capture.layout import distinct, numbers_of, trainable_weights
 from mlflow_hp.capture.steps import Steps
 from mlflow_hp.fit_numbers import FitNumbers
 from mlflow_hp.hyperparameters import hyperparameters, optimizer_settings
+from mlflow_hp.late_params import late_params
 from mlflow_hp.notice import print_line, warn
 from mlflow_hp.process import this_process
 from mlflow_hp.recording import Recording
@@ -37,6 +38,7 @@ class RecordedFit:
         self.token = object()
         self.problems: list[str] = []
         self._told: set[str] = set()
+        self._tags = tags
         self._numbers, self._before = fit_numbers.next_numbers(run_id, tags, runs.local_home() / run_id)
         self._epochs = 0
         self._epoch = self._numbers.epoch
@@ -64,6 +66,7 @@ class RecordedFit:
         head = {"process": this_process(), **where, "report": self.recorder.report}
         folder = self._local_folder()
         self.recording = Recording(self.run_id, folder, meta, self.recorder.metrics_every, head, self._tell)
+        late_params.add(self.run_id, described, self._tags)
         self.recording.describe(described, tags, self._before)
         self.recording.do("the uncommitted changes of the code", lambda: runs.log_code(self.run_id))
         self._meta = meta
@@ -170,7 +173,6 @@ class RecordedFit:
                 if report is not None:
                     until_sent.callback(report.close)
                     recording.do("the report", report.bring)
-            recording.log_batch_size()
             recording.do("what it refuses", recording.upload_refused)
             recording.do("the tags of its end", lambda: self._tag(history))
             sent = self._try(f"MLflow lacks a part of what was recorded; {recording.later}", self._flush)
@@ -202,6 +204,8 @@ class RecordedFit:
         return FitNumbers(ours.fit + 1, ours.step + n_steps, max(self._epochs, ours.epoch)).plus(self.recording.shift)
 
     def _tag(self, history: TrainingHistory | None) -> None:
+        if self.recording.batch_size:
+            late_params.add(self.run_id, {"batch_size": self.recording.batch_size})
         after = self._next_numbers(history)
         tags: dict[str, str] = {"reader": str(self._meta["reader"]), "fits": str(after.fit)}
         if provenance.is_on():
@@ -212,7 +216,10 @@ class RecordedFit:
             tags["epochs"] = str(after.epoch)
         if problems := [*self.problems, *self.recording.problems]:
             tags["recording_error"] = "\n".join(problems)
-        runs.set_tags(self.run_id, {f"mlflow_hp.{name}": value for name, value in tags.items()})
+        named = {f"mlflow_hp.{name}": value for name, value in tags.items()}
+        runs.set_tags(self.run_id, named | late_params.tag(self.run_id))
+        if self.recorder.owns_run:
+            late_params.log(self.run_id)
 
     def _try(self, consequence: str, do: Callable[[], Any]) -> Any:
         """Do one part of the end; an error is noted, gives None, and keeps no other part from being done."""

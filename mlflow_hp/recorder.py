@@ -62,6 +62,9 @@ class TrainingRecorder(keras.callbacks.Callback):
     They become MLflow metrics (``batch/...``, ``weights/...``; epoch values under Keras' own names) and the
     artifact ``training/history.arrows``, which `load_history` reads.
 
+    Hyperparameters become params of the run when it ends, each that the program has not logged itself by then; until
+    then they are in the tag ``mlflow_hp.params``.
+
     Training computes what it would without the recorder, bit for bit. An error of the recording is a warning
     and the tag ``mlflow_hp.recording_error``; the training goes on.
 
@@ -87,6 +90,8 @@ class TrainingRecorder(keras.callbacks.Callback):
         The last recorded fit.
     snapshots : Snapshots or None
         Of the last recorded fit, where they were asked for.
+    owns_run : bool
+        Whether nobody else logs to the run, as a search's folds have theirs: params need not wait for its end then.
     flush_seconds : float
         How long the last fit waited at its end until MLflow had everything, the report included.
 
@@ -113,6 +118,7 @@ class TrainingRecorder(keras.callbacks.Callback):
         self.snapshot_megabytes = snapshot_megabytes
         self.history: TrainingHistory | None = None
         self.snapshots: Snapshots | None = None
+        self.owns_run = False
         self.flush_seconds = 0.0
         self._fit: RecordedFit | None = None
         self._signals = contextlib.ExitStack()

@@ -20,6 +20,7 @@ from mlflow_hp.fit_numbers import FitNumbers
 from mlflow_hp.folder_lock import FolderLock
 from mlflow_hp.history import EPOCHS_FILE, STEPS_FILE, HistoryWriter, TrainingHistory, write_epochs
 from mlflow_hp.journal import Journal
+from mlflow_hp.late_params import late_params
 from mlflow_hp.points import StepPoints, epoch_points
 from mlflow_hp.sender import Sender
 
@@ -123,23 +124,14 @@ class Recording:
         self._thread.start()
 
     def describe(self, params: Mapping[str, Any], tags: Mapping[str, str], before: Sequence[str] = ()) -> None:
-        """Have `params` and `tags` logged that the run lacks, ahead of all metrics; before any rows.
+        """Have `tags` logged that the run lacks, ahead of all metrics, and keep `params` on disk; before any rows.
 
         `before` names the folders of recordings of the run that come before this one.
         """
         record = self._note({"params": {k: str(v) for k, v in params.items()}, "tags": dict(tags)})
-        self._sender.describe(lambda: self._claim(params, tags, before), record)
+        self._sender.describe(lambda: self._claim(tags, before), record)
 
-    def log_batch_size(self) -> None:
-        """Have the batch size logged where the run lacks it: the most samples of a step."""
-        if self.batch_size:
-            params = {"batch_size": self.batch_size}
-            client = mlflow.MlflowClient()
-            self._sender.describe(lambda: runs.items_once(client.get_run(self.run_id), params))
-
-    def _claim(
-        self, params: Mapping[str, Any], tags: Mapping[str, str], before: Sequence[str]
-    ) -> Iterable[Param | RunTag]:
+    def _claim(self, tags: Mapping[str, str], before: Sequence[str]) -> Iterable[Param | RunTag]:
         """What the run lacks; and have it count this fit, behind those that others have recorded meanwhile."""
         run = mlflow.MlflowClient().get_run(self.run_id)
         claim = self.folder.name if self.folder is not None else ""
@@ -150,7 +142,8 @@ class Recording:
             self._points.shift = self.shift.step
         counted = {fit_numbers.FITS: str(self.fit + 1), fit_numbers.CLAIM: " ".join([claim, *before])}
         own = {name: value for name, value in tags.items() if name == runs.PROCESS_TAG}
-        return [*runs.items_once(run, params, tags), *(RunTag(*tag) for tag in {**own, **counted}.items())]
+        ours = own | counted | late_params.tag(self.run_id)
+        return [*runs.items_once(run, tags=tags), *(RunTag(*tag) for tag in ours.items())]
 
     @property
     def fit(self) -> int:

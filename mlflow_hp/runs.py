@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import shutil
 import tempfile
 import time
@@ -40,6 +41,10 @@ _NAMES_OF_STORES = ("databricks", "databricks-uc", "uc")
 SECONDS_TO_ANSWER = 10.0
 """How long the start of a recording waits for what MLflow says of its run."""
 
+PARAMS_TAG = "mlflow_hp.params"
+"""Tag with the params that wait for the end of a run, as a JSON object."""
+PARAMS_AT_ONCE = 100
+"""Params that MLflow takes in one call."""
 CODE_TAG = "mlflow_hp.uncommitted"
 """Tag with the artifact path of the uncommitted changes of a run's code."""
 CODE_SEAL_TAG = "mlflow_hp.uncommitted_seal"
@@ -250,13 +255,11 @@ def log_once(
     params: Mapping[str, object] | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> None:
-    """Log `items_once`."""
-    items = items_once(run, params, tags)
-    mlflow.MlflowClient().log_batch(
-        run.info.run_id,
-        params=[item for item in items if isinstance(item, Param)],
-        tags=[item for item in items if isinstance(item, RunTag)],
-    )
+    """Log `items_once`; a param that the run gets from somebody else meanwhile stays as it was spelled there."""
+    items, client = items_once(run, params, tags), mlflow.MlflowClient()
+    if own := [item for item in items if isinstance(item, RunTag)]:
+        client.log_batch(run.info.run_id, tags=own)
+    log_params(client, run.info.run_id, {item.key: item.value for item in items if isinstance(item, Param)})
 
 
 def set_tags(run_id: str, tags: Mapping[str, str]) -> None:
@@ -277,11 +280,51 @@ def log_numbers(run_id: str, numbers: Mapping[str, float]) -> None:
     mlflow.MlflowClient().log_batch(run_id, metrics=metrics)
 
 
+def waiting_params(tags: Mapping[str, str]) -> dict[str, str]:
+    """The params of a run that wait for its end, by its `tags`."""
+    try:
+        waiting = json.loads(tags.get(PARAMS_TAG, "{}"))
+    except ValueError:  # cut, or not ours
+        return {}
+    return {str(k): str(v) for k, v in waiting.items()} if isinstance(waiting, dict) else {}
+
+
+def params_of(data: mlflow.entities.RunData) -> dict[str, str]:
+    """The params of a run, those included that wait for its end."""
+    return waiting_params(data.tags) | data.params
+
+
+def log_params(client: mlflow.MlflowClient, run_id: str, params: Mapping[str, str]) -> None:
+    """Log params to a run; one that it gets from somebody else meanwhile stays as it was spelled there.
+
+    One that MLflow refuses for another reason is left out, and a warning tells.
+    """
+    left = dict(params)
+    while left:
+        some = dict(list(left.items())[:PARAMS_AT_ONCE])
+        try:
+            client.log_batch(run_id, params=[Param(*item) for item in some.items()])
+        except MlflowException as error:
+            if error.error_code != "INVALID_PARAMETER_VALUE":
+                raise
+            known = client.get_run(run_id).data.params
+            if not known.keys() & left.keys():
+                if len(some) > 1:  # one by one, so that the others are logged
+                    for name, value in some.items():
+                        log_params(client, run_id, {name: value})
+                else:
+                    warn(f"run {run_id} does not take the param {next(iter(some))!r}: {error.message}")
+                known = some
+            left = {name: value for name, value in left.items() if name not in known}
+        else:
+            left = {name: value for name, value in left.items() if name not in some}
+
+
 def _log(run_id: str, params: Mapping[str, str], tags: Mapping[str, str], artifacts: Mapping[str, str]) -> None:
     client = mlflow.MlflowClient()
-    if params or tags:
-        client.log_batch(run_id, params=[Param(*item) for item in params.items()],
-                         tags=[RunTag(*item) for item in tags.items()])  # fmt: skip
+    if tags:
+        client.log_batch(run_id, tags=[RunTag(*item) for item in tags.items()])
+    log_params(client, run_id, params)
     for path, text in artifacts.items():
         client.log_text(run_id, text, path)
 

@@ -25,6 +25,7 @@ from mlflow_hp.history import (
     write_epochs,
 )
 from mlflow_hp.journal import Entries, Journal
+from mlflow_hp.late_params import late_params
 from mlflow_hp.left_behind import Left, Recovered
 from mlflow_hp.points import StepPoints, epoch_points
 from mlflow_hp.recording import HISTORY, REFUSED, refused_line
@@ -83,8 +84,14 @@ def bring(left: Left, run: Any, on_progress: Callable[[int], None] | None, in_us
             except Exception as error:  # noqa: BLE001 - the record itself is there
                 problems.append(f"there is no report: {type(error).__name__}: {error}")
     _tag(left, history, shift, problems)
+    goes_on = _goes_on(left, run, in_use)
+    params: dict[str, str] = next((record["params"] for record in left.entries.records if "params" in record), {})
+    if goes_on:
+        late_params.add(left.run_id, params, run.data.tags)
+    else:
+        late_params.finish(left.run_id, params, run.data.tags)
     status = run.info.status
-    if status == "RUNNING" and not _goes_on(left, run, in_use):
+    if status == "RUNNING" and not goes_on:
         status = _ending(left.entries)
         client.set_terminated(left.run_id, status, end_time=max(at, run.info.start_time))
     if left.run_id not in in_use:
@@ -183,7 +190,7 @@ def _send(
                 row, time = record["epoch"], record["time"]
                 sender.submit(0, functools.partial(epoch_points, row, time, shift.epoch), number)
             elif "params" in record and not known:
-                sender.describe(functools.partial(runs.items_once, run, record["params"], record["tags"]), number)
+                sender.describe(functools.partial(runs.items_once, run, tags=record["tags"]), number)
         sender.flush(lambda: on_progress and on_progress(sender.sent))
         if error := sender.unreadable or next(iter(sender.undone.values()), None):
             raise error

@@ -17,11 +17,11 @@ import yaml
 ROOT = Path(__file__).parents[1]
 
 FROM_THE_GROUND_UP = [
-    "terminal", "errors", "notice", "interrupts", "process", "folder_lock", "masking", "home", "seal",
-    "server_health", "provenance", "plugin", "names", "texts", "history", "snapshots", "surfaces", "diagnosis",
-    "plots", "hyperparameters", "capture", "activations", "landscape", "runs", "points", "journal",
-    "left_behind", "fit_numbers", "sender", "recording", "report", "training_recovery", "recovery", "fit",
-    "recorder", "search", "sync", "compare", "page", "repeat", "cli",
+    "terminal", "errors", "notice", "forks", "interrupts", "observer", "process", "folder_lock", "masking",
+    "home", "seal", "server_health", "provenance", "plugin", "names", "texts", "history", "snapshots",
+    "surfaces", "diagnosis", "plots", "hyperparameters", "capture", "activations", "landscape", "runs",
+    "late_params", "points", "journal", "left_behind", "fit_numbers", "sender", "recording", "report",
+    "training_recovery", "recovery", "fit", "recorder", "search", "sync", "compare", "page", "repeat", "cli",
 ]  # fmt: skip
 """Rooms of mlflow_hp: each may import those before it."""
 
@@ -29,8 +29,8 @@ KNOWN_IN = {
     "keras": {"recorder", "fit", "capture", "activations", "landscape", "search"},
     "tensorflow": {"capture", "landscape", "search"},
     "mlflow": {
-        "server_health", "runs", "sender", "recording", "report", "training_recovery", "recovery", "recorder",
-        "search", "sync", "compare", "page", "repeat",
+        "observer", "server_health", "runs", "late_params", "sender", "recording", "report", "training_recovery",
+        "recovery", "recorder", "search", "sync", "compare", "page", "repeat",
     },
     "sklearn": {"search"},
     "joblib": {"search"},

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from mlflow_hp.errors import UserError
-from mlflow_hp.runs import DEEPEST, chain
+from mlflow_hp.runs import DEEPEST, PARAMS_TAG, chain, params_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,7 @@ PARENT = "mlflow.parentRunId"
 OWN = "mlflow_hp."
 KEPT = (OWN, "mlflow.user", "mlflow.source.git.commit", "mlflow.source.name", PARENT)
 """Beginnings of the names of the tags that are kept ..."""
-DROPPED = ("mlflow_hp.fold_",)
+DROPPED = ("mlflow_hp.fold_", PARAMS_TAG)
 """... but for these, which are long."""
 INHERITED = ("author", "host", "git_commit", "git_dirty", "versions", "device", "data_digest", "split_digest",
              "folds_digest", "digest_data", "experiment", "command")  # fmt: skip
@@ -198,13 +198,14 @@ def _above(source: Source, chosen: dict[str, Run]) -> dict[str, Run]:
 def _facts(run: Run, above: dict[str, Run], source: Source) -> RunFacts:
     info, tags = run.info, run.data.tags
     kept = {k: v for k, v in tags.items() if k.startswith(KEPT) and not k.startswith(DROPPED)}
-    params = dict(run.data.params)
+    params = params_of(run.data)
     for parent in chain(run, above.get):
         own = parent.data.tags
         kept |= {f"{OWN}{n}": own[f"{OWN}{n}"] for n in INHERITED if f"{OWN}{n}" in own and f"{OWN}{n}" not in kept}
         if kept.get(f"{OWN}kind") == "candidate" and own.get(f"{OWN}kind") == "search":
-            kept[f"{OWN}search_cv"] = parent.data.params.get("cv", "")
-            params = _fixed(parent.data.params) | params
+            fixed = params_of(parent.data)
+            kept[f"{OWN}search_cv"] = fixed.get("cv", "")
+            params = _fixed(fixed) | params
     data, split = _digests(run, kept)
     return RunFacts(
         info.run_id,

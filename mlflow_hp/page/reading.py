@@ -9,6 +9,8 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
+from mlflow_hp.runs import PARAMS_TAG, waiting_params
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -95,7 +97,11 @@ def runs(store: Any, experiment_id: str, run_ids: Sequence[str] = ()) -> dict[st
     tag = SqlTag
     told = or_(
         tag.key.in_([PARENT, USER]),
-        and_(not_(tag.key.startswith(MLFLOWS, autoescape=True)), func.length(tag.value) <= TAG_VALUE_AT_MOST),
+        and_(
+            not_(tag.key.startswith(MLFLOWS, autoescape=True)),
+            func.length(tag.value) <= TAG_VALUE_AT_MOST,
+            tag.key != PARAMS_TAG,
+        ),
     )
     metric = SqlLatestMetric
     shown = and_(*(not_(metric.key.startswith(beginning, autoescape=True)) for beginning in NOT_IN_TABLE))
@@ -109,6 +115,10 @@ def runs(store: Any, experiment_id: str, run_ids: Sequence[str] = ()) -> dict[st
             return _columns(session.execute(of_newest.where(*which)), row_of)
 
         params = columns(SqlParam, SqlParam.value)
+        for row, text in enumerate(columns(tag, tag.value, tag.key == PARAMS_TAG).get(PARAMS_TAG, ())):
+            for name, value in waiting_params({PARAMS_TAG: text or "{}"}).items():
+                column = params.setdefault(name, [None] * len(found))
+                column[row] = value if column[row] is None else column[row]
         metrics = columns(metric, metric.value, shown, not_(metric.is_nan))
         tags = columns(tag, tag.value, told)
         names = select(metric.key).join(newest, newest.c.run_uuid == metric.run_uuid).distinct()
@@ -127,7 +137,7 @@ def runs(store: Any, experiment_id: str, run_ids: Sequence[str] = ()) -> dict[st
             "kind": [kind or "" for kind in tags.pop(KIND, nothing)],
             "parent": tags.pop(PARENT, nothing),
         },
-        "params": params,
+        "params": dict(sorted(params.items())),
         "metrics": {name: [_told(value) for value in column] for name, column in metrics.items()},
         "tags": tags,
         "metric_names": metric_names,

@@ -12,7 +12,7 @@ import numpy as np
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from mlflow_hp.repeat.difference import Series, difference, history_differences
-from mlflow_hp.runs import load_history
+from mlflow_hp.runs import load_history, params_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -98,7 +98,7 @@ def below(top: Run) -> list[Run]:
 def like(run: Run, others: Iterable[Run]) -> Run | None:
     """The first of `others` with the kind and the params of `run`, else the first of its kind."""
     alike = sorted((other for other in others if _kind(other) == _kind(run)), key=_start)
-    return next((other for other in alike if other.data.params == run.data.params), alike[0] if alike else None)
+    return next((other for other in alike if params_of(other.data) == params_of(run.data)), alike[0] if alike else None)
 
 
 def _pairs(one: Run, other: Run) -> Iterator[tuple[str, Run | None, Run | None]]:
@@ -107,7 +107,7 @@ def _pairs(one: Run, other: Run) -> Iterator[tuple[str, Run | None, Run | None]]
     groups: dict[object, tuple[list[Run], list[Run]]] = defaultdict(lambda: ([], []))
     for side, top in enumerate((one, other)):
         for run in sorted(below(top), key=_start):
-            groups[_kind(run), tuple(sorted(run.data.params.items()))][side].append(run)
+            groups[_kind(run), tuple(sorted(params_of(run.data).items()))][side].append(run)
     for here, there in groups.values():
         for index in range(max(len(here), len(there))):
             a, b = (side[index] if index < len(side) else None for side in (here, there))
@@ -129,8 +129,9 @@ def _facts(one: Run, other: Run) -> Iterator[str]:
     """What is no number."""
     if one.info.status != other.info.status:
         yield f"status: {one.info.status}, {other.info.status}"
-    for name in sorted({*one.data.params, *other.data.params}):
-        values = [_unquoted(run.data.params.get(name, "not given")) for run in (one, other)]
+    params = [params_of(run.data) for run in (one, other)]
+    for name in sorted({*params[0], *params[1]}):
+        values = [_unquoted(each.get(name, "not given")) for each in params]
         if values[0] != values[1]:
             yield f"param {name}: {values[0]}, {values[1]}"
     for name in ("data_digest", "split_digest"):

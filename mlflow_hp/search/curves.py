@@ -126,7 +126,9 @@ def _recorders(steps_to: StepsTo | None, problem: Callable[[str], None]) -> list
         if mlflow.get_tracking_uri() != tracking_uri:  # in a worker
             mlflow.set_tracking_uri(tracking_uri)
         find_run(run_id)
-        return [TrainingRecorder(run_id, report=False)]
+        recorder = TrainingRecorder(run_id, report=False)
+        recorder.owns_run = True
     except Exception as error:  # noqa: BLE001 - a fold must not fail for want of its record
         problem(f"not every step is recorded: {type(error).__name__}: {error}")
         return []
+    return [recorder]

@@ -16,6 +16,7 @@ import numpy as np
 
 from mlflow_hp import provenance, runs
 from mlflow_hp.errors import UserError
+from mlflow_hp.late_params import late_params
 from mlflow_hp.masking import masked
 from mlflow_hp.notice import warn
 from mlflow_hp.search.afterwards import follow_afterwards
@@ -183,11 +184,12 @@ class SearchRecording:
         if self._described:
             return
         self._described = True
+        late_params.add(self.run_id, search_params(search), self._tagged)
         tags = runs.run_tags("search")
         parent = self._writer.parent
         parent.keep({PROCESS: tags.pop(PROCESS)})  # of who records it now, whatever it said of an earlier one
         parent.unless_there("tags", tags)
-        parent.unless_there("params", search_params(search))
+        parent.tags(late_params.tag(self.run_id))
         self._writer.do(self._look_at_code)
         self._writer.do(self._close_dead)
 

@@ -11,6 +11,7 @@ from mlflow.exceptions import MlflowException
 
 from mlflow_hp import journal, recovery
 from mlflow_hp.errors import UserError
+from mlflow_hp.late_params import late_params
 from mlflow_hp.left_behind import Recovered
 from mlflow_hp.masking import masked
 from mlflow_hp.process import is_alive, is_here
@@ -87,7 +88,10 @@ def bring(
     _write(box, left.folder, on_progress)
     problems += box.said
     client.set_tag(run_id, RECOVERED, storable(masked("\n".join(problems)))[:5000] or "all that was on disk")
-    return Recovered(run_id, 0, n_points, client.get_run(run_id).info.status, problems)
+    now = client.get_run(run_id)
+    if now.info.status != "RUNNING":
+        late_params.finish(run_id, {}, now.data.tags)
+    return Recovered(run_id, 0, n_points, now.info.status, problems)
 
 
 class _Replayed(Outbox):
