@@ -17,8 +17,8 @@ import yaml
 ROOT = Path(__file__).parents[1]
 
 FROM_THE_GROUND_UP = [
-    "errors", "interrupts", "process", "masking", "provenance", "plugin", "names", "texts", "history", "snapshots",
-    "surfaces", "diagnosis", "plots", "hyperparameters", "capture", "activations", "landscape", "runs", "points",
+    "errors", "interrupts", "process", "entropy", "masking", "provenance", "plugin", "names", "texts", "history",
+    "snapshots", "surfaces", "diagnosis", "plots", "hyperparameters", "capture", "activations", "landscape", "runs", "points",
     "journal", "sender", "recording", "report", "recovery", "fit", "recorder", "search", "sync", "compare",
     "page", "repeat", "cli",
 ]  # fmt: skip
