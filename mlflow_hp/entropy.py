@@ -11,8 +11,8 @@ RANDOM_BITS = 40.0
 
 _PAIRS = """abcdfgiklmnprstuvwxy baeilorsu cacdehiklorstuy dacdefgilorstu eabcdefgilmnopqrstuvwxy faefilorstu
 gaeghilmnorsu haeimorstuy iabcdefgklmnoprstvxz jaeou kaeils lacdefilopstuvy mabeimopsuy nabcdefghiklmnoprstuv
-oabcdefgiklmnoprstuvwx padehiloprstuy qu rabcdefgiklmnoprstuvy sacefhiklmopstuy tacdefhilmnoprstuwy uabcdefgilmnprst vaeio waehinors xceipt
-yeilmnpst zaei"""
+oabcdefgiklmnoprstuvwx padehiloprstuy qu rabcdefgiklmnoprstuvy sacefhiklmopstuy tacdefhilmnoprstuwy uabcdefgilmnprst
+vaeio waehinors xceipt yeilmnpst zaei"""
 _FOLLOWERS = {row[0]: row[1:] for row in _PAIRS.split()}
 """The letters that follow each letter in 97 of 100 pairs in the words of technical English."""
 _RUN = re.compile(r"[A-Za-z0-9]+|[^\W_]+")

@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[1]
 
 FROM_THE_GROUND_UP = [
     "errors", "interrupts", "process", "entropy", "masking", "provenance", "plugin", "names", "texts", "history",
-    "snapshots", "surfaces", "diagnosis", "plots", "hyperparameters", "capture", "activations", "landscape", "runs", "points",
-    "journal", "sender", "recording", "report", "recovery", "fit", "recorder", "search", "sync", "compare",
+    "snapshots", "surfaces", "diagnosis", "plots", "hyperparameters", "capture", "activations", "landscape", "runs",
+    "points", "journal", "sender", "recording", "report", "recovery", "fit", "recorder", "search", "sync", "compare",
     "page", "repeat", "cli",
 ]  # fmt: skip
 """Rooms of mlflow_hp: each may import those before it."""
