@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import json
 import os
+import threading
 import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 FILE = "journal"
 ACKNOWLEDGED_FILE = "acknowledged"
 VERSION = 1
-_NEW = os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0)
+_NEW = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
 
 Record = dict[str, Any]
 
@@ -52,7 +54,7 @@ class JournalError(ValueError):
 
 
 class Journal:
-    """Appends records to a new journal. Used by one thread at a time, but for `acknowledge`, which may be another's.
+    """Appends records to a new journal, from any thread.
 
     Parameters
     ----------
@@ -73,15 +75,39 @@ class Journal:
     """
 
     def __init__(self, folder: Path, head: Mapping[str, Any]) -> None:
-        self.n_records = -1
-        self._file = os.open(folder / FILE, _NEW | os.O_EXCL | os.O_APPEND, 0o600)
-        self._acknowledged = -1
+        self._open(folder, os.O_EXCL)
         try:
-            self._acknowledged = os.open(folder / ACKNOWLEDGED_FILE, _NEW | os.O_TRUNC, 0o600)
+            self._acknowledged.truncate(0)
             self.append({"journal": VERSION, **head})
         except OSError:
             self.close()
             raise
+
+    def _open(self, folder: Path, flags: int) -> None:
+        self.n_records = -1
+        self._lock = threading.Lock()
+        self._file = _opened(folder / FILE, flags | os.O_APPEND)
+        try:
+            self._acknowledged = _opened(folder / ACKNOWLEDGED_FILE)
+        except OSError:
+            self._file.close()
+            raise
+
+    @classmethod
+    def reopen(cls, folder: Path) -> Self:
+        """Append to a journal that there is; what is torn or altered at its end is cut off.
+
+        Raises
+        ------
+        JournalError, OSError
+            As `read` does; where it can't be written.
+        """
+        entries = read(folder)
+        journal = cls.__new__(cls)
+        journal._open(folder, 0)
+        journal._file.truncate(sum(len(_line(record)) for record in (entries.head, *entries.records)))
+        journal.n_records = len(entries.records)
+        return journal
 
     def __enter__(self) -> Self:
         return self
@@ -101,39 +127,41 @@ class Journal:
         ------
         OSError
             Where it can't be written; then nothing of it is in the journal.
+        ValueError
+            Where the journal is closed.
         """
         line = _line(record)
-        whole = os.lseek(self._file, 0, os.SEEK_END)
-        try:
-            _write(self._file, line)
-        except OSError:
-            os.ftruncate(self._file, whole)
-            raise
-        self.n_records += 1
-        return self.n_records - 1
+        with self._lock:
+            whole = self._file.seek(0, os.SEEK_END)
+            try:
+                _write(self._file, line)
+            except OSError:
+                self._file.truncate(whole)
+                raise
+            self.n_records += 1
+            return self.n_records - 1
 
     def fileno(self) -> int:
         """The descriptor of its file, for `os.fsync`."""
-        return self._file
+        return self._file.fileno()
 
     def acknowledge(self, count: int) -> None:
-        """Note that MLflow has the first `count` records."""
-        acknowledge(self._acknowledged, count)
+        """Note that MLflow has the first `count` records; where that can't be written, they are sent twice at worst."""
+        with self._lock, contextlib.suppress(OSError):
+            if not self._acknowledged.closed:
+                self._acknowledged.seek(0)
+                _write(self._acknowledged, f"{count:020}\n".encode())
 
     def close(self) -> None:
         """Close the files; a second time, do nothing."""
-        for file in (self._file, self._acknowledged):
-            if file >= 0:
-                os.close(file)
-        self._file = self._acknowledged = -1
+        with self._lock:
+            self._file.close()
+            self._acknowledged.close()
 
 
-def acknowledge(file: int, count: int) -> None:
-    """Write to the file of acknowledgements, given by its descriptor, that MLflow has the first `count` records."""
-    if file >= 0:
-        with contextlib.suppress(OSError):  # at worst something is sent twice, which changes nothing
-            os.lseek(file, 0, os.SEEK_SET)
-            _write(file, f"{count:020}\n".encode())
+def _opened(path: Path, flags: int = 0) -> io.FileIO:
+    """A file for writing that only its user may read; each write goes to the operating system at once."""
+    return io.FileIO(path, "r+", opener=lambda name, _: os.open(name, _NEW | flags, 0o600))
 
 
 def read(folder: Path) -> Entries:
@@ -174,11 +202,13 @@ def of_a_training(entries: Entries) -> Entries:
         Where the head is of no such recording.
     """
     for name, is_kind in _HEAD.items():
-        if not is_kind(entries.head.get(name)):
-            raise JournalError(f"the head of a journal has {name}={entries.head.get(name)!r:.100}: it is none of ours")
+        if not is_kind(entries.head.get(name, _OLD_HEADS.get(name))):
+            raise JournalError(
+                f"the head of a journal has {name}={entries.head.get(name)!r:.100}: not a training journal"
+            )
     for number, record in enumerate(entries.records):
         if not all(is_kind(record) for name, is_kind in _RECORDS.items() if name in record):
-            problem = f"record {number} of the journal, from 0, is none of ours: nothing from there on is used"
+            problem = f"record {number} of the journal, from 0, is not a training's: nothing from there on is used"
             known = min(number, entries.acknowledged)
             return entries._replace(records=entries.records[:number], acknowledged=known, problem=problem)
     return entries
@@ -215,19 +245,28 @@ def _is_end(record: Record) -> bool:
     return isinstance(record["ended"], dict) and isinstance(record["ended"].get("whole"), bool)
 
 
+def _is_shift(record: Record) -> bool:
+    moved = record["shift"]
+    return isinstance(moved, list) and len(moved) == len(("fit", "step", "epoch")) and all(map(_is_count, moved))
+
+
 _HEAD = {
     "run_id": _is_text,
     "tracking_uri": _is_text,
     "process": _is_text,
     "fit": _is_count,
+    "first_step": _is_count,
+    "first_epoch": _is_count,
     "metrics_every": lambda value: _is_count(value) and value > 0,
     "report": lambda value: isinstance(value, bool),
 }
-_RECORDS = {"chunk": _is_chunk, "epoch": _is_epoch, "params": _is_description, "ended": _is_end}
+_OLD_HEADS = {"first_step": 0, "first_epoch": 0}
+"""What stands for what the heads of earlier versions lack."""
+_RECORDS = {"chunk": _is_chunk, "epoch": _is_epoch, "params": _is_description, "ended": _is_end, "shift": _is_shift}
 
 
-def _write(file: int, text: bytes) -> None:
-    written = os.write(file, text)
+def _write(file: io.FileIO, text: bytes) -> None:
+    written = file.write(text) or 0
     if written < len(text):
         raise OSError(errno.ENOSPC, f"only {written} of {len(text)} bytes could be written")
 

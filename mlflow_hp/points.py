@@ -29,11 +29,17 @@ class StepPoints:
         What the rows hold.
     every : int
         Points are made of the steps 0, n, 2n, ...
+
+    Attributes
+    ----------
+    shift : int
+        Added to each step in the points.
     """
 
     def __init__(self, layout: Layout, every: int) -> None:
         self._names = _metric_names(layout)
         self._every = every
+        self.shift = 0
         self._tensors = layout.tensors if layout.store != "none" else ()
         self._by_statistics = layout.store == "values" and n_weights(layout.tensors) > FEW_WEIGHTS
         self._previous: Mapping[str, np.ndarray] = layout.initial
@@ -51,7 +57,7 @@ class StepPoints:
             flat = weights[tensor.name].reshape(len(columns["step"]), -1)
             series |= {f"{tensor.name}\n{i}": flat[:, i] for i in range(flat.shape[1])}
         chosen = np.flatnonzero(columns["step"] % self._every == 0)
-        steps = columns["step"][chosen].tolist()
+        steps = (columns["step"][chosen] + self.shift).tolist()
         times = (columns["time"][chosen] * 1000).astype(np.int64).tolist()
         values = [(self._names[name], series[name][chosen].astype(float).tolist()) for name in self._names]
         return [
@@ -71,11 +77,11 @@ class StepPoints:
         return found
 
 
-def epoch_points(row: Mapping[str, float], milliseconds: int) -> Points:
-    """The points of an epoch's values: ``epoch`` (0-based), Keras' logs, ``seconds``."""
+def epoch_points(row: Mapping[str, float], milliseconds: int, shift: int = 0) -> Points:
+    """The points of an epoch's values: ``epoch`` (0-based, and `shift` more in MLflow), Keras' logs, ``seconds``."""
     values = {k: v for k, v in row.items() if k not in ("epoch", "seconds")}
     names = distinct_metric_names(values)
-    return [(names[name], float(value), milliseconds, int(row["epoch"])) for name, value in values.items()]
+    return [(names[name], float(value), milliseconds, int(row["epoch"]) + shift) for name, value in values.items()]
 
 
 def _metric_names(layout: Layout) -> dict[str, str]:

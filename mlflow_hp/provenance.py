@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mlflow_hp.masking import masked, masked_words
+from mlflow_hp.seal import seal
 
 SWITCH = "MLFLOW_HP_TAGS"
 """Environment variable: with ``0`` none of this is gathered."""
@@ -35,14 +36,22 @@ UNTRACKED = "# untracked: "
 """Begins a line of `uncommitted` that names a file which is in no commit."""
 LONGEST_DIFF = 1_000_000
 """Bytes of changes that are kept."""
-SETTINGS = ("KERAS_BACKEND", "PYTHONHASHSEED", "TF_DETERMINISTIC_OPS", "TF_ENABLE_ONEDNN_OPTS", "XLA_FLAGS",
-            "OMP_NUM_THREADS")  # fmt: skip
-"""Environment variables that change results: they stand before the command, as a shell takes them."""
+SETTINGS = {
+    "KERAS_BACKEND": r"[a-z]{1,20}",
+    "PYTHONHASHSEED": r"random|\d{1,10}",
+    "TF_DETERMINISTIC_OPS": r"[01]|true|false",
+    "TF_ENABLE_ONEDNN_OPTS": r"[01]|true|false",
+    "XLA_FLAGS": r" *(--xla_(?!\w*(dump|dir|file|path))[a-z0-9_]+(=[\w.,+-]*)?( +|$))*",
+    "OMP_NUM_THREADS": r"\d{1,5}(,\d{1,5})*",
+}
+"""Environment variables that change results, and what they may be; they stand before the command, as in a shell."""
+SEALED = ("command", "git_commit", "git_folder", "git_program")
+"""Tags, without their prefix, that the tag ``mlflow_hp.seal`` is the seal on."""
 
 _LIBRARIES = ("mlflow-hp", "mlflow", "tensorflow", "keras", "scikit-learn", "scikeras", "scipy", "numpy")
 _SECONDS = 5.0  # for git, whose folder may be on a slow disk
 _MOST_NAMES = 200
-_OTHER_REPOSITORY = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"}  # what git sets for its hooks
+OTHER_REPOSITORY = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"}  # what git sets for its hooks
 _GPUS = Path("/proc/driver/nvidia/gpus")
 
 
@@ -79,8 +88,9 @@ def tags() -> dict[str, str]:
     -------
     dict of str to str
         ``author``, ``host``, ``command``, ``versions``, ``device``; of a program in a git repository ``git_commit``,
-        ``git_dirty``, and where it was started there ``git_folder``, from the repository's root. None of that with
-        ``MLFLOW_HP_TAGS=0``; and what can't be found out is left out.
+        ``git_dirty``, and, from the repository's root, where it was started there ``git_folder``, and where its file
+        is ``git_program``; and a ``seal`` on what repeats it. None of that with ``MLFLOW_HP_TAGS=0``; and what can't be
+        found out is left out.
     """
     if not is_on():
         return {}
@@ -93,7 +103,18 @@ def tags() -> dict[str, str]:
             gathered["git_dirty"] = str(bool(found.changed or found.untracked)).lower()
         with contextlib.suppress(OSError, ValueError):  # started elsewhere
             gathered["git_folder"] = Path.cwd().relative_to(found.root).as_posix()
-    return {name: masked(value) for name, value in gathered.items() if value}
+        if program := _program():
+            with contextlib.suppress(OSError, ValueError):  # of another repository
+                gathered["git_program"] = Path(program).resolve().relative_to(found.root.resolve()).as_posix()
+    told = {name: masked(value) for name, value in gathered.items() if value}
+    sealed = seal("command", *map(told.get, SEALED))
+    return told | ({"seal": sealed} if sealed else {})
+
+
+def seal_of_patch(patch: str) -> str:
+    """The seal on what `uncommitted` gave; empty where there is none."""
+    found = code()
+    return seal("patch", None if found is None else found.commit, patch)
 
 
 def author() -> str:
@@ -198,12 +219,17 @@ def _folders() -> list[Path]:
     """Of the program, unless it belongs to the Python that runs it, as pytest and Jupyter do; and the one we are in."""
     found = []
     with contextlib.suppress(OSError, ValueError):
-        program = getattr(sys.modules.get("__main__"), "__file__", None)
+        program = _program()
         if program and not Path(program).resolve().is_relative_to(Path(sys.prefix).resolve()):
             found.append(Path(program).resolve().parent)
     with contextlib.suppress(OSError):
         found.append(Path.cwd())
     return found
+
+
+def _program() -> str:
+    """The file of the program; empty where it is none, as at a prompt."""
+    return getattr(sys.modules.get("__main__"), "__file__", None) or ""
 
 
 @functools.cache
@@ -257,7 +283,7 @@ def _diff(root: Path) -> bytes:
 
 def _git(root: Path | None, *words: str, most: int = 10 * LONGEST_DIFF) -> bytes:
     """What git says, its first `most` bytes; nothing where it is missing, fails or takes too long."""
-    environment = {name: value for name, value in os.environ.items() if name not in _OTHER_REPOSITORY}
+    environment = {name: value for name, value in os.environ.items() if name not in OTHER_REPOSITORY}
     where = [] if root is None else ["-C", str(root)]
     command = ["git", "--no-optional-locks", *where, *words]
     pipe, nothing = subprocess.PIPE, subprocess.DEVNULL

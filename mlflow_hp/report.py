@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
+
+import mlflow
 
 from mlflow_hp import diagnosis, runs
 from mlflow_hp.names import file_name
 from mlflow_hp.plots import figure, training
 from mlflow_hp.runs import log_numbers
+from mlflow_hp.texts import DESCRIPTION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +44,15 @@ class Report:
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
         with self._folder:
             if kind is None:
-                runs.upload(self.run_id, self._folder.name)
+                self.bring()
+
+    def bring(self) -> None:
+        """Bring the files to the run."""
+        runs.upload(self.run_id, self._folder.name)
+
+    def close(self) -> None:
+        """Remove the files from this machine."""
+        self._folder.cleanup()
 
     def file(self, name: str) -> Path:
         """Where to write the artifact `name`, a path with slashes."""
@@ -68,17 +79,41 @@ def training_pictures(report: Report, history: TrainingHistory) -> None:
     report.picture("learning_rate_by_step", training.draw_curves(training.learning_rate_by_step(history)))
 
 
-def report_training(run: Any, history: TrainingHistory) -> None:
-    """Pictures, ``diagnosis.json``, finding metrics, and, where the run has none, a description."""
-    run_id = run.info.run_id
-    findings = diagnosis.diagnose(history)
-    log_numbers(run_id, diagnosis.to_metrics(findings))
-    if "mlflow.note.content" not in run.data.tags:
-        told = diagnosis.to_markdown(findings) or "- nothing out of the ordinary"
-        runs.set_description(run_id, f"**{history.n_steps} steps of {_optimizer(history)}**\n\n{told}\n")
-    with Report(run_id) as report:
-        report.findings(findings)
-        training_pictures(report, history)
+class TrainingReport:
+    """Pictures, ``diagnosis.json``, finding metrics and a description: made at once, and brought to a run later.
+
+    Parameters
+    ----------
+    run_id : str
+        The run.
+    history : TrainingHistory
+        Of which training.
+    """
+
+    def __init__(self, run_id: str, history: TrainingHistory) -> None:
+        self._report = Report(run_id)
+        try:
+            findings = diagnosis.diagnose(history)
+            self._numbers = diagnosis.to_metrics(findings)
+            told = diagnosis.to_markdown(findings) or "- nothing out of the ordinary"
+            self._description = f"**{history.n_steps} steps of {_optimizer(history)}**\n\n{told}\n"
+            self._report.findings(findings)
+            training_pictures(self._report, history)
+        except BaseException:
+            self.close()
+            raise
+
+    def bring(self) -> None:
+        """Log it; a run that has a description keeps that."""
+        run_id = self._report.run_id
+        log_numbers(run_id, self._numbers)
+        if DESCRIPTION not in mlflow.MlflowClient().get_run(run_id).data.tags:
+            runs.set_description(run_id, self._description)
+        self._report.bring()
+
+    def close(self) -> None:
+        """Remove its files from this machine."""
+        self._report.close()
 
 
 def _optimizer(history: TrainingHistory) -> str:

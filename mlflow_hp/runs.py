@@ -3,106 +3,126 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
-import os
+import functools
 import shutil
 import tempfile
 import time
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import mlflow
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import LifecycleStage, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from mlflow_hp import provenance, snapshots
 from mlflow_hp.errors import UserError
 from mlflow_hp.history import TrainingHistory
+from mlflow_hp.home import local_home as local_home  # noqa: PLC0414 - for others
 from mlflow_hp.masking import masked
 from mlflow_hp.names import distinct_metric_names
+from mlflow_hp.notice import warn
 from mlflow_hp.process import this_process
+from mlflow_hp.server_health import ensure_reachable, within
 from mlflow_hp.texts import DESCRIPTION, texts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from mlflow_hp.snapshots import Snapshots
 
-FOLDER_VARIABLE = "MLFLOW_HP_FOLDER"
-"""Environment variable with the folder for what is on its way to MLflow; default: ``.mlflow_hp`` in the home folder."""
+
+PROCESS_TAG = "mlflow_hp.process"
+"""Tag with the process that records, or recorded last."""
+_NAMES_OF_STORES = ("databricks", "databricks-uc", "uc")
+"""Tracking URIs that are no paths, though they look like one."""
+SECONDS_TO_ANSWER = 10.0
+"""How long the start of a recording waits for what MLflow says of its run."""
 
 CODE_TAG = "mlflow_hp.uncommitted"
 """Tag with the artifact path of the uncommitted changes of a run's code."""
+CODE_SEAL_TAG = "mlflow_hp.uncommitted_seal"
+"""Tag with the `mlflow_hp.seal` on them."""
+
+DEEPEST = 100
+"""How many levels of nesting are followed."""
+_NOT_TO_BE_HAD = (400, 403, 404)
 
 
-def find_run(run_id: str | None = None) -> mlflow.entities.Run:
-    """The run to record into: the one with `run_id`, else the active one.
+def find_run(run_id: str | None = None) -> mlflow.entities.Run | None:
+    """The run to record into: the one with `run_id`, else the active one; None where the store does not answer now.
 
     Raises
     ------
     UserError
-        Where there is none, or the tracking server doesn't answer.
+        Where no run is active, or the store has none with `run_id`.
     """
-    if run_id is None:
-        active = mlflow.active_run()
-        if active is None:
-            raise UserError(
-                "no MLflow run to record into: start one around the training, "
-                "`with mlflow.start_run(): model.fit(...)`, or name one, `TrainingRecorder(run_id=...)`"
-            )
-        run_id = active.info.run_id
-    ensure_reachable()
+    active = mlflow.active_run()
+    chosen = run_id_of(run_id)
     try:
-        return mlflow.MlflowClient().get_run(run_id)
+        ensure_reachable()
+        return within(SECONDS_TO_ANSWER, lambda: mlflow.MlflowClient().get_run(chosen))
     except MlflowException as error:
+        is_known = active is not None and active.info.run_id == chosen
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST" or is_known:
+            return None
         raise UserError(
             f"run_id={run_id!r} is not in the tracking store {masked(mlflow.get_tracking_uri())}: {error.message}; "
             "check the id, and the store with mlflow.set_tracking_uri or MLFLOW_TRACKING_URI"
         ) from error
+    except (UserError, TimeoutError, OSError):
+        return None
 
 
-def ensure_reachable(tracking_uri: str | None = None, seconds: float = 5.0) -> None:
-    """Check in seconds what MLflow itself gives up on after minutes: that a tracking server answers.
-
-    Parameters
-    ----------
-    tracking_uri : str, optional
-        By default the one in force. Stores that are not behind http are taken to be there.
-    seconds : float
-        How long to wait for the server.
+def run_id_of(run_id: str | None = None) -> str:
+    """The id of the run to record into: `run_id`, else that of the active run.
 
     Raises
     ------
     UserError
-        Where it doesn't answer.
+        Where there is none.
     """
-    uri = tracking_uri or mlflow.get_tracking_uri()
-    if not uri.startswith(("http://", "https://")):
-        return
-    connection = None
-    try:
-        parts = urlsplit(uri)
-        connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        connection = connect(parts.hostname or "", parts.port, timeout=seconds)
-        _ask(connection, f"{parts.path.rstrip('/')}/health")
-    except (OSError, ValueError, http.client.HTTPException) as error:
+    if run_id is not None:
+        return run_id
+    active = mlflow.active_run()
+    if active is None:
         raise UserError(
-            f"the tracking server {masked(uri)} does not answer ({error}): start it, or name another with "
-            "MLFLOW_TRACKING_URI (unset, runs go into ./mlflow.db)"
-        ) from error
-    finally:
-        if connection is not None:
-            connection.close()
+            "no MLflow run to record into: start one around the training, "
+            "`with mlflow.start_run(): model.fit(...)`, or name one, `TrainingRecorder(run_id=...)`"
+        )
+    return str(active.info.run_id)
 
 
-def _ask(connection: http.client.HTTPConnection, path: str) -> None:
-    connection.request("GET", path)
-    status = connection.getresponse().status
-    if status >= http.client.INTERNAL_SERVER_ERROR:
-        raise OSError(f"it answers {status}")
+def absolute_uri(uri: str) -> str:
+    """A tracking URI that means the same store from any folder: paths of SQLite files and folders made absolute."""
+    scheme, sign, rest = uri.partition(":")
+    if scheme.partition("+")[0] == "sqlite" and rest.startswith("///") and not rest.startswith("////"):
+        path, mark, query = rest.removeprefix("///").partition("?")
+        if path in ("", ":memory:") or path.startswith("file:"):
+            return uri
+        return f"{scheme}:///{Path(path).absolute()}{mark}{query}"
+    if uri in _NAMES_OF_STORES:
+        return uri
+    if not sign or Path(uri).drive:
+        return str(Path(uri).absolute())
+    if scheme == "file" and not rest.startswith("/"):
+        return Path(rest).absolute().as_uri()
+    return uri
+
+
+def missing_store(uri: str) -> str | None:
+    """The file or folder of a local store that is not there; MLflow would make an empty one. None for any other."""
+    scheme, _, rest = uri.partition(":")
+    if scheme.partition("+")[0] == "sqlite" and rest.startswith("////"):
+        path = Path(rest.removeprefix("///").partition("?")[0])
+    elif scheme == "file":
+        path = Path(unquote(urlsplit(uri).path))
+    elif uri.startswith("/"):
+        path = Path(uri)
+    else:
+        return None
+    return None if path.exists() else str(path)
 
 
 def run_tags(kind: str, **more: str) -> dict[str, str]:
@@ -125,6 +145,44 @@ def run_tags(kind: str, **more: str) -> dict[str, str]:
     return {f"mlflow_hp.{name}": value for name, value in tags.items()}
 
 
+def ancestors(client: mlflow.MlflowClient, run: mlflow.entities.Run) -> Iterator[mlflow.entities.Run]:
+    """The runs that `run` is nested in, nearest first, each once.
+
+    A parent is a tag that anybody may set to anything: the walk ends at a run that it has met already, at one that is
+    missing, deleted or not to be read, and at `DEEPEST` levels.
+
+    Raises
+    ------
+    MlflowException
+        Where the store does not answer.
+    """
+    return chain(run, functools.partial(_readable, client))
+
+
+def chain(run: mlflow.entities.Run, find: Callable[[str], mlflow.entities.Run | None]) -> Iterator[mlflow.entities.Run]:
+    """`ancestors` among the runs that `find` gives by id; it gives None where the walk is to end."""
+    seen = {run.info.run_id}
+    for _ in range(DEEPEST):
+        parent_id = run.data.tags.get(MLFLOW_PARENT_RUN_ID)
+        parent = find(parent_id) if parent_id and parent_id not in seen else None
+        if parent is None:
+            return
+        run = parent
+        seen.add(run.info.run_id)
+        yield run
+
+
+def _readable(client: mlflow.MlflowClient, run_id: str) -> mlflow.entities.Run | None:
+    """A run; None where it is missing, deleted or not to be read."""
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        if error.get_http_status_code() in _NOT_TO_BE_HAD:
+            return None
+        raise
+    return None if run.info.lifecycle_stage == LifecycleStage.DELETED else run
+
+
 def log_code(run_id: str, tracking_uri: str | None = None) -> None:
     """Log what the program's repository holds beside its commit to a run, or to the topmost that it is nested in.
 
@@ -137,22 +195,51 @@ def log_code(run_id: str, tracking_uri: str | None = None) -> None:
             return
         client = mlflow.MlflowClient(tracking_uri)
         run = client.get_run(run_id)
-        while above := run.data.tags.get(MLFLOW_PARENT_RUN_ID):
-            run = client.get_run(above)
+        for above in ancestors(client, run):
+            run = above
         if CODE_TAG in run.data.tags:
             return
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, Path(provenance.DIFF_PATH).name)
             path.write_bytes(patch.encode(errors="surrogateescape"))
             client.log_artifact(run.info.run_id, str(path), str(Path(provenance.DIFF_PATH).parent))
+        if sealed := provenance.seal_of_patch(patch):
+            client.set_tag(run.info.run_id, CODE_SEAL_TAG, sealed)
         client.set_tag(run.info.run_id, CODE_TAG, provenance.DIFF_PATH)
     except Exception as error:  # noqa: BLE001 - the training goes on
-        warnings.warn(
-            f"mlflow_hp: run {run_id} lacks the uncommitted changes of its code ({type(error).__name__}: {error}); "
+        warn(
+            f"run {run_id} lacks the uncommitted changes of its code ({type(error).__name__}: {error}); "
             "commit them before a run that is to be repeated",
-            RuntimeWarning,
-            stacklevel=1,  # once, whoever calls
+            stacklevel=0,  # once, whoever calls
         )
+
+
+def items_once(
+    run: mlflow.entities.Run, params: Mapping[str, object] | None = None, tags: Mapping[str, str] | None = None
+) -> list[Param | RunTag]:
+    """Those of `params` and `tags` that `run` does not have yet: what it has stays as it was spelled.
+
+    What MLflow cuts, as ``mlflow run`` may have let it, is logged whole as artifacts. Tags of the run with secrets are
+    replaced; of a param with one, which can't be, a warning tells.
+    """
+    new_params, new_tags = texts("params", params or {}), texts("tags", tags or {})
+    known = run.data.params
+    lacking = {name: value for name, value in new_tags.values.items() if name not in run.data.tags}
+    lacking |= {name: masked(value) for name, value in run.data.tags.items() if masked(value) != value}
+    leaked = [name for name, value in known.items() if masked(value) != value]
+    if leaked:
+        warn(
+            f"run {run.info.run_id} got a password or token in its param {leaked[0]!r} before this program "
+            "began, as `mlflow run` logs what it is given, and MLflow takes no param back: delete the run, and put a "
+            f"reference in place of the secret, such as -P {leaked[0]}='https://host/x.csv?token=$TOKEN'",
+            stacklevel=0,  # once, whoever calls
+        )
+    for path, text in (new_params.whole | new_tags.whole).items():
+        mlflow.MlflowClient().log_text(run.info.run_id, text, path)
+    return [
+        *(Param(name, value) for name, value in new_params.values.items() if name not in known),
+        *(RunTag(*item) for item in lacking.items()),
+    ]
 
 
 def log_once(
@@ -160,29 +247,13 @@ def log_once(
     params: Mapping[str, object] | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> None:
-    """Log those of `params` and `tags` that `run` does not have yet: what it has stays as it was spelled.
-
-    What MLflow cuts, as ``mlflow run`` may have let it, is kept whole in artifacts. Tags of the run with secrets are
-    replaced; of a param with one, which can't be, a warning tells.
-    """
-    new_params, new_tags = texts("params", params or {}), texts("tags", tags or {})
-    known = run.data.params
-    _log(
+    """Log `items_once`."""
+    items = items_once(run, params, tags)
+    mlflow.MlflowClient().log_batch(
         run.info.run_id,
-        {name: value for name, value in new_params.values.items() if name not in known},
-        {name: value for name, value in new_tags.values.items() if name not in run.data.tags}
-        | {name: masked(value) for name, value in run.data.tags.items() if masked(value) != value},
-        new_params.whole | new_tags.whole,
+        params=[item for item in items if isinstance(item, Param)],
+        tags=[item for item in items if isinstance(item, RunTag)],
     )
-    leaked = [name for name, value in known.items() if masked(value) != value]
-    if leaked:
-        warnings.warn(
-            f"mlflow_hp: run {run.info.run_id} got a password or token in its param {leaked[0]!r} before this program "
-            "began, as `mlflow run` logs what it is given, and MLflow takes no param back: delete the run, and put a "
-            f"reference in place of the secret, such as -P {leaked[0]}='https://host/x.csv?token=$TOKEN'",
-            RuntimeWarning,
-            stacklevel=1,  # once, whoever calls
-        )
 
 
 def set_tags(run_id: str, tags: Mapping[str, str]) -> None:
@@ -230,12 +301,6 @@ def upload(run_id: str, folder: Path | str, artifact_path: str | None = None) ->
             "metrics. Mend it, or name another: `mlflow experiments create -n NAME --artifact-location FOLDER`, "
             "then MLFLOW_EXPERIMENT_NAME=NAME"
         ) from error
-
-
-def local_home() -> Path:
-    """Where this machine keeps what is on its way to MLflow: ``MLFLOW_HP_FOLDER``, else ``.mlflow_hp`` at home."""
-    given = os.environ.get(FOLDER_VARIABLE)
-    return Path(given).absolute() if given else Path.home() / ".mlflow_hp"
 
 
 def local_folder(run_id: str) -> Path:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from mlflow_hp.errors import UserError
 from mlflow_hp.interrupts import held
 from mlflow_hp.masking import masked
+from mlflow_hp.terminal import say
 from projects import arguments, stopping
 
 if TYPE_CHECKING:
@@ -99,15 +100,15 @@ def run(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
             with mlflow.start_run(run_name=None if given else experiment.name) as active, ending(active.info.run_id):
                 _run_in(experiment, written, active)
     except UserError as error:
-        print(f"{experiment.name}: {masked(str(error))}", file=sys.stderr)
+        say(f"{experiment.name}: {masked(str(error))}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
-        print(f"{experiment.name}: interrupted; what was recorded up to now is in the run", file=sys.stderr)
+        say(f"{experiment.name}: interrupted; what was recorded up to now is in the run", file=sys.stderr)
         if given:
             stopping.keep_killed(given)
         return EXIT_KILLED
     except Exception as error:  # noqa: BLE001 - the traceback is in the run
-        print(f"{experiment.name}: {type(error).__name__}: {masked(first_line(error))}", file=sys.stderr)
+        say(f"{experiment.name}: {type(error).__name__}: {masked(first_line(error))}", file=sys.stderr)
         return EXIT_FAILED
     return 0
 
@@ -130,8 +131,8 @@ def _run_in(experiment: Experiment, written: dict[str, str], active: Any) -> Non
     else:
         runs.log_once(active, params={name: arguments.shown(value) for name, value in chosen[0].items()})
         told = experiment.train(chosen[0], command(experiment, chosen[0])).told
-    print("\n" + "\n".join(told))
-    print(f"\nLook at it: mlflow ui --backend-store-uri {_shown_store()}   (run {active.info.run_id})")
+    say("", *told, "")
+    say(f"Look at it: mlflow ui --backend-store-uri {_shown_store()}   (run {active.info.run_id})")
 
 
 @contextlib.contextmanager

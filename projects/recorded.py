@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlflow_hp.interrupts import held
+from mlflow_hp.terminal import say
 from mlflow_hp.texts import plain
 from projects import arguments
 from projects.experiment import first_line
@@ -122,4 +123,4 @@ def after_interrupt() -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001
-        print(f"after the interrupt: {type(error).__name__}: {first_line(error)}", file=sys.stderr)
+        say(f"after the interrupt: {type(error).__name__}: {first_line(error)}", file=sys.stderr)

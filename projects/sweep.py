@@ -16,6 +16,7 @@ from mlflow_hp import runs
 from mlflow_hp.errors import UserError
 from mlflow_hp.interrupts import held
 from mlflow_hp.report import Report
+from mlflow_hp.terminal import printable
 from mlflow_hp.texts import plain
 from projects import arguments
 from projects.experiment import command, ending, first_line
@@ -56,7 +57,7 @@ def sweep(experiment: Experiment, chosen: list[Settings], parent: Any, repeat: s
         with tqdm(chosen, unit="run", desc=experiment.name, dynamic_ncols=True) as bar:
             for settings in bar:
                 label = arguments.label(settings, names)
-                bar.set_postfix_str(label)
+                bar.set_postfix_str(printable(label))
                 try:
                     with mlflow.start_run(run_name=label, nested=True) as active, ending(active.info.run_id):
                         run_ids[label] = active.info.run_id
@@ -67,7 +68,9 @@ def sweep(experiment: Experiment, chosen: list[Settings], parent: Any, repeat: s
                             outcomes[label] = experiment.train(settings, command(experiment, settings))
                 except Exception as error:  # noqa: BLE001 - it is in the child run, and told at the end
                     failures[label] = error
-                    bar.write(f"{label} failed: {type(error).__name__}: {first_line(error)}", file=sys.stderr)
+                    bar.write(
+                        printable(f"{label} failed: {type(error).__name__}: {first_line(error)}"), file=sys.stderr
+                    )
                     _forget_graphs()
     except KeyboardInterrupt:
         if outcomes:

@@ -91,14 +91,13 @@ def test_acknowledgements_that_are_broken_count_as_none(folder):
 
 def test_what_can_not_be_appended_leaves_nothing_behind(tmp_path, monkeypatch):
     kept = Journal(tmp_path, HEAD)
-    write = os.write
 
     def full(file, line):
-        write(file, line[:10])
+        file.write(line[:10])
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(os, "write", full)
+        patched.setattr(journal, "_write", full)
         with pytest.raises(OSError, match="No space left"):
             kept.append(RECORDS[0])
     kept.append(RECORDS[1])

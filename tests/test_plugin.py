@@ -53,7 +53,7 @@ def test_runs_of_a_program_that_uses_it(installed, tracking_uri, tmp_path):
     program = RUN.format(more="from mlflow_hp import TrainingRecorder, load_history")
     top, below = run(program, installed, tracking_uri, tmp_path, **{provenance.AUTHOR_VARIABLE: "Ada"})
     assert top == below
-    assert {"author", "command", "device", "host", "versions"} == set(
+    assert {"author", "command", "device", "host", "seal", "versions"} == set(
         top.strip("[]'").replace("mlflow_hp.", "").split("', '")
     )
 

@@ -22,6 +22,7 @@ from mlflow_hp import journal, recovery, runs
 from mlflow_hp.capture.layout import STEP_COLUMNS, Layout, Rows
 from mlflow_hp.cli import main
 from mlflow_hp.errors import UserError
+from mlflow_hp.folder_lock import FolderLock, HeldError
 from mlflow_hp.history import STEPS_FILE, Tensor
 from mlflow_hp.process import this_process
 from mlflow_hp.recording import HISTORY, Recording
@@ -66,10 +67,10 @@ class Silent:
     def __init__(self, run_id, **more):
         pass
 
-    def submit(self, count, make_points, record=None):
+    def submit(self, *arguments, **more):
         pass
 
-    do = submit
+    do = describe = submit
 
 
 def rows(start, n):
@@ -86,9 +87,9 @@ def leave(monkeypatch, tmp_path, process=DEAD, chunks=3, whole=None):
     meta = {"first_step": 0, "first_epoch": 0, "optimizer": {"name": "SGD", "learning_rate": 0.1}}
     with monkeypatch.context() as patched:
         patched.setattr("mlflow_hp.recording.Sender", Silent)
-        head = {"process": process, "fit": 0, "report": False}
+        head = {"process": process, "fit": 0, "first_step": 0, "first_epoch": 0, "report": False}
         recording = Recording(run_id, folder, meta, 1, head, pytest.fail)
-        recording.describe({"optimizer": "SGD"}, {"mlflow_hp.kind": "training"}, lambda: None)
+        recording.describe({"optimizer": "SGD"}, {"mlflow_hp.kind": "training"})
         initial = {"dense/kernel": np.zeros(2, np.float32)}
         recording.open(Layout(dict(STEP_COLUMNS), (TENSOR,), "values", initial))
         for i in range(chunks):
@@ -228,27 +229,21 @@ def test_files_that_are_gone(store, monkeypatch, tmp_path, what):
         assert "30 steps" in found.problems[0]
 
 
-def test_what_is_not_ours_to_recover(store, monkeypatch, tmp_path):
-    leave(monkeypatch, tmp_path, process=this_process().replace(socket.gethostname(), "another"))
-    leave(monkeypatch, tmp_path, process=this_process().replace(f'"pid": {os.getpid()}', f'"pid": {os.getppid()}'))
-    _, folder = leave(monkeypatch, tmp_path, process=this_process())
-    monkeypatch.setattr(recovery, "is_alive", lambda _: True)
-    monkeypatch.setattr(recovery, "being_recorded", {folder})
-    assert list(recovery.left_behind()) == []
-
-
-def test_one_process_at_a_time(store, monkeypatch, tmp_path):
+def test_what_is_being_recorded_or_recovered_is_left_alone(store, monkeypatch, tmp_path):
     _, folder = leave(monkeypatch, tmp_path)
     left = next(recovery.left_behind())
-    (folder / recovery.CLAIM).write_text(this_process())
-    assert recovery.recover(left) is None
-    (folder / recovery.CLAIM).write_text(DEAD)
+    with FolderLock(folder):
+        assert list(recovery.left_behind()) == []
+        assert list(recovery.recordings()) == [left]
+        with pytest.raises(HeldError, match=f"process {os.getpid()} on"):
+            recovery.recover(left)
     assert recovery.recover(left).n_steps == STEPS
+    assert recovery.recover(left) is None  # somebody was faster
 
 
 @pytest.mark.parametrize(
     ("content", "why"),
-    [(b"", "nothing can be recovered"), (b'ef583d3f {"journal":1}\n', "it is none of ours")],
+    [(b"", "nothing can be recovered"), (b'ef583d3f {"journal":1}\n', "not a training journal")],
     ids=["empty", "without a run"],
 )
 def test_what_can_not_be_used_is_told_and_stays(store, monkeypatch, tmp_path, content, why):
@@ -264,7 +259,9 @@ def test_a_run_that_is_gone(store, monkeypatch, tmp_path):
     _, folder = leave(monkeypatch, tmp_path)
     left = next(recovery.left_behind())
     head = {**left.entries.head, "run_id": "nowhere"}
-    with pytest.raises(UserError, match=r"nowhere is not in .* remove that folder, or restore the run"):
+    with pytest.raises(
+        UserError, match=r"run nowhere can't be had from .* not found.*restore the run.* recover --discard nowhere"
+    ):
         recovery.recover(left._replace(entries=left.entries._replace(head=head)))
     assert (folder / journal.FILE).exists()
 
@@ -274,7 +271,7 @@ def test_another_store_than_the_one_in_force(store, monkeypatch, tmp_path):
     uri = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/other.db")
     try:
-        assert recovery.recover_quietly(pytest.fail) == []
+        recovery.recover_quietly(pytest.fail, pytest.fail)
         assert recovery.recover(next(recovery.left_behind())).n_steps == STEPS
         assert mlflow.get_tracking_uri() != uri
     finally:
@@ -381,7 +378,7 @@ def test_the_command(store, monkeypatch, tmp_path, capsys):
     monkeypatch.undo()
     monkeypatch.setenv("MLFLOW_HP_FOLDER", str(folder.parents[1]))
     assert main(["recover", "nowhere"]) == 2
-    assert "nothing was left behind here of nowhere" in capsys.readouterr().err
+    assert "nothing of nowhere is on this machine" in capsys.readouterr().err
     assert main(["recover", gone]) == 0
     assert main(["recover"]) == 0
     assert "nothing was left behind" in capsys.readouterr().out

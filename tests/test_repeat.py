@@ -12,7 +12,7 @@ import mlflow
 import numpy as np
 import pytest
 
-from mlflow_hp import cli, provenance, runs
+from mlflow_hp import cli, provenance, runs, seal
 from mlflow_hp.errors import UserError
 from mlflow_hp.history import TrainingHistory
 from mlflow_hp.repeat import again, recipe
@@ -225,7 +225,8 @@ def run(*words, cwd):
 
 
 def tag(run_id, **tags):
-    """What the plugin tags where it is installed; here for a program that runs without it."""
+    """What the plugin tags where it is installed, sealed; here for a program that runs without it."""
+    tags["seal"] = seal.seal("command", *map(tags.get, provenance.SEALED))
     for name, value in tags.items():
         mlflow.MlflowClient().set_tag(run_id, f"mlflow_hp.{name}", value)
 
@@ -235,14 +236,14 @@ def original(repository):
     """PROGRAM's run, and the last below it."""
     top, below = run("train.py", "0.5", "7", cwd=repository / "src").split()[1:]
     head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-    tag(top, command="python train.py 0.5 7", git_commit=head, git_folder="src")
+    tag(top, command="python train.py 0.5 7", git_commit=head, git_folder="src", git_program="src/train.py")
     return top, below
 
 
 def test_a_program_run_again_in_a_copy_of_its_code(original, repository, capfd):
     (repository / "src" / "train.py").write_text("raise SystemExit('the code of today')\n")
     before = sorted(path for path in repository.rglob("*") if ".git" not in path.parts)
-    assert cli.main(["repeat", original[0], "--run"]) == 0
+    assert cli.main(["repeat", original[0], "--run", "--yes"]) == 0
     said = capfd.readouterr().out
     assert "2 metrics, in 3 runs, 1 metrics of time left out" in said
     assert said.endswith("the same, bit for bit\n")
@@ -253,7 +254,7 @@ def test_a_program_run_again_in_a_copy_of_its_code(original, repository, capfd):
 
 
 def test_a_nested_run_is_found_among_those_of_the_program(original, capfd):
-    assert cli.main(["repeat", original[1], "--here"]) == 0
+    assert cli.main(["repeat", original[1], "--here", "--yes"]) == 0
     said = capfd.readouterr().out
     assert f"part of run {original[0]}" in said
     new = said.rpartition("and ")[2].partition(":")[0]
@@ -273,14 +274,14 @@ def test_the_same_program_with_other_settings_differs(original, repository, capf
 def test_a_commit_that_is_not_here(original, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["repeat", original[0]]) == 0
-    assert "git fetch URL" in capsys.readouterr().out
-    assert cli.main(["repeat", original[0], "--run"]) == 2
+    assert "go to a checkout of its repository and `git fetch` it" in capsys.readouterr().out
+    assert cli.main(["repeat", original[0], "--run", "--yes"]) == 2
     assert "go to a checkout of its repository" in capsys.readouterr().err
 
 
 def test_a_program_that_fails(original, repository, capfd):
     (repository / "src" / "train.py").write_text("raise SystemExit('what went wrong')\n")
-    assert cli.main(["repeat", original[0], "--here"]) == 2
+    assert cli.main(["repeat", original[0], "--here", "--yes"]) == 2
     said = capfd.readouterr().err
     assert "what went wrong" in said
     assert "ended with status 1, and recorded no run like" in said
@@ -290,14 +291,18 @@ def test_a_patch_that_does_not_apply(original, capfd):
     mlflow.MlflowClient().log_text(
         original[0], "# a\ndiff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -1 +1 @@\n-1\n+2\n", provenance.DIFF_PATH
     )
-    assert cli.main(["repeat", original[0], "--run"]) == 2
-    assert "git apply" in capfd.readouterr().err
+    assert cli.main(["repeat", original[0], "--run", "--yes"]) == 2
+    assert "--trust" in capfd.readouterr().err  # another patch than was sealed
+    assert cli.main(["repeat", original[0], "--run", "--yes", "--trust"]) == 2
+    assert "` failed in " in capfd.readouterr().err
     assert len(subprocess.run(["git", "worktree", "list"], capture_output=True, text=True).stdout.splitlines()) == 1
 
 
 def test_a_run_of_no_repository(original, capsys):
     mlflow.MlflowClient().delete_tag(original[0], "mlflow_hp.git_commit")
-    assert cli.main(["repeat", original[0], "--run"]) == 2
+    mlflow.MlflowClient().delete_tag(original[0], runs.CODE_TAG)
+    tag(original[0], command="python train.py 0.5 7", git_folder="src", git_program="src/train.py")
+    assert cli.main(["repeat", original[0], "--run", "--yes"]) == 2
     assert "with --here its command is run in this folder" in capsys.readouterr().err
 
 
@@ -346,7 +351,7 @@ def test_a_seeded_training_repeats_bit_for_bit(project, capfd):
     settings = ["--epochs", "2", "--animate", "false", "--seed", "3"]
     run("-m", "projects.cost_contour", *settings, cwd=project)
     first = newest("training")
-    assert cli.main(["repeat", first.info.run_id, "--run"]) == 0
+    assert cli.main(["repeat", first.info.run_id, "--run", "--yes"]) == 0
     said = capfd.readouterr().out
     assert "72 recorded steps" in said
     assert said.endswith("the same, bit for bit\n")
@@ -362,7 +367,7 @@ def test_a_combination_of_mlflow_run_repeats_bit_for_bit(project, capfd):
     given = ["-P", "schedule=constant", "-P", "learning_rate=0.1,0.05", "-P", "epochs=1"]
     run("-m", "mlflow", "run", ".", "-e", "learning_rate", "--env-manager", "local", *given, cwd=project)
     one = newest("training")
-    assert cli.main(["repeat", one.info.run_id, "--run"]) == 0
+    assert cli.main(["repeat", one.info.run_id, "--run", "--yes"]) == 0
     said = capfd.readouterr().out
     assert f"part of run {newest('sweep').info.run_id}" not in said  # that is the repetition's
     assert "42 recorded steps" in said

@@ -53,6 +53,7 @@ def run(
 
     from mlflow_hp.compare.record import REPORT, compare_runs
     from mlflow_hp.masking import masked
+    from mlflow_hp.terminal import say
 
     found = compare_runs(
         runs,
@@ -63,8 +64,8 @@ def run(
         by=by,
         output=output,
     )
-    print("\n".join(found.told))
-    print(f"\nReport: artifact {REPORT} of run {found.run_id} in {masked(mlflow.get_tracking_uri())}")
+    say(*found.told, "")
+    say(f"Report: artifact {REPORT} of run {found.run_id} in {masked(mlflow.get_tracking_uri())}")
     if output is not None:
-        print(f"        and {output}")
+        say(f"        and {output}")
     return 0

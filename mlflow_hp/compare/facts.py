@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from mlflow_hp.errors import UserError
+from mlflow_hp.runs import DEEPEST, chain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -184,12 +185,13 @@ def _children(source: Source, experiment_id: str, parents: set[str]) -> list[Run
 
 def _above(source: Source, chosen: dict[str, Run]) -> dict[str, Run]:
     """All that `chosen` are nested in, and they themselves."""
-    known = dict(chosen)
-    while missing := {run.data.tags[PARENT] for run in known.values() if PARENT in run.data.tags} - set(known):
-        found = source.runs(sorted(missing))
-        if not found:
-            return known
-        known |= found
+    known, level = dict(chosen), dict(chosen)
+    for _ in range(DEEPEST):
+        missing = {run.data.tags[PARENT] for run in level.values() if PARENT in run.data.tags} - set(known)
+        if not missing:
+            break
+        level = source.runs(sorted(missing))
+        known |= level
     return known
 
 
@@ -197,16 +199,12 @@ def _facts(run: Run, above: dict[str, Run], source: Source) -> RunFacts:
     info, tags = run.info, run.data.tags
     kept = {k: v for k, v in tags.items() if k.startswith(KEPT) and not k.startswith(DROPPED)}
     params = dict(run.data.params)
-    parent = above.get(tags.get(PARENT, ""))
-    seen = {info.run_id}
-    while parent is not None and parent.info.run_id not in seen:
-        seen.add(parent.info.run_id)
+    for parent in chain(run, above.get):
         own = parent.data.tags
         kept |= {f"{OWN}{n}": own[f"{OWN}{n}"] for n in INHERITED if f"{OWN}{n}" in own and f"{OWN}{n}" not in kept}
         if kept.get(f"{OWN}kind") == "candidate" and own.get(f"{OWN}kind") == "search":
             kept[f"{OWN}search_cv"] = parent.data.params.get("cv", "")
             params = _fixed(parent.data.params) | params
-        parent = above.get(own.get(PARENT, ""))
     data, split = _digests(run, kept)
     return RunFacts(
         info.run_id,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import weakref
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -88,12 +91,15 @@ class HistoryWriter:
         self._schema = schema.with_metadata({KEY: text, CHECK: str(zlib.crc32(text))})
         first = {} if weights == "none" else {name: np.asarray(a)[None] for name, a in (initial or {}).items()}
         row_before = [pa.nulls(1, field.arrow_type()) for field in self._steps] + self._to_arrow(first, 1)
-        self.rows, self._offsets = 0, list[int]()
+        self.rows, self._offsets, self._ends = 0, list[int](), list[int]()
         self._path = Path(folder) / STEPS_FILE
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._epochs = EpochsWriter(self._path.with_name(EPOCHS_FILE))
         self._path.open("x").close()  # never over another history
         self._sink = pa.OSFile(str(self._path), "wb")  # it has no buffer: what is written has left us
+        # Chunks are read back by a descriptor: that works also when somebody has removed the folder.
+        self._reading = os.open(self._path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        weakref.finalize(self, os.close, self._reading)
         self._stream = pa.ipc.new_stream(self._sink, self._schema)
         self._write(row_before)  # with it Arrow writes the head
 
@@ -144,7 +150,8 @@ class HistoryWriter:
         offset = self._sink.tell()
         self._write(arrays)
         self.rows += k
-        self._offsets.append(offset)
+        self._ends.append(self._sink.tell())
+        self._offsets.append(offset)  # last: it counts the chunks that other threads may read
         return len(self._offsets) - 1
 
     def chunk(self, index: int) -> Chunk:
@@ -159,9 +166,9 @@ class HistoryWriter:
 
         if not 0 <= index < self.n_chunks:
             raise IndexError(f"no chunk {index}: there are {self.n_chunks}, counted from 0")
-        with pa.memory_map(str(self._path)) as source:
-            source.seek(self._offsets[index])
-            batch = pa.ipc.read_record_batch(pa.ipc.read_message(source), self._schema)
+        start, end = self._offsets[index], self._ends[index]
+        content = os.pread(self._reading, end - start, start)
+        batch = pa.ipc.read_record_batch(pa.ipc.read_message(pa.py_buffer(content)), self._schema)
         fields = (*self._steps, *self._recorded)
         return chunk_of({field.name: field.from_arrow(batch.column(i)) for i, field in enumerate(fields)}, self._head)
 
@@ -175,6 +182,19 @@ class HistoryWriter:
         if stream is not None:
             with self._sink:
                 stream.close()
+
+    def restore(self) -> None:
+        """Put the file back where somebody has removed it; for a closed writer.
+
+        Raises
+        ------
+        OSError
+            Where that can't be done.
+        """
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with open(os.dup(self._reading), "rb") as source, self._path.open("xb") as target:  # noqa: PTH123
+            source.seek(0)
+            shutil.copyfileobj(source, target)
 
     def _write(self, arrays: list[Any]) -> None:
         import pyarrow as pa

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import re
-import shlex
 import subprocess
 import sys
-import tempfile
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import mlflow
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
@@ -20,27 +16,46 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from mlflow_hp import provenance
 from mlflow_hp.errors import UserError
 from mlflow_hp.repeat.likeness import below, like, searched
+from mlflow_hp.repeat.program import is_within, located
+from mlflow_hp.repeat.worktree import changes, environment, repository_of, told_of, worktree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
     from mlflow.entities import Run
 
     from mlflow_hp.repeat.recipe import Recipe
+
+    Agree = Callable[[list[str]], None]
 
 REPEATS = "mlflow_hp.repeats"
 """Tag of the runs that `run_again` made: the id of the run whose program it was."""
 _ATTEMPT = "mlflow_hp.repetition"
 
 
-def run_again(made: Recipe, *, here: bool = False) -> Run:
+class _Code(NamedTuple):
+    """What is run: where the code and its folder are, its name for the user, and what differs in it from a commit."""
+
+    root: Path
+    folder: Path
+    name: str
+    changes: str
+
+
+def run_again(made: Recipe, *, here: bool = False, trust: bool = False, agree: Agree | None = None) -> Run:
     """Run the program of a run once more, with the same store, in a copy of its repository as it was.
+
+    Run is a Python program of the repository, by this Python, without a shell; never the text of a tag.
 
     Parameters
     ----------
     made : Recipe
     here : bool
         Whether to run it in the working folder, with the code that is there.
+    trust : bool
+        Whether to run what does not bear the seal of this user.
+    agree : callable, optional
+        Given, in lines, what is about to be run; raises to have it not run.
 
     Returns
     -------
@@ -50,18 +65,28 @@ def run_again(made: Recipe, *, here: bool = False) -> Run:
     Raises
     ------
     UserError
-        Where the recipe is not enough for that, or the program recorded no such run.
+        Where the recipe is not enough for that, its author is not trusted, or the program recorded no such run.
     """
-    if made.obstacles:
+    if made.obstacles or made.parts is None:
         raise UserError(f"run {made.run.info.run_id} can't be repeated by itself: {'; '.join(made.obstacles)}")
+    if not (made.is_ours or trust):
+        raise UserError(
+            f"run {made.run.info.run_id} does not bear your seal, so that it is of another author, another machine or "
+            f"an earlier version; its tags say, as anybody can have them say, that it is by {made.author}. Running it "
+            "gives whoever may write to the store what you may do here: read what it would run, and give --trust if "
+            "you trust them all"
+        )
     attempt = uuid.uuid4().hex
-    environment = _environment(made, attempt)
+    variables = _environment(made, attempt)
     if here:
-        status = _run(made.command, Path.cwd(), environment)
+        folder = Path.cwd()
+        code = _Code(repository_of(folder) or folder, folder, "the code that is here", "")
+        status = _run(made, code, variables, agree)
     else:
-        with _worktree(made) as root:
-            environment["PYTHONPATH"] = _python_path(made, root)
-            status = _run(made.command, root / str(made.folder), environment)
+        repository, commit = _commit(made)
+        with worktree(repository, commit, made.patch) as root:
+            name = f"commit {told_of(repository, commit)}"
+            status = _run(made, _Code(root, _started_in(made, root), name, changes(made.patch)), variables, agree)
     return _repetition(made, attempt, status)
 
 
@@ -72,7 +97,7 @@ def _environment(made: Recipe, attempt: str) -> dict[str, str]:
     ours = {"MLFLOW_TRACKING_URI": _absolute(mlflow.get_tracking_uri()), "MLFLOW_RUN_CONTEXT": json.dumps(context),
             "MLFLOW_EXPERIMENT_ID": made.program.info.experiment_id}  # fmt: skip
     dropped = {"MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME", *provenance.SETTINGS}
-    return {name: value for name, value in os.environ.items() if name not in dropped} | ours
+    return {name: value for name, value in environment().items() if name not in dropped} | ours
 
 
 def _absolute(uri: str) -> str:
@@ -83,9 +108,8 @@ def _absolute(uri: str) -> str:
     return uri if ":" in uri else str(Path(uri).absolute())
 
 
-@contextlib.contextmanager
-def _worktree(made: Recipe) -> Iterator[Path]:
-    """A copy of the repository as it was, for as long as the block."""
+def _commit(made: Recipe) -> tuple[Path, str]:
+    """The repository, and the commit in it."""
     if made.commit is None or made.folder is None:
         raise UserError(
             f"run {made.run.info.run_id} was not started within a git repository, so its code is not known; with "
@@ -96,46 +120,54 @@ def _worktree(made: Recipe) -> Iterator[Path]:
             f"commit {made.commit} is not in a repository at {Path.cwd()}: go to a checkout of its repository, and "
             "`git fetch` it there; or run it with the code that is here, with --here"
         )
-    with tempfile.TemporaryDirectory(prefix="mlflow_hp_repeat_") as folder:
-        root = Path(folder).resolve() / "code"
-        _git(made.repository, "worktree", "add", "--detach", str(root), made.commit)
-        try:
-            if made.patch is not None and "\ndiff --git " in made.patch:
-                patch = Path(folder, "uncommitted.diff")
-                patch.write_bytes(made.patch.encode(errors="surrogateescape"))
-                _git(root, "apply", "--whitespace=nowarn", str(patch))
-            (root / made.folder).mkdir(parents=True, exist_ok=True)
-            yield root
-        finally:
-            _git(made.repository, "worktree", "remove", "--force", str(root))
+    return made.repository, made.commit
 
 
-def _git(root: Path, *words: str) -> None:
-    done = subprocess.run(["git", "-C", str(root), "-c", f"core.hooksPath={os.devnull}", *words],
-                          capture_output=True, text=True, check=False)  # fmt: skip
-    if done.returncode:
-        raise UserError(f"`git {shlex.join(words)}` failed in {root}: {done.stderr.strip()}")
+def _started_in(made: Recipe, root: Path) -> Path:
+    """The folder of the copy in which the program is started: one of files that git does not track may be missing."""
+    folder = root / str(made.folder)
+    try:
+        if is_within(root, folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            return folder
+    except OSError as error:
+        raise UserError(f"{made.folder} is no folder of the repository ({error})") from error
+    raise UserError(f"{made.folder} leads out of the repository: nothing is run there")
 
 
-def _python_path(made: Recipe, root: Path) -> str:
+def _python_path(made: Recipe, root: Path, base: Path) -> str:
     """For Python to find the code in the copy, also where that of the repository itself is installed for editing."""
     given = [Path(part).absolute() for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
     at = made.repository
-    assert at is not None
-    moved = [root / part.relative_to(at) if part.is_relative_to(at) else part for part in given]
-    return os.pathsep.join(dict.fromkeys(map(str, [*moved, root, root / "src"])))
+    moved = [root / part.relative_to(at) if at is not None and part.is_relative_to(at) else part for part in given]
+    first = [base] if made.parts is not None and made.parts.module is not None else []
+    return os.pathsep.join(dict.fromkeys(map(str, [*first, *moved, root, root / "src"])))
 
 
-def _run(command: str, folder: Path, environment: dict[str, str]) -> int:
-    words = shlex.split(command)
-    while re.match(r"[A-Z_]+=", words[0]):
-        name, _, environment[name] = words.pop(0).partition("=")
-    if re.fullmatch(r"python[\d.]*", words[0]):
-        words[0] = sys.executable
+def _run(made: Recipe, code: _Code, variables: dict[str, str], agree: Agree | None) -> int:
+    """Run the program, once it is agreed to; its exit status."""
+    assert made.parts is not None
+    words, base = located(made.parts, code.root, code.folder)
+    if agree is not None:
+        agree(_shown(made, code))
+    variables |= made.parts.settings | {"PYTHONPATH": _python_path(made, code.root, base)}
     try:
-        return subprocess.run(words, cwd=folder, env=environment, stdin=subprocess.DEVNULL, check=False).returncode
-    except OSError as error:
-        raise UserError(f"`{command}` can't be run: {error}") from error
+        return subprocess.run([sys.executable, *words], cwd=code.folder, env=variables, stdin=subprocess.DEVNULL,
+                              check=False).returncode  # fmt: skip
+    except (OSError, ValueError) as error:
+        raise UserError(f"`{made.parts.shown}` can't be run: {error}") from error
+
+
+def _shown(made: Recipe, code: _Code) -> list[str]:
+    """What is about to be run: the command, the code and, where others may have written them, its changes in full."""
+    assert made.parts is not None
+    lines = ["", f"Will be run: {made.parts.shown}", f"in: {code.folder}", f"with: {code.name}, by {sys.executable}"]
+    if code.changes:
+        changed = code.changes.split("\n")
+        n = sum(line.startswith("diff --git ") for line in changed)
+        lines.append(f"and the recorded changes of {n} files" + ("" if made.is_ours else ", which are run, too:"))
+        lines += [] if made.is_ours else changed
+    return lines
 
 
 def _repetition(made: Recipe, attempt: str, status: int) -> Run:
@@ -143,9 +175,10 @@ def _repetition(made: Recipe, attempt: str, status: int) -> Run:
     new = searched(f"tags.`{_ATTEMPT}` = '{attempt}'")
     topmost = like(made.program, [run for run in new if MLFLOW_PARENT_RUN_ID not in run.data.tags])
     if topmost is None:
+        shown = made.parts.shown if made.parts is not None else ""
         raise UserError(
-            f"`{made.command}` ended with status {status}, and recorded no run like {made.program.info.run_id}: what "
-            "it printed says why. A copy of the code lacks what git does not track; --here runs it in this folder"
+            f"`{shown}` ended with status {status}, and recorded no run like {made.program.info.run_id}: what it "
+            "printed says why. A copy of the code lacks what git does not track; --here runs it in this folder"
         )
     if made.run.info.run_id == made.program.info.run_id:
         return topmost

@@ -87,10 +87,11 @@ def below(top: Run) -> list[Run]:
         query += f" and attributes.start_time <= {top.info.end_time}"
     children: dict[str | None, list[Run]] = defaultdict(list)
     for run in searched(query, [top.info.experiment_id]):
-        children[run.data.tags.get(MLFLOW_PARENT_RUN_ID)].append(run)
+        if run.info.run_id != top.info.run_id:  # which may be said to be nested in one that is below it
+            children[run.data.tags.get(MLFLOW_PARENT_RUN_ID)].append(run)
     found = [top]
     for run in found:  # which grows
-        found += children[run.info.run_id]
+        found += children.pop(run.info.run_id, [])
     return found[1:]
 
 

@@ -124,10 +124,14 @@ def close_dead(client: mlflow.MlflowClient, experiment_id: str) -> None:
 
 
 def close_below(client: mlflow.MlflowClient, run: mlflow.entities.Run) -> None:
-    """Close, as killed, the runs below `run` that are running."""
-    for child in _below(client, run):
-        if child.info.status != "FINISHED":
-            close_below(client, child)
+    """Close, as killed, the runs below `run` that are running, but never `run` itself."""
+    seen, wanted = {run.info.run_id}, [run]
+    for parent in wanted:  # which grows
+        for child in _below(client, parent):
+            if child.info.run_id not in seen and child.info.status != "FINISHED":
+                seen.add(child.info.run_id)
+                wanted.append(child)
+    for child in reversed(wanted[1:]):
         if child.info.status == "RUNNING":
             client.set_terminated(child.info.run_id, "KILLED")
 

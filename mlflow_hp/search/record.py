@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import random
-import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
 import mlflow
@@ -13,6 +12,7 @@ from mlflow.exceptions import MlflowException
 from mlflow_hp import runs
 from mlflow_hp.errors import UserError
 from mlflow_hp.interrupts import held
+from mlflow_hp.notice import warn
 from mlflow_hp.process import this_process
 from mlflow_hp.search import hook
 from mlflow_hp.search.past import being_recorded, claim
@@ -154,11 +154,9 @@ def _parent_run(past: Past | None) -> Iterator[mlflow.entities.Run]:
                 else:
                     client.set_terminated(run.info.run_id, status)
             except MlflowException as error:  # the search itself has gone well
-                warnings.warn(
-                    f"mlflow_hp: the run {run.info.run_id} of the search stays RUNNING, for MLflow does not answer: "
-                    f"{error}; the next search that is recorded in its experiment ends it",
-                    RuntimeWarning,
-                    stacklevel=2,
+                warn(
+                    f"the run {run.info.run_id} of the search stays RUNNING, for MLflow does not answer: "
+                    f"{error}; the next search that is recorded in its experiment ends it"
                 )
 
 

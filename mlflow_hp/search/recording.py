@@ -7,7 +7,6 @@ import io
 import json
 import numbers
 import time
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import joblib
@@ -18,6 +17,7 @@ from mlflow_hp import runs
 from mlflow_hp.errors import UserError
 from mlflow_hp.masking import masked
 from mlflow_hp.names import distinct_metric_names
+from mlflow_hp.notice import warn
 from mlflow_hp.process import this_process
 from mlflow_hp.search.afterwards import follow_afterwards
 from mlflow_hp.search.describe import param_values, score_name, search_params
@@ -98,7 +98,7 @@ class SearchRecording:
         """A fit begins, or may begin, that can only be recorded when it has ended."""
         if self._past is not None:
             raise UserError(f"resume={self.run_id!r}: this search can't be followed while it runs: {reason}")
-        _warn(f"the search is recorded when it has ended, not live: {reason}")
+        warn(f"the search is recorded when it has ended, not live: {reason}")
         self._finish()
         self._describe(search)
         self._afterwards.append((search, getattr(search, "cv_results_", None)))
@@ -130,7 +130,7 @@ class SearchRecording:
             self._writer.parent.tags({"mlflow_hp.recording_error": "\n".join(self._problems)})
         self._writer.flush(stop=True)
         for problem in self._problems:
-            _warn(problem)
+            warn(problem)
 
     def _problem(self, said: str) -> None:
         if said not in self._problems:
@@ -139,7 +139,7 @@ class SearchRecording:
     def _remark(self, said: str) -> None:
         if said not in self._remarks:
             self._remarks.add(said)
-            _warn(said)
+            warn(said)
 
     def _describe(self, search: Any) -> None:
         if self._described:
@@ -247,7 +247,3 @@ def _cells(name: str, values: list[Any]) -> list[Any]:
         "" if value is None else value if isinstance(value, numbers.Number) else masked(str(value), name)
         for value in values
     ]
-
-
-def _warn(message: str) -> None:
-    warnings.warn(f"mlflow_hp: {message}", RuntimeWarning, stacklevel=2)

@@ -19,7 +19,7 @@ from mlflow_hp.errors import UserError
 from mlflow_hp.masking import masked
 from mlflow_hp.names import LONGEST_NAME, distinct_metric_names
 from mlflow_hp.runs import ensure_reachable
-from mlflow_hp.sender import REFUSALS
+from mlflow_hp.terminal import printable
 from mlflow_hp.texts import storable, texts
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ EVERY_SECONDS = 1.0
 """How often what has come together is written: each run in as few calls as MLflow allows."""
 LONGEST_PAUSE_SECONDS = 30.0
 """Pause between two attempts to reach a store that fails."""
+REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "PERMISSION_DENIED")
+"""MLflow's error codes for what it will not take later either."""
 PATIENCE_SECONDS = 60.0
 """How long the end of a search waits for a store that is away: what is left then is lost."""
 RETRIED_SECONDS = 1.0
@@ -271,7 +273,7 @@ class Writer:
             if not _may_come_back(self.error) or time.monotonic() > until:
                 return
             if patience:
-                print(f"mlflow_hp: waiting up to {patience:.0f} s for MLflow: {self.error}", file=sys.stderr)
+                print(f"mlflow_hp: waiting up to {patience:.0f} s for MLflow: {printable(self.error)}", file=sys.stderr)
                 patience = 0.0
             time.sleep(EVERY_SECONDS)
 

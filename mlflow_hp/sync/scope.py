@@ -10,6 +10,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from mlflow_hp.errors import UserError
+from mlflow_hp.runs import chain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -171,11 +172,7 @@ def _parent(run: Run) -> str:
 
 def _depth(run: Run, chosen: dict[str, Run]) -> int:
     """How many of the chosen runs a run is nested in."""
-    seen = {run.info.run_id}
-    while (parent := _parent(run)) in chosen and parent not in seen:
-        seen.add(parent)
-        run = chosen[parent]
-    return len(seen)
+    return sum(1 for _ in chain(run, chosen.get))
 
 
 def _models(client: MlflowClient, chosen: dict[str, Run]) -> Iterator[LoggedModel]:
