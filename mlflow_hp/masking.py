@@ -8,6 +8,8 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from mlflow_hp.entropy import count_words, looks_random
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -16,6 +18,7 @@ MASK = "***"
 SHORTEST = 8
 """The value of an environment variable is looked for if it has so many characters: "1" stands in any text."""
 
+_SHORTEST_MIXED = 6  # of a password with digits or signs in it
 _PASSES = 9  # at the most; what is masked may show what stands beside it
 _SECRETS = ("password", "passwd", "passphrase", "pwd", "secret", "token", "credential", "credentials", "apikey",
             "authorization", "cookie")  # fmt: skip
@@ -24,7 +27,12 @@ _KEYS = {"api", "access", "secret", "private", "account", "auth", "encryption", 
 _OTHER_KEYS = {"primary", "foreign", "sort", "public", "rng"}
 _OTHER_TOKENS = {"pad", "eos", "bos", "unk", "sep", "cls", "mask", "class", "start", "end", "stop", "max", "min", "per"}
 _IN_QUERIES = {"key", "sig", "signature", "auth"}
-_VARIABLES = re.compile(r"TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|_PWD|KEY", re.IGNORECASE)
+_SAY_SO = ("password", "passwords", "passwd", "passphrase", "pwd", "secret", "secrets")
+_MAY_SAY_SO = (*_SECRETS, "passwords", "secrets", "tokens", "apikeys", "pass")
+_BEHIND = {"key", "keys", "token", "access", "value", "hash", "current", "old", "new", "prod", "dev", "test"}
+_KINDS = (re.compile("[a-z]"), re.compile("[A-Z]"), re.compile("[0-9]"))
+_WORDS_WITH_KEY = re.compile(r"(?:mon|don|tur|hoc|joc|lac|mic|whis|jer|malar)keys?")
+_WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 
 _PRIVATE_KEY = re.compile(
     r"(-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----).*?(-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z)", re.DOTALL
@@ -75,8 +83,9 @@ def masked(text: str, name: str = "") -> str:
       ``?X-Amz-Signature=x``, ``Authorization: Bearer x`` (see `is_secret`);
     - tokens that are known by their form, wherever they stand: those of Amazon, GitHub, GitLab, Google, Slack, Hugging
       Face, Databricks and others, JSON web tokens, and private keys in PEM;
-    - the values of environment variables whose names have TOKEN, SECRET, PASSWORD, CREDENTIAL or KEY in them, if they
-      have ``SHORTEST`` characters and are no paths.
+    - the values of environment variables whose names have PASSWORD, SECRET, TOKEN, CREDENTIAL, KEY or the like as a
+      part, if they have ``SHORTEST`` characters and are no paths: what a PASSWORD or SECRET holds, whatever that is; of
+      the others what looks as if it were drawn at random, or like a passphrase (see `is_secret_variable`).
 
     References to environment variables, as in ``token=$TOKEN``, stay. A text that has been masked stays as it is.
     """
@@ -112,7 +121,7 @@ def is_secret(name: str) -> bool:
     So are ``password``, ``db_passwd``, ``clientSecret``, ``X-Amz-Security-Token``, ``api_key``, ``MY_KEY``;
     not ``tokens``, ``pad_token``, ``key``, ``sort_key``, ``password_file``.
     """
-    words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", name)]
+    words = _words(name)
     if not words or name in ("PWD", "OLDPWD"):
         return False
     before, last = words[-2] if len(words) > 1 else "", words[-1]
@@ -125,17 +134,77 @@ def is_secret(name: str) -> bool:
     return last.endswith(_SECRETS)
 
 
+@functools.lru_cache(4096)
+def is_secret_variable(name: str, value: str) -> bool:
+    """Whether an environment variable holds a secret, by the parts of its name and by its value.
+
+    =====================================  ==========================================================================
+    last part of the name                  what is a secret
+    =====================================  ==========================================================================
+    PASSWORD, PASSPHRASE, PWD, SECRET      all from ``SHORTEST`` characters on; from six on, what mixes letters with
+    (SECRET_KEY, SECRET_ACCESS_KEY)        others
+    API_KEY, ACCESS_TOKEN and such         what looks as if it were drawn at random; what mixes small letters, capitals
+                                           and digits; three words or more
+    otherwise, with one of these, KEY,     what looks as if it were drawn at random; four words or more with blanks
+    TOKEN, CREDENTIAL as a part
+    =====================================  ==========================================================================
+
+    A part is a whole one: KEYCLOAK_REALM and MONKEY_MODE have none.
+    """
+    words = [word for word in _words(name) if not word.isdigit()]
+    parts = [_part(word) for word in words]
+    if not any(parts) or name in ("PWD", "OLDPWD"):
+        return False
+    end = max(i for i, part in enumerate(parts) if part)
+    behind = {*words[end + 1 :]} - _BEHIND
+    says_so = max((i for i, part in enumerate(parts) if part == 2), default=None)
+    if says_so is not None and not {*words[says_so + 1 :]} - _BEHIND:
+        mixed = len(value) >= _SHORTEST_MIXED and not (value.isalpha() or value.isdigit())
+        return len(value) >= SHORTEST or mixed
+    if len(value) < SHORTEST:
+        return False
+    if looks_random(value) or _PASSWORD_IN_URL.search(value) or _TOKENS.search(value):
+        return True
+    of_a_service = is_secret(name) and (words[end] not in ("key", "keys") or not _KEYS.isdisjoint(words[:end]))
+    if not behind and (of_a_service or words[end].endswith("pass")) and not _is_address(value):
+        return count_words(value) >= 3 or sum(bool(kind.search(value, 1)) for kind in _KINDS) > 1
+    return value.count(" ") >= 3
+
+
+def _part(word: str) -> int:
+    """2 for a word that says that a value is a secret, 1 for one that says that it may be, 0 for others."""
+    if word.endswith(_SAY_SO):
+        return 2
+    is_key = word.endswith(("key", "keys")) and not _WORDS_WITH_KEY.fullmatch(word)
+    return int(is_key or word.endswith(_MAY_SAY_SO))
+
+
+def _is_address(value: str) -> bool:
+    return bool(re.match(r"[a-z][\w+.-]*://|~?\.{0,2}/", value))
+
+
+def _words(name: str) -> list[str]:
+    return [word.lower() for word in _WORDS.findall(name)]
+
+
 def _masked_once(text: str) -> str:
     text = _PRIVATE_KEY.sub(rf"\1{MASK}\2", text)
     text = _PASSWORD_IN_URL.sub(rf"\1{MASK}@", text)
     text = _TOKEN_IN_URL.sub(rf"\1{MASK}@", text)
     text = _TOKENS.sub(MASK, _named_values_masked(text))
     for name, value in os.environ.items():
-        if _VARIABLES.search(name) and len(value) >= SHORTEST:
+        if is_secret_variable(name, value):
             for form in (value, quote(value, safe="")):
                 if form in text and not os.path.exists(value):  # noqa: PTH110 - a Path raises on odd values
-                    text = text.replace(form, MASK)
+                    text = _without(text, form)
     return text
+
+
+def _without(text: str, secret: str) -> str:
+    """A text without a secret; one that may be a word stays as a part of longer words."""
+    if len(secret) < SHORTEST or (secret.isalnum() and not looks_random(secret)):
+        return re.sub(rf"(?<![^\W_]){re.escape(secret)}(?![^\W_])", MASK, text)
+    return text.replace(secret, MASK)
 
 
 def _named_values_masked(text: str) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import collections
 import time
 
+import masking_examples as examples
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlflow_hp.masking import MASK, is_secret, masked, masked_words
+from mlflow_hp.masking import MASK, is_secret, is_secret_variable, masked, masked_words
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
 PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA\nx7Gd+w==\n-----END RSA PRIVATE KEY-----"
@@ -105,6 +107,86 @@ def test_the_values_of_secret_variables_are_masked_wherever_they_turn_up(monkeyp
     monkeypatch.setenv("ORDINARY", "an ordinary value")
     text = f"could not log in with pa ss/w0rd at h?p=pa%20ss%2Fw0rd, short, {tmp_path}, an ordinary value"
     assert masked(text) == f"could not log in with *** at h?p=***, short, {tmp_path}, an ordinary value"
+
+
+def missed(cases):
+    """The variables of which some value is not masked, and how often."""
+    return collections.Counter(name for name, value in cases if not is_secret_variable(name, value))
+
+
+def test_secrets_of_variables_are_known_in_all_their_forms():
+    """Of the forms that the rule was made with, and of others: the second show how good it is."""
+    count = 50
+    for first in (0, 1000):
+        cases = [case for seed in range(first, first + count) for case in examples.secrets(seed)]
+        assert missed(cases).total() <= len(cases) / 1000
+    further = missed(case for seed in range(count) for case in examples.further_secrets(seed))
+    assert set(further) <= {"ROOM_KEY"}  # ten small letters and digits
+    assert further.total() <= 0.1 * count
+
+
+def test_values_of_other_variables_are_not_taken_for_secrets():
+    others = examples.pairs(examples.OTHERS) + examples.pairs(examples.FURTHER_OTHERS)
+    assert len(others) > 130
+    masked_ones = [pair for pair in others if is_secret_variable(*pair)]
+    assert masked_ones == [("KEY_ACTIVATION", "LeakyReLU")]  # the price of seeing such as nWbvKLEO1F33
+
+
+@pytest.mark.parametrize("variable", [*examples.secrets(7), *examples.further_secrets(7)])
+def test_secrets_of_variables_do_not_come_through(monkeypatch, variable):
+    name, value = variable
+    monkeypatch.setenv(name, value)
+    for form in ("logged in with {} today", "x={}", "https://h/p?a={}&b=1", "('{}',)"):
+        assert value not in masked(form.format(value)), form
+
+
+@pytest.mark.parametrize(("name", "value"), [("KEYCLOAK_REALM", "production"), ("MONKEY_MODE", "learning_rate"),
+                                             ("DEPLOY_KEY", "production"), ("TOKEN_LIMIT", "20000000")])  # fmt: skip
+def test_names_of_params_and_metrics_stay(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    assert masked(f"{value}=0.1 in {value}") == f"{value}=0.1 in {value}"
+    assert masked(value, "learning_rate") == value
+
+
+def test_a_password_that_is_a_word_is_masked_where_it_stands_alone(monkeypatch):
+    monkeypatch.setenv("POSTGRES_PASSWORD", "postgres")
+    monkeypatch.setenv("ADMIN_PASSWORD", "hunter2")
+    text = "postgres and hunter2 at postgresql://h/db, in libpostgres.so, chunter22"
+    assert masked(text) == "*** and *** at postgresql://h/db, in libpostgres.so, chunter22"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "secret"),
+    [
+        ("DB_PASSWORD", "production", True),
+        ("dbPassword", "production", True),
+        ("SECRET", "production", True),
+        ("PGPASSWORD", "production", True),
+        ("PASSWORD_OLD", "production", True),
+        ("PASSWORD_FILE", "production", False),
+        ("PASSWORD_LENGTH", "123456789", False),
+        ("PASSWORD", "hunter2", True),
+        ("PASSWORD", "123456", False),
+        ("PASSWORD", "admin", False),
+        ("DB_PASS", "hunter22", True),
+        ("FIRST_PASS", "greedy_search", False),
+        ("COMPASS", "x7Kp9QzL1", True),
+        ("BYPASS_CACHE", "everything", False),
+        ("API_KEY", "production", False),
+        ("API_KEY", "kvsg3hu9", True),
+        ("SORT_KEY", "resnet50v2", False),
+        ("DONKEY", "x7Kp9QzL1vw", False),
+        ("KEYCLOAK", "x7Kp9QzL1vw", False),
+        ("OPENAIKEY", "x7Kp9QzL1vw", True),
+        ("KEY2", "x7Kp9QzL1vw", True),
+        ("PWD", "x7Kp9QzL1vw", False),
+        ("MYSQL_PWD", "production", True),
+        ("PLAIN", "x7Kp9QzL1vw", False),
+        ("TOKEN", "", False),
+    ],
+)
+def test_a_secret_by_its_name_and_its_value(name, value, secret):
+    assert is_secret_variable(name, value) == secret
 
 
 def test_a_command_is_masked_word_by_word():
