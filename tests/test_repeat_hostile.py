@@ -340,7 +340,8 @@ def test_changes_of_others_are_shown_in_full_before_they_run(place, capfd):
     assert cli.main(["repeat", run_id, "--run", "--yes", "--trust"]) == 2
     said = capfd.readouterr().out
     assert f"+{EVIL} # " + r"\u202e\x1b[2J" in said
-    assert said.index(EVIL) > said.index("Will be run: python new.py")
+    assert said.index(EVIL) < said.index("Will be run: python new.py")
+    assert said.endswith("does not bear your seal\n")
     assert place.evil.exists()
 
 

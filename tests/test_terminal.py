@@ -29,7 +29,9 @@ HOSTILE = f"{ORDERS}{TURNED}{CONTROLS[1:]}"
 def steering(text, allowed="\n"):
     """The characters of a text that a terminal does not show as they are."""
     kinds = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
-    return {c for c in set(text) if c not in allowed and (unicodedata.category(c) in kinds or c in "\u3164\u115f\U000e0100")}
+    return {
+        c for c in set(text) if c not in allowed and (unicodedata.category(c) in kinds or c in "\u3164\u115f\U000e0100")
+    }
 
 
 @pytest.mark.parametrize("text", [CONTROLS, ORDERS, TURNED, "\ud800 \udc80\udfff", "\ue000\U0010ffff\u0378", HOSTILE])
@@ -90,6 +92,13 @@ def test_all_that_is_printed_in_the_block(monkeypatch):
     assert err.startswith("\rover the line")
     assert err.count("\r") == 1
     assert r"gr\xf6\xdfe \ud800" in out
+
+
+def test_a_line_is_said_in_any_encoding(monkeypatch):
+    out, _ = on_ascii(monkeypatch, lambda: terminal.say("größe\n", HOSTILE, 3))
+    assert out.startswith("gr\\xf6\\xdfe\\n\n")
+    assert out.count("\n") == 3
+    assert steering(out) == set()
 
 
 @pytest.fixture
