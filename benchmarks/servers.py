@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import json
 import os
 import signal
 import socket
@@ -13,10 +14,10 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 POSTGRES = "postgresql+psycopg2://postgres@127.0.0.1:5432"
@@ -88,6 +89,41 @@ class Server:
 
 
 NO_ANSWER = 0, "", b""
+LOGIN = "/a-page-to-log-in"
+
+
+def refusal(status: int, code: str, message: str = "no") -> tuple[int, str, bytes]:
+    """An answer as MLflow gives it when it refuses."""
+    return status, "application/json", json.dumps({"error_code": code, "message": message}).encode()
+
+
+def html(status: int, title: str) -> tuple[int, str, bytes]:
+    """An answer as what stands in front of a server gives it."""
+    return status, "text/html", f"<html><title>{title}</title></html>".encode()
+
+
+ANSWERS: Mapping[str, tuple[int, str, bytes]] = {
+    "400": refusal(400, "BAD_REQUEST"),
+    "401": html(401, "Unauthorized"),
+    "403": refusal(403, "PERMISSION_DENIED"),
+    "403 of a proxy": html(403, "Forbidden"),
+    "404": refusal(404, "RESOURCE_DOES_NOT_EXIST", "Run not found"),
+    "404 of a proxy": html(404, "Not found"),
+    "413": html(413, "Request entity too large"),
+    "418": refusal(418, "TEAPOT"),
+    "429": refusal(429, "REQUEST_LIMIT_EXCEEDED"),
+    "fails": (500, "application/json", b"{}"),
+    "502": html(502, "Bad gateway"),
+    "503": refusal(503, "TEMPORARILY_UNAVAILABLE"),
+    "302 to a login": html(302, "Found"),
+    "308 to a login": html(308, "Permanent redirect"),
+    "HTML": html(200, "Log in"),
+    "not JSON": (200, "application/json", b"{torn"),
+}
+"""What a proxy in a bad mood answers to all that it is asked, by the name of the mood."""
+
+
+SLOW_SECONDS = 3.0
 
 
 class Proxy:
@@ -97,15 +133,20 @@ class Proxy:
     ----------
     uri : str
         Where it is.
-    mood : {"well", "fails", "hangs", "gone", "forgets"}
-        Whether it answers 500, does not answer as long as it is in this mood, breaks the connection, or breaks it when
-        the server has done what it was asked for (but hands on what it was asked to read).
+    mood : str or tuple
+        "well"; one of `ANSWERS`, or an answer; "hangs", where it does not answer as long as it is in this mood;
+        "api hangs", where it answers ``/health`` nevertheless; "slow", where it takes seconds; "gone", where it breaks
+        the connection; "forgets", where it breaks it when the server has done what it was asked for (but hands on what
+        it was asked to read).
+    healthy : bool
+        Whether it answers well in any mood when it is asked for its health.
     refused : int
         How many requests it has met in a bad mood.
     """
 
     def __init__(self, target: str) -> None:
-        self.mood: Literal["well", "fails", "hangs", "gone", "forgets"] = "well"
+        self.mood: str | tuple[int, str, bytes] = "well"
+        self.healthy = False
         self.refused = 0
         self._target = target
         proxy = self
@@ -120,6 +161,8 @@ class Proxy:
                     self.close_connection = True
                     return
                 self.send_response(status)
+                if status in (302, 308):
+                    self.send_header("Location", proxy.uri + LOGIN)
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(answer)))
                 self.end_headers()
@@ -138,14 +181,22 @@ class Proxy:
     def answer(self, request: http.server.BaseHTTPRequestHandler, body: bytes) -> tuple[int, str, bytes]:
         """Status, content type and content of the answer, or NO_ANSWER."""
         mood = self.mood
+        if request.path.endswith("/health") and (self.healthy or mood == "api hangs"):
+            return self.hand_on(request, body)
         if mood != "well":
             self.refused += 1
-        while self.mood == "hangs":
+        if request.path == LOGIN:
+            return html(200, "Log in")
+        if isinstance(mood, str) and mood in ANSWERS:
+            return ANSWERS[mood]
+        while mood in ("hangs", "api hangs") and self.mood == mood:
             time.sleep(0.05)
-        if mood == "fails":
-            return 500, "application/json", b"{}"
-        if mood in ("hangs", "gone"):
+        if isinstance(mood, tuple):
+            return mood
+        if mood in ("hangs", "api hangs", "gone"):
             return NO_ANSWER
+        if mood == "slow":
+            time.sleep(SLOW_SECONDS)
         answer = self.hand_on(request, body)
         return NO_ANSWER if mood == "forgets" and request.command != "GET" else answer
 

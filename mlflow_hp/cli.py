@@ -112,17 +112,21 @@ def _sync(runs: list[str], to: str, source: str | None, experiment: str | None, 
     both = stores.connect(to, source)
     chosen = scope.find(both.source, experiment, runs)
     both.ensure_two(chosen)
-    done = transfer.bring(both, chosen, thorough=verify)
+    done = transfer.bring(both, chosen, thorough=verify, on_wait=_say_of_sync)
     say(
         f"{done.new} runs new, {done.completed} completed, {done.unchanged} unchanged; "
         f"{done.points:,} metric points and {done.files:,} artifacts sent"
     )
     if done.at_home:
         say(f"{done.at_home} left out: they are copies of runs of the target")
+    if done.duplicates and not verify:
+        say(f"{done.duplicates} are at the target more than once: --verify names the duplicates")
     for name, reason in done.failed.items():
-        say(f"mlflow-hp sync: {name} could not be brought: {reason}", file=sys.stderr)
+        _say_of_sync(f"{name} could not be brought: {reason}")
+    for folder, reason in chosen.damaged.items():
+        _say_of_sync(f"{folder} is left out: {reason}. Restore that folder from a copy, or move it out of the store")
     differs = _verified(compare(both, scope.find(both.source, experiment, runs))) if verify else False
-    return EXIT_DIFFERS if done.failed or differs else 0
+    return EXIT_DIFFERS if done.failed or chosen.damaged or differs else 0
 
 
 def _verified(comparison: Any) -> bool:
@@ -133,6 +137,10 @@ def _verified(comparison: Any) -> bool:
     _print_some(comparison.differences)
     say(f"{len(comparison.differences)} differences" if comparison.differences else "no differences")
     return bool(comparison.differences)
+
+
+def _say_of_sync(text: str) -> None:
+    say(f"mlflow-hp sync: {text}", file=sys.stderr)
 
 
 def _print_some(lines: Sequence[str]) -> None:
@@ -193,9 +201,10 @@ def _recover_one(left: Any, *, take_over: bool) -> None:
 
     from mlflow_hp.masking import masked
     from mlflow_hp.recovery import recover
+    from mlflow_hp.search.recovery import KINDS
 
     with tqdm(desc=f"metrics of {printable(left.run_id)}", unit=" points", unit_scale=True, delay=1.0) as bar:
-        found = recover(left, functools.partial(_show_progress, bar), take_over=take_over)
+        found = recover(left, functools.partial(_show_progress, bar), take_over=take_over, kinds=KINDS)
     if found is not None:
         lost = f"; {'; '.join(found.problems)}" if found.problems else ""
         say(f"{found.run_id} in {masked(left.tracking_uri)}: {found.n_steps:,} steps, {found.status}{lost}")
@@ -253,7 +262,7 @@ COMMANDS = (
     Command("compare", "Compare runs, and write a report that says what differs.", comparing.declare, comparing.run),
     Command("recover", "Bring to MLflow what killed processes have left on this machine.", _declare_recover, _recover),
     Command("repeat", "Tell what it takes to repeat a run; run it again, and compare.", _declare_repeat, _repeat),
-    Command("sync", "Bring runs to another tracking store, again and again without doubles.", _declare_sync, _sync),
+    Command("sync", "Bring runs to another tracking store, again and again without duplicates.", _declare_sync, _sync),
 )
 
 if __name__ == "__main__":

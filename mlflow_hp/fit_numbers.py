@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 FITS, STEPS, EPOCHS = "mlflow_hp.fits", "mlflow_hp.steps", "mlflow_hp.epochs"
 """Tags of a run: how many fits, steps and epochs of it have been recorded."""
 CLAIM = "mlflow_hp.claim"
-"""Tag with the folder of the recording that has counted itself last."""
+"""Tag with the folder of the recording that has counted itself last, and of those that it knows to stand before it."""
 
 
 class FitNumbers(NamedTuple):
@@ -40,8 +40,8 @@ def from_tags(tags: Mapping[str, str]) -> FitNumbers:
     return FitNumbers(*(_number(tags.get(name)) for name in (FITS, STEPS, EPOCHS)))
 
 
-def next_numbers(run_id: str, tags: Mapping[str, str], folder: Path) -> FitNumbers:
-    """Take the numbers of the next fit of a run.
+def next_numbers(run_id: str, tags: Mapping[str, str], folder: Path) -> tuple[FitNumbers, list[str]]:
+    """Take the numbers of the next fit of a run; gives also the recordings on this machine that come before it.
 
     Parameters
     ----------
@@ -52,9 +52,11 @@ def next_numbers(run_id: str, tags: Mapping[str, str], folder: Path) -> FitNumbe
         Where recordings of this run may have been left behind.
     """
     with _lock:
-        numbers = _highest([from_tags(tags), _known.get(run_id, FitNumbers()), *map(_behind, _left(folder))])
+        left = _left(folder)
+        behind = map(_behind, left.values())
+        numbers = _highest([from_tags(tags), _known.get(run_id, FitNumbers()), *behind])
         _known[run_id] = numbers._replace(fit=numbers.fit + 1)
-    return numbers
+    return numbers, list(left)
 
 
 def end_at(run_id: str, numbers: FitNumbers) -> None:
@@ -73,20 +75,20 @@ def shift(ours: FitNumbers, tags: Mapping[str, str], claim: str) -> FitNumbers:
     tags : mapping
         The run's tags now.
     claim : str
-        Name of the recording's folder: where the run's claim is its own, nothing is moved.
+        Name of the recording's folder: where the run knows of it, nothing is moved.
     """
     theirs = from_tags(tags)
-    if tags.get(CLAIM) == claim or theirs.fit <= ours.fit:
+    if claim in tags.get(CLAIM, "").split() or theirs.fit <= ours.fit:
         return FitNumbers()
     return FitNumbers(*(max(0, there - here) for there, here in zip(theirs, ours, strict=True)))
 
 
-def _left(folder: Path) -> list[journal.Entries]:
-    """The journals of the trainings of a run that are on this machine."""
-    entries = []
+def _left(folder: Path) -> dict[str, journal.Entries]:
+    """The journals of the trainings of a run that are on this machine, by the names of their folders."""
+    entries = {}
     for path in folder.glob(f"*/{journal.FILE}"):
         try:
-            entries.append(journal.of_a_training(journal.read(path.parent)))
+            entries[path.parent.name] = journal.of_a_training(journal.read(path.parent))
         except (JournalError, OSError):
             continue
     return entries

@@ -98,8 +98,7 @@ class FolderLock:
             raise
         if probe:
             return
-        _held.add(self)
-        _start_beating()
+        _hold(self)
 
     def __enter__(self) -> Self:
         return self
@@ -109,7 +108,14 @@ class FolderLock:
 
     def release(self) -> None:
         """Give it back; a second time, do nothing."""
-        _held.discard(self)
+        with _starting:
+            _held.discard(self)
+            if not _held and _beating is not None:
+                _idle.set()
+                _beating.join(1.0)
+        if fcntl is not None and not self._file.closed:
+            with contextlib.suppress(OSError):  # a child that was forked a moment ago may have it open still
+                fcntl.flock(self._file, fcntl.LOCK_UN)
         self._file.close()
 
     def forget(self) -> None:
@@ -205,29 +211,34 @@ def _now(folder: Path) -> float:
 
 
 _held: weakref.WeakSet[FolderLock] = weakref.WeakSet()
+_idle = threading.Event()
+_idle.set()
 _beating: threading.Thread | None = None
-_starting = threading.Lock()
+_starting = threading.RLock()  # a lock may be given back by a destructor that interrupts who takes another
 
 
-def _start_beating() -> None:
-    global _beating  # noqa: PLW0603
+def _hold(lock: FolderLock) -> None:
+    """Have the lock show life from now on, by a thread that is there as long as something is held."""
+    global _idle, _beating  # noqa: PLW0603
     with _starting:
-        if _beating is None or not _beating.is_alive():
-            _beating = threading.Thread(target=_beat, name="mlflow_hp-heartbeat", daemon=True)
+        _held.add(lock)
+        if _idle.is_set():
+            _idle = threading.Event()
+            _beating = threading.Thread(target=_beat, args=(_idle,), name="mlflow_hp-heartbeat", daemon=True)
             _beating.start()
 
 
-def _beat() -> None:
-    while True:
-        time.sleep(BEAT_SECONDS)
+def _beat(idle: threading.Event) -> None:
+    while not idle.wait(BEAT_SECONDS):
         for lock in list(_held):
             lock.beat()
 
 
 def _after_fork() -> None:
     """Have the child hold nothing."""
-    global _beating, _starting
-    _beating, _starting = None, threading.Lock()
+    global _idle, _beating, _starting
+    _idle, _beating, _starting = threading.Event(), None, threading.RLock()
+    _idle.set()
     for lock in list(_held):
         lock.forget()
     _held.clear()

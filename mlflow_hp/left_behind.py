@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from mlflow_hp.journal import Entries
 
 
+TRAINING = "training"
+"""Kind of a recording whose journal names none."""
+
+
 class Left(NamedTuple):
     """A recording that a process has left behind.
 
@@ -28,6 +32,11 @@ class Left(NamedTuple):
     def run_id(self) -> str:
         """The run that it belongs to."""
         return str(self.entries.head["run_id"])
+
+    @property
+    def kind(self) -> str:
+        """What was recorded: "training" or "search"."""
+        return str(self.entries.head.get("kind", TRAINING))
 
     @property
     def process(self) -> str | None:

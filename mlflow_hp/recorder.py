@@ -12,18 +12,21 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import keras
 import mlflow
+import numpy as np
 
 from mlflow_hp import runs
+from mlflow_hp.capture.steps import WRAPS
 from mlflow_hp.errors import UserError
-from mlflow_hp.fit import WRAPS, RecordedFit, warn
+from mlflow_hp.fit import RecordedFit
 from mlflow_hp.interrupts import held, sigterm_leaves
+from mlflow_hp.notice import print_line, warn
 from mlflow_hp.recovery import recover_quietly
 from mlflow_hp.sender import PATIENCE_SECONDS
 from mlflow_hp.server_health import within
-from mlflow_hp.terminal import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
     from mlflow_hp.history import TrainingHistory
     from mlflow_hp.recovery import Recovered
@@ -40,7 +43,8 @@ def _guarded(hook: Hook) -> Hook:
     @functools.wraps(hook)
     def guarded(self: TrainingRecorder, *arguments: Any, **named: Any) -> None:
         try:
-            hook(self, *arguments, **named)
+            with np.errstate(all="ignore"):  # where the user has NumPy raise, it is not for our statistics
+                hook(self, *arguments, **named)
         except Exception as error:  # noqa: BLE001
             self.give_up(error)
 
@@ -102,12 +106,6 @@ class TrainingRecorder(keras.callbacks.Callback):
         snapshot_megabytes: float = 0.0,
     ) -> None:
         super().__init__()
-        if weights not in WEIGHTS:
-            raise UserError(f"weights={weights!r} is none of {', '.join(map(repr, WEIGHTS))}")
-        if not isinstance(metrics_every, int) or metrics_every < 1:
-            raise UserError(f"metrics_every={metrics_every!r} has to be a whole number of steps, 1 or more")
-        if not isinstance(snapshot_megabytes, (int, float)) or not 0 <= snapshot_megabytes < math.inf:
-            raise UserError(f"snapshot_megabytes={snapshot_megabytes!r} has to be a number of 0 or more")
         self.run_id = run_id
         self.weights = weights
         self.metrics_every = metrics_every
@@ -118,19 +116,35 @@ class TrainingRecorder(keras.callbacks.Callback):
         self.flush_seconds = 0.0
         self._fit: RecordedFit | None = None
         self._signals = contextlib.ExitStack()
+        self._check_settings()
+
+    def _check_settings(self) -> None:
+        if self.weights not in WEIGHTS:
+            raise UserError(f"weights={self.weights!r} is none of {', '.join(map(repr, WEIGHTS))}")
+        if not isinstance(self.metrics_every, int) or self.metrics_every < 1:
+            raise UserError(f"metrics_every={self.metrics_every!r} has to be a whole number of steps, 1 or more")
+        if not isinstance(self.snapshot_megabytes, (int, float)) or not 0 <= self.snapshot_megabytes < math.inf:
+            raise UserError(f"snapshot_megabytes={self.snapshot_megabytes!r} has to be a number of 0 or more")
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self.close()
+        self._check_settings()  # they are attributes, and may have been set since
         run_id = runs.run_id_of(self.run_id)
         self.history = self.snapshots = None
         self._recover(run_id)
-        run = runs.find_run(self.run_id)
-        self._begin(run_id, {} if run is None else run.data.tags, sys._getframe(1).f_locals.get("self"))
+        try:
+            run = runs.find_run(self.run_id)
+        except UserError:
+            raise
+        except Exception as error:  # noqa: BLE001 - not the user's: the training goes on
+            self.give_up(error)
+            return
+        self._begin(run_id, {} if run is None else run.data.tags, _callback_list(sys._getframe(1)))
 
     @_guarded
     def _begin(self, run_id: str, tags: dict[str, str], callback_list: Any) -> None:
         self._fit = RecordedFit(self, run_id, tags)
-        if isinstance(callback_list, keras.callbacks.CallbackList):  # gone when `fit` is left by an exception
+        if callback_list is not None:  # gone when `fit` is left by an exception
             weakref.finalize(callback_list, _close, weakref.ref(self), self._fit.token).atexit = False
         _open.add(self)
         self._signals.enter_context(sigterm_leaves())
@@ -154,12 +168,12 @@ class TrainingRecorder(keras.callbacks.Callback):
         @_guarded
         def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
             if self._fit is not None:
-                self._fit.before_batch()
+                self._fit.steps.before_batch()
 
         @_guarded
         def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
             if self._fit is not None:
-                self._fit.after_batch(logs or {})
+                self._fit.steps.after_batch(logs or {})
 
     @_guarded
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -206,8 +220,17 @@ class TrainingRecorder(keras.callbacks.Callback):
 
 def _tell_recovered(found: Recovered) -> None:
     lost = f"; {'; '.join(found.problems)}" if found.problems else ""
-    said = f"recovered {found.n_steps:,} steps of run {found.run_id}, which is {found.status} now{lost}"
-    print(f"mlflow_hp: {printable(said)}", file=sys.stderr)
+    print_line(f"recovered {found.n_steps:,} steps of run {found.run_id}, which is {found.status} now{lost}")
+
+
+def _callback_list(frame: FrameType | None) -> keras.callbacks.CallbackList | None:
+    """The list of callbacks that has called this one, perhaps through a subclass or a callback of the user's."""
+    while frame is not None:
+        caller = frame.f_locals.get("self")
+        if isinstance(caller, keras.callbacks.CallbackList):
+            return caller
+        frame = frame.f_back
+    return None
 
 
 _open: weakref.WeakSet[TrainingRecorder] = weakref.WeakSet()

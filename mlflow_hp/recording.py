@@ -24,7 +24,7 @@ from mlflow_hp.points import StepPoints, epoch_points
 from mlflow_hp.sender import Sender
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from mlflow.entities import Param
@@ -122,10 +122,13 @@ class Recording:
         self._thread = threading.Thread(target=self._work, name="mlflow_hp-recording", daemon=True)
         self._thread.start()
 
-    def describe(self, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
-        """Have `params` and `tags` logged that the run lacks, ahead of all metrics; before any rows."""
+    def describe(self, params: Mapping[str, Any], tags: Mapping[str, str], before: Sequence[str] = ()) -> None:
+        """Have `params` and `tags` logged that the run lacks, ahead of all metrics; before any rows.
+
+        `before` names the folders of recordings of the run that come before this one.
+        """
         record = self._note({"params": {k: str(v) for k, v in params.items()}, "tags": dict(tags)})
-        self._sender.describe(lambda: self._claim(params, tags), record)
+        self._sender.describe(lambda: self._claim(params, tags, before), record)
 
     def log_batch_size(self) -> None:
         """Have the batch size logged where the run lacks it: the most samples of a step."""
@@ -134,7 +137,9 @@ class Recording:
             client = mlflow.MlflowClient()
             self._sender.describe(lambda: runs.items_once(client.get_run(self.run_id), params))
 
-    def _claim(self, params: Mapping[str, Any], tags: Mapping[str, str]) -> Iterable[Param | RunTag]:
+    def _claim(
+        self, params: Mapping[str, Any], tags: Mapping[str, str], before: Sequence[str]
+    ) -> Iterable[Param | RunTag]:
         """What the run lacks; and have it count this fit, behind those that others have recorded meanwhile."""
         run = mlflow.MlflowClient().get_run(self.run_id)
         claim = self.folder.name if self.folder is not None else ""
@@ -143,7 +148,7 @@ class Recording:
             self._note({"shift": list(self.shift)})
         if self._points is not None:
             self._points.shift = self.shift.step
-        counted = {fit_numbers.FITS: str(self.fit + 1), fit_numbers.CLAIM: claim}
+        counted = {fit_numbers.FITS: str(self.fit + 1), fit_numbers.CLAIM: " ".join([claim, *before])}
         own = {name: value for name, value in tags.items() if name == runs.PROCESS_TAG}
         return [*runs.items_once(run, params, tags), *(RunTag(*tag) for tag in {**own, **counted}.items())]
 
@@ -235,6 +240,11 @@ class Recording:
             _remove(self.folder, self._lock, os.getpid())
         else:
             weakref.finalize(history, _remove, self.folder, self._lock, os.getpid())
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether MLflow has all of it."""
+        return self._sender.complete
 
     @property
     def problems(self) -> list[str]:

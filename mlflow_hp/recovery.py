@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import mlflow
@@ -12,14 +13,16 @@ from mlflow_hp import journal, runs, training_recovery
 from mlflow_hp.errors import UserError
 from mlflow_hp.folder_lock import FolderLock, HeldError, held_by
 from mlflow_hp.journal import JournalError
-from mlflow_hp.left_behind import Left, Recovered
+from mlflow_hp.left_behind import TRAINING, Left, Recovered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from pathlib import Path
 
-SEARCH = "search"
-"""Value of ``kind`` in the head of a search's journal; that of a training has none."""
+    Bring = Callable[[Left, Any, Callable[[int], None] | None, Collection[str]], Recovered]
+
+KINDS: Mapping[str, Bring] = MappingProxyType({TRAINING: training_recovery.bring})
+"""How each kind of recording that is known here is brought to MLflow."""
 
 
 def recordings(home: Path | None = None, on_unusable: Callable[[str], None] | None = None) -> Iterator[Left]:
@@ -33,8 +36,10 @@ def recordings(home: Path | None = None, on_unusable: Callable[[str], None] | No
     """
     for path in sorted((home or runs.local_home()).glob(f"*/*/{journal.FILE}")):
         try:
-            entries = journal.read(path.parent)
-            yield Left(path.parent, entries if entries.head.get("kind") == SEARCH else journal.of_a_training(entries))
+            left = Left(path.parent, journal.read(path.parent))
+            if left.kind == TRAINING:
+                left = left._replace(entries=journal.of_a_training(left.entries))
+            yield left
         except FileNotFoundError:  # removed meanwhile: MLflow has it all
             continue
         except (JournalError, OSError) as error:
@@ -53,6 +58,7 @@ def recover(
     *,
     take_over: bool = False,
     in_use: Collection[str] = (),
+    kinds: Mapping[str, Bring] = KINDS,
 ) -> Recovered | None:
     """Send what MLflow lacks of a recording, end its run, and remove it from this machine.
 
@@ -68,6 +74,8 @@ def recover(
         Whether to take it from a process on another machine that has given a sign of life a moment ago.
     in_use : collection of str
         Ids of runs that go on now: they are not ended.
+    kinds : mapping of str to callable
+        How each kind of recording is brought.
 
     Returns
     -------
@@ -91,7 +99,7 @@ def recover(
             "make the folder writable, or copy it to a disk where it is and name that with MLFLOW_HP_FOLDER"
         ) from error
     with lock, _tracking(left.tracking_uri):
-        found = None if left.is_done else _recover(left, on_progress, in_use)
+        found = None if left.is_done else _recover(left, kinds[left.kind], on_progress, in_use)
         _remove(left)
         return found
 
@@ -109,7 +117,10 @@ def discard(left: Left, *, take_over: bool = False) -> None:
 
 
 def recover_quietly(
-    on_problem: Callable[[str], None], on_recovered: Callable[[Recovered], None], in_use: Collection[str] = ()
+    on_problem: Callable[[str], object],
+    on_recovered: Callable[[Recovered], object],
+    in_use: Collection[str] = (),
+    kinds: Mapping[str, Bring] = KINDS,
 ) -> None:
     """Recover all that was left behind of runs of the tracking URI in force.
 
@@ -121,12 +132,14 @@ def recover_quietly(
         Given what came of each other.
     in_use : collection of str
         Ids of runs that go on now: they are recovered first, and not ended.
+    kinds : mapping of str to callable
+        How each kind of recording is brought; others are left alone.
     """
     uri = runs.absolute_uri(mlflow.get_tracking_uri())
-    here = [left for left in left_behind() if runs.absolute_uri(left.tracking_uri) == uri]
+    here = [left for left in left_behind() if left.kind in kinds and runs.absolute_uri(left.tracking_uri) == uri]
     for left in sorted(here, key=lambda left: left.run_id not in in_use):
         try:
-            found = recover(left, in_use=in_use)
+            found = recover(left, in_use=in_use, kinds=kinds)
             if found is not None:
                 on_recovered(found)
         except HeldError:  # by somebody who was faster
@@ -141,14 +154,10 @@ def _remove(left: Left) -> None:
         raise UserError(f"{left.folder} can't be removed, though nothing in it is needed any more: remove it")
 
 
-def _recover(left: Left, on_progress: Callable[[int], None] | None, in_use: Collection[str]) -> Recovered:
+def _recover(left: Left, bring: Bring, on_progress: Callable[[int], None] | None, in_use: Collection[str]) -> Recovered:
     run = _run_of(left)
-    if left.entries.head.get("kind") == SEARCH:
-        from mlflow_hp.search.recovery import bring
-
-        return bring(left, on_progress)
     try:
-        return training_recovery.bring(left, run, on_progress, in_use)
+        return bring(left, run, on_progress, in_use)
     except UserError:
         raise
     except Exception as error:

@@ -7,7 +7,6 @@ import functools
 import shutil
 import tempfile
 import time
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -23,9 +22,9 @@ from mlflow_hp.history import TrainingHistory
 from mlflow_hp.home import local_home as local_home  # noqa: PLC0414 - for others
 from mlflow_hp.masking import masked
 from mlflow_hp.names import distinct_metric_names
+from mlflow_hp.notice import warn
 from mlflow_hp.process import this_process
 from mlflow_hp.server_health import ensure_reachable, within
-from mlflow_hp.terminal import printable
 from mlflow_hp.texts import DESCRIPTION, texts
 
 if TYPE_CHECKING:
@@ -36,6 +35,8 @@ if TYPE_CHECKING:
 
 PROCESS_TAG = "mlflow_hp.process"
 """Tag with the process that records, or recorded last."""
+_NAMES_OF_STORES = ("databricks", "databricks-uc", "uc")
+"""Tracking URIs that are no paths, though they look like one."""
 SECONDS_TO_ANSWER = 10.0
 """How long the start of a recording waits for what MLflow says of its run."""
 
@@ -101,6 +102,8 @@ def absolute_uri(uri: str) -> str:
         if path in ("", ":memory:") or path.startswith("file:"):
             return uri
         return f"{scheme}:///{Path(path).absolute()}{mark}{query}"
+    if uri in _NAMES_OF_STORES:
+        return uri
     if not sign or Path(uri).drive:
         return str(Path(uri).absolute())
     if scheme == "file" and not rest.startswith("/"):
@@ -188,28 +191,30 @@ def log_code(run_id: str, tracking_uri: str | None = None) -> None:
     """
     try:
         patch = provenance.uncommitted()
-        if patch is None:
-            return
-        client = mlflow.MlflowClient(tracking_uri)
-        run = client.get_run(run_id)
-        for above in ancestors(client, run):
-            run = above
-        if CODE_TAG in run.data.tags:
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, Path(provenance.DIFF_PATH).name)
-            path.write_bytes(patch.encode(errors="surrogateescape"))
-            client.log_artifact(run.info.run_id, str(path), str(Path(provenance.DIFF_PATH).parent))
-        if sealed := provenance.seal_of_patch(patch):
-            client.set_tag(run.info.run_id, CODE_SEAL_TAG, sealed)
-        client.set_tag(run.info.run_id, CODE_TAG, provenance.DIFF_PATH)
+        if patch is not None:
+            bring_code(mlflow.MlflowClient(tracking_uri), run_id, patch)
     except Exception as error:  # noqa: BLE001 - the training goes on
-        warnings.warn(
-            f"mlflow_hp: run {run_id} lacks the uncommitted changes of its code ({type(error).__name__}: "
-            f"{printable(error)}); commit them before a run that is to be repeated",
-            RuntimeWarning,
-            stacklevel=1,  # once, whoever calls
+        warn(
+            f"run {run_id} lacks the uncommitted changes of its code ({type(error).__name__}: {error}); "
+            "commit them before a run that is to be repeated",
+            stacklevel=0,  # once, whoever calls
         )
+
+
+def bring_code(client: mlflow.MlflowClient, run_id: str, patch: str) -> None:
+    """Log a patch as `log_code` does; what fails is raised."""
+    run = client.get_run(run_id)
+    for above in ancestors(client, run):
+        run = above
+    if CODE_TAG in run.data.tags:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, Path(provenance.DIFF_PATH).name)
+        path.write_bytes(patch.encode(errors="surrogateescape"))
+        client.log_artifact(run.info.run_id, str(path), str(Path(provenance.DIFF_PATH).parent))
+    if sealed := provenance.seal_of_patch(patch):
+        client.set_tag(run.info.run_id, CODE_SEAL_TAG, sealed)
+    client.set_tag(run.info.run_id, CODE_TAG, provenance.DIFF_PATH)
 
 
 def items_once(
@@ -226,12 +231,11 @@ def items_once(
     lacking |= {name: masked(value) for name, value in run.data.tags.items() if masked(value) != value}
     leaked = [name for name, value in known.items() if masked(value) != value]
     if leaked:
-        warnings.warn(
-            f"mlflow_hp: run {run.info.run_id} got a password or token in its param {leaked[0]!r} before this program "
+        warn(
+            f"run {run.info.run_id} got a password or token in its param {leaked[0]!r} before this program "
             "began, as `mlflow run` logs what it is given, and MLflow takes no param back: delete the run, and put a "
             f"reference in place of the secret, such as -P {leaked[0]}='https://host/x.csv?token=$TOKEN'",
-            RuntimeWarning,
-            stacklevel=1,  # once, whoever calls
+            stacklevel=0,  # once, whoever calls
         )
     for path, text in (new_params.whole | new_tags.whole).items():
         mlflow.MlflowClient().log_text(run.info.run_id, text, path)
@@ -302,8 +306,8 @@ def upload(run_id: str, folder: Path | str, artifact_path: str | None = None) ->
         ) from error
 
 
-def local_folder(run_id: str) -> Path:
-    """A new folder of this machine for what one training of a run records before MLflow has it.
+def local_folder(run_id: str, kind: str = "training") -> Path:
+    """A new folder of this machine for what one training, or search, of a run records before MLflow has it.
 
     Raises
     ------
@@ -312,7 +316,7 @@ def local_folder(run_id: str) -> Path:
     """
     parent = local_home() / run_id
     parent.mkdir(parents=True, exist_ok=True)
-    return Path(tempfile.mkdtemp(prefix="training_", dir=parent))
+    return Path(tempfile.mkdtemp(prefix=f"{kind}_", dir=parent))
 
 
 def remove_local(folder: Path) -> None:

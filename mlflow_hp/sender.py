@@ -79,6 +79,8 @@ class Sender:
     ----------
     run_id : str
         The run.
+    tracking_uri : str, optional
+        Where it is; by default the tracking URI in force.
     on_acknowledged : callable, optional
         Given, each time that MLflow has taken more, the number of the journal's records that it has all of.
     on_trouble : callable, optional
@@ -103,6 +105,7 @@ class Sender:
     def __init__(
         self,
         run_id: str,
+        tracking_uri: str | None = None,
         *,
         on_acknowledged: Callable[[int], None] | None = None,
         on_trouble: Callable[[str], None] | None = None,
@@ -114,7 +117,7 @@ class Sender:
         self.unreadable: Exception | None = None
         self.undone: dict[str, Exception | None] = {}
         self._run_id = run_id
-        self._tracking_uri = mlflow.get_tracking_uri()
+        self._tracking_uri = tracking_uri or mlflow.get_tracking_uri()
         self._client = mlflow.MlflowClient(self._tracking_uri)
         self._on_acknowledged = on_acknowledged or (lambda _: None)
         self._on_trouble = on_trouble or (lambda _: None)
@@ -193,8 +196,13 @@ class Sender:
                     raise self.error or TimeoutError(f"MLflow has not answered for {PATIENCE_SECONDS:g} s")
         finally:
             self._abandoned.set()
-        if error := self.error or self.unreadable or next(iter(self.undone.values()), None):
-            raise error
+        if self.error is not None:
+            raise self.error
+
+    @property
+    def complete(self) -> bool:
+        """Whether MLflow has, or refuses, all that has come so far, and nothing failed."""
+        return self._complete and self.error is None and self._handled == self._taken
 
     def _work(self) -> None:
         try:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 import numpy as np
+from numpy.lib.format import read_array_header_1_0, read_magic
 
 from mlflow_hp.errors import UserError
 
@@ -185,7 +186,7 @@ def load(path: Path | str) -> Snapshots:
         Where it is broken, of another kind, or of a newer version.
     """
     try:
-        _refuse_packed(path)
+        _ensure_bounded(path)
         with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             head: dict[str, Any] = json.loads(str(arrays["head"]))
             version = head["version"]
@@ -196,17 +197,34 @@ def load(path: Path | str) -> Snapshots:
     except FileNotFoundError:
         raise
     except _BROKEN as error:
-        raise ValueError(f"{path} holds no weight snapshots, or is cut off: {error}; write it again") from error
+        raise UserError(f"{path} holds no weight snapshots, or is cut off: {error}; write it again") from error
     if version != VERSION:
-        raise ValueError(f"{path} has format version {version}, not {VERSION}: upgrade mlflow_hp")
+        raise UserError(f"{path} has format version {version}, not {VERSION}: upgrade mlflow_hp")
     return found
 
 
-def _refuse_packed(path: Path | str) -> None:
-    """Raise where arrays are compressed, which `save` does not do: they might unpack to any size."""
+def _ensure_bounded(path: Path | str) -> None:
+    """Raise where arrays are compressed or of another size than is in the file: NumPy takes memory for what they tell.
+
+    `save` writes them as they are, one after the other.
+    """
     with ZipFile(path) as archive:
-        if any(member.compress_type != ZIP_STORED for member in archive.infolist()):
+        members = archive.infolist()
+        if any(member.compress_type != ZIP_STORED for member in members):
             raise ValueError("its arrays are compressed")
+        if sum(member.file_size for member in members) > Path(path).stat().st_size:
+            raise ValueError("its arrays are larger than the file")
+        for member in members:
+            with archive.open(member) as file:
+                if read_magic(file) != (1, 0):
+                    raise ValueError(f"{member.filename} is of another version than NumPy's first")
+                shape, _, dtype = read_array_header_1_0(file)
+                if dtype.hasobject:
+                    raise ValueError(
+                        f"{member.filename} holds pickled objects, which are not read (allow_pickle=False)"
+                    )
+                if math.prod(shape) * dtype.itemsize != member.file_size - file.tell():
+                    raise ValueError(f"{member.filename} tells of another size than it has")
 
 
 def _check(snapshots: Snapshots, names: list[str]) -> None:

@@ -150,7 +150,9 @@ def _shift(left: Left, run: Any) -> FitNumbers:
     shift = fit_numbers.shift(ours, run.data.tags, left.folder.name)
     with contextlib.closing(Journal.reopen(left.folder)) as reopened:  # an interrupted recovery goes on with the same
         reopened.append({"shift": list(shift)})
-    counted = {fit_numbers.FITS: str(ours.fit + shift.fit + 1), fit_numbers.CLAIM: left.folder.name}
+    counted = {fit_numbers.FITS: str(max(ours.fit + shift.fit + 1, fit_numbers.from_tags(run.data.tags).fit))}
+    if left.folder.name not in run.data.tags.get(fit_numbers.CLAIM, "").split():
+        counted[fit_numbers.CLAIM] = left.folder.name
     mlflow.MlflowClient().log_batch(left.run_id, tags=[RunTag(*tag) for tag in counted.items()])
     return shift
 
@@ -183,6 +185,8 @@ def _send(
             elif "params" in record and not known:
                 sender.describe(functools.partial(runs.items_once, run, record["params"], record["tags"]), number)
         sender.flush(lambda: on_progress and on_progress(sender.sent))
+        if error := sender.unreadable or next(iter(sender.undone.values()), None):
+            raise error
     return sender.sent
 
 

@@ -12,9 +12,13 @@ os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 import signal
+import sys
+import threading
 
+import fast_sqlite
 import pytest
 
+fast_sqlite.install()
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has what it starts in the background ignore it
 
 
@@ -45,3 +49,28 @@ def store(tracking_uri, tmp_path, monkeypatch):
     for run in client.search_runs([experiment.experiment_id], "attributes.status = 'RUNNING'"):
         client.set_terminated(run.info.run_id, "KILLED")
     mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture
+def warnings_are_errors():
+    """For tests of what becomes of our warnings where the user has turned them into errors, as all tests do."""
+
+
+@pytest.fixture(autouse=True)
+def no_warning_in_silence(request, monkeypatch):
+    """A warning of ours that no test expects fails it, although it never raises."""
+    if "warnings_are_errors" in request.fixturenames:
+        yield
+        return
+    from mlflow_hp import notice
+
+    print_line, unexpected = notice.print_line, []
+
+    def keep(message):
+        if sys.exc_info()[0] is RuntimeWarning and threading.current_thread() is threading.main_thread():
+            unexpected.append(message)
+        print_line(message)
+
+    monkeypatch.setattr(notice, "print_line", keep)
+    yield
+    assert not unexpected

@@ -75,7 +75,7 @@ def test_metrics_arrive_when_the_server_is_well_again(mood):
     assert sorted(set(steps)) == list(range(5000))
     assert len(steps) == 5000 or mood == "forgets"  # then it is sent again, as it was: MLflow keeps it once
     assert len({json.dumps(metric) for metric in stub.metrics}) == 5000
-    assert (sending.sent, sending.error, sending.refused) == (5000, None, [])
+    assert (sending.sent, sending.error, sending.n_refused) == (5000, None, 0)
     assert [line.split(":")[0] for line in said] in (
         [],
         [f"{TOLD}, which is kept meanwhile", "MLflow takes again what is recorded"],
@@ -291,3 +291,68 @@ def test_a_search_waits_a_while_at_its_end_for_a_server_that_is_away(proxy, monk
     run_id, told = searched(monkeypatch, {30: leave})
     assert told == []
     check_search(run_id)
+
+
+def refusing(status, kind="text/html", body=b"<html>no</html>"):
+    return status, kind, body
+
+
+def in_words(code):
+    return "application/json", json.dumps({"error_code": code, "message": "no"}).encode()
+
+
+REFUSALS = [
+    *map(refusing, (400, 401, 403, 404, 413, 429, 502, 302, 200)),
+    refusing(404, *in_words("RESOURCE_DOES_NOT_EXIST")),
+    refusing(403, *in_words("PERMISSION_DENIED")),
+    refusing(400, *in_words("INVALID_PARAMETER_VALUE")),
+]
+
+
+@pytest.mark.slow
+def test_a_search_outlives_a_server_that_refuses_everything_for_a_while(proxy, monkeypatch):
+    happens, met = {}, []
+    monkeypatch.setattr(proxy, "healthy", True)
+
+    def refuse(answer):
+        proxy.mood = answer
+
+    def take():
+        until = time.monotonic() + 30
+        while not proxy.refused and time.monotonic() < until:
+            time.sleep(0.02)
+        met.append(proxy.refused)
+        proxy.refused, proxy.mood = 0, "well"
+
+    for number, answer in enumerate(REFUSALS):
+        happens[2 + 2 * number], happens[3 + 2 * number] = functools.partial(refuse, answer), take
+    run_id, told = searched(monkeypatch, happens)
+    assert len(met) == len(REFUSALS)
+    assert all(met)
+    assert told == []
+    check_search(run_id)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mood", ["gone", "hangs", "fails", "hangs behind a good health", refusing(403)], ids=str)
+def test_a_search_whose_server_is_away_at_its_end_is_recovered(proxy, monkeypatch, mood):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "120")  # as it is by default: a call that hangs does so for long
+    monkeypatch.setattr(writer, "PATIENCE_SECONDS", 3.0)
+    monkeypatch.setattr(proxy, "healthy", "good health" in mood)
+    ended = []
+
+    def leave():
+        proxy.mood = mood[:5] if "hangs" in mood else mood
+        ended.append(time.monotonic())
+
+    run_id, told = searched(monkeypatch, {35: leave})
+    assert time.monotonic() - ended[0] < 3.0 + 15  # a loaded machine
+    (said,) = told
+    assert "MLflow lacks a part of the search" in said
+    proxy.mood = "well"
+    until = time.monotonic() + 60
+    while not (left := list(recovery.left_behind())) and time.monotonic() < until:
+        time.sleep(0.1)  # a thread that waits for an answer holds the record
+    assert recovery.recover(left[0]).status == "FINISHED"
+    check_search(run_id)
+    assert not list(recovery.recordings())

@@ -17,18 +17,21 @@ import yaml
 ROOT = Path(__file__).parents[1]
 
 FROM_THE_GROUND_UP = [
-    "terminal", "errors", "interrupts", "process", "masking", "home", "seal", "provenance", "plugin", "names", "texts",
-    "history", "snapshots",
-    "surfaces", "diagnosis", "plots", "hyperparameters", "capture", "activations", "landscape", "runs", "points",
-    "journal", "sender", "recording", "report", "recovery", "fit", "recorder", "search", "sync", "compare",
-    "page", "repeat", "cli",
+    "terminal", "errors", "notice", "interrupts", "process", "folder_lock", "masking", "home", "seal",
+    "server_health", "provenance", "plugin", "names", "texts", "history", "snapshots", "surfaces", "diagnosis",
+    "plots", "hyperparameters", "capture", "activations", "landscape", "runs", "points", "journal",
+    "left_behind", "fit_numbers", "sender", "recording", "report", "training_recovery", "recovery", "fit",
+    "recorder", "search", "sync", "compare", "page", "repeat", "cli",
 ]  # fmt: skip
 """Rooms of mlflow_hp: each may import those before it."""
 
 KNOWN_IN = {
     "keras": {"recorder", "fit", "capture", "activations", "landscape", "search"},
     "tensorflow": {"capture", "landscape", "search"},
-    "mlflow": {"runs", "sender", "recovery", "search", "sync", "compare", "page", "repeat"},
+    "mlflow": {
+        "server_health", "runs", "sender", "recording", "report", "training_recovery", "recovery", "recorder",
+        "search", "sync", "compare", "page", "repeat",
+    },
     "sklearn": {"search"},
     "joblib": {"search"},
     "distributed": {"search"},
@@ -40,7 +43,7 @@ KNOWN_IN = {
     "pyarrow": {"history"},
     "plotly": {"compare", "page"},
     "flask": {"page"},
-}
+}  # fmt: skip
 """Libraries that only some rooms know."""
 
 

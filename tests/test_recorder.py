@@ -266,7 +266,7 @@ def breaks(monkeypatch, where):
             "mlflow.MlflowClient.log_artifacts",
             "MLflow lacks the history; `mlflow-hp recover`.*disk full",
         ),
-        ("mlflow_hp.runs.set_tags", "the run's tags are not complete.*disk full"),
+        ("mlflow_hp.runs.set_tags", "MLflow lacks the tags of its end.*disk full"),
     ],
 )
 def test_an_error_of_the_recording_is_told_and_training_goes_on(monkeypatch, store, where, said):

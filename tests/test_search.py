@@ -27,6 +27,7 @@ from sklearn.svm import SVC
 from test_search_hook import Picky, found
 
 import mlflow_hp
+from mlflow_hp import recovery
 from mlflow_hp.errors import UserError
 
 LOKY = "ignore:A worker stopped while some jobs were given to the executor"
@@ -363,17 +364,21 @@ def test_a_search_that_can_not_be_followed_is_recorded_afterwards(store, monkeyp
 
 def test_a_store_that_refuses_is_told_and_the_search_goes_on(store, monkeypatch):
     search = grid()
+    monkeypatch.setattr("mlflow_hp.search.writer.PATIENCE_SECONDS", 0.5)
 
     def refuse(*_, **__):
         raise OSError("the disk is full")
 
     with mlflow.start_run() as run, monkeypatch.context() as patch:
         patch.setattr(mlflow.MlflowClient, "create_run", refuse)
-        with pytest.warns(RuntimeWarning, match="does not have everything: OSError: the disk is full"):
+        with pytest.warns(RuntimeWarning, match=r"lacks a part .*\(OSError: the disk is full\); `mlflow-hp recover`"):
             record(search)
     assert found(search) == found(clone(search).fit(X, Y))
-    assert "disk is full" in store.get_run(run.info.run_id).data.tags["mlflow_hp.recording_error"]
-    assert nothing_runs(store, run.info.run_id)
+    assert not children(store, run.info.run_id)
+    (left,) = recovery.left_behind()
+    assert recovery.recover(left).status == "FINISHED"
+    assert [run.info.status for run in children(store, run.info.run_id)] == ["FINISHED"] * 4
+    assert not list(recovery.recordings())
 
 
 def test_a_store_that_comes_back_gets_everything(store, monkeypatch):

@@ -7,8 +7,8 @@ bit for bit, and every step is recorded even when Python sees only one in fifty.
 
 from __future__ import annotations
 
-import contextlib
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,12 +19,15 @@ from mlflow_hp.capture.layout import (
     STEP_COLUMNS,
     EpochCounter,
     Layout,
+    NothingRanError,
     Rows,
     Unwrappable,
     build,
     initial_weights,
+    leaves_of,
     n_weights,
     store_for,
+    tapped,
     tensors_of,
 )
 from mlflow_hp.interrupts import held
@@ -61,6 +64,8 @@ class GraphReader:
         A compiled model; it may not be built yet.
     weights : {"auto", "all", "statistics", "none"}
         What to read of the weights, as in `TrainingRecorder`.
+    forget : callable
+        Called where this reader can serve no further fit.
 
     Attributes
     ----------
@@ -70,17 +75,19 @@ class GraphReader:
 
     kind = "graph"
 
-    def __init__(self, model: Any, weights: str) -> None:
+    def __init__(self, model: Any, weights: str, forget: Callable[[], object]) -> None:
+        self.forget = forget
         self._model = model
         self._weights = weights
         self._buffers: _Buffers | None = None
         self._logs: list[str] = []
+        self._last: Any = {}
+        self._done = 1
         self._clock = not is_deterministic()
         self._times: list[float] = []
         self._several = model.steps_per_execution > 1
         self._step: Any = self._several_steps if self._several else self._one_step
-        if not model.run_eagerly:
-            self._step = tf.function(self._step, reduce_retracing=True, autograph=False)
+        self._step = tf.function(self._step, reduce_retracing=True, autograph=False)
 
     def connect(self, on_layout: Callable[[Layout], None], on_rows: Callable[[Rows], None]) -> None:
         """Have `on_layout` called once in a fit, after its first step, and `on_rows` after each fetch."""
@@ -116,8 +123,7 @@ class GraphReader:
         self._tensors = tensors_of(self._model)
         self._store = store_for(self._weights, n_weights(self._tensors))
         self._initial = initial_weights(self._model, self._tensors, self._store)
-        if not self._model.run_eagerly:
-            self._step.get_concrete_function(iterator)
+        self._step.get_concrete_function(iterator)
         self._prepared = True
 
     def make_room(self) -> None:
@@ -129,26 +135,39 @@ class GraphReader:
             self.fetch()
 
     def execute(self, iterator: Any) -> Any:
-        """Run one execution (a step, or ``steps_per_execution`` of them) as Keras' own function would."""
+        """Run one execution (a step, or ``steps_per_execution`` of them) as Keras' own function would.
+
+        Raises
+        ------
+        NothingRanError
+            Where it fails before data are taken.
+        """
+        if self._clock and is_deterministic():
+            self.forget()
+            raise NothingRanError("determinism was enabled during the fit: the graph that reads the clock can't run")
+        try:
+            result = self._step(iterator)
+        except (StopIteration, tf.errors.OpError):
+            raise
+        except Exception as error:
+            if tf.config.functions_run_eagerly():
+                raise
+            self.forget()  # what is no error of an operation comes of tracing, ahead of all operations
+            raise NothingRanError(f"{type(error).__name__}: {error}") from error
         if not self._several:
-            logs = self._step(iterator)
-            self._count(1)
-            return logs
-        done, logs = self._step(iterator)
-        done = int(done)
-        if not done:
+            return result
+        done, logs = result
+        self._done = int(done)
+        if not self._done:
             raise StopIteration
-        self._count(done)
         return logs
 
-    def _count(self, done: int) -> None:
-        self._pending += done
-        self.steps_done += done
+    def read(self, logs: Any) -> None:  # noqa: ARG002
+        """Count the steps of the last execution, which have written their records themselves."""
+        self._pending += self._done
+        self.steps_done += self._done
         if not self._clock:
-            self._times += [time.time()] * done
-
-    def read(self, logs: Any) -> None:
-        """Nothing is left to read: the step itself has written its record."""
+            self._times += [time.time()] * self._done
 
     def fetch(self) -> None:
         """Hand on the steps that are in the buffers, and empty them."""
@@ -164,8 +183,9 @@ class GraphReader:
         if self._layout is None:
             running = [f"running_{name}" for name in self._logs]
             kinds = STEP_COLUMNS | dict.fromkeys(running, "float64")
-            self._layout = Layout(kinds, self._tensors, self._store, self._initial)
-            self._on_layout(self._layout)
+            layout = Layout(kinds, self._tensors, self._store, self._initial)
+            self._on_layout(layout)
+            self._layout = layout
         if not len(scalars):
             return
         columns = self._counter.count(len(scalars))
@@ -187,7 +207,7 @@ class GraphReader:
             named = {}
         self._on_rows(Rows(columns, named))
 
-    # What follows runs while TensorFlow traces (or, under run_eagerly, at each step).
+    # What follows runs while TensorFlow traces.
 
     def _one_step(self, iterator: Any) -> Any:
         return self._recorded_step(iterator.get_next())
@@ -195,27 +215,23 @@ class GraphReader:
     def _several_steps(self, iterator: Any) -> Any:
         """Up to ``steps_per_execution`` steps; gives how many there were and the logs of the last."""
         most = self._model.steps_per_execution
-        dtypes: dict[str, Any] = {}
 
         def goes_on(index: tf.Tensor, element: Any) -> tf.Tensor:
             return tf.logical_and(index < most, element.has_value())
 
         def body(index: tf.Tensor, element: Any) -> tuple[tf.Tensor, Any]:
             logs = self._recorded_step(element.get_value())
-            if len(self._logs) < len(logs):
+            if len(self._logs) < len(leaves_of(logs)):
                 raise Unwrappable("a metric's result is not a scalar")
-            dtypes.update({name: value.dtype for name, value in logs.items()})
+            self._last = logs
             following = tf.cond(index + 1 < most, iterator.get_next_as_optional, lambda: element)
             return index + 1, following
 
         start = (tf.constant(0), iterator.get_next_as_optional())
         done, _ = tf.while_loop(goes_on, body, start, parallel_iterations=1)
         assert self._buffers is not None
-        last = self._buffers.last_scalars()[len(_SCALARS) :]
-        return done, {
-            name: tf.cast(value, dtypes[name])
-            for name, value in zip(self._logs, tf.unstack(last, len(self._logs)), strict=True)
-        }
+        values = iter(tf.unstack(self._buffers.last_scalars()[len(_SCALARS) :], len(self._logs)))
+        return done, _filled(self._last, values)
 
     def _recorded_step(self, data: Any) -> Any:
         """Keras' step on one batch, its record written into the buffers."""
@@ -224,9 +240,10 @@ class GraphReader:
         variables = [variable.value for variable in self._model.weights]
         before = [tf.convert_to_tensor(v) for v in variables] if self._store == "statistics" else []
         logs, loss, samples = self._compiled_step(data)
-        self._logs = [name for name, value in logs.items() if value.shape.rank == 0]
+        values = {name: value for name, value in leaves_of(logs) if _is_number(value)}
+        self._logs = list(values)
         now = tf.timestamp() if self._clock else tf.constant(0.0, tf.float64)
-        scalars = [now, samples, learning_rate, loss, *(logs[name] for name in self._logs)]
+        scalars = [now, samples, learning_rate, loss, *values.values()]
         after = [tf.convert_to_tensor(variable) for variable in variables]
         if self._store == "values":
             weights = [tf.reshape(value, [-1]) for value in after]
@@ -246,17 +263,14 @@ class GraphReader:
         if not hasattr(self, "_own_step"):
 
             def step(data: Any) -> tuple[Any, tf.Tensor, tf.Tensor]:
-                with _tapped(self._model._loss_tracker) as seen:
+                with tapped(self._model._loss_tracker) as seen:
                     logs = self._model.train_step(data)
                 if len(seen) != 1:
                     raise Unwrappable(f"train_step tracked its loss {len(seen)} times, not once")
-                loss, samples = seen[0]
-                return logs, loss, samples
+                return logs, seen[0]["values"], seen[0]["sample_weight"]
 
-            self._own_step = (
-                step
-                if self._model.run_eagerly
-                else tf.function(step, reduce_retracing=True, jit_compile=self._model.jit_compile, autograph=False)
+            self._own_step = tf.function(
+                step, reduce_retracing=True, jit_compile=self._model.jit_compile, autograph=False
             )
         return self._own_step
 
@@ -310,21 +324,18 @@ class _Buffers:
         self._cursor.assign(0)
 
 
-@contextlib.contextmanager
-def _tapped(tracker: Any) -> Iterator[list[tuple[tf.Tensor, tf.Tensor]]]:
-    """Keep what Keras' loss tracker is given inside the block: the batch's loss and its number of samples."""
-    seen: list[tuple[tf.Tensor, tf.Tensor]] = []
-    update_state = tracker.update_state
+def _is_number(value: Any) -> bool:
+    return (
+        isinstance(value, tf.Tensor) and value.shape.rank == 0 and (value.dtype.is_floating or value.dtype.is_integer)
+    )
 
-    def update_and_keep(values: tf.Tensor, sample_weight: tf.Tensor) -> Any:
-        seen.append((values, sample_weight))
-        return update_state(values, sample_weight=sample_weight)
 
-    tracker.update_state = update_and_keep
-    try:
-        yield seen
-    finally:
-        del tracker.update_state
+def _filled(logs: Mapping[str, Any], values: Iterator[Any]) -> dict[str, Any]:
+    """Logs as `logs`, with the next of `values` in place of each number."""
+    return {
+        name: _filled(value, values) if isinstance(value, Mapping) else tf.cast(next(values), value.dtype)
+        for name, value in logs.items()
+    }
 
 
 def _none_for_optional(element: Any) -> Any:

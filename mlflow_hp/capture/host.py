@@ -7,22 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlflow_hp.capture import train_step_is_own
 from mlflow_hp.capture.layout import (
     STEP_COLUMNS,
     EpochCounter,
     Layout,
+    NothingRanError,
     Rows,
     build,
     initial_weights,
     n_weights,
+    numbers_of,
     store_for,
+    tapped,
     tensors_of,
 )
 from mlflow_hp.history import statistics_of
 from mlflow_hp.interrupts import held
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
 MOST_BYTES = 32 * 2**20
 """Memory of the rows that wait to be handed on."""
@@ -35,22 +39,25 @@ class HostReader:
 
     The batch's own loss is the change of Keras' loss tracker, ``(N_b m_b - N_(b-1) m_(b-1)) / n_b``, in which
     float32 cancels: expect some 1e-6 of the running sum. Where the model does not use that tracker it is NaN.
-    Under ``steps_per_execution > 1`` there is one record per execution.
+    Under ``steps_per_execution > 1`` there is one record per execution; where Python sees each step, `around` reads
+    each, with the loss that the tracker is given.
 
     Parameters
     ----------
     model, weights
         As for `GraphReader`.
-    original : callable or None
-        The model's own train function; None where it is called by others, between `before` and `read`.
+    train_function : callable or None
+        The model's own; None where it is called by others, between `before` and `read`.
     """
 
     kind = "host"
 
-    def __init__(self, model: Any, weights: str, original: Callable[..., Any] | None) -> None:
+    def __init__(self, model: Any, weights: str, train_function: Callable[..., Any] | None) -> None:
         self._model = model
         self._weights = weights
-        self._original = original
+        self.train_function = train_function
+        self._own_step = train_step_is_own(model)
+        self._read_inside = False
 
     def connect(self, on_layout: Callable[[Layout], None], on_rows: Callable[[Rows], None]) -> None:
         """Have `on_layout` called once in a fit, with its first rows, and `on_rows` with all rows."""
@@ -90,9 +97,39 @@ class HostReader:
 
     def execute(self, *arguments: Any) -> Any:
         """Call the model's own train function."""
-        self.before()
-        assert self._original is not None
-        return self._original(*arguments)
+        assert self.train_function is not None
+        self._read_inside = False
+        try:
+            self.before()
+        except Exception as error:
+            raise NothingRanError(f"{type(error).__name__}: {error}") from error
+        return self.train_function(*arguments)
+
+    def around(self, step: Callable[[Any], Any], safely: Callable[[Callable[[], None]], bool]) -> Callable[[Any], Any]:
+        """The training `step` of a model that is run eagerly, each call of which is read.
+
+        Parameters
+        ----------
+        step : callable
+            The model's ``train_step``.
+        safely : callable
+            Does what it is given, where steps are still to be read, and gives whether that went well.
+        """
+
+        def read_step(data: Any) -> Any:
+            import tensorflow as tf
+
+            if not tf.executing_eagerly():  # it is being traced: `read` follows the whole execution
+                return step(data)
+            self._read_inside = True
+            if not safely(self.before):
+                return step(data)
+            with tapped(getattr(self._model, "_loss_tracker", None)) as seen:
+                logs = step(data)
+            safely(lambda: self._read_step(logs, seen))
+            return logs
+
+        return read_step
 
     def before(self) -> None:
         """Read what is in force for the next step."""
@@ -100,28 +137,26 @@ class HostReader:
         self._learning_rate = _number(getattr(self._model.optimizer, "learning_rate", np.nan))
 
     def read(self, logs: Any) -> None:
-        """Read what the train function left, and the `logs` that it gave."""
-        self.steps_done += self._model.steps_per_execution
+        """Read what the train function left, and the `logs` that it gave, unless each step has been read."""
+        if not self._read_inside:
+            self._read_step(logs, [], self._model.steps_per_execution)
+
+    def _read_step(self, logs: Any, seen: Sequence[Mapping[str, Any]], n_steps: int = 1) -> None:
+        self.steps_done += n_steps
         self._sync()
         if self._initial is None:
             initial = self._describe()
             self._initial = {name: value * np.nan for name, value in initial.items()}
-        tracker = getattr(self._model, "_loss_tracker", None)
-        total, count = (0.0, 0.0) if tracker is None else (_number(tracker.total), _number(tracker.count))
-        old_total, old_count = self._tracked
-        self._tracked = (total, count)
-        samples = count - old_count
+        batch_loss, samples = self._tracked_loss(n_steps)
+        if len(seen) == 1 and not self._own_step:
+            batch_loss, samples = _number(seen[0]["values"]), _number(seen[0]["sample_weight"])
         scalars = {
             "time": time.time(),
             "samples": samples,
             "learning_rate": self._learning_rate,
-            "batch_loss": (total - old_total) / samples if samples > 0 else np.nan,
+            "batch_loss": batch_loss,
         }
-        scalars |= {
-            f"running_{name}": float(value)
-            for name, value in dict(logs).items()
-            if not tuple(getattr(value, "shape", ()))
-        }
+        scalars |= {f"running_{name}": value for name, value in numbers_of(logs).items()}
         weights: dict[str, np.ndarray] = {}
         if self._store != "none":
             weights = initial_weights(self._model, self._tensors, "values")
@@ -130,6 +165,17 @@ class HostReader:
             weights = {n: statistics_of(np.stack([before[n], value]))[1] for n, value in weights.items()}
         self._rows.append((scalars, weights))
         self._bytes += sum(value.nbytes for value in weights.values()) + 8 * len(scalars)
+
+    def _tracked_loss(self, n_steps: int) -> tuple[float, float]:
+        """The batch's loss and number of samples, by what Keras' loss tracker has counted; samples 0: not known."""
+        tracker = getattr(self._model, "_loss_tracker", None)
+        total, count = (0.0, 0.0) if tracker is None else (_number(tracker.total), _number(tracker.count))
+        old_total, old_count = self._tracked
+        self._tracked = (total, count)
+        samples = count - old_count
+        loss = (total - old_total) / samples if samples > 0 else np.nan
+        # A train_step as in Keras' guides tracks the mean of each batch as one value.
+        return loss, 0.0 if samples <= n_steps and self._own_step else samples
 
     def _sync(self) -> None:
         """Have the model's variables hold their values: on JAX, training keeps them elsewhere meanwhile."""
@@ -148,8 +194,9 @@ class HostReader:
             kinds = STEP_COLUMNS | dict.fromkeys(
                 (name for name in self._rows[0][0] if name.startswith("running_")), "float64"
             )
-            self._layout = Layout(kinds, self._tensors, self._store, self._initial or {})
-            self._on_layout(self._layout)
+            layout = Layout(kinds, self._tensors, self._store, self._initial or {})
+            self._on_layout(layout)
+            self._layout = layout
         rows, self._rows, self._bytes = self._rows, [], 0
         columns = self._counter.count(len(rows))
         for name, dtype in self._layout.columns.items():

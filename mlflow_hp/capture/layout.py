@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -10,7 +12,7 @@ import numpy as np
 from mlflow_hp.history import Tensor, statistics_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 FEW_WEIGHTS = 32
 """A model with at most this many weights is recorded weight by weight under ``weights="auto"``."""
@@ -114,6 +116,34 @@ class Unwrappable(Exception):  # noqa: N818 - it tells a way, not an error: the 
     """Why a model's training step can't be read inside the graph."""
 
 
+class NothingRanError(Exception):
+    """The reading failed before a step took data: Keras' own train function can be called instead."""
+
+
+def leaves_of(logs: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Name and value of each entry of Keras' logs, in their order; those of logs inside logs come one by one."""
+
+    def leaves(part: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        for name, value in part.items():
+            if isinstance(value, Mapping):
+                yield from leaves(value)
+            else:
+                yield str(name), value
+
+    found = list(leaves(logs))
+    return list(zip(distinct(name for name, _ in found), (value for _, value in found), strict=True))
+
+
+def numbers_of(logs: Mapping[str, Any]) -> dict[str, float]:
+    """Those of Keras' logs that are single real numbers."""
+    numbers: dict[str, float] = {}
+    for name, value in leaves_of(logs):
+        if not isinstance(value, str | bytes) and not tuple(getattr(value, "shape", ())):
+            with contextlib.suppress(TypeError, ValueError, OverflowError):  # no number: a list, a date, None
+                numbers[name] = float(value)
+    return numbers
+
+
 class EpochCounter:
     """Counts steps, epochs and batches (each 0-based) of a fit on the host.
 
@@ -164,3 +194,23 @@ def build(model: Any, element_spec: Any) -> None:
         return None if type(spec).__name__ == "OptionalSpec" else spec
 
     model._symbolic_build(data_batch=tree.map_structure(input_or_none, element_spec))
+
+
+@contextlib.contextmanager
+def tapped(tracker: Any) -> Iterator[list[dict[str, Any]]]:
+    """Keep what Keras' loss tracker is given inside the block: ``values`` and ``sample_weight``, one dict a call."""
+    seen: list[dict[str, Any]] = []
+    if tracker is None:
+        yield seen
+        return
+    update_state = tracker.update_state
+
+    def update_and_keep(*arguments: Any, **named: Any) -> Any:
+        seen.append(dict(zip(("values", "sample_weight"), arguments, strict=False)) | named)
+        return update_state(*arguments, **named)
+
+    tracker.update_state = update_and_keep
+    try:
+        yield seen
+    finally:
+        del tracker.update_state

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from mlflow_hp.history.fields import KEY, STATISTICS, STEPS_FILE, fields_of
+from mlflow_hp.history.fields import STATISTICS, STEPS_FILE
 from mlflow_hp.history.stream import StepsFile
 
 if TYPE_CHECKING:
@@ -22,47 +21,34 @@ class Chunk(NamedTuple):
     weights: dict[str, np.ndarray]
 
 
-def chunk_of(batch: Any, head: Mapping[str, Any]) -> Chunk:
-    """The arrays of one of Arrow's record batches, read-only, given the head of its history."""
-    steps, recorded = fields_of(head)
-    found = {f.name: f.from_arrow(batch.column(i)) for i, f in enumerate([*steps, *recorded])}
-    columns = {field.name: found.pop(field.name) for field in steps}
+def chunk_of(arrays: Mapping[str, np.ndarray], head: Mapping[str, Any]) -> Chunk:
+    """A chunk of the arrays of all its columns, given the head of its history."""
+    columns = {name: arrays[name] for name in head["columns"]}
+    names = [tensor["name"] for tensor in head["tensors"]]
     if head["weights"] == "statistics":
-        names = [tensor["name"] for tensor in head["tensors"]]
-        found = {name: np.stack([found[f"{name}/{s}"] for s in STATISTICS], axis=1) for name in names}
-    return Chunk(columns, found)
+        return Chunk(columns, {name: np.stack([arrays[f"{name}/{s}"] for s in STATISTICS], axis=1) for name in names})
+    return Chunk(columns, {name: arrays[name] for name in names} if head["weights"] == "values" else {})
 
 
 def read_initial(folder: Path | str) -> dict[str, np.ndarray]:
     """What is recorded of each tensor before the first step: of its shape, or its four statistics; ``{}`` for none."""
-    import pyarrow as pa
-
-    with pa.OSFile(str(Path(folder) / STEPS_FILE)) as source, pa.ipc.open_stream(source) as stream:
-        head = json.loads(stream.schema.metadata[KEY])
-        _, recorded = fields_of(head)
-        batch = stream.read_next_batch()
-        n_columns = len(head["columns"])
-        found = {f.name: f.from_arrow(batch.column(n_columns + i))[0].copy() for i, f in enumerate(recorded)}
-    if head["weights"] != "statistics":
-        return found
-    return {t["name"]: np.array([found[f"{t['name']}/{s}"] for s in STATISTICS]) for t in head["tensors"]}
+    file = StepsFile(Path(folder) / STEPS_FILE)
+    return {name: values[0] for name, values in chunk_of(file.arrays(0), file.head).weights.items()}
 
 
 def read_chunks(folder: Path | str) -> Iterator[Chunk]:
-    """The chunks behind the first row of a history, in their order, as long as they are whole.
+    """The whole chunks behind the first row of a history, in their order.
 
     Raises
     ------
-    OSError, pyarrow.ArrowInvalid
-        Where the file is not there, or is cut off within a chunk.
+    OSError
+        Where the file is not there.
+    UserError
+        Where it is no history, or a chunk is not what was written.
     """
-    import pyarrow as pa
-
-    with pa.memory_map(str(Path(folder) / STEPS_FILE)) as source, pa.ipc.open_stream(source) as stream:
-        head = json.loads(stream.schema.metadata[KEY])
-        next(stream, None)
-        for batch in stream:
-            yield chunk_of(batch, head)
+    file = StepsFile(Path(folder) / STEPS_FILE)
+    for number in range(1, len(file.chunks)):
+        yield chunk_of(file.arrays(number), file.head)
 
 
 def sound_chunks(folder: Path | str) -> int:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import zlib
+from array import array
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from mlflow_hp.errors import UserError
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 _SEAL = "crc32:"
 """So begins the name of the last column: behind it, in the head, and behind an x, in each line, stands the CRC-32 of
 the cells before it and of all lines above. What is no number can't be mistaken for one, if the head is damaged."""
+
+_NAMES_AT_MOST = 100_000
 
 
 class EpochTable(NamedTuple):
@@ -54,7 +60,9 @@ class EpochsWriter:
         if "epoch" not in row:
             raise ValueError(f"a row of epochs needs 'epoch'; it has {sorted(row)}")
         if new := [name for name in row if name not in self._names]:
-            rows, _ = _rows(self._path)
+            rows = list[list[str]]()
+            with contextlib.suppress(csv.Error, UnicodeDecodeError):
+                rows.extend(_rows(self._path))
             self._names += new
             draft = self._path.with_suffix(".csv.part")  # a wider head: the whole file anew, swapped in at once
             text, self._sum = _sealed([self._names, *([*line[:-1], *[""] * len(new)] for line in rows[1:])])
@@ -76,34 +84,66 @@ def read_epochs(path: Path, *, check: bool = False) -> EpochTable:
 
     Raises
     ------
-    ValueError
+    UserError
         For other text, and for a line that is not what was written, as far as the table has seals: those of earlier
         versions have none.
     """
-    rows, problem = _rows(path)
-    whole = True
-    if rows and any(name.startswith(_SEAL) for name in rows[0]):
-        sound = _count_sound(rows)
-        whole = sound == len(rows) and problem is None
-        if not whole and not check:
-            what = f"its line of epoch number {sound - 1}, from 0," if sound else "its head"
-            raise ValueError(
-                f"{path} is damaged: {what} is not what was written. Copy it again; or read what is sound before that "
-                "with TrainingHistory.open(folder, check=True)"
-            )
-        rows = [row[:-1] for row in rows[:sound]]
-    elif problem is not None:
-        raise ValueError(
-            f"{path} is no table of epochs, or damaged: {problem}. Copy it again, or remove it"
-        ) from problem
-    head, *lines = rows or [[]]
-    if head and ("epoch" not in head or len(set(head)) < len(head)):
-        raise ValueError(f"{path} is damaged: its head, {head}, has to have 'epoch', and each name once")
+    head: list[str] = []
+    columns: list[array[float]] = []
+    seals, before, problem = False, 0, ""
+    rows = _rows(path)  # one at a time: a list of all would take many times the file's size
     try:
-        numbers = [dict(zip(head, map(_number, line), strict=True)) for line in lines]
-        return EpochTable({name: epoch_column(name, [row[name] for row in numbers]) for name in head}, whole)
+        for number, cells in enumerate(rows):
+            seals = seals or (number == 0 and any(name.startswith(_SEAL) for name in cells))
+            if seals:
+                *cells, seal = cells or [""]  # noqa: PLW2901
+                before = zlib.crc32(_line(cells).encode(), before)
+                if seal != f"{'x' if number else _SEAL}{before:08x}":
+                    problem = f"its line of epoch number {number - 1}, from 0," if number else "its head"
+                    break
+            if number == 0:
+                head = _head(path, cells)
+                columns = [array("d") for _ in head]
+                continue
+            for column, number_in_it in zip(columns, _numbers(path, cells, len(head)), strict=True):
+                column.append(number_in_it)
+    except (csv.Error, UnicodeDecodeError) as error:
+        if not seals:
+            raise UserError(
+                f"{path} is no table of epochs, or damaged: {error}. Copy it again, or remove it"
+            ) from error
+        problem = f"its line of epoch number {len(columns[0]) if columns else 0}, from 0,"
+    if problem and not check:
+        raise UserError(
+            f"{path} is damaged: {problem} is not what was written. Copy it again; or read what is sound before that "
+            "with TrainingHistory.open(folder, check=True)"
+        )
+    try:
+        found = {name: epoch_column(name, column) for name, column in zip(head, columns, strict=True)}
     except ValueError as error:
-        raise ValueError(f"{path} has a line that is not a number under each name: {error}") from error
+        raise UserError(f"{path} has a line that is not a number under each name: {error}") from error
+    return EpochTable(found, not problem)
+
+
+def _head(path: Path, names: list[str]) -> list[str]:
+    """The names of the columns, if there can be such."""
+    if "epoch" not in names or len(set(names)) < len(names) or len(names) > _NAMES_AT_MOST:
+        shown = str(names) if len(names) < 100 else f"of {len(names)} names"
+        raise UserError(
+            f"{path} is damaged: its head, {shown}, has to have 'epoch', each name once, and {_NAMES_AT_MOST} at most"
+        )
+    return names
+
+
+def _numbers(path: Path, cells: Sequence[str], count: int) -> list[float]:
+    """The numbers of a line of `count` cells."""
+    why = f"{path} has a line that is not a number under each name"
+    if len(cells) != count:
+        raise UserError(f"{why}: {len(cells)} cells under {count} names")
+    try:
+        return [_number(cell) for cell in cells]
+    except ValueError as error:
+        raise UserError(f"{why}: {error}") from error
 
 
 def write_epochs(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
@@ -123,21 +163,24 @@ def epoch_column(name: str, values: Any) -> np.ndarray:
     return column.astype(np.int64)
 
 
-def _rows(path: Path) -> tuple[list[list[str]], Exception | None]:
-    """The cells of the whole lines up to the first that is no CSV in UTF-8, and what is wrong with that."""
-    content = path.read_bytes() if path.is_file() else b""
-    content, rows, problem = content[: content.rfind(b"\n") + 1], list[list[str]](), None
+def _rows(path: Path) -> Iterator[list[str]]:
+    """The cells of the whole lines, up to the first that is no CSV in UTF-8.
+
+    Raises
+    ------
+    csv.Error, UnicodeDecodeError
+        Behind the lines before it.
+    """
+    content, problem = path.read_bytes() if path.is_file() else b"", None
+    content = content[: content.rfind(b"\n") + 1]
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
         problem = error
         text = content[: content.rfind(b"\n", 0, error.start) + 1].decode()
-    try:
-        for row in csv.reader(io.StringIO(text, newline=""), strict=True):
-            rows.append(row)
-    except csv.Error as error:
-        return rows, error
-    return rows, problem
+    yield from csv.reader(io.StringIO(text, newline=""), strict=True)
+    if problem is not None:
+        raise problem
 
 
 def _sealed(rows: Iterable[Sequence[str]], before: int = 0, *, in_head: bool = True) -> tuple[str, int]:
@@ -148,16 +191,6 @@ def _sealed(rows: Iterable[Sequence[str]], before: int = 0, *, in_head: bool = T
         text.write(_line([*row, f"{_SEAL if in_head else 'x'}{before:08x}"]))
         in_head = False
     return text.getvalue(), before
-
-
-def _count_sound(rows: Sequence[Sequence[str]]) -> int:
-    """How many rows, from the first, are what was written."""
-    before = 0
-    for number, row in enumerate(rows):
-        before = zlib.crc32(_line(row[:-1]).encode(), before)
-        if not row or row[-1] != f"{'x' if number else _SEAL}{before:08x}":
-            return number
-    return len(rows)
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -73,17 +73,6 @@ class Field(NamedTuple):
         flat: np.ndarray = numbers.to_numpy(zero_copy_only=True).view(self.dtype)
         return flat.reshape(len(array), *self.shape)
 
-    def read_arrow(self, array: Any, file: Any, mapped_at: int, to: np.ndarray) -> None:
-        """Read an Arrow array of a mapped file, but from the file: a map would fetch its neighbours too."""
-        if to.size:
-            numbers = array.values if self.shape else array
-            buffer = numbers.buffers()[1]
-            if buffer is None or buffer.size < to.nbytes:
-                raise ValueError("it is shorter than its length tells")
-            file.seek(buffer.address - mapped_at)
-            if file.readinto(to.reshape(-1).view(np.uint8)) != to.nbytes:
-                raise OSError(f"{file.name} became shorter while it was read")
-
     def checksum(self, array: Any) -> int:
         """The `checksum` of what an Arrow array holds."""
         numbers = array.values if self.shape else array

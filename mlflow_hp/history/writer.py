@@ -150,8 +150,8 @@ class HistoryWriter:
         offset = self._sink.tell()
         self._write(arrays)
         self.rows += k
-        self._offsets.append(offset)
         self._ends.append(self._sink.tell())
+        self._offsets.append(offset)  # last: it counts the chunks that other threads may read
         return len(self._offsets) - 1
 
     def chunk(self, index: int) -> Chunk:
@@ -168,7 +168,9 @@ class HistoryWriter:
             raise IndexError(f"no chunk {index}: there are {self.n_chunks}, counted from 0")
         start, end = self._offsets[index], self._ends[index]
         content = os.pread(self._reading, end - start, start)
-        return chunk_of(pa.ipc.read_record_batch(pa.ipc.read_message(pa.py_buffer(content)), self._schema), self._head)
+        batch = pa.ipc.read_record_batch(pa.ipc.read_message(pa.py_buffer(content)), self._schema)
+        fields = (*self._steps, *self._recorded)
+        return chunk_of({field.name: field.from_arrow(batch.column(i)) for i, field in enumerate(fields)}, self._head)
 
     def append_epoch(self, row: Mapping[str, float]) -> None:
         """Write one epoch: "epoch" (0-based) and numbers by name, also such as earlier epochs had not."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flask import Blueprint, Response, render_template, request
+from flask import Blueprint, Response, render_template
 from mlflow.exceptions import MlflowException
 
 from mlflow_hp.compare import PARTS, gather, sections, to_json
 from mlflow_hp.compare.figures import line
 from mlflow_hp.compare.groups import grouped
 from mlflow_hp.errors import UserError
-from mlflow_hp.page import reading
+from mlflow_hp.page import query, reading
 from mlflow_hp.page.answers import accepts_packed, as_error, as_json, with_headers
 from mlflow_hp.page.source import ReadableSource, plain_points
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 RUNS_COMPARED_AT_MOST = 100
 PIXELS_AT_MOST = 4000
-STEPS = 2**62
-"""Steps are numbers of 64 bits."""
 A_YEAR = "private, max-age=31536000, immutable"
 
 
@@ -60,28 +58,29 @@ def page_blueprint(readable: Readable, static: StaticFiles) -> Blueprint:
 
     @page.get("/api/runs")
     def runs() -> Response:
-        experiment_id = request.args.get("experiment", "")
+        experiment_id = query.text("experiment")
         if not (reading.is_there(_store(), experiment_id) and readable([experiment_id])):
-            return as_error(f"There is no experiment {experiment_id!r} that you may read.", 404)
+            return as_error(f"There is no experiment {query.shown(experiment_id)} that you may read.", 404)
         return as_json(reading.runs(_store(), experiment_id, _run_ids()))
 
     @page.get("/api/histories")
     def histories() -> Response:
         source = ReadableSource(_store(), readable)
-        pixels = min(max(_integer("pixels") or 600, 1), PIXELS_AT_MOST)
-        points = source.points(
-            source.readable_runs(_run_ids()), request.args.get("metric", ""), pixels, _integer("start"), _integer("end")
-        )
+        pixels = min(max(query.integer("pixels") or 600, 1), PIXELS_AT_MOST)
+        start, end = query.integer("start"), query.integer("end")
+        points = source.points(source.readable_runs(_run_ids()), query.text("metric"), pixels, start, end)
         return as_json({run_id: plain_points(own) for run_id, own in points.items()})
 
     @page.get("/api/sections")
     def compared() -> Response:
         source = ReadableSource(_store(), readable)
         run_ids = source.readable_runs(_run_ids())
-        asked = [part for part in request.args.get("parts", "").split(",") if part]
+        asked = query.texts("parts")
         if unknown := [part for part in asked if part not in PARTS]:
-            raise UserError(f"parts={unknown[0]!r} is not a part of a comparison: there are {', '.join(PARTS)}")
-        metric = request.args.get("metric") or None
+            raise UserError(
+                f"parts={query.shown(unknown[0])} is not a part of a comparison: there are {', '.join(PARTS)}"
+            )
+        metric = query.text("metric") or None
         facts = gather(source, run_ids)
         wanted = sections(facts, source, metric=metric, unfinished=True, parts=tuple(asked) or PARTS)
         return as_json({"sections": [to_json(section) for section in wanted], "lines": _lines(facts, metric)})
@@ -129,20 +128,10 @@ def _sender(static: StaticFiles, name: str) -> Any:
 
 def _run_ids() -> list[str]:
     """The runs that are asked for, ids with commas between them."""
-    run_ids = [run_id for run_id in request.args.get("runs", "").split(",") if run_id.isalnum()]
+    run_ids = [run_id for run_id in query.texts("runs") if run_id.isalnum()]
     if len(run_ids) > RUNS_COMPARED_AT_MOST:
         raise UserError(
             f"runs= names {len(run_ids)} runs: the page compares {RUNS_COMPARED_AT_MOST} at most, `mlflow-hp compare` "
             "any number"
         )
     return run_ids
-
-
-def _integer(name: str) -> int | None:
-    value = request.args.get(name)
-    if value is None:
-        return None
-    try:
-        return min(max(int(value), -STEPS), STEPS)
-    except ValueError:
-        raise UserError(f"{name}={value!r} is not an integer") from None

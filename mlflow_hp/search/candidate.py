@@ -12,8 +12,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mlflow_hp.search.fold import Fold
+    from mlflow_hp.search.outbox import Outbox
+    from mlflow_hp.search.run import Point, Run
     from mlflow_hp.search.task import Epoch
-    from mlflow_hp.search.writer import Point, Run, Writer
+
+
+ERROR_FILE = "error/traceback.txt"
+"""The artifact of a combination with a fold that failed."""
 
 
 class Candidate:
@@ -48,7 +53,7 @@ class Candidate:
         self.errors: list[str] = []
         self.status: str | None = None
 
-    def open_fold(self, writer: Writer, split: int, at: float) -> None:
+    def open_fold(self, writer: Outbox, split: int, at: float) -> None:
         """Have a run made for a fold that started at `at` seconds since the epoch."""
         if split in self.fold_runs:
             return
@@ -72,11 +77,16 @@ class Candidate:
         if tags:
             self.run.keep(tags)
         if fold.error is not None:
-            self.errors.append(f"fold {split}\n{fold.error}")
+            self.fail(split, fold.error)
         if split in self.fold_runs:
             run = self.fold_runs[split]
             run.metrics([(name, value, at, 0) for name, value, at, _ in points])
             run.end("FINISHED" if fold.error is None else "FAILED", fold.ended)
+
+    def fail(self, split: int, traceback: str) -> None:
+        """Have it known that a fold has failed, and why."""
+        self.errors.append(f"fold {split}\n{traceback}")
+        self.run.text(ERROR_FILE, "\n".join(self.errors))
 
     @property
     def is_complete(self) -> bool:
@@ -104,8 +114,6 @@ class Candidate:
     def end(self, status: str, at: float) -> None:
         """Have the run ended."""
         self.status = status
-        if self.errors:
-            self.run.text("error/traceback.txt", "\n".join(self.errors))
         self.run.end(status, at)
 
 

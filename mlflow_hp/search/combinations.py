@@ -13,7 +13,7 @@ from mlflow_hp.search.describe import candidate_name, param_values, space_of, va
 if TYPE_CHECKING:
     from mlflow_hp.search.fold import Planned
     from mlflow_hp.search.memory import Memory
-    from mlflow_hp.search.writer import Writer
+    from mlflow_hp.search.outbox import Outbox
 
 
 class Combinations:
@@ -25,7 +25,7 @@ class Combinations:
     ----------
     search : BaseSearchCV
         The one that fits.
-    writer : Writer
+    writer : Outbox
         Takes the runs.
     number : int
         Which of the fits that are recorded into the parent run (0-based).
@@ -42,7 +42,7 @@ class Combinations:
         Those of which a fit has started or is known, by their place in ``cv_results_``.
     """
 
-    def __init__(self, search: Any, writer: Writer, number: int, memory: Memory, *, progress: bool) -> None:
+    def __init__(self, search: Any, writer: Outbox, number: int, memory: Memory, *, progress: bool) -> None:
         self.fits: dict[int, Planned] = {}
         self.candidates: dict[int, Candidate] = {}
         self._writer = writer
@@ -93,8 +93,8 @@ class Combinations:
         if number in self._resting:
             self._resting.remove(number)
             candidate.run.go_on()
-        elif candidate.run.run_id is None:
-            candidate.run.start = min(candidate.run.start, at)
+        else:
+            candidate.run.started(at)
         return candidate
 
     @property

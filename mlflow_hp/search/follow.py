@@ -180,7 +180,7 @@ class SearchFit:
         elif isinstance(event, Unrecorded):
             self.problem(event.problem)
         elif isinstance(event, Raised):
-            candidate.errors.append(f"fold {split}\n{event.traceback}")
+            candidate.fail(split, event.traceback)
 
     def fold_run(self, task: int) -> tuple[str, str] | None:
         """The id of the run for the fold of this fit, made if need be, and its tracking URI."""

@@ -6,10 +6,15 @@ import contextlib
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mlflow_hp import journal, runs
+from mlflow_hp.folder_lock import held_by
+from mlflow_hp.left_behind import Left
 from mlflow_hp.process import is_alive, is_here, this_process
+from mlflow_hp.search.spool import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     import mlflow
 
@@ -75,7 +80,7 @@ class Past(NamedTuple):
 def read(client: mlflow.MlflowClient, parent: mlflow.entities.Run) -> Past:
     """What there is below a parent run."""
     children: dict[tuple[int, int], Child] = {}
-    for run in _below(client, parent):
+    for run in below(client, parent):
         tags, info = run.data.tags, run.info
         if "mlflow_hp.candidate" not in tags:
             continue
@@ -87,11 +92,28 @@ def read(client: mlflow.MlflowClient, parent: mlflow.entities.Run) -> Past:
 
 
 def is_recorded(run: mlflow.entities.Run) -> bool:
-    """Whether a search is being recorded into `run`, by this process or a living one of this host."""
+    """Whether a search is being recorded into `run`, by this process or one of which it is known that it lives.
+
+    Its folder tells, where it is on this machine: whoever holds its lock lives, in any container and on any host. Else
+    the process does that the run names, where it shares our process ids.
+    """
     process = run.data.tags.get(PROCESS, "")
-    if run.info.run_id in _being_recorded:
+    if run.info.run_id in _being_recorded or any(map(is_recorded_at, folders(run.info.run_id))):
         return True
     return run.info.status == "RUNNING" and is_here(process) and process != this_process() and is_alive(process)
+
+
+def folders(run_id: str, kind: str = f"{PREFIX}_*") -> list[Path]:
+    """Where this machine keeps what is on its way to MLflow of the searches, or else, recorded into a run."""
+    return [path.parent for path in (runs.local_home() / run_id).glob(f"{kind}/{journal.FILE}")]
+
+
+def is_recorded_at(folder: Path) -> bool:
+    """Whether somebody records into a folder now."""
+    try:
+        return held_by(folder) is not None and not Left(folder, journal.read(folder)).is_done
+    except (OSError, journal.JournalError):
+        return False  # it is gone
 
 
 @contextlib.contextmanager
@@ -114,11 +136,14 @@ def claim(client: mlflow.MlflowClient, past: Past) -> None:
 
 
 def close_dead(client: mlflow.MlflowClient, experiment_id: str) -> None:
-    """Close, as killed, the searches of an experiment, and the runs below them, whose process on this host has died."""
+    """Close, as killed, the searches of an experiment, and the runs below them, whose process is known to have died.
+
+    Those of which a record is on this machine are left to `mlflow_hp.recovery`, which knows how they ended and when.
+    """
     running = f"attributes.status = 'RUNNING' and tags.`{PROCESS}` LIKE '{{%'"
     for run in client.search_runs([experiment_id], running):
         process = run.data.tags[PROCESS]
-        if is_here(process) and not is_alive(process):
+        if is_here(process) and not is_alive(process) and not folders(run.info.run_id):
             close_below(client, run)
             client.set_terminated(run.info.run_id, "KILLED")
 
@@ -127,7 +152,7 @@ def close_below(client: mlflow.MlflowClient, run: mlflow.entities.Run) -> None:
     """Close, as killed, the runs below `run` that are running, but never `run` itself."""
     seen, wanted = {run.info.run_id}, [run]
     for parent in wanted:  # which grows
-        for child in _below(client, parent):
+        for child in below(client, parent):
             if child.info.run_id not in seen and child.info.status != "FINISHED":
                 seen.add(child.info.run_id)
                 wanted.append(child)
@@ -136,7 +161,8 @@ def close_below(client: mlflow.MlflowClient, run: mlflow.entities.Run) -> None:
             client.set_terminated(child.info.run_id, "KILLED")
 
 
-def _below(client: mlflow.MlflowClient, run: mlflow.entities.Run) -> Iterator[mlflow.entities.Run]:
+def below(client: mlflow.MlflowClient, run: mlflow.entities.Run) -> Iterator[mlflow.entities.Run]:
+    """The runs below a run."""
     token = None
     while True:
         page = client.search_runs(

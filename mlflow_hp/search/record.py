@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
-import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
 import mlflow
@@ -13,16 +13,22 @@ from mlflow.exceptions import MlflowException
 from mlflow_hp import runs
 from mlflow_hp.errors import UserError
 from mlflow_hp.interrupts import held
+from mlflow_hp.notice import print_line, warn
 from mlflow_hp.process import this_process
+from mlflow_hp.recovery import recover_quietly
 from mlflow_hp.search import hook
+from mlflow_hp.search.active import leave
 from mlflow_hp.search.past import being_recorded, claim
 from mlflow_hp.search.recording import SearchRecording
+from mlflow_hp.search.recovery import KINDS
 from mlflow_hp.search.resume import find
-from mlflow_hp.terminal import printable
+from mlflow_hp.search.writer import PATIENCE_SECONDS
+from mlflow_hp.server_health import within
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from mlflow_hp.left_behind import Recovered
     from mlflow_hp.search.past import Past
 
 
@@ -100,7 +106,7 @@ def record_search(
         )
     if record not in ("epochs", "batches"):
         raise UserError(f"record={record!r} is unknown; take 'epochs', or 'batches' for every step of Keras models")
-    runs.ensure_reachable()
+    _reach(resume)
     unknown = hook.install()
     past = find(search, resume)
     steps = record == "batches"
@@ -111,8 +117,9 @@ def record_search(
         "share_epochs": share_epochs and not steps and not per_fold_runs,
         "progress": progress,
     }
-    with _parent_run(past) as parent, being_recorded(parent.info.run_id):
-        recording = SearchRecording(search, parent, past, settings, report=report)
+    process = os.getpid()
+    with _parent_run(past) as (parent, is_owned), being_recorded(parent.info.run_id):
+        recording = SearchRecording(search, parent, past, settings, report=report, is_owned=is_owned)
         error: BaseException | None = None
         try:
             if unknown is not None:
@@ -123,18 +130,47 @@ def record_search(
             error = raised
             raise
         finally:
-            with held("bringing the record of the search to MLflow"):
-                recording.close(error)
+            if os.getpid() == process:  # not in a child that was forked in the block
+                with held("bringing the record of the search to MLflow"):
+                    recording.close(error, _status(error), ends_run=is_owned)
+
+
+def _status(error: BaseException | None) -> str:
+    """How a search has ended that `error` ended, or nothing."""
+    if error is None:
+        return "FINISHED"
+    return "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+
+
+def _reach(resume: bool | str) -> None:
+    """Bring what earlier processes left behind; without a server, refuse what can't do without."""
+    try:
+        runs.ensure_reachable()
+    except UserError as error:
+        if mlflow.active_run() is None or resume is not False:
+            raise
+        warn(f"{error}; what is recorded of the search is kept on this machine meanwhile")
+        return
+    active = mlflow.active_run()
+    try:
+        recover_quietly(warn, _tell_recovered, () if active is None else (active.info.run_id,), KINDS)
+    except Exception as error:  # noqa: BLE001 - the search to come is another matter
+        warn(f"what earlier processes left behind could not be recovered: {type(error).__name__}: {error}")
+
+
+def _tell_recovered(found: Recovered) -> None:
+    lost = f"; {'; '.join(found.problems)}" if found.problems else ""
+    print_line(f"recovered what was left behind of run {found.run_id}, which is {found.status} now{lost}")
 
 
 @contextlib.contextmanager
-def _parent_run(past: Past | None) -> Iterator[mlflow.entities.Run]:
-    """The run to be resumed, else the active one; one that is started here ends with the status that is true."""
-    active, client = mlflow.active_run(), mlflow.MlflowClient()
+def _parent_run(past: Past | None) -> Iterator[tuple[mlflow.entities.Run, bool]]:
+    """The run to be resumed, else the active one, else a new one; and whether it was started here, to be ended."""
+    active = mlflow.active_run()
     if past is not None:
-        claim(client, past)
+        claim(mlflow.MlflowClient(), past)
     if active is not None and (past is None or past.run_id == active.info.run_id):
-        yield client.get_run(active.info.run_id)  # with the tags that it has been given since it started
+        yield _as_it_is(active), False
         return
     random_state = random.getstate()
     tags = {"mlflow_hp.kind": "search", "mlflow_hp.process": this_process()}
@@ -142,25 +178,22 @@ def _parent_run(past: Past | None) -> Iterator[mlflow.entities.Run]:
     random.setstate(random_state)  # MLflow drew a name from it, and Keras draws seeds
     status = "FINISHED"
     try:
-        yield run
+        yield run, True
     except BaseException as error:
-        status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+        status = _status(error)
         raise
     finally:
-        with held():
-            active = mlflow.active_run()
-            try:
-                if active is not None and active.info.run_id == run.info.run_id:
-                    mlflow.end_run(status)
-                else:
-                    client.set_terminated(run.info.run_id, status)
-            except MlflowException as error:  # the search itself has gone well
-                warnings.warn(
-                    f"mlflow_hp: the run {run.info.run_id} of the search stays RUNNING, for MLflow does not answer: "
-                    f"{printable(error)}; the next search that is recorded in its experiment ends it",
-                    RuntimeWarning,
-                    stacklevel=2,
-                )
+        leave(run.info.run_id, status)
+
+
+def _as_it_is(active: mlflow.ActiveRun) -> mlflow.entities.Run:
+    """The active run with the tags that it has been given since it started, where MLflow tells them in time."""
+    run_id, client = active.info.run_id, mlflow.MlflowClient()
+    try:
+        runs.ensure_reachable()
+        return within(PATIENCE_SECONDS, lambda: client.get_run(run_id))
+    except Exception:  # noqa: BLE001 - the recording goes on as in an outage that comes later
+        return active
 
 
 def _again(past: Past, *, nested: bool) -> mlflow.entities.Run:

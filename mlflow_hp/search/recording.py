@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import numbers
 import time
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import joblib
 import mlflow
 import numpy as np
 
-from mlflow_hp import runs
+from mlflow_hp import provenance, runs
 from mlflow_hp.errors import UserError
 from mlflow_hp.masking import masked
-from mlflow_hp.names import distinct_metric_names
-from mlflow_hp.process import this_process
+from mlflow_hp.notice import warn
 from mlflow_hp.search.afterwards import follow_afterwards
 from mlflow_hp.search.describe import param_values, score_name, search_params
 from mlflow_hp.search.follow import SearchFit
 from mlflow_hp.search.memory import Memory
-from mlflow_hp.search.past import close_dead
+from mlflow_hp.search.outbox import reason
+from mlflow_hp.search.past import PROCESS, close_dead
 from mlflow_hp.search.results import from_cv_results
 from mlflow_hp.search.reuse import forget_models
-from mlflow_hp.search.writer import PATIENCE_SECONDS, Writer
-from mlflow_hp.terminal import printable
+from mlflow_hp.search.writer import Writer
+from mlflow_hp.server_health import ensure_reachable
+from mlflow_hp.texts import DESCRIPTION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,6 +53,7 @@ class SearchRecording:
         settings: Mapping[str, Any],
         *,
         report: bool,
+        is_owned: bool = False,
     ) -> None:
         self.run_id = parent.info.run_id
         self._search = search
@@ -62,12 +64,13 @@ class SearchRecording:
         self._settings = {**settings, "problem": self._problem, "remark": self._remark}
         self._with_report = report
         self._found: dict[int, Mapping[str, Any]] = {}
-        self._writer = Writer(parent)
+        self._writer = Writer(parent, self._remark, is_owned=is_owned)
         self._began = time.time()
         self._problems: list[str] = []
         self._fit: SearchFit | None = None
         self._n_fits = 0
         self._described = False
+        self._unmeasured: list[int] = []
         self._afterwards: list[tuple[Any, Any]] = []
         self._digest: str | None = None
 
@@ -86,6 +89,7 @@ class SearchRecording:
         """A fit begins; None where something is in the way of its record."""
         try:
             self._finish()
+            self._measure()
             self._describe(search)
             memory = Memory(search, self._n_fits, self._past, self._tagged)
             self._writer.parent.tags(memory.tags)
@@ -99,13 +103,23 @@ class SearchRecording:
         """A fit begins, or may begin, that can only be recorded when it has ended."""
         if self._past is not None:
             raise UserError(f"resume={self.run_id!r}: this search can't be followed while it runs: {reason}")
-        _warn(f"the search is recorded when it has ended, not live: {reason}")
+        warn(f"the search is recorded when it has ended, not live: {reason}")
         self._finish()
         self._describe(search)
         self._afterwards.append((search, getattr(search, "cv_results_", None)))
 
-    def close(self, error: BaseException | None = None) -> None:
-        """Bring everything to MLflow; an `error` ended the search."""
+    def close(self, error: BaseException | None, status: str, *, ends_run: bool) -> None:
+        """Bring everything to MLflow; where that does not take it, for ten seconds in all: the rest is kept here.
+
+        Parameters
+        ----------
+        error : BaseException or None
+            What ended the search.
+        status : str
+            The state in which it ended.
+        ends_run : bool
+            Whether the parent run ends with it.
+        """
         try:
             self._finish(error)
             for search, before in self._afterwards:
@@ -122,16 +136,39 @@ class SearchRecording:
                 "no fit of the search was seen; fit the search that was given, in the thread and the block of "
                 "record_search, or a clone of it whose parameters can be pickled"
             )
-        self._writer.flush(patience=PATIENCE_SECONDS)
+        left = 0.0
+        try:
+            left = self._write_out()
+        finally:
+            if self._problems:
+                self._writer.parent.tags({"mlflow_hp.recording_error": "\n".join(self._problems)})
+            if not self._writer.close(left, status, ends_run=ends_run):
+                self._problem(self._lacking())
+        for problem in [*self._problems, *self._writer.said]:
+            warn(problem)
+
+    def _write_out(self) -> float:
+        """Have the report written, after the rest; gives for how many seconds MLflow may still be waited for."""
+        left = self._writer.flush()
+        self._measure()
         self._show()
-        if self._writer.error is not None:
-            why = self._writer.error
-            self._problem(f"MLflow does not have everything: {type(why).__name__}: {why}")
-        if self._problems:
-            self._writer.parent.tags({"mlflow_hp.recording_error": "\n".join(self._problems)})
-        self._writer.flush(stop=True)
-        for problem in self._problems:
-            _warn(problem)
+        return left
+
+    def _measure(self) -> None:
+        """Have it written how long the fits took that have been written."""
+        numbers, self._unmeasured = self._unmeasured, []
+        self._writer.parent.metrics([("recording_seconds", self._writer.busy_seconds, time.time(), n) for n in numbers])
+
+    def _lacking(self) -> str:
+        """What MLflow lacks, why, and where it is."""
+        error, spool = self._writer.error, self._writer.spool
+        said = "it does not answer" if error is None else f"{type(error).__name__}: {reason(error)}"
+        if spool.folder is None or spool.trouble is not None:
+            return f"MLflow lacks a part of the search of run {self.run_id}, which is lost: {said}"
+        return (
+            f"MLflow lacks a part of the search of run {self.run_id} ({said}); `mlflow-hp recover`, or the next search "
+            f"or training that is recorded on this machine, brings it there from {spool.folder}"
+        )
 
     def _problem(self, said: str) -> None:
         if said not in self._problems:
@@ -140,28 +177,28 @@ class SearchRecording:
     def _remark(self, said: str) -> None:
         if said not in self._remarks:
             self._remarks.add(said)
-            _warn(said)
+            warn(said)
 
     def _describe(self, search: Any) -> None:
         if self._described:
             return
         self._described = True
-        params = search_params(search)
+        tags = runs.run_tags("search")
+        parent = self._writer.parent
+        parent.keep({PROCESS: tags.pop(PROCESS)})  # of who records it now, whatever it said of an earlier one
+        parent.unless_there("tags", tags)
+        parent.unless_there("params", search_params(search))
+        self._writer.do(self._look_at_code)
+        self._writer.do(self._close_dead)
 
-        def describe() -> None:
-            client, tags = (
-                mlflow.MlflowClient(self._writer.tracking_uri),
-                runs.run_tags("search", process=this_process()),
-            )
-            have = client.get_run(self.run_id).data
-            self._writer.parent.params(
-                {k: params[k] for k, name in distinct_metric_names(params).items() if name not in have.params}
-            )
-            self._writer.parent.tags({k: v for k, v in tags.items() if k not in have.tags})
-            runs.log_code(self.run_id, self._writer.tracking_uri)
-            close_dead(client, self._experiment_id)
+    def _look_at_code(self) -> None:
+        if (patch := provenance.uncommitted()) is not None:
+            self._writer.parent.code(patch)
 
-        self._writer.do(describe)
+    def _close_dead(self) -> None:
+        with contextlib.suppress(Exception):  # the next search that is recorded does
+            ensure_reachable(self._writer.tracking_uri)
+            close_dead(mlflow.MlflowClient(self._writer.tracking_uri), self._experiment_id)
 
     def _finish(self, error: BaseException | None = None) -> None:
         """End the fit that is being followed."""
@@ -193,7 +230,7 @@ class SearchRecording:
             if "n_resources" in results:
                 points.append(("n_resources", float(results["n_resources"][index]), now, 0))
             candidate.run.metrics(points)
-        self._writer.do(lambda: self._conclude(fit, now))
+        self._conclude(fit, now)
         self._found[fit.number] = results
         parent.text("cv_results.csv" if fit.number == 0 else f"fit_{fit.number}/cv_results.csv", _csv(results))
 
@@ -204,28 +241,30 @@ class SearchRecording:
             "fit_seconds": fit.fit_seconds,
             "score_seconds": fit.score_seconds,
             "refit_seconds": getattr(fit.search, "refit_time_", None),
-            "recording_seconds": self._writer.busy_seconds,
             "best_score": getattr(fit.search, "best_score_", None),
         }
         parent.metrics([(k, float(v), at, fit.number) for k, v in numbers.items() if v is not None])
+        self._unmeasured.append(fit.number)
         best = fit.candidates.get(int(getattr(fit.search, "best_index_", -1)))
-        if best is not None and best.run.run_id is not None:
-            params = json.dumps(param_values(best.params))
-            tags = {"best": best.run.name, "best_params": params, "best_run_id": best.run.run_id}
+        if best is not None:
+            tags = {"best": best.run.name, "best_params": json.dumps(param_values(best.params))}
             parent.tags({f"mlflow_hp.{name}": value for name, value in tags.items()})
+            parent.tag_id("mlflow_hp.best_run_id", best.run)
 
     def _show(self) -> None:
         """Draw and describe what the search found; not while its fits are computed, which would slow them down."""
-        if not self._with_report or not self._found or self._writer.error is not None:
+        if not self._with_report or not self._found:
             return
         began = time.perf_counter()
         try:
-            from mlflow_hp.search.report import report_search  # draws: Matplotlib comes with it
+            from mlflow_hp.search.report import describe_search, draw_search  # Matplotlib comes with it
 
             refit = self._search.refit
             scorer = refit if isinstance(refit, str) else None
             found = {number: from_cv_results(results, scorer) for number, results in self._found.items()}
-            report_search(self.run_id, found)
+            self._writer.parent.unless_there("tags", {DESCRIPTION: describe_search(found)})
+            draw_search(self._writer.report_folder, found)
+            self._writer.parent.report()
         except Exception as error:  # noqa: BLE001 - the user's search has gone well
             self._problem(f"pictures or description are missing: {type(error).__name__}: {error}")
         self._writer.parent.metrics([("report_seconds", time.perf_counter() - began, time.time(), 0)])
@@ -248,7 +287,3 @@ def _cells(name: str, values: list[Any]) -> list[Any]:
         "" if value is None else value if isinstance(value, numbers.Number) else masked(str(value), name)
         for value in values
     ]
-
-
-def _warn(message: str) -> None:
-    warnings.warn(f"mlflow_hp: {printable(message)}", RuntimeWarning, stacklevel=2)

@@ -6,11 +6,8 @@ import itertools
 import re
 from typing import TYPE_CHECKING
 
-import mlflow
 import numpy as np
-from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
-from mlflow_hp import runs
 from mlflow_hp.plots import heatmap
 from mlflow_hp.plots import search as plots
 from mlflow_hp.plots import search_parameters as parameter_plots
@@ -21,6 +18,7 @@ from mlflow_hp.search.winner import winner
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from matplotlib.axes import Axes
 
@@ -42,24 +40,38 @@ class _Folder(Report):
         self._report.picture(f"{self._name}/{name}", axes)
 
 
-def report_search(run_id: str, found: Mapping[int, SearchResults]) -> None:
-    """Bring pictures and, where the run has none, a description to the parent run of a search.
+class _Files(Report):
+    """Keeps pictures in a folder of this machine, and brings them nowhere."""
+
+    def __init__(self, folder: Path) -> None:
+        self._root = folder
+
+    def file(self, name: str) -> Path:
+        path = self._root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+
+def describe_search(found: Mapping[int, SearchResults]) -> str:
+    """The description of a search's parent run, of what each of its fits found, by its number (0-based)."""
+    parts = [search_description(results) for results in found.values()]
+    headed = [f"### Fit {number}\n\n{part}" for number, part in zip(found, parts, strict=True)]
+    return "\n".join(parts if len(parts) == 1 else headed)
+
+
+def draw_search(folder: Path, found: Mapping[int, SearchResults]) -> None:
+    """Draw the pictures of a search into a folder, as they are to be below its parent run.
 
     Parameters
     ----------
-    run_id : str
-        The parent run.
+    folder : Path
     found : mapping of int to SearchResults
         What each fit of the search found, by its number (0-based). The pictures of all but the fit 0 are in
         ``plots/fit_<number>``.
     """
-    if MLFLOW_RUN_NOTE not in mlflow.MlflowClient().get_run(run_id).data.tags:
-        parts = [search_description(results) for results in found.values()]
-        headed = [f"### Fit {number}\n\n{part}" for number, part in zip(found, parts, strict=True)]
-        runs.set_description(run_id, "\n".join(parts if len(parts) == 1 else headed))
-    with Report(run_id) as report:
-        for number, results in found.items():
-            search_pictures(_Folder(report, f"fit_{number}") if number else report, results)
+    report = _Files(folder)
+    for number, results in found.items():
+        search_pictures(_Folder(report, f"fit_{number}") if number else report, results)
 
 
 def search_description(results: SearchResults) -> str:

@@ -1,197 +1,44 @@
-"""Runs on their way to MLflow: what is to be written is collected, and one thread writes it."""
+"""The thread that writes the runs of a search to MLflow, while the search goes on."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import queue
+import secrets
 import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import mlflow
-from mlflow.entities import Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
 
-from mlflow_hp import provenance
-from mlflow_hp.errors import UserError
-from mlflow_hp.masking import masked
-from mlflow_hp.names import LONGEST_NAME, distinct_metric_names
-from mlflow_hp.runs import ensure_reachable
-from mlflow_hp.terminal import printable
-from mlflow_hp.texts import storable, texts
+from mlflow_hp import provenance, runs
+from mlflow_hp.process import this_process
+from mlflow_hp.search.outbox import Outbox
+from mlflow_hp.search.past import PROCESS
+from mlflow_hp.search.run import GivenUpError
+from mlflow_hp.search.spool import Spool
+from mlflow_hp.server_health import hush_outages
+from mlflow_hp.texts import texts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from mlflow_hp.search.run import Run
 
 EVERY_SECONDS = 1.0
 """How often what has come together is written: each run in as few calls as MLflow allows."""
 LONGEST_PAUSE_SECONDS = 30.0
 """Pause between two attempts to reach a store that fails."""
-REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "PERMISSION_DENIED")
-"""MLflow's error codes for what it will not take later either."""
-PATIENCE_SECONDS = 60.0
-"""How long the end of a search waits for a store that is away: what is left then is lost."""
-RETRIED_SECONDS = 1.0
-"""A call that takes longer may have been made twice by MLflow's client, whose connection broke in between."""
-METRICS_AT_ONCE = 800
-OTHERS_AT_ONCE = 100
-"""MLflow takes 100 params and 100 tags in a call, and 1000 things in all."""
-
-Point = tuple[str, float, float, int]
-"""A metric's name, value, time in seconds since the epoch, and step (0-based)."""
+PATIENCE_SECONDS = 10.0
+"""How long the end of a search waits for MLflow in all: what is left then stays on this machine."""
+LEAVING_SECONDS = 1.0
+"""How long the thread may take to leave."""
 
 
-class Run:
-    """A run, and what is still to be written of it. Its methods return at once.
-
-    Attributes
-    ----------
-    run_id : str or None
-        None until the run has been made in MLflow.
-    start : float
-        In seconds since the epoch; it counts when the run is made.
-    """
-
-    def __init__(self, writer: Writer, run_id: str | None, name: str, start: float, parent: Run | None = None) -> None:
-        self.run_id = run_id
-        self.name = name
-        self.start = start
-        self._writer = writer
-        self._parent = parent
-        self._goes_on = False
-        self._params: dict[str, str] = {}
-        self._tags: dict[str, str] = {}
-        self._metrics: list[Point] = []
-        self._texts: dict[str, str] = {}
-        self._metric_names: dict[str, str] = {}
-        self._end: tuple[str, float] | None = None
-        self._may_be_doubled = False
-
-    def params(self, params: Mapping[str, str]) -> None:
-        """Have params written, without secrets; what is too long for MLflow is whole in an artifact."""
-        made = texts("params", params)
-        self._writer.note(self, lambda: (self._params.update(made.values), self._texts.update(made.whole)))
-
-    def tags(self, tags: Mapping[str, str]) -> None:
-        """Have tags written as `params`, in place of those with the same names."""
-        made = texts("tags", tags)
-        self._writer.note(self, lambda: (self._tags.update(made.values), self._texts.update(made.whole)))
-
-    def keep(self, tags: Mapping[str, str]) -> None:
-        """Have tags written to the letter: those that a later process is to read."""
-        self._writer.note(self, lambda: self._tags.update(tags))
-
-    def metrics(self, points: Iterable[Point]) -> None:
-        """Have metric points written, under names that MLflow takes."""
-        points = list(points)
-        self._writer.note(self, lambda: self._metrics.extend(self._named(points)))
-
-    def text(self, path: str, text: str) -> None:
-        """Have an artifact written, without secrets."""
-        self._writer.note(self, lambda: self._texts.update({path: masked(text)}))
-
-    def go_on(self) -> None:
-        """Have a run that had been ended be running."""
-        self._writer.note(self, lambda: setattr(self, "_goes_on", True))
-
-    def end(self, status: str, at: float) -> None:
-        """Have the run ended with ``"FINISHED"``, ``"FAILED"`` or ``"KILLED"``, as of `at` seconds."""
-        self._writer.note(self, lambda: setattr(self, "_end", (status, at)))
-
-    def _named(self, points: Iterable[Point]) -> Iterator[Point]:
-        if new := {name for name, *_ in points} - self._metric_names.keys():
-            self._metric_names |= distinct_metric_names([*self._metric_names, *sorted(new)])
-        return ((self._metric_names[p[0]], *p[1:]) for p in points)
-
-    def write(self, client: mlflow.MlflowClient, experiment_id: str, common: Mapping[str, str]) -> None:
-        """Write what has come; what fails stays to be written, and the rest is written nevertheless."""
-        if self.run_id is None:
-            self._create(client, experiment_id, common)
-        if self._goes_on:
-            client.update_run(self.run_id, status="RUNNING")
-            self._goes_on = False
-        errors = []
-        drop_doubles = functools.partial(self._drop_doubles, experiment_id=experiment_id)
-        for part in (self._write_batches, self._write_texts, drop_doubles, self._write_end):
-            try:
-                part(client)
-            except Exception as error:  # noqa: BLE001 - raised below
-                errors.append(error)
-        if errors:
-            raise errors[0]
-
-    def _create(self, client: mlflow.MlflowClient, experiment_id: str, common: Mapping[str, str]) -> None:
-        assert self._parent is not None
-        if self._parent.run_id is None:
-            self._parent._create(client, experiment_id, common)
-        _, _, own = self._take(tags_only=True)  # tags cost least where the run is made
-        tags = {**common, **own, "mlflow.parentRunId": self._parent.run_id}
-        began = time.monotonic()
-        try:
-            run = client.create_run(experiment_id, start_time=_ms(self.start), tags=tags, run_name=self.name)
-        except Exception:
-            self._may_be_doubled = True
-            self._put_back([], {}, own)
-            raise
-        self.run_id = run.info.run_id
-        self._may_be_doubled |= time.monotonic() - began > RETRIED_SECONDS
-
-    def _drop_doubles(self, client: mlflow.MlflowClient, experiment_id: str) -> None:
-        """Delete what the store made of this run beside it, when its answer was lost on the way."""
-        if not self._may_be_doubled or self._parent is None or self.run_id is None:
-            return
-        alike = f"tags.`mlflow.parentRunId` = '{self._parent.run_id}' and attributes.start_time = {_ms(self.start)}"
-        for run in client.search_runs([experiment_id], alike):
-            if run.info.run_id != self.run_id and run.info.run_name == self.name and not run.data.params:
-                client.delete_run(run.info.run_id)
-        self._may_be_doubled = False
-
-    def _write_batches(self, client: mlflow.MlflowClient) -> None:
-        while any(batch := self._take()):
-            metrics, params, tags = batch
-            try:
-                client.log_batch(
-                    self.run_id,
-                    metrics=[Metric(name, value, _ms(at), step) for name, value, at, step in metrics],
-                    params=[Param(*item) for item in params.items()],
-                    tags=[RunTag(*item) for item in tags.items()],
-                )
-            except Exception:
-                self._put_back(*batch)
-                raise
-
-    def _take(self, *, tags_only: bool = False) -> tuple[list[Point], dict[str, str], dict[str, str]]:
-        """Metrics, params and tags for one call, taken from what is to be written."""
-        with self._writer.lock:
-            tags = {name: self._tags.pop(name) for name in list(self._tags)[:OTHERS_AT_ONCE]}
-            if tags_only:
-                return [], {}, tags
-            metrics, self._metrics = self._metrics[:METRICS_AT_ONCE], self._metrics[METRICS_AT_ONCE:]
-            params = {name: self._params.pop(name) for name in list(self._params)[:OTHERS_AT_ONCE]}
-        return metrics, params, tags
-
-    def _put_back(self, metrics: list[Point], params: dict[str, str], tags: dict[str, str]) -> None:
-        with self._writer.lock:
-            self._metrics = metrics + self._metrics
-            self._params = params | self._params
-            self._tags = tags | self._tags
-
-    def _write_texts(self, client: mlflow.MlflowClient) -> None:
-        for path in list(self._texts):
-            client.log_text(self.run_id, self._texts[path], path)
-            del self._texts[path]
-
-    def _write_end(self, client: mlflow.MlflowClient) -> None:
-        if self._end is not None:
-            status, at = self._end
-            client.set_terminated(self.run_id, status, end_time=max(_ms(at), _ms(self.start)))
-            self._end = None
-
-
-class Writer:
-    """Writes runs to MLflow, in the background.
+class Writer(Outbox):
+    """Writes runs to MLflow, in the background; what MLflow does not have yet is on this machine.
 
     A store that fails is tried again while the search goes on.
 
@@ -199,83 +46,66 @@ class Writer:
     ----------
     parent : mlflow.entities.Run
         The run below which others are opened.
-
-    Attributes
-    ----------
-    parent : Run
-    error : Exception or None
-        Why the last attempt to write failed; None where it did not.
-    busy_seconds : float
-        How long it has written.
-    tracking_uri : str
-        Of MLflow's store.
+    is_owned : bool
+        Whether the run was started for the search, and ends with it.
+    on_trouble : callable
+        Given a sentence where this machine can't keep what is on its way.
     """
 
-    def __init__(self, parent: mlflow.entities.Run) -> None:
-        self.parent = Run(self, parent.info.run_id, parent.info.run_name, parent.info.start_time / 1000)
-        self.error: Exception | None = None
-        self.busy_seconds = 0.0
-        self._experiment_id = parent.info.experiment_id
-        self._common = {
-            name: value
-            for name, value in parent.data.tags.items()
-            if name.startswith(("mlflow.user", "mlflow.source."))
-        }
-        # MLflow does not ask its context providers about runs that are made by a client.
-        own = {f"mlflow_hp.{name}": value for name, value in provenance.tags().items()}
-        self._common |= texts("tags", own).values
-        self.tracking_uri = mlflow.get_tracking_uri()
-        self._client = mlflow.MlflowClient(self.tracking_uri)
-        self._dirty: dict[Run | Callable[[], Any], None] = {}
-        self.lock = threading.RLock()
-        self._requests: queue.SimpleQueue[tuple[threading.Event, bool]] = queue.SimpleQueue()
+    def __init__(self, parent: mlflow.entities.Run, on_trouble: Callable[[str], None], *, is_owned: bool) -> None:
+        uri = mlflow.get_tracking_uri()
+        head = _head(parent, uri, is_owned=is_owned)
+        super().__init__(head, mlflow.MlflowClient(uri), uri)
+        self.spool = Spool(parent.info.run_id, head, on_trouble)
+        self._requests: queue.SimpleQueue[threading.Event] = queue.SimpleQueue()
+        self._is_closing = self._has_told = False
+        self._is_given_up = False
+        self._ended = threading.Event()
         self._thread = threading.Thread(target=self._work, name="mlflow_hp-writer", daemon=True)
         self._thread.start()
 
-    def open(self, name: str, start: float, parent: Run | None = None) -> Run:
-        """A new run below `parent`, by default the writer's, that started at `start` seconds since the epoch."""
-        run = Run(self, None, storable(masked(name))[:LONGEST_NAME], start, parent or self.parent)
-        self.note(run, lambda: None)
-        return run
+    @property
+    def report_folder(self) -> Path:
+        """Where the files of the report are written."""
+        return self.spool.report
 
-    def known(self, run_id: str, name: str, start: float) -> Run:
-        """A run that is there already."""
-        return Run(self, run_id, name, start)
-
-    def note(self, run: Run, change: Callable[[], Any]) -> None:
-        """Make a change to what is to be written of `run`, after all that is noted before."""
-        with self.lock:
-            change()
-            self._dirty.pop(run, None)
-            self._dirty[run] = None
+    def append(self, record: Mapping[str, Any]) -> int:
+        """Append a record to the journal; gives its number, -1 where it can't be."""
+        return self.spool.append(record)
 
     def do(self, action: Callable[[], Any]) -> None:
-        """Have `action` called in the writer's thread, when all noted before has been written."""
-        with self.lock:
-            self._dirty[action] = None
+        """Have `action` called in the writer's thread, once, when the runs noted before have been written or tried."""
+        self.put(action)
 
-    def flush(self, *, stop: bool = False, patience: float = 0.0) -> None:
+    def flush(self, seconds: float | None = None) -> float:
         """Wait until all has been written, or been tried; what fails is in `error`.
 
         Parameters
         ----------
-        stop : bool
-            Whether nothing comes after that.
-        patience : float
-            For how many seconds a store that is away is tried again.
+        seconds : float, optional
+            For how long MLflow may not answer, or not take it; the time in which it takes things does not count. By
+            default `PATIENCE_SECONDS`.
+
+        Returns
+        -------
+        float
+            What is left of that.
         """
-        until = time.monotonic() + patience
-        while True:
-            written = threading.Event()
-            self._requests.put((written, stop))
-            while self._thread.is_alive() and not written.wait(0.2):
-                pass
-            if not _may_come_back(self.error) or time.monotonic() > until:
-                return
-            if patience:
-                print(f"mlflow_hp: waiting up to {patience:.0f} s for MLflow: {printable(self.error)}", file=sys.stderr)
-                patience = 0.0
-            time.sleep(EVERY_SECONDS)
+        tried = threading.Event()
+        self._requests.put(tried)
+        return self._wait(PATIENCE_SECONDS if seconds is None else seconds, lambda: tried.wait(0.1))
+
+    def _wait(self, seconds: float, is_over: Callable[[], bool]) -> float:
+        """Wait until it is over; gives what is left of `seconds`."""
+        began, good = time.monotonic(), self.good_seconds
+        while self._thread.is_alive() and not is_over():
+            spent = time.monotonic() - began
+            if spent - (self.good_seconds - good) > seconds:
+                return 0.0
+            if spent > PATIENCE_SECONDS and self._is_closing and not self._has_told:
+                self._has_told = True
+                print("mlflow_hp: MLflow is still taking what was recorded of the search", file=sys.stderr)
+        return max(0.0, seconds - (time.monotonic() - began - (self.good_seconds - good)))
 
     def made(self, run: Run) -> str | None:
         """The id of `run`, made now if it has not been; None where it can't be."""
@@ -283,50 +113,81 @@ class Writer:
             self.flush()
         return run.run_id
 
-    def _work(self) -> None:
-        pause, stop = EVERY_SECONDS, False
-        while not stop:
-            written = None
-            with contextlib.suppress(queue.Empty):
-                written, stop = self._requests.get(timeout=pause)
-            self._write_all()
-            pause = EVERY_SECONDS if self.error is None else min(2 * pause, LONGEST_PAUSE_SECONDS)
-            if written is not None:
-                written.set()
+    def close(self, seconds: float, status: str, *, ends_run: bool) -> bool:
+        """Write what is left; nothing comes after that.
 
-    def _write_all(self) -> None:
+        Parameters
+        ----------
+        seconds : float
+            For how long MLflow may not answer, or not take it.
+        status : str
+            The state in which the search has ended.
+        ends_run : bool
+            Whether the parent run ends with it.
+
+        Returns
+        -------
+        bool
+            Whether MLflow has all. Where it does not, what it lacks stays on this machine.
+        """
+        now = time.time()
         with self.lock:
-            waiting, self._dirty = list(self._dirty), {}
-        if not waiting:
-            return
-        self.error = None
+            if ends_run:
+                self.parent.end(status, now)
+            self.append({"ended": {"status": status, "time": now}})
+        self._is_closing = True
         try:
-            ensure_reachable(self.tracking_uri)
-        except Exception as error:  # noqa: BLE001 - it may be back at the next attempt
-            self._again(waiting, error)
-            return
-        for item in waiting:
-            began = time.perf_counter()
-            try:
-                if isinstance(item, Run):
-                    item.write(self._client, self._experiment_id, self._common)
-                else:
-                    item()
-            except Exception as error:  # noqa: BLE001 - the recording tells it
-                self._again([item], error)
-            self.busy_seconds += time.perf_counter() - began
+            self._wait(self.flush(seconds), lambda: self._ended.wait(0.1))
+        finally:
+            self._is_given_up = True
+            self._requests.put(threading.Event())
+            self._ended.wait(LEAVING_SECONDS)  # a call that hangs ends some day, and the thread with it
+        return not self.is_pending
 
-    def _again(self, items: list[Run | Callable[[], Any]], error: Exception) -> None:
-        """Have what failed tried again, before what has come since."""
-        self.error = error
-        with self.lock:
-            self._dirty = dict.fromkeys([*items, *self._dirty])
+    def go_on_or_raise(self) -> None:
+        """Raise `GivenUpError` where nobody waits any more."""
+        if self._is_given_up:
+            raise GivenUpError
+
+    def _work(self) -> None:
+        hush_outages()
+        pause = EVERY_SECONDS
+        while not self._is_over():
+            tried = None
+            with contextlib.suppress(queue.Empty):
+                tried = self._requests.get(timeout=min(pause, EVERY_SECONDS) if self._is_closing else pause)
+            if self._is_given_up:
+                break
+            self.spool.sync()
+            went_well = self.write()
+            pause = EVERY_SECONDS if went_well else min(2 * pause, LONGEST_PAUSE_SECONDS)
+            if tried is not None:
+                tried.set()
+        self.spool.close(all_written=not self.is_pending)
+        self._ended.set()
+
+    def _is_over(self) -> bool:
+        """Whether nothing more comes, and all is written or nobody waits."""
+        return self._is_closing and (self._is_given_up or not self.is_pending)
 
 
-def _may_come_back(error: Exception | None) -> bool:
-    """Whether it is a store that is away which says so, and none that will never take it."""
-    return isinstance(error, UserError | MlflowException) and getattr(error, "error_code", "") not in REFUSALS
-
-
-def _ms(seconds: float) -> int:
-    return round(seconds * 1000)
+def _head(parent: mlflow.entities.Run, tracking_uri: str, *, is_owned: bool) -> dict[str, Any]:
+    """The head of the journal."""
+    common = {
+        name: value for name, value in parent.data.tags.items() if name.startswith(("mlflow.user", "mlflow.source."))
+    }
+    # MLflow does not ask its context providers about runs that are made by a client.
+    own = {f"mlflow_hp.{name}": value for name, value in provenance.tags().items()}
+    return {
+        "kind": "search",
+        "run_id": parent.info.run_id,
+        "tracking_uri": runs.absolute_uri(tracking_uri),
+        "process": this_process(),
+        "experiment_id": parent.info.experiment_id,
+        "name": parent.info.run_name or "",
+        "start": parent.info.start_time / 1000,
+        "common": {**common, **texts("tags", own).values},
+        "before": parent.data.tags.get(PROCESS),
+        "key": secrets.token_hex(8),
+        "is_owned": is_owned,
+    }

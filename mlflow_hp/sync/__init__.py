@@ -1,1 +1,1 @@
-"""Runs brought from one MLflow store to another, again and again, without doubles."""
+"""Runs brought from one MLflow store to another, again and again, without duplicates."""

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 SYNCED_FROM = "mlflow_hp.synced_from"
 """Tag of a copy: id of the run or model that it was copied from."""
 SYNCED = "mlflow_hp.synced"
-"""Tag of a complete copy: digest of all that the original held then."""
+"""Tag of a complete copy: digest of all that the original held then. Before that, which synchronization made it."""
 
+_DIGEST = re.compile("[0-9a-f]{64}")
 _ID = re.compile(r"\b(?:m-)?[0-9a-f]{32}\b")
 
 
@@ -46,18 +47,37 @@ def mentioned(text: str) -> set[str]:
 
 
 def copies_of_run(client: MlflowClient, experiment_ids: list[str], original: str) -> list[Run]:
-    """The copies of a run in these experiments, the oldest first; deleted ones too."""
+    """The copies of a run in these experiments, in an order that is the same for all: the first is the one to complete.
+
+    Those that were deleted come last: of duplicates, people delete the ones that they do not want. Then those that were
+    never completed; the rest is the order of their ids.
+    """
     is_copy = f"tags.`{SYNCED_FROM}` = '{original}'"
-    return list(client.search_runs(experiment_ids, is_copy, ViewType.ALL, 10, ["attributes.start_time", "run_id"]))
+    copies = client.search_runs(experiment_ids, is_copy, ViewType.ALL, 1000)
+    return sorted(copies, key=lambda run: (is_deleted(run), not _is_complete(run.data.tags), run.info.run_id))
 
 
-def copies_of_models(client: MlflowClient, experiment_ids: list[str]) -> dict[str, Any]:
-    """The copied models of these experiments, by what they were copied from."""
-    found, token = {}, None
+def is_deleted(run: Run) -> bool:
+    """Whether a run has been deleted."""
+    return bool(run.info.lifecycle_stage == "deleted")
+
+
+def copies_of_models(client: MlflowClient, experiment_ids: list[str]) -> dict[str, list[Any]]:
+    """The copied models of these experiments, by what they were copied from; the first is the one to complete."""
+    found: dict[str, list[Any]] = {}
+    token = None
     while experiment_ids:
         page = client.search_logged_models(experiment_ids, page_token=token)
-        found.update({model.tags[SYNCED_FROM]: model for model in page if SYNCED_FROM in model.tags})
+        for model in page:
+            if SYNCED_FROM in model.tags:
+                found.setdefault(model.tags[SYNCED_FROM], []).append(model)
         token = page.token
         if not token:
             break
+    for models in found.values():
+        models.sort(key=lambda model: (not _is_complete(model.tags), model.model_id))
     return found
+
+
+def _is_complete(tags: Mapping[str, str]) -> bool:
+    return bool(_DIGEST.fullmatch(tags.get(SYNCED, "")))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
@@ -14,6 +14,7 @@ from mlflow_hp.runs import chain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from mlflow import MlflowClient
     from mlflow.entities import Experiment, LoggedModel, Run
@@ -30,11 +31,14 @@ class Scope(NamedTuple):
         Parents stand before their children.
     models : list of LoggedModel
         Those that the runs made, use, or measure.
+    damaged : dict of str to str
+        Folders of a store of files that could not be read and are left out, and why.
     """
 
     experiments: dict[str, Experiment]
     runs: list[Run]
     models: list[LoggedModel]
+    damaged: dict[str, str]
 
 
 def find(client: MlflowClient, experiment: str | None = None, run_ids: Sequence[str] = ()) -> Scope:
@@ -69,7 +73,8 @@ def find(client: MlflowClient, experiment: str | None = None, run_ids: Sequence[
     runs = sorted(chosen.values(), key=lambda run: (_depth(run, chosen), run.info.start_time))
     models = list(_models(client, chosen))
     ids = {run.info.experiment_id for run in runs} | {model.experiment_id for model in models}
-    return Scope({key: client.get_experiment(key) for key in sorted(ids)}, runs, models)
+    damaged = {str(path): why for path, why in _damaged(client).items() if not ids.isdisjoint(path.parts)}
+    return Scope({key: client.get_experiment(key) for key in sorted(ids)}, runs, models, damaged)
 
 
 class _Known:
@@ -82,6 +87,9 @@ class _Known:
 
     def named(self, run_id: str) -> Run:
         run = self.get(run_id)
+        for path, why in _damaged(self._client).items():
+            if path.name == run_id:
+                raise UserError(f"run {run_id!r} can't be read from {path}: {why}. Restore that folder from a copy")
         if run is None:
             raise UserError(
                 f"run {run_id!r} is not in the store that is copied from: check the id (a whole one, of 32 "
@@ -148,8 +156,14 @@ def _experiment(client: MlflowClient, name: str | None) -> str:
         found = client.get_experiment_by_name(wanted)
     if found is None:
         names = ", ".join(sorted(repr(other.name) for other in client.search_experiments(max_results=20)))
-        raise UserError(f"there is no experiment {wanted!r}: name one with --experiment; the store has {names}")
+        others = "".join(f"; {path} could not be read: {why}" for path, why in _damaged(client).items())
+        raise UserError(f"there is no experiment {wanted!r}: name one with --experiment; the store has {names}{others}")
     return str(found.experiment_id)
+
+
+def _damaged(client: Any) -> dict[Path, str]:
+    """Folders of a store of files that could not be read so far, and why."""
+    return getattr(client, "damaged", {})
 
 
 def _parent(run: Run) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import mlflow
 from mlflow.exceptions import MlflowException
@@ -11,6 +11,7 @@ from mlflow.exceptions import MlflowException
 from mlflow_hp.errors import UserError
 from mlflow_hp.masking import masked
 from mlflow_hp.runs import ensure_reachable
+from mlflow_hp.sync.folders import FolderClient, folder_of
 
 if TYPE_CHECKING:
     from mlflow_hp.sync.scope import Scope
@@ -56,19 +57,32 @@ def connect(target_uri: str, source_uri: str | None = None) -> Stores:
     UserError
         Where a server doesn't answer, a URI is none, there is no source, or both are the same store.
     """
-    source_uri = source_uri or mlflow.get_tracking_uri()
-    if _plain(source_uri) == _plain(target_uri):
+    source_uri, target_uri = absolute(source_uri or mlflow.get_tracking_uri()), absolute(target_uri)
+    if source_uri == target_uri:
         raise _one_store(source_uri, target_uri)
     _ensure_there(source_uri)
     for uri in (source_uri, target_uri):
         ensure_reachable(uri)
-    return Stores(_client(source_uri, "--from"), _client(target_uri, "--to"), source_uri, target_uri)
+    stores = Stores(_client(source_uri, "--from"), _client(target_uri, "--to"), source_uri, target_uri)
+    if isinstance(stores.target, FolderClient):
+        stores.target.ensure_whole()
+    return stores
 
 
-def _client(uri: str, option: str) -> mlflow.MlflowClient:
+def absolute(uri: str) -> str:
+    """The URI of a store with whole paths, and without what differs between two names of one store."""
+    if (file := _sqlite_file(uri)) is not None:
+        return uri.replace(f":///{_database(uri)}", f":///{file.resolve()}", 1)
+    if (folder := folder_of(uri)) is not None:
+        return folder.resolve().as_uri()
+    return uri.rstrip("/")
+
+
+def _client(uri: str, option: str) -> Any:
     """A client that has shown that it can read its store."""
     try:
-        client = mlflow.MlflowClient(uri)
+        folder = folder_of(uri)
+        client = mlflow.MlflowClient(uri) if folder is None else FolderClient(mlflow.MlflowClient(uri), folder)
         client.search_experiments(max_results=1)
     except Exception as error:
         reason = str(error).strip().splitlines()[0]
@@ -80,8 +94,8 @@ def _client(uri: str, option: str) -> mlflow.MlflowClient:
 
 
 def _ensure_there(uri: str) -> None:
-    """Raise where a source is a SQLite file that isn't there: MLflow would make it, empty."""
-    file = _sqlite_file(uri)
+    """Raise where a source is a SQLite file or a folder that isn't there: MLflow would make it, empty."""
+    file = _sqlite_file(uri) or folder_of(uri)
     if file is not None and not file.exists():
         raise UserError(
             f"there is no tracking store {masked(uri)} to copy from: name it with --from or MLFLOW_TRACKING_URI, or "
@@ -90,14 +104,14 @@ def _ensure_there(uri: str) -> None:
 
 
 def _sqlite_file(uri: str) -> Path | None:
-    prefix, _, path = uri.partition(":///")
-    return Path(path) if prefix.split("+")[0] == "sqlite" and path else None
+    path = _database(uri)
+    named = path and path != ":memory:" and not path.startswith("file:")
+    return Path(path) if named and uri.startswith("sqlite") else None
 
 
-def _plain(uri: str) -> str:
-    """A URI in the form in which two names of one store are often equal."""
-    file = _sqlite_file(uri)
-    return str(file.resolve()) if file is not None else uri.rstrip("/")
+def _database(uri: str) -> str:
+    """The path in the URI of a database."""
+    return uri.partition(":///")[2].partition("?")[0]
 
 
 def _one_store(source_uri: str, target_uri: str) -> UserError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING
 
 from mlflow.entities import ViewType
@@ -9,9 +10,21 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_USER
 
 from mlflow_hp.errors import UserError
-from mlflow_hp.sync.identity import SYNCED_FROM, Identities, copies_of_models, copies_of_run, mentioned, origin
+from mlflow_hp.sync.identity import (
+    SYNCED,
+    SYNCED_FROM,
+    Identities,
+    copies_of_models,
+    copies_of_run,
+    is_deleted,
+    mentioned,
+    origin,
+)
+from mlflow_hp.sync.lock import CLAIM
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from mlflow import MlflowClient
     from mlflow.entities import Experiment, LoggedModel, Run
 
@@ -27,8 +40,9 @@ class Places:
         Ids of the source -> ids of the target.
     new : set of str
         Ids at the target of the runs that were made just now.
-    doubles : dict of str to list of str
-        Ids of the source -> ids at the target, where a run has several copies.
+    duplicates : dict of str to list of str
+        Ids of the source -> ids at the target, where a run or a model has several copies that were not deleted; the
+        first is the one that is completed.
     at_home : set of str
         Ids of source runs that are copies of runs of the target: nothing is copied back onto the original.
     """
@@ -37,26 +51,41 @@ class Places:
         self._client, self._scope = client, scope
         self.identities = Identities()
         self.new: set[str] = set()
-        self.doubles: dict[str, list[str]] = {}
+        self.duplicates: dict[str, list[str]] = {}
         self.at_home: set[str] = set()
+        self._mark = f"begun by {uuid.uuid4().hex}"
         self._everywhere = _all_experiments(client)
         for run in scope.runs:
             self._find(run)
         models = copies_of_models(client, self._everywhere) if scope.models else {}
         for model in scope.models:
-            copy = models.get(origin(model.tags, model.model_id))
-            if copy is not None:
-                self.identities[model.model_id] = copy.model_id
+            ids = [copy.model_id for copy in models.get(origin(model.tags, model.model_id), [])]
+            if ids:
+                self.identities[model.model_id] = ids[0]
+            if len(ids) > 1:
+                self.duplicates[model.model_id] = ids
         self._find_mentioned()
 
-    def make(self) -> None:
-        """Make what is not there yet: experiments, runs and models, empty so far."""
-        experiments = {key: self._experiment(experiment) for key, experiment in self._scope.experiments.items()}
+    def make(self, experiments: Mapping[str, str], go_on: Callable[[], None]) -> None:
+        """Make the runs and models that are not there yet, empty so far.
+
+        Parameters
+        ----------
+        experiments : mapping of str to str
+            As of `experiments_at`.
+        go_on : callable
+            Called before each: raises where it is not to be made any more.
+        """
         for run in self._scope.runs:
             if run.info.run_id not in self.identities:
+                go_on()
                 self._make_run(run, experiments[run.info.experiment_id])
+        for run in self._scope.runs:
+            if self.identities[run.info.run_id] in self.new:
+                self._delete_those_made_twice(origin(run.data.tags, run.info.run_id))
         for model in self._scope.models:
             if model.model_id not in self.identities:
+                go_on()
                 self._make_model(model, experiments[model.experiment_id])
 
     def _find(self, run: Run) -> None:
@@ -67,8 +96,9 @@ class Places:
         elif original != run.info.run_id and _has_run(self._client, original):
             self.identities[run.info.run_id] = original
             self.at_home.add(run.info.run_id)
-        if len(copies) > 1:
-            self.doubles[run.info.run_id] = [copy.info.run_id for copy in copies]
+        not_deleted = [copy.info.run_id for copy in copies if not is_deleted(copy)]
+        if len(not_deleted) > 1:
+            self.duplicates[run.info.run_id] = not_deleted
 
     def _find_mentioned(self) -> None:
         """Find the copies of runs that are not in the scope and are named in tags of those that are."""
@@ -78,19 +108,8 @@ class Places:
             if copies:
                 self.identities[run_id] = copies[0].info.run_id
 
-    def _experiment(self, experiment: Experiment) -> str:
-        found = self._client.get_experiment_by_name(experiment.name)
-        if found is None:
-            return str(self._client.create_experiment(experiment.name, tags=dict(experiment.tags)))
-        if found.lifecycle_stage == "deleted":
-            raise UserError(
-                f"the experiment {experiment.name!r} has been deleted at the target: restore it there, `mlflow "
-                f"experiments restore -x {found.experiment_id}`, or rename it here"
-            )
-        return str(found.experiment_id)
-
     def _make_run(self, run: Run, experiment_id: str) -> None:
-        tags = {SYNCED_FROM: origin(run.data.tags, run.info.run_id)}
+        tags = {SYNCED_FROM: origin(run.data.tags, run.info.run_id), SYNCED: self._mark}
         if MLFLOW_USER in run.data.tags:
             tags[MLFLOW_USER] = run.data.tags[MLFLOW_USER]
         if MLFLOW_PARENT_RUN_ID in run.data.tags:
@@ -98,6 +117,12 @@ class Places:
         made = self._client.create_run(experiment_id, run.info.start_time, tags, run.info.run_name)
         self.identities[run.info.run_id] = made.info.run_id
         self.new.add(made.info.run_id)
+
+    def _delete_those_made_twice(self, original: str) -> None:
+        """Delete the empty runs that come of asking again: the server's answer to the first time was lost."""
+        for copy in copies_of_run(self._client, self._everywhere, original):
+            if copy.data.tags.get(SYNCED) == self._mark and copy.info.run_id not in self.new and not is_deleted(copy):
+                self._client.delete_run(copy.info.run_id)
 
     def _make_model(self, model: LoggedModel, experiment_id: str) -> None:
         made = self._client.create_logged_model(
@@ -108,6 +133,35 @@ class Places:
             model_type=model.model_type,
         )
         self.identities[model.model_id] = made.model_id
+
+
+def experiments_at(client: MlflowClient, scope: Scope) -> dict[str, str]:
+    """The experiments of a scope at the target, by their names, made where they are not there: id -> id there.
+
+    Raises
+    ------
+    UserError
+        Where one of them has been deleted there.
+    """
+    return {key: _experiment(client, experiment) for key, experiment in scope.experiments.items()}
+
+
+def _experiment(client: MlflowClient, experiment: Experiment) -> str:
+    found = client.get_experiment_by_name(experiment.name)
+    if found is None:
+        tags = {name: value for name, value in experiment.tags.items() if not name.startswith(CLAIM)}
+        try:
+            return str(client.create_experiment(experiment.name, tags=tags))
+        except MlflowException:  # another synchronization may have made it just now
+            found = client.get_experiment_by_name(experiment.name)
+            if found is None:
+                raise
+    if found.lifecycle_stage == "deleted":
+        raise UserError(
+            f"the experiment {experiment.name!r} has been deleted at the target: restore it there, `mlflow "
+            f"experiments restore -x {found.experiment_id}`, or rename it here"
+        )
+    return str(found.experiment_id)
 
 
 def _all_experiments(client: MlflowClient) -> list[str]:

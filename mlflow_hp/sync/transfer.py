@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import itertools
 import math
 import threading
@@ -16,12 +18,13 @@ from tqdm import tqdm
 from mlflow_hp.sync import contents, points
 from mlflow_hp.sync.files import Files
 from mlflow_hp.sync.identity import SYNCED
-from mlflow_hp.sync.target import Places
+from mlflow_hp.sync.lock import Lock
+from mlflow_hp.sync.target import Places, experiments_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from mlflow.entities import Run
+    from mlflow.entities import Experiment, Run
 
     from mlflow_hp.sync.contents import Link, RunContents
     from mlflow_hp.sync.scope import Scope
@@ -34,7 +37,7 @@ _AT_ONCE = 3
 
 
 class Report(NamedTuple):
-    """What one synchronization did: counts of runs, and why some failed."""
+    """What one synchronization did: counts of runs, of how many there are duplicates, and why some failed."""
 
     new: int
     completed: int
@@ -42,6 +45,7 @@ class Report(NamedTuple):
     at_home: int
     points: int
     files: int
+    duplicates: int
     failed: dict[str, str]
 
 
@@ -49,7 +53,9 @@ class _StoppedError(Exception):
     """Another run met an error that ends the whole."""
 
 
-def bring(stores: Stores, scope: Scope, *, thorough: bool = False) -> Report:
+def bring(
+    stores: Stores, scope: Scope, *, thorough: bool = False, on_wait: Callable[[str], object] | None = None
+) -> Report:
     """Bring runs and models to the target, as far as it lacks them.
 
     Parameters
@@ -60,21 +66,45 @@ def bring(stores: Stores, scope: Scope, *, thorough: bool = False) -> Report:
         What to bring.
     thorough : bool
         Compare those with the source that were complete, too: someone may have changed the copy.
+    on_wait : callable, optional
+        Told where another synchronization has to end first.
 
     Raises
     ------
     UserError
         Where a server stops to answer, or the artifact store of the target can't be written.
     """
-    places = Places(stores.target, scope)
-    places.make()
-    transfer = _Transfer(stores, scope, places, thorough=thorough)
-    transfer.all_of_it()
+    experiments = experiments_at(stores.target, scope)
+    with contextlib.ExitStack() as stack:
+        # One synchronization of the same runs at a time; others may come from elsewhere, but make their copies in turn.
+        queues = {there: source_key(scope.experiments[here]) for here, there in experiments.items()}
+        locks = [stack.enter_context(Lock(stores.target, there, queues[there], on_wait)) for there in sorted(queues)]
+        with contextlib.ExitStack() as making:
+            locks += [making.enter_context(Lock(stores.target, there, "making", on_wait)) for there in sorted(queues)]
+
+            def ensure_held() -> None:
+                for lock in locks:
+                    lock.ensure_held()
+
+            places = Places(stores.target, scope)
+            places.make(experiments, ensure_held)
+        del locks[len(queues) :]
+        transfer = _Transfer(stores, scope, places, ensure_held, thorough=thorough)
+        transfer.all_of_it()
     return transfer.report()
 
 
+def source_key(experiment: Experiment) -> str:
+    """What is the same for an experiment of a source under whatever URI that is opened."""
+    known = (experiment.experiment_id, experiment.creation_time, experiment.artifact_location)
+    return hashlib.sha256(repr(known).encode()).hexdigest()[:16]
+
+
 class _Transfer:
-    def __init__(self, stores: Stores, scope: Scope, places: Places, *, thorough: bool) -> None:
+    def __init__(
+        self, stores: Stores, scope: Scope, places: Places, ensure_held: Callable[[], None], *, thorough: bool
+    ) -> None:
+        self._ensure_held = ensure_held
         self._stores, self._scope, self._places, self._thorough = stores, scope, places, thorough
         self._source, self._target, self._identities = stores.source, stores.target, places.identities
         self._links = contents.links_of(scope.models, places.identities)
@@ -92,7 +122,10 @@ class _Transfer:
             self._each(self._run, {run.info.run_id: run for run in runs})
 
     def report(self) -> Report:
-        return Report(**self._counts, at_home=len(self._places.at_home), failed=self._failed)
+        places = self._places
+        return Report(
+            **self._counts, at_home=len(places.at_home), duplicates=len(places.duplicates), failed=self._failed
+        )
 
     def _each(self, work: Callable[[str], None], ids: Iterable[str]) -> None:
         """Do `work` for every id, some at a time; what only one of them can't do is noted, and the others go on."""
@@ -246,6 +279,7 @@ class _Transfer:
     def _go_on(self) -> None:
         if self._stop.is_set():
             raise _StoppedError
+        self._ensure_held()
 
     def _count(self, what: str, by: int = 1) -> None:
         with self._lock:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mlflow.exceptions import MlflowException
 from tqdm import tqdm
 
 from mlflow_hp.sync import contents, points
@@ -12,7 +14,7 @@ from mlflow_hp.sync.files import Files
 from mlflow_hp.sync.target import Places
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from mlflow.entities import LoggedModel, Run
 
@@ -46,8 +48,8 @@ def compare(stores: Stores, scope: Scope) -> Comparison:
     comparing = _Comparing(stores, scope)
     runs = [run for run in scope.runs if run.info.run_id not in comparing.places.at_home]
     with ThreadPoolExecutor(_AT_ONCE) as pool, tqdm(total=len(runs), desc="compared", unit="run", disable=None) as bar:
-        found = [*pool.map(comparing.model, scope.models)]
-        for one in pool.map(comparing.run, runs):
+        found = [*pool.map(functools.partial(_guarded, comparing.model), scope.models)]
+        for one in pool.map(functools.partial(_guarded, comparing.run), runs):
             found.append(one)
             bar.update()
     counts = {kind: [one.counts[kind] for one in found if kind in one.counts] for kind in KINDS}
@@ -55,6 +57,15 @@ def compare(stores: Stores, scope: Scope) -> Comparison:
         {kind: (sum(here for here, _ in pairs), sum(there for _, there in pairs)) for kind, pairs in counts.items()},
         [line for one in found for line in one.differences],
     )
+
+
+def _guarded(compare_one: Callable[[Any], Comparison], one: Any) -> Comparison:
+    """A comparison; where one side can't be read, that is a difference."""
+    try:
+        return compare_one(one)
+    except (MlflowException, OSError) as error:
+        name = one.info.run_id if hasattr(one, "info") else one.model_id
+        return Comparison({}, [f"{name} could not be compared: {(str(error).strip() or repr(error)).splitlines()[0]}"])
 
 
 class _Comparing:
@@ -86,10 +97,13 @@ class _Comparing:
         present = present._replace(tags={key: value for key, value in present.tags.items() if key in wanted.tags})
         here, at_target = _numbers(wanted), _numbers(present)
         differences = [f"{name}: {line}" for line in _run_differences(wanted, present)]
-        doubles = self.places.doubles.get(run_id, [])
-        if doubles:
-            at_target["runs"] = len(doubles)
-            differences.append(f"{name} is at the target {len(doubles)} times: {', '.join(doubles)}")
+        if duplicates := self.places.duplicates.get(run_id, []):
+            at_target["runs"] = len(duplicates)
+            delete = "; ".join(f"`mlflow runs delete --run-id {copy}`" for copy in duplicates[1:])
+            differences.append(
+                f"{name} is at the target {len(duplicates)} times: {duplicates[0]} is kept complete; look at what was "
+                f"added to the others, and delete these there: {delete}"
+            )
         return Comparison({kind: (here[kind], at_target[kind]) for kind in here}, differences)
 
     def model(self, model: LoggedModel) -> Comparison:
@@ -102,8 +116,16 @@ class _Comparing:
             counts = {"models": (1, 0), "artifacts": (len(wanted.files), 0)}
             return Comparison(counts, [f"{name} is not at the target"])
         present = contents.of_model(copy, Files(copy.artifact_location, self._stores.target_uri))
-        counts = {"models": (1, 1), "artifacts": (len(wanted.files), len(present.files))}
-        return Comparison(counts, [f"{name}: {line}" for line in _model_differences(wanted, present)])
+        duplicates = self.places.duplicates.get(model.model_id, [])
+        counts = {"models": (1, max(len(duplicates), 1)), "artifacts": (len(wanted.files), len(present.files))}
+        differences = [f"{name}: {line}" for line in _model_differences(wanted, present)]
+        if duplicates:
+            delete = "; ".join(f'`MlflowClient().delete_logged_model("{copy}")`' for copy in duplicates[1:])
+            differences.append(
+                f"{name} is at the target {len(duplicates)} times: {duplicates[0]} is kept complete; delete the "
+                f"duplicates there, in Python: {delete}"
+            )
+        return Comparison(counts, differences)
 
 
 def _numbers(held: RunContents) -> dict[str, int]:

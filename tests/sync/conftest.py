@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import time
 
 import mlflow
@@ -20,6 +21,16 @@ def other_uri(tmp_path_factory):
     uri = f"sqlite:///{folder}/mlflow.db"
     mlflow.MlflowClient(uri).search_experiments()
     return uri
+
+
+@pytest.fixture
+def empty_uri(tmp_path, tmp_path_factory):
+    """A store without runs: its tables take seconds, so they are copied."""
+    made = tmp_path_factory.getbasetemp() / "empty.db"
+    if not made.exists():
+        mlflow.MlflowClient(f"sqlite:///{made}").search_experiments()
+    shutil.copy(made, tmp_path / "empty.db")
+    return f"sqlite:///{tmp_path}/empty.db"
 
 
 @pytest.fixture(autouse=True)

@@ -186,7 +186,7 @@ class Counting:
         if name == "_tracking_client":  # all goes through the client's own methods
             raise AttributeError(name)
         method = getattr(self._client, name)
-        if name.startswith(("get_", "search_")):
+        if name.startswith(("get_", "search_")) or name.endswith("_experiment_tag"):  # reads, or tags of a lock
             return method
 
         def call(*words, **named):

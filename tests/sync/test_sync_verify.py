@@ -34,9 +34,9 @@ def end_otherwise(client, run_id):
     client.set_terminated(run_id, "KILLED", START + 5000)
 
 
-def double(client, run_id):
+def duplicate(client, run_id):
     run = client.get_run(run_id)
-    client.create_run(run.info.experiment_id, START + 1, {SYNCED_FROM: run.data.tags[SYNCED_FROM]}, "double")
+    client.create_run(run.info.experiment_id, START + 1, {SYNCED_FROM: run.data.tags[SYNCED_FROM]}, "duplicate")
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def double(client, run_id):
         (add_file, "artifacts", "artifact 'b.svg' is at the target alone", False),
         (add_param, "params", "param 'b' is at the target alone", False),
         (add_point, "metric points", "metric 'loss': 1 points more at the target", False),
-        (double, "runs", "is at the target 2 times", False),
+        (duplicate, "runs", "is at the target 2 times", False),
     ],
 )
 def test_verifying_sees(both, change, kind, line, mended):

@@ -1,0 +1,379 @@
+"""Synchronizations at once: each run is at the target once, whoever else brings it, and whoever was killed."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import mlflow
+import pytest
+from mlflow.entities import ViewType
+from mlflow.exceptions import MlflowException
+from sync_runs import Counting, bring, brought, record, verified
+
+from mlflow_hp import cli
+from mlflow_hp.errors import UserError
+from mlflow_hp.sync import lock
+from mlflow_hp.sync.identity import SYNCED, SYNCED_FROM
+from mlflow_hp.sync.lock import CLAIM, Lock
+from mlflow_hp.sync.stores import Stores, connect
+
+
+class Tags:
+    """The tags of one experiment, as a store keeps them: each call takes its time, and others come between."""
+
+    def __init__(self):
+        self.tags = {}
+
+    def _wait(self):
+        time.sleep(random.random() * 0.004)  # noqa: S311
+
+    def get_experiment(self, _):
+        self._wait()
+        tags = dict(self.tags)
+        self._wait()
+        return SimpleNamespace(tags=tags)
+
+    def set_experiment_tag(self, _, key, value):
+        self._wait()
+        self.tags[key] = value
+        self._wait()
+
+    def delete_experiment_tag(self, _, key):
+        self._wait()
+        if self.tags.pop(key, None) is None:
+            raise MlflowException("no such tag")
+
+
+class WithoutDeleting(Tags):
+    def delete_experiment_tag(self, *_):
+        raise MlflowException("unknown endpoint")
+
+
+@pytest.mark.parametrize("store", [Tags, WithoutDeleting])
+def test_only_one_holds_a_lock(store, monkeypatch):
+    monkeypatch.setattr(lock, "_POLL_SECONDS", 0.002)
+    tags, inside, most, other = store(), [], [], Lock(store(), "1", "another")
+
+    def work(_):
+        for _ in range(4):
+            with Lock(tags, "1", "a"):
+                inside.append(1)
+                most.append(len(inside))
+                time.sleep(0.002)
+                inside.pop()
+
+    with ThreadPoolExecutor(6) as pool, other:
+        list(pool.map(work, range(6)))
+    assert (len(most), max(most)) == (24, 1)
+    assert {text for text in tags.tags.values() if text != "released"} == set()
+
+
+def claim(tags, number, name="a"):
+    tags.tags[f"{CLAIM}{name}.killed"] = f'{{"number": {number}, "beat": 3, "by": "ann\\u001b[2J on there"}}'
+
+
+@pytest.mark.parametrize("number", [0, 1, 7])
+def test_the_lock_of_a_killed_one_expires(monkeypatch, number):
+    monkeypatch.setattr(lock, "PATIENCE_SECONDS", 1.5)
+    tags, said = Tags(), []
+    claim(tags, number)
+    began = time.monotonic()
+    with Lock(tags, "1", "b"):
+        pass  # another lock is not touched
+    assert time.monotonic() - began < 1.4
+    with Lock(tags, "1", "a", said.append):
+        assert time.monotonic() - began > 1.4
+    assert tags.tags == {}
+    assert said == ["waiting for a synchronization by ann[2J on there, which brings the same runs to the target"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '{"number": -1, "beat": 1, "by": ""}', '{"number": "1"}', "\0"]
+)
+def test_a_claim_that_cannot_be_read_expires_too(monkeypatch, text):
+    monkeypatch.setattr(lock, "PATIENCE_SECONDS", 0.6)
+    tags = Tags()
+    tags.tags[f"{CLAIM}a.x"] = text
+    with Lock(tags, "1", "a"):
+        assert len(tags.tags) == 1
+
+
+def test_who_lives_is_waited_for_however_long(monkeypatch):
+    monkeypatch.setattr(lock, "PATIENCE_SECONDS", 1.0)
+    tags, order = Tags(), []
+
+    def second():
+        with Lock(tags, "1", "a"):
+            order.append("second")
+
+    with Lock(tags, "1", "a") as first:
+        waiting = threading.Thread(target=second)
+        waiting.start()
+        time.sleep(3)
+        first.ensure_held()
+        order.append("first")
+    waiting.join()
+    assert order == ["first", "second"]
+
+
+def test_who_was_not_heard_of_stops(monkeypatch):
+    """A suspended machine, or a line that was cut: another has begun in the meantime."""
+    monkeypatch.setattr(lock, "PATIENCE_SECONDS", 1.0)
+
+    class Cut(Tags):
+        cut = False
+
+        def set_experiment_tag(self, *words):
+            if self.cut and threading.current_thread().name == "mlflow-hp lock":
+                raise OSError("no line")
+            super().set_experiment_tag(*words)
+
+    tags = Cut()
+    with Lock(tags, "1", "a") as first:
+        tags.cut = True
+        with Lock(Tags(), "1", "a"):
+            pass
+        other = Tags()
+        other.tags = tags.tags
+        with Lock(other, "1", "a"):
+            with pytest.raises(UserError, match="run the command again"):
+                first.ensure_held()
+            tags.cut = False
+            time.sleep(0.5)
+            assert len(other.tags) == 1  # and does not come back
+            with pytest.raises(UserError, match="run the command again"):
+                first.ensure_held()
+
+
+class Slow:
+    """A client that takes its time behind each look for copies, so that two see that there are none."""
+
+    def __init__(self, client, seconds=0.3):
+        self._client, self._seconds = client, seconds
+
+    def __getattr__(self, name):
+        method = getattr(self._client, name)
+        if name != "search_runs":
+            return method
+
+        def call(*words, **named):
+            found = method(*words, **named)
+            time.sleep(self._seconds)
+            return found
+
+        return call
+
+
+def slow(stores):
+    return stores._replace(target=Slow(mlflow.MlflowClient(stores.target_uri)))
+
+
+def at_once(*works):
+    with ThreadPoolExecutor(len(works)) as pool:
+        return [done.result() for done in [pool.submit(work) for work in works]]
+
+
+def copies(stores, name, client=None):
+    """The origins of all runs of the experiment, as often as they are there."""
+    client = client or stores.target
+    experiment = client.get_experiment_by_name(name).experiment_id
+    runs = client.search_runs([experiment], "", ViewType.ACTIVE_ONLY)
+    return sorted(run.data.tags.get(SYNCED_FROM, run.info.run_id) for run in runs)
+
+
+def test_two_at_once_bring_each_run_once(both, tmp_path, tracking_uri):
+    """The second knows the source by another name."""
+    stores, name, experiment = both
+    ids = sorted(record(stores.source, experiment, f"r{i}").info.run_id for i in range(3))
+    (tmp_path / "link.db").symlink_to(tracking_uri.removeprefix("sqlite:///"))
+    renamed = connect(stores.target_uri, f"sqlite:///{tmp_path}/link.db")
+    waits = []
+    reports = at_once(*(lambda s=s: bring(slow(s), name, on_wait=waits.append) for s in (stores, renamed)))
+    assert sorted(report.new for report in reports) == [0, 3]
+    assert sorted(report.unchanged for report in reports) == [0, 3]
+    assert copies(stores, name) == ids
+    assert len(waits) == 1
+    assert verified(stores, name).differences == []
+    assert not [tag for tag in stores.target.get_experiment_by_name(name).tags if tag.startswith(CLAIM)]
+
+
+def test_two_that_make_the_experiment(both, empty_uri):
+    stores, name, experiment = both
+    run = record(stores.source, experiment, "r")
+    to_fresh = connect(empty_uri, stores.source_uri)
+    at_once(*(lambda: bring(slow(to_fresh), name) for _ in range(3)))
+    assert copies(to_fresh, name) == [run.info.run_id]
+
+
+def test_from_the_source_and_from_a_copy_of_it(both, empty_uri):
+    """Two stores with the same runs, the second as copies, into a third."""
+    stores, name, experiment = both
+    ids = sorted(record(stores.source, experiment, f"r{i}").info.run_id for i in range(2))
+    bring(stores, name)
+    mlflow.MlflowClient(empty_uri).create_experiment(name)
+    ways = [connect(empty_uri, stores.source_uri), connect(empty_uri, stores.target_uri)]
+    reports = at_once(*(lambda way=way: bring(slow(way), name) for way in ways))
+    assert sum(report.new for report in reports) == 2
+    assert copies(ways[0], name) == ids
+    for way in ways:
+        assert verified(way, name).differences == []
+
+
+def test_in_both_directions(both):
+    stores, name, experiment = both
+    there = stores.target.get_experiment_by_name(name).experiment_id
+    ids = sorted(
+        [record(stores.source, experiment, "here").info.run_id, record(stores.target, there, "there").info.run_id]
+    )
+    back = Stores(stores.target, stores.source, stores.target_uri, stores.source_uri)
+    at_once(lambda: bring(slow(stores), name), lambda: bring(slow(back), name))
+    bring(stores, name)
+    assert copies(stores, name) == copies(back, name) == ids
+
+
+def test_an_answer_that_is_lost_makes_no_duplicate(both):
+    """The client asks again where the server's answer to `create_run` was lost, and the server makes a second run."""
+    stores, name, experiment = both
+    ids = sorted(record(stores.source, experiment, f"r{i}").info.run_id for i in range(3))
+
+    class Lossy(Counting):
+        def create_run(self, *words, **named):
+            self._client.create_run(*words, **named)
+            return self._client.create_run(*words, **named)
+
+    assert bring(stores._replace(target=Lossy(stores.target)), name).new == 3
+    assert copies(stores, name) == ids
+    assert bring(stores, name).unchanged == 3
+    assert verified(stores, name).differences == []
+
+
+@pytest.fixture
+def duplicated(both):
+    """A run that is at the target three times, as two synchronizations at once made it before there was a lock."""
+    stores, name, experiment = both
+    run = record(stores.source, experiment, "r")
+    child = record(stores.source, experiment, "child", run)
+    bring(stores, name)
+    first = brought(stores, name)["r"]
+    others = []
+    for i in range(2):
+        tags = {SYNCED_FROM: run.info.run_id, **({SYNCED: "0" * 64} if i else {})}
+        there = stores.target.create_run(first.info.experiment_id, run.info.start_time, tags, f"duplicate {i}")
+        stores.target.set_terminated(there.info.run_id, "FINISHED")
+        others.append(there.info.run_id)
+    return stores, name, run.info.run_id, child.info.run_id, [first.info.run_id, *others]
+
+
+def test_duplicates_are_named_and_what_to_do(duplicated, capsys):
+    stores, name, run_id, _, ids = duplicated
+    words = ["sync", "--from", stores.source_uri, "--to", stores.target_uri, "--experiment", name]
+    assert cli.main(words) == 0
+    assert "1 are at the target more than once: --verify names the duplicates" in capsys.readouterr().out
+    assert cli.main([*words, "--verify"]) == 1
+    said = capsys.readouterr().out
+    assert f"({run_id}) is at the target 3 times: " in said
+    for copy in ids:
+        assert (f"`mlflow runs delete --run-id {copy}`" in said) != (f": {copy} is kept complete" in said)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2])
+def test_the_one_that_people_keep_is_completed(duplicated, kept):
+    """Whichever that is: the nested run is nested in it."""
+    stores, name, run_id, child_id, ids = duplicated
+    for copy in ids[:kept] + ids[kept + 1 :]:
+        stores.target.delete_run(copy)
+    bring(stores, name, thorough=True)
+    assert verified(stores, name).differences == []
+    assert copies(stores, name) == sorted([run_id, child_id])
+    kept_run = stores.target.get_run(ids[kept])
+    assert kept_run.info.run_name == "r"
+    assert brought_child(stores, name).data.tags["mlflow.parentRunId"] == ids[kept]
+    stores.source.delete_run(run_id)
+    bring(stores, name)
+    stores.source.restore_run(run_id)
+    bring(stores, name)
+    assert copies(stores, name) == sorted([run_id, child_id])
+
+
+def brought_child(stores, name):
+    experiment = stores.target.get_experiment_by_name(name).experiment_id
+    (child,) = stores.target.search_runs([experiment], "attributes.run_name = 'child'")
+    return child
+
+
+def test_duplicates_of_a_model_are_named(both):
+    stores, name, experiment = both
+    run = record(stores.source, experiment, "r")
+    model = stores.source.create_logged_model(experiment, "net", run.info.run_id)
+    bring(stores, name)
+    there = stores.target.get_experiment_by_name(name).experiment_id
+    made = stores.target.create_logged_model(there, "net", None, {SYNCED_FROM: model.model_id})
+    (line,) = verified(stores, name).differences
+    assert f"({model.model_id}) is at the target 2 times" in line
+    assert f'delete_logged_model("{made.model_id}")' in line
+    stores.target.delete_logged_model(made.model_id)
+    assert verified(stores, name).differences == []
+
+
+BRING = """
+import sys, time
+from mlflow_hp.sync import scope, stores, target, transfer
+make = target.Places._make_run
+def slowly(self, *words):
+    make(self, *words)
+    print("made", flush=True)
+    time.sleep(float(sys.argv[4]))
+target.Places._make_run = slowly
+both = stores.connect(sys.argv[1], sys.argv[2])
+report = transfer.bring(both, scope.find(both.source, sys.argv[3]))
+print(report.new, flush=True)
+"""
+
+
+def started(stores, name, pause):
+    words = [sys.executable, "-W", "ignore", "-c", BRING, stores.target_uri, stores.source_uri, name, str(pause)]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_process_that_is_killed_or_suspended_amid_its_copies(both, monkeypatch, how):
+    stores, name, experiment = both
+    ids = sorted(record(stores.source, experiment, f"r{i}").info.run_id for i in range(4))
+    process = started(stores, name, 1.0)
+    assert process.stdout.readline() == "made\n"
+    os.kill(process.pid, how)
+    monkeypatch.setattr(lock, "PATIENCE_SECONDS", 3.0)
+    try:
+        report = bring(stores, name)
+        assert 1 <= report.new < 4
+        assert copies(stores, name) == ids
+    finally:
+        if how == signal.SIGSTOP:
+            time.sleep(35)  # half of its own patience
+            os.kill(process.pid, signal.SIGCONT)
+        _, said = process.communicate(timeout=120)
+    assert how == signal.SIGKILL or "run the command again" in said
+    assert copies(stores, name) == ids
+    assert verified(stores, name).differences == []
+
+
+@pytest.mark.slow
+def test_two_processes_at_a_server_on_postgresql(server, tracking_uri, tmp_path):
+    stores, name = connect(server, tracking_uri), f"at once {time.time_ns()}"
+    experiment = stores.source.create_experiment(name, (tmp_path / "source").as_uri())
+    ids = sorted(record(stores.source, experiment, f"r{i}", count=1500).info.run_id for i in range(6))
+    processes = [started(stores, name, 0.1) for _ in range(3)]
+    said = [process.communicate(timeout=300) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], said
+    assert sorted(int(out.split()[-1]) for out, _ in said) == [0, 0, 6]
+    assert copies(stores, name) == ids
+    assert verified(stores, name).differences == []
