@@ -67,8 +67,8 @@ def test_a_difference_is_status_1(source, to, capsys):
         (["f00"], "run 'f00' is not in the store"),
         (["--experiment", "none"], "there is no experiment 'none'"),
         (["--to", "http://127.0.0.1:9"], "the tracking server http://127.0.0.1:9 does not answer"),
-        (["--to", "nonsense"], "--to nonsense can't be opened as a tracking store"),
-        (["--from", "sqlite:///none.db"], "there is no tracking store sqlite:///none.db"),
+        (["--to", "nonsense"], "nonsense can't be opened as a tracking store"),
+        (["--from", "sqlite:///none.db"], "none.db to copy from"),
     ],
 )
 def test_bad_input_is_a_line_and_status_2(source, to, capsys, words, complaint):
