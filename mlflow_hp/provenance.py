@@ -277,7 +277,7 @@ def _uncommitted(found: Code) -> str:
 
 def _diff(root: Path) -> bytes:
     """The patch from the commit to the working tree; of a long one, one byte more than `LONGEST_DIFF`."""
-    plain = ("--no-color", "--no-ext-diff", "--no-textconv", "--src-prefix=a/", "--dst-prefix=b/")
+    plain = ("--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "--src-prefix=a/", "--dst-prefix=b/")
     return _git(root, "diff", *plain, "HEAD", most=LONGEST_DIFF + 1)
 
 

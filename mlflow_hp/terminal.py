@@ -33,9 +33,10 @@ def printable(text: object) -> str:
 
 
 def say(*lines: object, file: TextIO | None = None) -> None:
-    """Print each of `lines`, `printable`, in a line of its own; on stdout by default."""
+    """Print each of `lines`, `printable`, in a line of its own, in any encoding; on stdout by default."""
+    stream = file or sys.stdout
     for line in lines:
-        print(printable(line), file=file or sys.stdout, flush=True)
+        print(_encodable(printable(line), stream), file=stream, flush=True)
 
 
 @contextlib.contextmanager
@@ -53,6 +54,12 @@ def _spelled(character: str) -> str:
     return character.encode("unicode_escape").decode()
 
 
+def _encodable(text: str, stream: TextIO | None) -> str:
+    """The text with what the stream's encoding lacks spelled out."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
 def _shown(stream: Any, beginning: str = "") -> Any:
     return stream if stream is None or isinstance(stream, _Shown) else _Shown(stream, beginning)
 
@@ -67,8 +74,7 @@ class _Shown:
     def write(self, text: str) -> int:
         begun = self._beginning if self._beginning and text.startswith(self._beginning) else ""
         shown = begun + "\n".join(map(printable, text[len(begun) :].split("\n")))
-        encoding = getattr(self._stream, "encoding", None) or "utf-8"
-        self._stream.write(shown.encode(encoding, "backslashreplace").decode(encoding))
+        self._stream.write(_encodable(shown, self._stream))
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:

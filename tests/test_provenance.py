@@ -98,11 +98,16 @@ def test_the_patch_makes_of_the_commit_what_there_was(repository, tmp_path):
 
 
 def test_users_settings_of_git_do_not_matter(repository):
+    git(repository, "config", "diff.renames", "copies")
     git(repository, "config", "diff.noprefix", "true")
     git(repository, "config", "diff.external", "false")
     git(repository, "config", "color.ui", "always")
     (repository / "a.py").write_text("x = 2\n")
-    assert "\ndiff --git a/a.py b/a.py\n" in changed()
+    (repository / "b.py").write_text("x = 1\n")
+    git(repository, "add", "b.py")
+    text = changed()
+    assert "\ndiff --git a/a.py b/a.py\n" in text
+    assert "\ndiff --git a/b.py b/b.py\nnew file mode 100644\n" in text
 
 
 def test_a_secret_in_a_change_is_masked(repository):

@@ -291,6 +291,15 @@ PATCHES = {
     "rename from train.py\nrename to ../outside/x.py\n",
     "copied from above": "# x\ndiff --git a/../outside/evil.py b/x.py\nsimilarity index 100%\n"
     "copy from ../outside/evil.py\ncopy to x.py\n",
+    "copied from a whole path": "# x\ndiff --git a/new.py b/new.py\nsimilarity index 100%\n"
+    "copy from {outside}/evil.py\ncopy to new.py\n",
+    "copied from a quoted path": "# x\ndiff --git a/new.py b/new.py\nsimilarity index 100%\n"
+    "copy from \"\\057{outside}/evil.py\"\ncopy to new.py\n",
+    "renamed from a whole path": "# x\ndiff --git a/new.py b/new.py\nsimilarity index 100%\n"
+    "rename from {outside}/evil.py\nrename to new.py\n",
+    "link of another mode": created("new.py", "{outside}/evil.py", "120777") + "\\ No newline at end of file\n",
+    "link with zeros": created("new.py", "{outside}/evil.py", "000120000") + "\\ No newline at end of file\n",
+    "device": created("new.py", "x", "020666"),
     "binary": "# x\ndiff --git a/x b/x\nnew file mode 100644\nindex 0000000..1111111\nGIT binary patch\n"
     "literal 1\nIcmZPo000310RR91\n\n"
     "literal 0\nHcmV?d00001\n\n",
@@ -302,11 +311,12 @@ PATCHES = {
 
 
 @pytest.mark.parametrize("name", PATCHES)
-def test_changes_that_leave_the_copy(place, name):
+def test_changes_that_leave_the_copy(place, name, capsys):
     outside = place.folder.parent / "outside"
     before = {path: path.read_bytes() for path in outside.rglob("*")}
-    run_id = place.run(patch=PATCHES[name].replace("{outside}", str(outside)))
+    run_id = place.run("python new.py", patch=PATCHES[name].replace("{outside}", str(outside)))
     assert place.refused(run_id)
+    assert "only those are run" not in capsys.readouterr().err  # it is the changes that are refused
     assert {path: path.read_bytes() for path in outside.rglob("*")} == before
     assert not Path("/tmp/mlflow_hp_new.py").exists()
     assert list((place.folder / ".git" / "hooks").glob("post-checkout")) == []
@@ -340,7 +350,8 @@ def test_changes_of_others_are_shown_in_full_before_they_run(place, capfd):
     assert cli.main(["repeat", run_id, "--run", "--yes", "--trust"]) == 2
     said = capfd.readouterr().out
     assert f"+{EVIL} # " + r"\u202e\x1b[2J" in said
-    assert said.index(EVIL) > said.index("Will be run: python new.py")
+    assert said.index(EVIL) < said.index("Will be run: python new.py")
+    assert said.endswith("does not bear your seal\n")
     assert place.evil.exists()
 
 

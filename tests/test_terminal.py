@@ -94,6 +94,13 @@ def test_all_that_is_printed_in_the_block(monkeypatch):
     assert r"gr\xf6\xdfe \ud800" in out
 
 
+def test_a_line_is_said_in_any_encoding(monkeypatch):
+    out, _ = on_ascii(monkeypatch, lambda: terminal.say("größe\n", HOSTILE, 3))
+    assert out.startswith("gr\\xf6\\xdfe\\n\n")
+    assert out.count("\n") == 3
+    assert steering(out) == set()
+
+
 @pytest.fixture
 def hostile(store, tmp_path, monkeypatch):
     """A store of which every text is hostile, the names too, which MLflow's client would refuse; ids of its runs."""

@@ -159,15 +159,19 @@ def _run(made: Recipe, code: _Code, variables: dict[str, str], agree: Agree | No
 
 
 def _shown(made: Recipe, code: _Code) -> list[str]:
-    """What is about to be run: the command, the code and, where others may have written them, its changes in full."""
+    """What is about to be run: the code's changes in full, where others may have written them; the command; by whom."""
     assert made.parts is not None
-    lines = ["", f"Will be run: {made.parts.shown}", f"in: {code.folder}", f"with: {code.name}, by {sys.executable}"]
-    if code.changes:
-        changed = code.changes.split("\n")
-        n = sum(line.startswith("diff --git ") for line in changed)
-        lines.append(f"and the recorded changes of {n} files" + ("" if made.is_ours else ", which are run, too:"))
-        lines += [] if made.is_ours else changed
-    return lines
+    changed = code.changes.split("\n") if code.changes else []
+    n_files = sum(line.startswith("diff --git ") for line in changed)
+    lines = [] if made.is_ours or not changed else ["", "Changes of the code that are run, too:", *changed]
+    return [
+        *lines,
+        "",
+        f"Will be run: {made.parts.shown}",
+        f"in: {code.folder}",
+        f"with: {code.name}{f', and the changes of {n_files} files' if changed else ''}, by {sys.executable}",
+        f"made by: {made.author}, as its tags say; it {'bears' if made.is_ours else 'does not bear'} your seal",
+    ]
 
 
 def _repetition(made: Recipe, attempt: str, status: int) -> Run:

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 """A whole name of a commit: no branch, no abbreviation, no option."""
-_NO_FILE = re.compile(r"^(?:(?:new file |deleted file |new |old )mode|index \S+) (?:120000|160000)\s*$", re.MULTILINE)
-_BINARY = re.compile(r"^GIT binary patch\s*$", re.MULTILINE)
+_NO_FILE = re.compile(r"^(?:(?:new file |deleted file |new |old )mode|index \S+) (?!100(?:644|755)$)", re.MULTILINE)
+"""A header of what is no plain file: of a symbolic link, a submodule, a device."""
+_NOT_RECORDED = re.compile(r"^(?:copy from |copy to |rename from |rename to |GIT binary patch)", re.MULTILINE)
+"""Headers that no run records; ``git apply`` copies from anywhere on the disk."""
 _NOTHING_ELSE = {
     "core.hooksPath": os.devnull,
     "core.fsmonitor": "false",
@@ -42,9 +44,9 @@ def problem_of(patch: str | None) -> str | None:
     """Why changes are not applied; None where nothing is against it."""
     text = changes(patch)
     if _NO_FILE.search(text):
-        return "the recorded changes of its code make or change a symbolic link or a submodule"
-    if _BINARY.search(text):
-        return "the recorded changes of its code are binary, as no run records them"
+        return "the recorded changes of its code are not of plain files alone"
+    if _NOT_RECORDED.search(text):
+        return "the recorded changes of its code are binary, or copy or rename files, as no run records them"
     return None
 
 
