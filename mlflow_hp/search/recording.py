@@ -31,6 +31,7 @@ from mlflow_hp.search.writer import PATIENCE_SECONDS, Writer
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mlflow_hp.search.manifest import Manifest
     from mlflow_hp.search.past import Past
 
 
@@ -58,6 +59,7 @@ class SearchRecording:
         self._experiment_id = parent.info.experiment_id
         self._tagged = parent.data.tags
         self._remarks: set[str] = set()
+        self._kept: set[str] = set()
         self._settings = {**settings, "problem": self._problem, "remark": self._remark}
         self._with_report = report
         self._found: dict[int, Mapping[str, Any]] = {}
@@ -86,7 +88,7 @@ class SearchRecording:
         try:
             self._finish()
             self._describe(search)
-            memory = Memory(search, self._n_fits, self._past, self._tagged)
+            memory = Memory(search, self._n_fits, self._past, self._tagged, keep=self._keep, remark=self._remark)
             self._writer.parent.tags(memory.tags)
             self._fit = SearchFit(search, self._writer, self._n_fits, memory, **self._settings)
         except Exception as error:  # noqa: BLE001 - the search goes on
@@ -141,6 +143,13 @@ class SearchRecording:
             self._remarks.add(said)
             _warn(said)
 
+    def _keep(self, manifest: Manifest) -> None:
+        """Have a manifest written verbatim, before what is noted after it."""
+        if manifest.id not in self._kept:
+            self._kept.add(manifest.id)
+            client = mlflow.MlflowClient(self._writer.tracking_uri)
+            self._writer.do(lambda: client.log_text(self.run_id, manifest.text(), manifest.path))
+
     def _describe(self, search: Any) -> None:
         if self._described:
             return
@@ -172,6 +181,7 @@ class SearchRecording:
             results = None
         running = fit.running
         fit.finish(raised=results is None)
+        self._writer.parent.tags(fit.memory.left(fit.search))
         forget_models()
         if results is not None:
             self._report(fit, results)
