@@ -22,7 +22,7 @@ import joblib
 import numpy as np
 
 from mlflow_hp.search.bytecode import code_digest, reads
-from mlflow_hp.search.objects import NoFingerprintError, draws, open_file, without_names
+from mlflow_hp.search.objects import NoFingerprintError, draws, n_kept, open_file, without_names
 from mlflow_hp.search.sources import content, library, loaded, roots
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
@@ -210,7 +210,7 @@ class Look:
             owner = getattr(value, "__self__", None)
             return kind, value.__name__, () if isinstance(owner, types.ModuleType) else self.at(owner)
         if isinstance(value, functools._lru_cache_wrapper):
-            return kind, self.at(value.__wrapped__), value.cache_info()[2:]
+            return kind, self.at(value.__wrapped__), n_kept(value)
         if hasattr(value, "__array__") or hasattr(value, "shape"):
             return kind, self._array(value)
         if self.is_library(module) and callable(value) and hasattr(value, "__wrapped__"):

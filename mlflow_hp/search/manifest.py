@@ -1,7 +1,8 @@
 """What the scores of a search, or of a fold, follow from besides what the search is given: code, its data, files.
 
-A manifest is kept in the parent run as an artifact that is named by its content, ``resume/<id>.json``: of the search
-one as it began, one as it ended, and one for the folds that loaded or read more than was loaded when the search began.
+Manifests are kept in the parent run by an id that is made of their content: of the search one as it began, one as it
+ended, and those of the folds that loaded or read more than was loaded when the search began. Short ones stand in a tag,
+``mlflow_hp.manifest_<id>``, others are the artifact ``resume/<id>.json``.
 """
 
 from __future__ import annotations
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import mlflow
+
+
+TAG = "mlflow_hp.manifest_"
+"""Begins the names of the tags that hold manifests."""
+LONGEST_TAG = 5000
 
 
 class Manifest(NamedTuple):
@@ -49,8 +55,8 @@ class Manifest(NamedTuple):
         return f"resume/{self.id}.json"
 
     def text(self) -> str:
-        """As the artifact holds it."""
-        return json.dumps(self._asdict(), indent=0, sort_keys=True)
+        """As the run holds it."""
+        return json.dumps(self._asdict(), separators=(",", ":"), sort_keys=True)
 
     def beyond(self, other: Manifest) -> Manifest:
         """What is not in `other`, or is something else there."""
@@ -69,8 +75,9 @@ def load(client: mlflow.MlflowClient, run_id: str, manifest_id: str) -> Manifest
     if not manifest_id:
         return Manifest()
     try:
-        uri = client.get_run(run_id).info.artifact_uri
-        held = json.loads(mlflow.artifacts.load_text(f"{uri}/resume/{manifest_id}.json"))
+        run = client.get_run(run_id)
+        text = run.data.tags.get(f"{TAG}{manifest_id}")
+        held = json.loads(text or mlflow.artifacts.load_text(f"{run.info.artifact_uri}/resume/{manifest_id}.json"))
         modules = {name: (digest, place) for name, (digest, place) in held["modules"].items()}
         found = Manifest(modules, held["values"], held["files"])
     except Exception:  # noqa: BLE001 - whatever an artifact store raises where there is nothing

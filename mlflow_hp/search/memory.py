@@ -205,7 +205,7 @@ class Memory:
         if seen not in self._changed:
             assert self._past is not None
             manifest = load(mlflow.MlflowClient(), self._past.run_id, seen)
-            missing = [f"resume/{seen}.json of the run {self._past.run_id} (missing)"]
+            missing = [f"the manifest {seen} of the run {self._past.run_id} (missing)"]
             self._changed[seen] = changed(manifest) if manifest is not None else missing
             if self._changed[seen]:
                 said = "folds are computed again, for what they were computed from has changed: "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,21 @@ def draws(value: Any) -> bool:
     """Whether a value is a random generator."""
     generators = (np.random.Generator, np.random.RandomState, np.random.BitGenerator, random.Random)
     return isinstance(value, generators) or type(value).__name__ in ("SeedGenerator", "StatelessScope")
+
+
+_were_empty: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def n_kept(cached: Any) -> int:
+    """How many results a function under `functools.lru_cache` keeps; those from before the search can't be seen."""
+    n = int(cached.cache_info().currsize)
+    if n == 0:
+        _were_empty.add(cached)
+    elif cached not in _were_empty:
+        raise NoFingerprintError(
+            f"it keeps {n} results from before, which can't be seen; call {cached.__qualname__}.cache_clear() first"
+        )
+    return n
 
 
 def open_file(value: Any) -> Any:

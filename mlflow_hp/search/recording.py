@@ -22,6 +22,7 @@ from mlflow_hp.process import this_process
 from mlflow_hp.search.afterwards import follow_afterwards
 from mlflow_hp.search.describe import param_values, score_name, search_params
 from mlflow_hp.search.follow import SearchFit
+from mlflow_hp.search.manifest import LONGEST_TAG, TAG
 from mlflow_hp.search.memory import Memory
 from mlflow_hp.search.past import close_dead
 from mlflow_hp.search.results import from_cv_results
@@ -145,10 +146,15 @@ class SearchRecording:
 
     def _keep(self, manifest: Manifest) -> None:
         """Have a manifest written verbatim, before what is noted after it."""
-        if manifest.id not in self._kept:
-            self._kept.add(manifest.id)
-            client = mlflow.MlflowClient(self._writer.tracking_uri)
-            self._writer.do(lambda: client.log_text(self.run_id, manifest.text(), manifest.path))
+        if manifest.id in self._kept:
+            return
+        self._kept.add(manifest.id)
+        text = manifest.text()
+        if len(text) <= LONGEST_TAG:
+            self._writer.parent.keep({f"{TAG}{manifest.id}": text})
+            return
+        client = mlflow.MlflowClient(self._writer.tracking_uri)
+        self._writer.do(lambda: client.log_text(self.run_id, text, manifest.path))
 
     def _describe(self, search: Any) -> None:
         if self._described:

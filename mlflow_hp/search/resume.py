@@ -163,7 +163,7 @@ def begun(earlier: past.Past, now: Manifest, suffix: str = "") -> tuple[Manifest
     client = mlflow.MlflowClient()
     then = load(client, earlier.run_id, id_then)
     if then is None:
-        return now, [f"what it was is not known: resume/{id_then}.json of the run is missing"]
+        return now, [f"what it was is not known: the manifest {id_then} of the run is missing"]
     return then, differences(then, load(client, earlier.run_id, earlier.tags.get(f"{LEFT}{suffix}", "")), now)
 
 
