@@ -15,13 +15,14 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 import mlflow_hp
-from mlflow_hp.search.fingerprint import Look, NoFingerprintError, digest
+from mlflow_hp.search.fingerprint import Look, NoFingerprintError
+from mlflow_hp.search.reached import digest, reached
 
 PROGRAM = """
 import functools, sys
 sys.path.insert(0, sys.argv[1])
 import numpy as np
-from mlflow_hp.search.fingerprint import Look, digest, short
+from mlflow_hp.search.reached import digest
 
 NAMES = ("one", "two")
 
@@ -61,7 +62,7 @@ def test_another_process_finds_the_same(tmp_path):
 def codes(value):
     look = Look()
     look.at(value)
-    return look.codes
+    return reached(look)
 
 
 def built(units):
@@ -103,7 +104,8 @@ def test_order_and_identity_do_not_count():
 def test_code_of_libraries_is_known_by_the_library():
     look = Look()
     look.at([SVC, np.mean, functools.lru_cache])
-    assert not look.codes
+    assert not look.entries
+    assert not look.functions
     assert {"sklearn", "numpy", "functools"} <= look.packages
 
 

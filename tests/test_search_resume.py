@@ -57,8 +57,7 @@ class Stops(LogisticRegression):
     def fit(self, x, y, sample_weight=None):
         number = len(list(Path(self.folder).iterdir()))
         Path(self.folder, str(number)).touch()
-        told = Path(self.folder).with_suffix(".stop")
-        if told.exists() and number == int(told.read_text()):
+        if Path(self.folder).with_suffix(f".stop{number}").exists():
             if self.how == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             if self.how == "fail":
@@ -75,7 +74,9 @@ class Fits:
         self.folder.mkdir()
 
     def stop_at(self, number):
-        self.folder.with_suffix(".stop").write_text(str(number))
+        for told in self.folder.parent.glob("*.stop*"):
+            told.unlink()
+        self.folder.with_suffix(f".stop{number}").touch()
 
     @property
     def n(self):
@@ -370,7 +371,7 @@ writer.EVERY_SECONDS = 0.1
 class Slow(LogisticRegression):
     def fit(self, x, y, sample_weight=None):
         print("fit", flush=True)
-        time.sleep(float(os.environ["SLOW"]))
+        time.sleep(0.4 if os.path.exists("slow") else 0)
         return super().fit(x, y, sample_weight)
 
 rng = np.random.default_rng(0)
@@ -385,12 +386,13 @@ print({{k: np.asarray(v).tolist() for k, v in search.cv_results_.items() if not 
 """
 
 
-def program(tmp_path, store, slow=0.0):
+def program(tmp_path, store, slow=False):
     script = tmp_path / "program.py"
+    (tmp_path / "slow").touch() if slow else (tmp_path / "slow").unlink(missing_ok=True)
     script.write_text(PROGRAM.format(paths=[str(Path(mlflow_hp.__file__).parents[1])]))
     experiment = store.search_experiments(max_results=1, order_by=["creation_time DESC"])[0]
     environment = {
-        **os.environ, "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(), "SLOW": str(slow),
+        **os.environ, "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(),
         "MLFLOW_EXPERIMENT_ID": experiment.experiment_id,
     }  # fmt: skip
 
@@ -409,7 +411,7 @@ def lines(running):
 
 
 def test_a_killed_process(store, tmp_path):
-    start, experiment_id = program(tmp_path, store, slow=0.4)
+    start, experiment_id = program(tmp_path, store, slow=True)
     running = start("record")
     parent = None
     latest = time.monotonic() + 100

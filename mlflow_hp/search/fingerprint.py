@@ -1,71 +1,82 @@
 """What a value is, for a later process to know it again: parameters by value, functions and classes by their code.
 
-The addresses of objects, the names that Keras counts up, the lines that code stands on: nothing of that counts, so that
-the same program gives the same fingerprints. What a library defines is known by its name and the library's version.
+The addresses of objects, the names that Keras counts up, the lines that code stands on, the folder that the program
+lies in: nothing of that counts, so that the same program gives the same fingerprints. What a library defines is known
+by its name and the library's version.
 """
 
 from __future__ import annotations
 
-import dis
+import enum
 import functools
 import hashlib
-import sys
-import sysconfig
+import io
+import os
+import re
 import types
-from pathlib import Path
+import warnings
+from pathlib import Path, PurePath
 from typing import Any
 
 import joblib
 import numpy as np
 
-LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
-KNOWN = ("sklearn", "numpy", "scipy", "pandas", "joblib", "keras", "tensorflow", "scikeras")
+from mlflow_hp.search.bytecode import code_digest, reads
+from mlflow_hp.search.objects import NoFingerprintError, draws, n_kept, open_file, without_names
+from mlflow_hp.search.sources import content, library, loaded, roots
+
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
+BY_KIND = (
+    "threading",
+    "_thread",
+    "logging",
+    "weakref",
+    "_weakref",
+    "contextvars",
+    "_contextvars",
+    "mlflow",
+    "mlflow_hp",
+)
+"""Modules whose objects do not bear on results: locks, loggers, what records."""
+C_MEMBERS = (types.MemberDescriptorType, types.GetSetDescriptorType, types.WrapperDescriptorType,
+             types.MethodDescriptorType, types.ClassMethodDescriptorType)  # fmt: skip
+NOT_OF_A_CLASS = ("__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "_abc_impl", "__firstlineno__",
+                  "__static_attributes__")  # fmt: skip
+NAME = re.compile(r"[\w.]{1,100}")
 
 
-class NoFingerprintError(Exception):
-    """A value has nothing by which a later process could know it again."""
-
-
-def digest(value: Any) -> str:
-    """A short text that is the same for equal values, in another process too.
-
-    Parameters
-    ----------
-    value : object
-        Made up of plain values, containers and arrays.
-
-    Raises
-    ------
-    NoFingerprintError
-        Where that can't be done.
-    """
-    looked = Look()
-    found = looked.at(value)
-    return short((found, looked.codes))
-
-
-def short(found: Any) -> str:
+def short(value: Any) -> str:
     """A digest of what `Look.at` gave: 16 hexadecimal digits."""
-    return hashlib.sha256(repr(found).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr(value).encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 class Look:
-    """Looks at values, and keeps apart what they are and what code they bring.
+    """Looks at values, and keeps the code that they bring.
 
     Attributes
     ----------
-    codes : list
-        Name and code of each function and class that the user wrote, with what their globals and closures hold.
+    functions : list of function
+        Those met that a user wrote, in the order in which they were met.
+    entries : dict of str to list of str
+        Digests of the functions and classes met that a user wrote, by module and name, in the order of being met.
+    modules : set of str
+        The user's modules that were met as values.
     packages : set of str
         The libraries that were met.
+    strings : set of str
+        Texts met that may be names.
     """
 
     def __init__(self) -> None:
-        self.codes: list[Any] = []
+        self.functions: list[types.FunctionType] = []
+        self.entries: dict[str, list[str]] = {}
+        self.modules: set[str] = set()
         self.packages: set[str] = set()
-        self._seen: set[Any] = set()
+        self.strings: set[str] = set()
+        self._of_code = False
         self._within: list[int] = []
+        self._outermost = 0
+        self._known: dict[tuple[int, bool], tuple[Any, Any]] = {}
 
     def at(self, value: Any) -> Any:
         """What `value` is, as nested tuples of texts.
@@ -75,26 +86,69 @@ class Look:
         NoFingerprintError
             Where something within it can't be known again.
         """
-        if isinstance(value, PLAIN):
-            return type(value).__name__, repr(value)
+        if isinstance(value, PLAIN) and type(value) in PLAIN:
+            return self._plain(value)
+        place, is_code = (id(value), self._of_code), isinstance(value, (type, types.FunctionType))
+        if place in self._known:
+            return self._known[place][1]
+        depth = len(self._within)
         if id(value) in self._within:
-            return "within itself", len(self._within) - self._within.index(id(value))
+            if is_code:
+                return "within", f"{value.__module__}.{value.__qualname__}"
+            self._outermost = min(self._outermost, self._within.index(id(value)))
+            return "within itself", depth - self._within.index(id(value))
+        before, self._outermost = self._outermost, depth
         self._within.append(id(value))
         try:
-            return self._at(value)
+            found = self._at(value)
         finally:
             self._within.pop()
+        if is_code or self._outermost >= depth:  # it refers to nothing around it
+            self._known[place] = value, found
+        self._outermost = min(self._outermost, before)
+        return found
+
+    def of_code(self, value: Any) -> Any:
+        """What a value is that code refers to: it is not copied for each fit, and the order of a dict's keys counts."""
+        before, self._of_code = self._of_code, True
+        try:
+            return self.at(value)
+        finally:
+            self._of_code = before
+
+    def is_library(self, module: str | None) -> bool:
+        """Whether no user wrote a module; the library is noted."""
+        found = library(module)
+        if found is not None:
+            self.packages.add(found.partition(".")[0])
+        return found is not None
+
+    def _plain(self, value: Any) -> Any:
+        if isinstance(value, str):
+            if len(value) <= 100 and NAME.fullmatch(value):
+                self.strings.add(value)
+            elif len(value) < 4096 and Path(value).is_absolute():
+                value = self._without_root(value)
+        return type(value).__name__, repr(value)
+
+    def _without_root(self, path: str) -> str:
+        for root in [*roots(), str(Path.home())]:
+            if path == root or path.startswith(root + os.sep):
+                return "{root}" + path[len(root) :]
+        return path
 
     def _at(self, value: Any) -> Any:
         kind = type(value).__name__
-        if isinstance(value, dict):
-            return kind, tuple(sorted((repr(self.at(key)), self.at(each)) for key, each in value.items()))
+        if isinstance(value, (dict, types.MappingProxyType)):
+            return self._dict(kind, value)
         if isinstance(value, (list, tuple)):
-            return kind, tuple(self.at(each) for each in value)
+            return kind, tuple(self.at(each) for each in value), self._attributes(value)
         if isinstance(value, (set, frozenset)):
             return kind, tuple(sorted(repr(self.at(each)) for each in value))
         if isinstance(value, types.ModuleType):
-            return "module", self._library(value.__name__)
+            if not self.is_library(value.__name__):
+                self.modules.add(value.__name__)
+            return "module", value.__name__
         if isinstance(value, type):
             return self._class(value)
         if isinstance(value, types.FunctionType):
@@ -103,110 +157,131 @@ class Look:
             return "method", self.at(value.__func__), self.at(value.__self__)
         if isinstance(value, functools.partial):
             return "partial", self.at(value.func), self.at(value.args), self.at(value.keywords)
+        if isinstance(value, (staticmethod, classmethod)):
+            return kind, self.at(value.__func__)
+        if isinstance(value, property):
+            return kind, self.at((value.fget, value.fset, value.fdel))
+        if isinstance(value, PurePath):
+            return kind, self._without_root(str(value))
+        if isinstance(value, C_MEMBERS):
+            return kind, value.__name__
+        if isinstance(value, enum.Enum):
+            return kind, self.at(type(value)), value.name
+        if isinstance(value, np.generic):
+            return kind, repr(value)
         return self._object(value)
 
+    def _dict(self, kind: str, value: Any) -> Any:
+        counted = [(k, v) for k, v in list(value.items()) if not (self._of_code and str(k).lower() == "resume")]
+        items = [(repr(self.at(key)), self.at(each)) for key, each in counted]
+        factory = self.at(getattr(value, "default_factory", None))
+        return kind, tuple(items if self._of_code else sorted(items)), factory, self._attributes(value)
+
+    def _attributes(self, value: Any) -> Any:
+        """Attributes of an instance, those in slots too."""
+        held = dict(getattr(value, "__dict__", {}))
+        for base in type(value).__mro__:
+            slots = vars(base).get("__slots__", ())
+            for name in (slots,) if isinstance(slots, str) else slots:
+                if isinstance(vars(base).get(name), types.MemberDescriptorType) and hasattr(value, name):
+                    held[name] = getattr(value, name)
+        user = not isinstance(value, PLAIN) and type(value) not in (list, tuple, dict)
+        return (self.at(type(value)), self.at(held)) if user else ()
+
     def _object(self, value: Any) -> Any:
-        kind = self.at(type(value))
+        kind, module = self.at(type(value)), str(type(value).__module__)
+        if module.partition(".")[0] in BY_KIND:
+            return kind
+        if self._of_code and draws(value):
+            raise NoFingerprintError(
+                f"a {type(value).__name__} goes on from one fit to the next, so that the scores of a fold depend on "
+                "the folds before it; make it where it is used"
+            )
         if all(hasattr(value, name) for name in ("rvs", "dist", "args", "kwds")):  # a frozen distribution of scipy's
             return kind, self.at(type(value.dist)), self.at(value.args), self.at(value.kwds)
         if hasattr(value, "get_params"):
             return kind, self.at(value.get_params(deep=False))
         if hasattr(value, "get_config"):  # Keras' objects; their own names count up from one to the next
             weights = [joblib.hash(each) for each in value.get_weights()] if hasattr(value, "get_weights") else []
-            return kind, self.at(_without_names(value.get_config())), tuple(weights)
-        if hasattr(value, "__dict__") and not hasattr(value, "__array__") and not hasattr(value, "shape"):
-            return kind, self.at(vars(value))
-        if callable(value) and hasattr(value, "__name__"):  # written in C
-            return kind, value.__name__
+            return kind, self.at(without_names(value.get_config())), tuple(weights)
+        if isinstance(value, io.IOBase):
+            return kind, open_file(value)
+        if isinstance(value, (types.BuiltinFunctionType, np.ufunc)):  # written in C
+            owner = getattr(value, "__self__", None)
+            return kind, value.__name__, () if isinstance(owner, types.ModuleType) else self.at(owner)
+        if isinstance(value, functools._lru_cache_wrapper):
+            return kind, self.at(value.__wrapped__), n_kept(value)
+        if hasattr(value, "__array__") or hasattr(value, "shape"):
+            return kind, self._array(value)
+        if self.is_library(module) and callable(value) and hasattr(value, "__wrapped__"):
+            return kind, self.at(value.__wrapped__)
+        if hasattr(value, "__dict__") and not isinstance(value, BaseException):
+            return kind, self._attributes(value)
+        return kind, self._reduced(value)
+
+    def _array(self, value: Any) -> Any:
+        if isinstance(value, np.ndarray) and value.dtype == object:
+            return "array", value.shape, self.at(value.tolist())
         try:
-            return kind, joblib.hash(value)
+            is_tensor = hasattr(value, "numpy") or "keras" in type(value).__module__
+            return joblib.hash(np.asarray(value) if is_tensor else value)
         except Exception as error:
             raise NoFingerprintError(f"a {type(value).__name__} can't be known again: {error}") from error
 
+    def _reduced(self, value: Any) -> Any:
+        """What it would be pickled as."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                parts = value.__reduce_ex__(4)
+        except Exception as error:
+            raise NoFingerprintError(f"a {type(value).__name__} can't be known again: {error}") from error
+        if isinstance(parts, str):
+            return parts
+        return tuple(self.at(list(part) if n > 2 and part is not None else part) for n, part in enumerate(parts[:5]))
+
     def _class(self, value: type) -> Any:
         name = f"{value.__module__}.{value.__qualname__}"
-        if not self._is_library(value.__module__) and value not in self._seen:
-            self._seen.add(value)
-            members = []
-            for key, member in sorted(vars(value).items()):
-                plain = isinstance(member, PLAIN) and not key.startswith("__")
-                within = getattr(member, "__func__", getattr(member, "fget", member))
-                if plain or isinstance(within, types.FunctionType):
-                    members.append((key, self.at(member if plain else within)))
-            bases = tuple(self.at(base) for base in value.__bases__)
-            self.codes.append((name, bases, tuple(members)))
-        return "class", name
+        if self.is_library(value.__module__):
+            return "class", name
+        members = {k: member for k, member in vars(value).items() if k not in NOT_OF_A_CLASS}
+        found = []
+        for key, member in sorted(members.items()):
+            try:
+                found.append((key, self.of_code(member)))
+            except NoFingerprintError as error:
+                raise NoFingerprintError(f"{name}.{key}: {error}") from error
+        return "class", name, self._note(name, short((self.of_code(value.__bases__), self.of_code(type(value)), found)))
 
     def _function(self, function: types.FunctionType) -> Any:
         name = f"{function.__module__}.{function.__qualname__}"
-        if not self._is_library(function.__module__) and function not in self._seen:
-            self._seen.add(function)
-            found = (self.at(function.__defaults__), self.at(function.__kwdefaults__))
-            cells = [cell.cell_contents for cell in function.__closure__ or () if cell != types.CellType()]
-            used = tuple((each, self._global(function.__globals__[each])) for each in _globals_of(function))
-            self.codes.append((name, _code(function.__code__), found, self.at(cells), used))
-        return "function", name
+        cells = [cell.cell_contents for cell in function.__closure__ or () if cell != types.CellType()]
+        by_library = self.is_library(function.__globals__.get("__name__"))
+        if by_library and self.is_library(function.__module__):
+            written = [each for each in cells if callable(each) and not isinstance(each, types.BuiltinFunctionType)]
+            theirs = [each for each in written if library(getattr(each, "__module__", None)) is None]
+            return ("function", name, self.of_code(theirs)) if theirs else ("function", name)
+        held = (function.__defaults__, function.__kwdefaults__, cells, vars(function))
+        if not by_library:
+            self.functions.append(function)
+        try:
+            digest = short((_code(function), self.of_code(held)))
+        except NoFingerprintError as error:
+            raise NoFingerprintError(f"{name}: {error}") from error
+        return "function", name, self._note(name, digest)
 
-    def _global(self, value: Any) -> Any:
-        """What code refers to: constants, functions, classes and modules; of others, which may change, the kind."""
-        constant = isinstance(value, (*PLAIN, tuple, frozenset))
-        known = constant or isinstance(value, (type, types.FunctionType, types.ModuleType, functools.partial))
-        return self.at(value) if known else type(value).__name__
-
-    def _is_library(self, module: str | None) -> bool:
-        return self._library(module or "builtins") is not None
-
-    def _library(self, module: str) -> str | None:
-        """The name of a module that is no code of the user's."""
-        file = getattr(sys.modules.get(module), "__file__", None)
-        if module.partition(".")[0] in KNOWN:  # wherever they are installed
-            self.packages.add(module.partition(".")[0])
-            return module
-        if module == "__main__" or (file is None and module not in sys.builtin_module_names):
-            return None
-        installed = file is None or any(part in Path(file).parts for part in ("site-packages", "dist-packages"))
-        if not installed and not str(file).startswith(LIBRARIES):
-            return None
-        self.packages.add(module.partition(".")[0])
-        return module
+    def _note(self, name: str, digest: str) -> Any:
+        """The digest where code refers to it; else which of this name it is: other code is no other parameter."""
+        digests = self.entries.setdefault(name, [])
+        if digest not in digests:
+            digests.append(digest)
+        return digest if self._of_code else digests.index(digest)
 
 
-def _globals_of(function: types.FunctionType) -> list[str]:
-    """Names of the globals that a function reads and doesn't set."""
-    read: set[str] = set()
-    written: set[str] = set()
-    codes = [function.__code__]
-    while codes:
-        code = codes.pop()
-        codes += [each for each in code.co_consts if isinstance(each, types.CodeType)]
-        for step in dis.get_instructions(code):
-            if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
-                read.add(step.argval)
-            elif step.opname in ("STORE_GLOBAL", "DELETE_GLOBAL"):
-                written.add(step.argval)
-    return sorted(name for name in read - written if name in function.__globals__)
-
-
-def _code(code: types.CodeType) -> Any:
-    """What code does, without where it stands."""
-    constants = tuple(_constant(each) for each in code.co_consts)
-    names = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
-    return code.co_code.hex(), constants, names, code.co_argcount, code.co_kwonlyargcount, code.co_flags
-
-
-def _constant(value: Any) -> Any:
-    if isinstance(value, types.CodeType):
-        return _code(value)
-    if isinstance(value, tuple):
-        return tuple(_constant(each) for each in value)
-    if isinstance(value, frozenset):  # its order is another in each process
-        return "frozenset", tuple(sorted(repr(each) for each in value))
-    return repr(value)
-
-
-def _without_names(config: Any) -> Any:
-    if isinstance(config, dict):
-        return {key: _without_names(value) for key, value in config.items() if key != "name"}
-    if isinstance(config, (list, tuple)):
-        return [_without_names(each) for each in config]
-    return np.asarray(config) if hasattr(config, "__array__") and not isinstance(config, np.generic) else config
+def _code(function: types.FunctionType) -> str:
+    """Digest of a function's code; of one that records a search, which says what does not count, its module's."""
+    names = reads(function.__code__).names
+    module = function.__globals__.get("__name__")
+    if any(name == "record_search" or name.endswith("SearchCV") for name in names) and module in loaded():
+        return content(*loaded()[module]).digest
+    return code_digest(function.__code__)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from mlflow_hp.search.seen import Seen
     from mlflow_hp.search.task import Event, Outcome
 
 
@@ -61,6 +62,8 @@ class Fold(NamedTuple):
         What scikit-learn's function returned; None where it is not known.
     trained_by : int or None
         Number of the fit whose training this one took over.
+    seen : Seen or None
+        What its process had loaded and read.
     """
 
     task: int
@@ -75,6 +78,7 @@ class Fold(NamedTuple):
     error: str | None
     result: dict[str, Any] | None = None
     trained_by: int | None = None
+    seen: Seen | None = None
 
 
 def fold_of(outcome: Outcome) -> Fold:
@@ -85,4 +89,4 @@ def fold_of(outcome: Outcome) -> Fold:
         for scores in (result["test_scores"], result.get("train_scores"))
     )
     times = result["fit_time"], result["score_time"]
-    return Fold(*outcome[:5], test, train, *times, result["fit_error"], result, outcome.trained_by)
+    return Fold(*outcome[:5], test, train, *times, result["fit_error"], result, outcome.trained_by, outcome.seen)

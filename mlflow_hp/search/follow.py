@@ -102,7 +102,7 @@ class SearchFit:
         self.number = number
         self.steps = steps
         self.n_known = 0
-        self._memory = memory
+        self.memory = memory
         self._reuse = reuse
         self._shares = share_epochs
         self._on_dask = False
@@ -141,9 +141,9 @@ class SearchFit:
         """The result of a fit that an earlier process has computed."""
         try:
             with self.lock:
-                if tags := self._memory.look(call.fit, call.given):
+                if tags := self.memory.look(call.fit, call.given):
                     self._writer.parent.tags(tags)
-                kept = self._memory.find(call.fit, call.given)
+                kept = self.memory.find(call.fit, call.given)
                 if kept is None:
                     return None
                 outcome = Outcome(call.fit.task, kept.started, kept.ended, [], 0, kept.result)
@@ -205,7 +205,7 @@ class SearchFit:
         if self._on_dask and self.steps:
             self.problem("steps are recorded by workers of this machine alone; epochs are there from all")
         fits = self._combinations.fits
-        tags = self._memory.tags_for(fits[fold.task], fold)
+        tags = self.memory.tags_for(fits[fold.task], fold)
         if fold.trained_by is not None:
             tags["mlflow_hp.shared_epochs_with"] = self.candidates[fits[fold.trained_by].candidate].run.name
         candidate.add(split, fold, tags)
@@ -215,7 +215,7 @@ class SearchFit:
 
     def _take_over(self, fit: Planned, fold: Fold) -> None:
         """A fit is known, and written in the run that its combination has had before."""
-        child = self._memory.child(fit.candidate)
+        child = self.memory.child(fit.candidate)
         assert child is not None
         candidate = self._combinations.of(fit.task, fold.started)
         if child.status == "FINISHED":

@@ -37,12 +37,15 @@ class Kept(NamedTuple):
         In seconds since the epoch.
     result : dict
         What scikit-learn's function returned, less what tells of a failure.
+    seen : str
+        Id of the manifest of what was loaded and read for it beyond what the search began with; empty for nothing.
     """
 
     key: str
     started: float
     ended: float
     result: dict[str, Any]
+    seen: str = ""
 
     def text(self) -> str:
         """As a tag holds it, with every bit of the numbers."""

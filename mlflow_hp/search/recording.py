@@ -22,6 +22,7 @@ from mlflow_hp.notice import warn
 from mlflow_hp.search.afterwards import follow_afterwards
 from mlflow_hp.search.describe import param_values, score_name, search_params
 from mlflow_hp.search.follow import SearchFit
+from mlflow_hp.search.manifest import LONGEST_TAG, TAG
 from mlflow_hp.search.memory import Memory
 from mlflow_hp.search.outbox import reason
 from mlflow_hp.search.past import PROCESS, close_dead
@@ -34,6 +35,7 @@ from mlflow_hp.texts import DESCRIPTION
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mlflow_hp.search.manifest import Manifest
     from mlflow_hp.search.past import Past
 
 
@@ -62,6 +64,7 @@ class SearchRecording:
         self._experiment_id = parent.info.experiment_id
         self._tagged = parent.data.tags
         self._remarks: set[str] = set()
+        self._kept: set[str] = set()
         self._settings = {**settings, "problem": self._problem, "remark": self._remark}
         self._with_report = report
         self._found: dict[int, Mapping[str, Any]] = {}
@@ -92,7 +95,7 @@ class SearchRecording:
             self._finish()
             self._measure()
             self._describe(search)
-            memory = Memory(search, self._n_fits, self._past, self._tagged)
+            memory = Memory(search, self._n_fits, self._past, self._tagged, keep=self._keep, remark=self._remark)
             self._writer.parent.tags(memory.tags)
             self._fit = SearchFit(search, self._writer, self._n_fits, memory, **self._settings)
         except Exception as error:  # noqa: BLE001 - the search goes on
@@ -180,6 +183,18 @@ class SearchRecording:
             self._remarks.add(said)
             warn(said)
 
+    def _keep(self, manifest: Manifest) -> None:
+        """Have a manifest written verbatim, before what is noted after it."""
+        if manifest.id in self._kept:
+            return
+        self._kept.add(manifest.id)
+        text = manifest.text()
+        if len(text) <= LONGEST_TAG:
+            self._writer.parent.keep({f"{TAG}{manifest.id}": text})
+            return
+        client = mlflow.MlflowClient(self._writer.tracking_uri)
+        self._writer.do(lambda: client.log_text(self.run_id, text, manifest.path))
+
     def _describe(self, search: Any) -> None:
         if self._described:
             return
@@ -212,6 +227,7 @@ class SearchRecording:
             results = None
         running = fit.running
         fit.finish(raised=results is None)
+        self._writer.parent.tags(fit.memory.left(fit.search))
         forget_models()
         if results is not None:
             self._report(fit, results)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import mlflow
 from mlflow.exceptions import MlflowException
@@ -12,15 +12,20 @@ from mlflow.exceptions import MlflowException
 from mlflow_hp.errors import UserError
 from mlflow_hp.masking import masked
 from mlflow_hp.process import is_here
-from mlflow_hp.search import past
+from mlflow_hp.search import past, seen
 from mlflow_hp.search.describe import space_of
 from mlflow_hp.search.fingerprint import Look, NoFingerprintError, short
+from mlflow_hp.search.manifest import Manifest, differences, load
+from mlflow_hp.search.reached import reached
+from mlflow_hp.search.sources import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-FORMAT = 1
+FORMAT = 2
 """Of the tags; part of every key."""
+LEFT = "mlflow_hp.code_left"
+"""The tag with the id of the manifest of what was otherwise when the search ended."""
 DIGEST = "mlflow_hp.digest_"
 """Begins the names of the tags that say what a search is."""
 NOT_RESUMABLE = "mlflow_hp.not_resumable"
@@ -28,7 +33,7 @@ NOT_RESUMABLE = "mlflow_hp.not_resumable"
 PARTS = {
     "space": "the search space or another setting of the search",
     "estimator": "the estimator's parameters",
-    "code": "the code of the model function, or of another function or class of yours that the search uses",
+    "code": "the code of yours that is loaded, or the values that it reads",
     "cv": "cv",
     "scoring": "scoring or return_train_score",
     "versions": "the versions of the libraries",
@@ -63,10 +68,10 @@ def find(search: Any, resume: bool | str) -> past.Past | None:
         return None
     if resume is not True and not isinstance(resume, str):
         raise UserError(f"resume={resume!r} is neither True nor the id of a parent run")
-    parts = identify(search)
-    if isinstance(parts, str):
-        raise UserError(f"resume={resume!r}: this search can't be resumed: {parts}")
-    run = _named(resume) if isinstance(resume, str) else _latest(parts)
+    identity = identify(search)
+    if isinstance(identity, str):
+        raise UserError(f"resume={resume!r}: this search can't be resumed: {identity}")
+    run = _named(resume) if isinstance(resume, str) else _latest(identity)
     if run is None:
         return None
     run_id, tags = run.info.run_id, run.data.tags
@@ -78,8 +83,13 @@ def find(search: Any, resume: bool | str) -> past.Past | None:
     if f"{DIGEST}code" not in tags:
         reason = tags.get(NOT_RESUMABLE, "it holds no search that record_search has recorded")
         raise UserError(f"resume={resume!r}: the run {run_id} can't be resumed: {reason}")
-    if differing := _differing(tags, parts):
-        raise other(run_id, differing, tags, parts)
+    if _format(tags) != FORMAT:
+        raise UserError(
+            f"resume={resume!r}: the run {run_id} can't be resumed: it was recorded by an earlier version of "
+            "mlflow_hp, which did not note all the code that its scores follow from; leave resume out to start anew"
+        )
+    if differing := _differing(run, identity):
+        raise other(run_id, differing, tags, identity.parts)
     process = tags.get(past.PROCESS, "")
     if resume is True and run.info.status == "RUNNING" and not is_here(process):
         raise UserError(
@@ -89,18 +99,30 @@ def find(search: Any, resume: bool | str) -> past.Past | None:
     return past.read(mlflow.MlflowClient(), run)
 
 
-def identify(search: Any) -> dict[str, str] | str:
-    """The parts by which a search is known again, less its data; or, as one text, why it can't be.
+class Identity(NamedTuple):
+    """By what a search is known again, besides its data.
 
-    The part ``kind`` is what the user would call the same search.
+    Attributes
+    ----------
+    parts : dict of str to str
+        Digests; ``kind`` is what the user would call the same search, ``versions`` is JSON.
+    manifest : Manifest
+        What is loaded, and in reach of the search.
     """
+
+    parts: dict[str, str]
+    manifest: Manifest
+
+
+def identify(search: Any) -> Identity | str:
+    """By what a search is known again; or, as one text, why it can't be."""
     if (why := _why_not(search)) is not None:
         return why
     try:
         look, given = Look(), search.get_params(deep=False)
         kind = (
-            look.at(type(search)),
-            look.at(type(search.estimator)),
+            ("class", _name(type(search))),
+            ("class", _name(type(search.estimator))),
             sorted({k for p in space_of(search) for k in p}),
         )
         parts = {
@@ -110,22 +132,49 @@ def identify(search: Any) -> dict[str, str] | str:
             "cv": "an iterator" if hasattr(search.cv, "__next__") else look.at(search.cv),
             "scoring": (look.at(given["scoring"]), given["return_train_score"]),
         }
-        return {
-            **{name: short(part) for name, part in parts.items()},
-            "code": short(look.codes),
-            "versions": _versions(look.packages),
-        }
+        values = reached(look)
+        seen.forget_modules()
+        manifest = Manifest(seen.modules(), values)
+        if files := [place for digest, place in manifest.modules.values() if digest == UNKNOWN]:
+            return f"what was loaded of {', '.join(files)} is not known: changed since, or not to be read"
+        digests = {name: short(part) for name, part in parts.items()}
+        return Identity({**digests, "versions": _versions(look.packages)}, manifest)
     except NoFingerprintError as error:
         return str(error)
     except Exception as error:  # noqa: BLE001 - objects of the user's may raise anything when they are looked at
         return f"something in it can't be known again: {type(error).__name__}: {error}"
 
 
-def other(run_id: str, names: list[str], tags: Mapping[str, str], parts: Mapping[str, str]) -> UserError:
-    """The refusal of a search that is another in the parts named."""
-    words = [PARTS[name] for name in names]
-    if "versions" in names:
-        words[names.index("versions")] += f" ({tags.get(f'{DIGEST}versions')}, now {parts['versions']})"
+def begun(earlier: past.Past, now: Manifest, suffix: str = "") -> tuple[Manifest, list[str]]:
+    """What a search began with in an earlier process, and what differs now, in words.
+
+    Parameters
+    ----------
+    earlier : Past
+        What the process has left.
+    now : Manifest
+        Of this process.
+    suffix : str
+        Of the names of the tags of a further fit.
+    """
+    id_then = earlier.tags[f"{DIGEST}code{suffix}"]
+    if id_then == now.id:
+        return now, []
+    client = mlflow.MlflowClient()
+    then = load(client, earlier.run_id, id_then)
+    if then is None:
+        return now, [f"what it was is not known: the manifest {id_then} of the run is missing"]
+    return then, differences(then, load(client, earlier.run_id, earlier.tags.get(f"{LEFT}{suffix}", "")), now)
+
+
+def other(
+    run_id: str, differing: Mapping[str, list[str]], tags: Mapping[str, str], parts: Mapping[str, str]
+) -> UserError:
+    """The refusal of a search that is another in some of the `PARTS`, each with what it is in detail."""
+    details = dict(differing)
+    if "versions" in details:
+        details["versions"] = [f"{tags.get(f'{DIGEST}versions')}, now {parts['versions']}"]
+    words = [f"{PARTS[name]} ({', '.join(known)})" if known else PARTS[name] for name, known in details.items()]
     return UserError(
         f"the run {run_id} can't be resumed, its results would not be those of this search; what differs: "
         f"{'; '.join(words)}. Go on with what it was then, or leave resume out to start anew"
@@ -157,22 +206,45 @@ def _named(run_id: str) -> mlflow.entities.Run:
     return run
 
 
-def _latest(parts: Mapping[str, str]) -> mlflow.entities.Run | None:
+def _latest(identity: Identity) -> mlflow.entities.Run | None:
     """The latest unfinished search of this kind: one that is the same, where there is one."""
     active = mlflow.active_run()
     found: Any = mlflow.search_runs(
         experiment_ids=None if active is None else [active.info.experiment_id],
-        filter_string=f"attributes.status != 'FINISHED' and tags.`{DIGEST}kind` = '{parts['kind']}'",
+        filter_string=f"attributes.status != 'FINISHED' and tags.`{DIGEST}kind` = '{identity.parts['kind']}'",
         order_by=["attributes.start_time DESC"],
         max_results=100,
         output_format="list",
     )
-    same = (run for run in found if not _differing(run.data.tags, parts))
+    same = (run for run in found if not _differing(run, identity))
     return next(same, found[0] if found else None)
 
 
-def _differing(tags: Mapping[str, str], parts: Mapping[str, str]) -> list[str]:
-    return [name for name in PARTS if name in parts and tags.get(f"{DIGEST}{name}") != parts[name]]
+def _differing(run: mlflow.entities.Run, identity: Identity) -> dict[str, list[str]]:
+    """The parts that differ, and what of the code."""
+    tags, parts = run.data.tags, identity.parts
+    differing: dict[str, list[str]] = {
+        name: []
+        for name in PARTS
+        if name in parts and name != "versions" and tags.get(f"{DIGEST}{name}") != parts[name]
+    }
+    then, now = (json.loads(each) for each in (tags.get(f"{DIGEST}versions", "{}"), parts["versions"]))
+    if any(now.get(name) != version for name, version in then.items()) or not then:
+        differing["versions"] = []
+    if not differing and (words := begun(past.Past(run.info.run_id, tags, {}), identity.manifest)[1]):
+        differing["code"] = words
+    return differing
+
+
+def _format(tags: Mapping[str, str]) -> Any:
+    try:
+        return json.loads(tags.get(f"{DIGEST}versions", "{}")).get("format")
+    except ValueError:
+        return None
+
+
+def _name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _versions(packages: set[str]) -> str:

@@ -14,6 +14,7 @@ from mlflow_hp.search import channel, dask_random
 from mlflow_hp.search.curves import curves_to
 from mlflow_hp.search.epochs import Training
 from mlflow_hp.search.reuse import reused_models
+from mlflow_hp.search.seen import Seen, seen, watched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -71,6 +72,8 @@ class Outcome(NamedTuple):
         What the function returned.
     trained_by : int or None
         Number of the fit whose training this one took over.
+    seen : Seen or None
+        What its process had loaded and read.
     """
 
     task: int
@@ -80,6 +83,7 @@ class Outcome(NamedTuple):
     n_sent: int
     result: Any
     trained_by: int | None = None
+    seen: Seen | None = None
 
 
 Event = Started | Epoch | Raised | Unrecorded | Outcome
@@ -151,7 +155,7 @@ class _Fit:
             apart = dask_random.apart() if task.address.on_dask else nullcontext()
             reused = reused_models() if task.address.reuse else nullcontext()
             shared = training.next_fit() if training else nullcontext()
-            with apart, curves_to(on_epoch, steps_to, problem), reused, shared:
+            with watched(), apart, curves_to(on_epoch, steps_to, problem), reused, shared:
                 result = task.function(*arguments, **named)
         except Exception:  # an interruption is no fault of the fit
             sender.send(Raised(task.number, time.time(), traceback.format_exc()))
@@ -163,7 +167,8 @@ class _Fit:
             for event in training.curve:
                 if event.epoch < len(training.taken.logs):
                     sender.send(event._replace(task=task.number))
-        outcome = Outcome(task.number, self.started, time.time(), sender.unsent, sender.n_sent, result, trained_by)
+        times = self.started, time.time()
+        outcome = Outcome(task.number, *times, sender.unsent, sender.n_sent, result, trained_by, seen())
         if sender.is_remote or training is not None:  # what is not handed back yet may get lost: a worker may die
             sender.send(outcome, keep=False)
         return outcome._replace(n_sent=sender.n_sent)

@@ -1,0 +1,136 @@
+"""What code reads: the variables of modules, by value, the functions and classes, the environment.
+
+Which variables a function reads is not decidable; what is looked at is more than it reads, as far as names show. A
+function reads the global variables that its code names, and of a module that it names or is given, the variables whose
+names its code or a text in its reach spells; all of them where code asks by computed names (``getattr``, ``vars``).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from typing import TYPE_CHECKING, Any
+
+from mlflow_hp.search.bytecode import reads
+from mlflow_hp.search.fingerprint import PLAIN, Look, NoFingerprintError, short
+from mlflow_hp.search.sources import library, loaded, without_file
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+COMPUTED = {"getattr", "attrgetter", "vars", "globals", "locals", "eval", "exec", "__dict__", "__getattribute__"}
+OF_OBJECTS = {"getattr", "attrgetter", "__dict__", "__getattribute__"}
+IMPORTS = {"import_module", "__import__", "modules"}
+ENVIRONMENT = {"environ", "environb", "getenv"}
+OF_THE_MACHINE = re.compile(
+    "(HOME|USER|LOGNAME|HOST|HOSTNAME|PWD|OLDPWD|PATH|SHELL|TERM|DISPLAY|TMP|TEMP|TMPDIR|CUDA_VISIBLE_DEVICES|"
+    "(SLURM|PBS|LSB|SGE|MLFLOW|XDG)_.*)"
+)
+"""Variables that say where a program runs, not what it computes."""
+
+
+def digest(value: Any) -> str:
+    """A short text that is the same for equal values, in another process too.
+
+    Raises
+    ------
+    NoFingerprintError
+        Where that can't be done.
+    """
+    look = Look()
+    found = look.at(value)
+    return short((found, sorted(reached(look).items())))
+
+
+def reached(look: Look) -> dict[str, str]:
+    """What the code that `look` has met depends on.
+
+    Returns
+    -------
+    dict of str to str
+        Name with its module (``helpers.WIDTH``) -> digest; the environment as ``os.environ['WIDTH']``.
+
+    Raises
+    ------
+    NoFingerprintError
+        Where something of it can't be known again; it says which variable.
+    """
+    entries: dict[str, str] = {}
+    while new := sorted((key, facts) for key, facts in _variables(look).items() if key not in entries):
+        for key, (module, name, is_certain) in new:
+            try:
+                entries[key] = short(look.of_code(_values(look)[module][name]))
+            except NoFingerprintError as error:
+                if is_certain:
+                    raise NoFingerprintError(f"{key}: {error}") from error
+                entries[key] = "unknown"
+    for name, digests in look.entries.items():
+        entries[f"{name}()"] = short(digests)
+    entries |= {f"os.environ[{name!r}]": short(os.environ[name]) for name in _environment(look)}
+    return entries | _settings(look)
+
+
+def _values(look: Look) -> dict[str, dict[str, Any]]:
+    """The variables of the modules that were met, or whose functions were."""
+    homes = {str(each.__globals__.get("__name__")): each.__globals__ for each in look.functions}
+    return {**{name: vars(sys.modules[name]) for name in _modules(look)}, **homes}
+
+
+def _variables(look: Look) -> dict[str, tuple[str, str, bool]]:
+    """Module and name of the variables that are read, and whether that is certain."""
+    found: dict[str, tuple[str, str, bool]] = {}
+
+    def add(module: str, variables: dict[str, Any], names: Collection[str], everything: bool) -> None:
+        for name, value in list(variables.items()):
+            if (everything or name in names) and _counts(name, value):
+                certain = name in names or found.get(f"{module}.{name}", (module, name, False))[2]
+                found[f"{module}.{name}"] = module, name, certain
+
+    read = [(each.__globals__, reads(each.__code__)) for each in look.functions]
+    for variables, its in read:
+        add(str(variables.get("__name__")), variables, its.variables, bool(its.names & (COMPUTED - OF_OBJECTS)))
+    names = {name for _, its in read for name in its.names | its.strings} | look.strings
+    for module in _modules(look):
+        add(module, vars(sys.modules[module]), names, bool(names & COMPUTED))
+    return found
+
+
+def _modules(look: Look) -> set[str]:
+    """The user's modules that code names or is given."""
+    if not look.functions:
+        return look.modules & sys.modules.keys()
+    found = [reads(each.__code__) for each in look.functions]
+    named = {name.lstrip(".") for read in found for name in read.imports}
+    if any(read.names & IMPORTS for read in found):
+        named |= {name.lstrip(".") for read in found for name in read.strings} | look.strings
+    last = {each.rpartition(".")[2] for each in named}
+    written = {name for name in {*loaded(), *without_file()} if name.rpartition(".")[2] in last}
+    parents = {name[:place] for name in written for place, letter in enumerate(name) if letter == "."}
+    return {name for name in look.modules | written | parents if name in sys.modules and library(name) is None}
+
+
+def _counts(name: str, value: Any) -> bool:
+    dunder = name.startswith("__") and name.endswith("__")
+    return name.lower() != "resume" and (
+        not dunder or ((name == "__file__" or isinstance(value, PLAIN)) and name != "__doc__")
+    )
+
+
+def _environment(look: Look) -> list[str]:
+    found = [reads(each.__code__) for each in look.functions]
+    if not any(read.names & ENVIRONMENT for read in found):
+        return []
+    names = {name for read in found for name in read.strings} | look.strings
+    return sorted(name for name in names if name in os.environ and not OF_THE_MACHINE.fullmatch(name))
+
+
+def _settings(look: Look) -> dict[str, str]:
+    """What Keras has been told for all models."""
+    keras: Any = sys.modules.get("keras")
+    if keras is None or not look.packages & {"keras", "tensorflow", "scikeras"}:
+        return {}
+    config = keras.config
+    settings = (config.backend(), config.floatx(), config.epsilon(), config.image_data_format(),
+                str(config.dtype_policy().name))  # fmt: skip
+    return {"keras.config": short(settings)}
