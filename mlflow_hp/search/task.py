@@ -54,6 +54,15 @@ class Unrecorded(NamedTuple):
     problem: str
 
 
+class Plain(NamedTuple):
+    """A Keras model of the fit number `task` was trained the plain way, for a `reason` that may be a fault."""
+
+    task: int
+    time: float
+    reason: str
+    is_fault: bool
+
+
 class Outcome(NamedTuple):
     """What a fit hands back.
 
@@ -82,7 +91,7 @@ class Outcome(NamedTuple):
     trained_by: int | None = None
 
 
-Event = Started | Epoch | Raised | Unrecorded | Outcome
+Event = Started | Epoch | Raised | Unrecorded | Plain | Outcome
 
 
 class Task:
@@ -121,7 +130,8 @@ class SharedTask:
         order = sorted(range(len(self.tasks)), key=lambda index: -self.epochs[index])
         training = Training(set(self.epochs), self.tasks[order[0]].number)
         fits = [_Fit(task) for task in self.tasks]
-        return [fits[index].compute((), {**named, **self.own[index]}, training) for index in order]
+        own, self.own = dict(enumerate(self.own)), ()  # so that no estimator outlives its fit, nor its model
+        return [fits[index].compute((), {**named, **own.pop(index)}, training) for index in order]
 
 
 class _Fit:
@@ -146,11 +156,14 @@ class _Fit:
         def problem(said: str) -> None:
             sender.send(Unrecorded(task.number, time.time(), said))
 
+        def plain(reason: str, is_fault: bool) -> None:
+            sender.send(Plain(task.number, time.time(), reason, is_fault))
+
         try:
             steps_to = (lambda: sender.ask(task.number)) if task.steps else None
             apart = dask_random.apart() if task.address.on_dask else nullcontext()
-            reused = reused_models() if task.address.reuse else nullcontext()
-            shared = training.next_fit() if training else nullcontext()
+            reused = reused_models(plain) if task.address.reuse else nullcontext()
+            shared = training.next_fit(plain) if training else nullcontext()
             with apart, curves_to(on_epoch, steps_to, problem), reused, shared:
                 result = task.function(*arguments, **named)
         except Exception:  # an interruption is no fault of the fit
@@ -159,7 +172,8 @@ class _Fit:
         trained_by = None
         if training is not None and training.taken is not None:
             trained_by = training.number
-            result["fit_time"] += training.taken.seconds
+            if "fit_time" in result:
+                result["fit_time"] += training.taken.seconds
             for event in training.curve:
                 if event.epoch < len(training.taken.logs):
                     sender.send(event._replace(task=task.number))
