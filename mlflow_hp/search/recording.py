@@ -10,7 +10,6 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any
 
-import joblib
 import mlflow
 import numpy as np
 
@@ -21,6 +20,7 @@ from mlflow_hp.names import distinct_metric_names
 from mlflow_hp.process import this_process
 from mlflow_hp.search.afterwards import follow_afterwards
 from mlflow_hp.search.describe import param_values, score_name, search_params
+from mlflow_hp.search.family import Family
 from mlflow_hp.search.follow import SearchFit
 from mlflow_hp.search.memory import Memory
 from mlflow_hp.search.past import close_dead
@@ -41,6 +41,8 @@ class SearchRecording:
     ----------
     run_id : str
         The parent run.
+    family : Family
+        The search and its clones.
     """
 
     def __init__(
@@ -68,18 +70,11 @@ class SearchRecording:
         self._n_fits = 0
         self._described = False
         self._afterwards: list[tuple[Any, Any]] = []
-        self._digest: str | None = None
+        self.family = Family(search)
 
     def wants(self, search: Any) -> bool:
-        """Whether `search` is the one given, or a clone of it."""
-        return search is self._search or (type(search) is type(self._search) and self._is_clone(search))
-
-    def _is_clone(self, search: Any) -> bool:
-        try:
-            self._digest = self._digest or joblib.hash(self._search.get_params(deep=False))
-            return joblib.hash(search.get_params(deep=False)) == self._digest
-        except Exception:  # noqa: BLE001 - parameters that can't be pickled can't be compared
-            return False
+        """Whether `search` is the one given, or a copy of it."""
+        return search in self.family
 
     def follow(self, search: Any) -> SearchFit | None:
         """A fit begins; None where something is in the way of its record."""
@@ -119,7 +114,7 @@ class SearchRecording:
         if self._n_fits == 0 and error is None:
             self._problem(
                 "no fit of the search was seen; fit the search that was given, in the thread and the block of "
-                "record_search, or a clone of it whose parameters can be pickled"
+                "record_search, or a clone of it"
             )
         self._writer.flush(patience=PATIENCE_SECONDS)
         self._show()
