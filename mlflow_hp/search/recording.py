@@ -23,6 +23,7 @@ from mlflow_hp.search.describe import param_values, score_name, search_params
 from mlflow_hp.search.family import Family
 from mlflow_hp.search.follow import SearchFit
 from mlflow_hp.search.memory import Memory
+from mlflow_hp.search.parameters import any_text
 from mlflow_hp.search.past import close_dead
 from mlflow_hp.search.results import from_cv_results
 from mlflow_hp.search.reuse import forget_models
@@ -216,13 +217,18 @@ class SearchRecording:
         try:
             from mlflow_hp.search.report import report_search  # draws: Matplotlib comes with it
 
-            refit = self._search.refit
-            scorer = refit if isinstance(refit, str) else None
-            found = {number: from_cv_results(results, scorer) for number, results in self._found.items()}
+            found = {
+                number: from_cv_results(results, self._ranks_by(results)) for number, results in self._found.items()
+            }
             report_search(self.run_id, found)
         except Exception as error:  # noqa: BLE001 - the user's search has gone well
             self._problem(f"pictures or description are missing: {type(error).__name__}: {error}")
         self._writer.parent.metrics([("report_seconds", time.perf_counter() - began, time.time(), 0)])
+
+    def _ranks_by(self, results: Mapping[str, Any]) -> str | None:
+        """The scorer that `refit` names; it may name anything where there is one scorer alone."""
+        refit = self._search.refit
+        return refit if isinstance(refit, str) and f"mean_test_{refit}" in results else None
 
 
 def _csv(results: Mapping[str, Any]) -> str:
@@ -239,7 +245,7 @@ def _cells(name: str, values: list[Any]) -> list[Any]:
     """A column, without secrets: what is masked by the name of a parameter can't be by its place in a table."""
     name = name.removeprefix("param_")
     return [
-        "" if value is None else value if isinstance(value, numbers.Number) else masked(str(value), name)
+        "" if value is None else value if isinstance(value, numbers.Number) else masked(any_text(value), name)
         for value in values
     ]
 
