@@ -72,8 +72,11 @@ def shared(estimator, candidates, name, reuse=False, **options):
     inbox = Inbox(events.append)
     address = inbox.address()._replace(reuse=reuse)
     tasks = [Task(number, _fit_and_score, address) for number in range(len(candidates))]
-    own = [{"estimator": clone(estimator), "parameters": candidate} for candidate in candidates]
-    outcomes = SharedTask(tasks, [candidate[name] for candidate in candidates], own)(**options)
+    counts = [candidate[name] for candidate in candidates]
+    shared_task = SharedTask(
+        tasks, counts, [{"estimator": clone(estimator), "parameters": candidate} for candidate in candidates]
+    )
+    outcomes = shared_task(**options)
     inbox.close()
     return sorted(outcomes), events
 

@@ -35,8 +35,8 @@ def records(monkeypatch):
     kept = []
 
     @contextlib.contextmanager
-    def reused_models():
-        with reuse.reused_models() as record:
+    def reused_models(tell):
+        with reuse.reused_models(tell) as record:
             kept.append(record)
             yield record
 

@@ -20,12 +20,13 @@ import joblib
 import numpy as np
 
 from mlflow_hp.search.architecture import NotShareableError, architecture
-from mlflow_hp.search.intercept import KerasFit, intercepted
+from mlflow_hp.search.intercept import KerasFit, sped_up, untold
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
 
     from mlflow_hp.search.hook import Call
+    from mlflow_hp.search.intercept import Tell
 
 
 class Group(NamedTuple):
@@ -182,57 +183,82 @@ class Training:
         self._start: bytes | None = None
 
     @contextlib.contextmanager
-    def next_fit(self) -> Iterator[None]:
-        """Around each of the fits that share the training, one after the other, that with most epochs first."""
+    def next_fit(self, tell: Tell = untold) -> Iterator[None]:
+        """Around each of the fits that share the training, one after the other, that with most epochs first.
+
+        `tell` is told why one trains for itself, and whether for a fault rather than a known limit.
+        """
         self.taken = None
-        with intercepted(self):
+        self._tell = lambda reason, is_fault: tell(f"the training is not shared: {reason}", is_fault)
+        with sped_up(self._help, self._tell):
             yield
 
-    def __call__(self, fit: KerasFit) -> None:
-        """Train, or take over what was trained before."""
-        if not _is_known(fit):
-            fit.run()
-            return
+    def _help(self, fit: KerasFit) -> Generator[bool, None, None]:
+        """Keep what a training is after each count, or take over what was kept."""
+        _refuse_unknown(fit)
         start = _digest(fit)
         if self._start is None:
             self._start = start
-            self._train(fit)
+            callback = _keeper(self._counts, self.after, self._tell)
+            fit.estimator._fit_callbacks = [*fit.estimator._fit_callbacks, callback]
+            self.is_kept = True
+            try:
+                yield True
+            finally:
+                self.is_kept = False
+                fit.estimator._fit_callbacks.remove(callback)
         elif start == self._start and fit.epochs in self.after:
-            self._give(fit, self.after[fit.epochs])
+            state = self.after[fit.epochs]
+            _give(fit, state)
+            self.taken = state
+            yield False
         else:
-            fit.run()
-
-    def _train(self, fit: KerasFit) -> None:
-        callback = _keeper(self._counts, self.after)
-        fit.estimator._fit_callbacks = [*fit.estimator._fit_callbacks, callback]
-        self.is_kept = True
-        try:
-            fit.run()
-        finally:
-            self.is_kept = False
-            fit.estimator._fit_callbacks.remove(callback)
-
-    def _give(self, fit: KerasFit, state: State) -> None:
-        model = fit.estimator.model_
-        if not model.optimizer.built:
-            model.optimizer.build(model.trainable_variables)
-        for variables, values in ((model.variables, state.model), (model.optimizer.variables, state.optimizer)):
-            for variable, value in zip(variables, values, strict=True):
-                variable.assign(value)
-        fit.estimator.history_ = _history(state.logs)
-        self.taken = state
+            yield True
 
 
-def _is_known(fit: KerasFit) -> bool:
-    """Whether all that a training changes is in variables."""
+def _give(fit: KerasFit, state: State) -> None:
+    """Make the model of a fit what it would be after its training, or leave it as it is."""
+    model = fit.estimator.model_
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    variables = [*model.variables, *model.optimizer.variables]
+    before = [variable.numpy() for variable in variables]
     try:
-        architecture(fit.estimator.model_)
-    except NotShareableError:
-        return False
-    return fit.is_plain() and fit.estimator.model_.built
+        for variable, value in zip(variables, [*state.model, *state.optimizer], strict=True):
+            variable.assign(value)
+        fit.estimator.history_ = _history(state.logs)
+        _tell_history(model, state.logs)
+    except BaseException:
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
+        raise
 
 
-def _keeper(counts: set[int], after: dict[int, State]) -> Any:
+def _tell_history(model: Any, logs: Sequence[Mapping[str, Any]]) -> None:
+    """Set the model's ``history``, as its training would have."""
+    import keras
+
+    history = keras.callbacks.History()
+    history.set_model(model)
+    history.on_train_begin()
+    for epoch, values in enumerate(logs):
+        history.on_epoch_end(epoch, dict(values))
+
+
+def _refuse_unknown(fit: KerasFit) -> None:
+    """Refuse a fit unless all that a training changes is in variables, and what it is given is used up by none."""
+    from keras import tree
+
+    architecture(fit.estimator.model_)
+    if not fit.is_plain() or not fit.estimator.model_.built:
+        raise NotShareableError("the estimator goes on from an earlier training, or is not scikeras' own")
+    for name, value in fit.arguments().items():
+        for each in tree.flatten(value):
+            if not (each is None or isinstance(each, (bool, int, float, str, np.ndarray, np.generic))):
+                raise NotShareableError(f"{name} holds a {type(each).__name__}, which a training may use up")
+
+
+def _keeper(counts: set[int], after: dict[int, State], tell: Tell) -> Any:
     """A callback that puts what the model is after each of the `counts` of epochs into `after`."""
     import keras
 
@@ -240,9 +266,19 @@ def _keeper(counts: set[int], after: dict[int, State]) -> Any:
         def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002
             self.logs: list[dict[str, Any]] = []
             self.began = time.perf_counter()
+            self.has_failed = False
 
         def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-            self.logs.append(dict(logs or {}))
+            if self.has_failed:
+                return
+            try:
+                self.keep(epoch, logs or {})
+            except Exception as error:  # noqa: BLE001 - inside the user's training
+                self.has_failed = True
+                tell(f"{type(error).__name__}: {error}", True)
+
+        def keep(self, epoch: int, logs: Mapping[str, Any]) -> None:
+            self.logs.append(dict(logs))
             if epoch + 1 in counts:
                 seconds = time.perf_counter() - self.began
                 model = [variable.numpy() for variable in self.model.variables]
@@ -275,7 +311,7 @@ def _digest(fit: KerasFit) -> bytes:
     for path, each in tree.flatten_with_path((fit.x, fit.y, fit.sample_weight)):
         values = np.asarray(each)
         digest.update(repr((path, values.dtype.str, values.shape)).encode())
-        digest.update(pickle.dumps(each) if values.dtype.hasobject else np.ascontiguousarray(values).data)
+        digest.update(pickle.dumps(each) if values.dtype.hasobject else values.tobytes())
     for variable in fit.estimator.model_.variables:
         digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
     return digest.digest()

@@ -6,6 +6,7 @@ import functools
 import sys
 import threading
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlflow_hp.errors import UserError
@@ -14,7 +15,7 @@ from mlflow_hp.search.combinations import Combinations
 from mlflow_hp.search.describe import space_of
 from mlflow_hp.search.epochs import together
 from mlflow_hp.search.fold import Fold, fold_of
-from mlflow_hp.search.task import Epoch, Outcome, Raised, Started, Unrecorded
+from mlflow_hp.search.task import Epoch, Outcome, Plain, Raised, Started, Unrecorded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -116,11 +117,22 @@ class SearchFit:
         self._combinations = Combinations(search, writer, number, memory, progress=progress)
         self.candidates = self._combinations.candidates
         self._n_sent: dict[int, int] = {}
+        self._plain: Counter[str] = Counter()
         self._inbox = Inbox(self.take, self.fold_run)
 
     def address(self, pool: Pool) -> Address:
         """Where the fits send what happens to them."""
         self._on_dask = pool.kind == "dask"
+        address = self._inbox.address(pool.kind == "processes", pool.cluster)
+        try:
+            return address._replace(reuse=self._plan_speed_ups(pool))
+        except Exception as error:  # noqa: BLE001 - each is computed for itself
+            self._tell_plain(f"nothing is reused or shared: {type(error).__name__}: {error}", is_fault=True)
+            self._shares = False
+            return address
+
+    def _plan_speed_ups(self, pool: Pool) -> bool:
+        """See which speed-ups the pool allows; whether models are reused."""
         in_threads = _is_of_threads(pool)
         if in_threads and _is_seeded(self.search.estimator):
             self._remark(
@@ -130,7 +142,13 @@ class SearchFit:
             )
         names = {name.rpartition("__")[2] for part in space_of(self.search) for name in part}
         self._shares &= pool.kind in ("here", "processes", "dask") and not in_threads and "epochs" in names
-        return self._inbox.address(pool.kind == "processes", pool.cluster)._replace(reuse=self._reuse)
+        return self._reuse
+
+    def _tell_plain(self, reason: str, *, is_fault: bool) -> None:
+        """Count a training that goes without a speed-up; a fault is told."""
+        self._plain[reason] += 1
+        if is_fault:
+            self._remark(f"the search is as it would be, but slower than it could: {reason}")
 
     @_guarded
     def planned(self, fit: Planned) -> None:
@@ -163,7 +181,7 @@ class SearchFit:
         try:
             return list(together(calls, self.search.estimator))
         except Exception as error:  # noqa: BLE001 - each is computed for itself
-            self.problem(f"no training is shared: {type(error).__name__}: {error}")
+            self._tell_plain(f"no training is shared: {type(error).__name__}: {error}", is_fault=True)
             return [([call], None) for call in calls]
 
     @_guarded
@@ -179,6 +197,8 @@ class SearchFit:
             candidate.log_epoch(split, event, also_in_fold=not self.steps)  # with steps its recorder does
         elif isinstance(event, Unrecorded):
             self.problem(event.problem)
+        elif isinstance(event, Plain):
+            self._tell_plain(event.reason, is_fault=event.is_fault)
         elif isinstance(event, Raised):
             candidate.fail(split, event.traceback)
 
@@ -258,10 +278,17 @@ class SearchFit:
         self._inbox.close()
         self._combinations.close()
         self._end_open()
+        self._count_plain()
 
     @_guarded
     def _end_open(self) -> None:
         self._combinations.kill(time.time())
+
+    @_guarded
+    def _count_plain(self) -> None:
+        if self._plain:
+            name = f"mlflow_hp.plain_trainings{f'_{self.number}' if self.number else ''}"
+            self._writer.parent.tags({name: "\n".join(f"{n} x {why}" for why, n in self._plain.most_common())})
 
     @property
     def running(self) -> list[str]:

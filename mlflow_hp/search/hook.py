@@ -190,10 +190,12 @@ class Followed(joblib.Parallel):
         for calls, epochs in follower.shared(self._unknown(tasks, follower, results)):
             each = [Task(call.fit.task, call.function, address, follower.steps) for call in calls]
             if epochs is None:
-                yield from zip(each, [()] * len(calls), (call.given for call in calls), strict=True)
+                yield from zip(each, [()] * len(calls), map(_handed_over, calls), strict=True)
             else:
                 counts = [int(call.fit.params[epochs]) for call in calls]
-                yield SharedTask(each, counts, [_own(call.given) for call in calls]), (), _common(calls[0].given)
+                given = [_handed_over(call) for call in calls]
+                common = _common(given[0])
+                yield SharedTask(each, counts, [_own(given.pop(0)) for _ in calls]), (), common
 
     def _unknown(self, tasks: Iterable[Any], follower: Follower, results: dict[int, Any]) -> Iterator[Call]:
         """The fits whose result the follower doesn't know; those that it knows go to `results`."""
@@ -225,6 +227,13 @@ class Followed(joblib.Parallel):
 
 OWN = ("estimator", "parameters", "candidate_progress", "callback_ctx")
 """Arguments of scikit-learn's function in which the fits of one split differ."""
+
+
+def _handed_over(call: Call) -> dict[str, Any]:
+    """What a call is given, which it holds no longer: an estimator that is fitted is to go when it has been scored."""
+    given = dict(call.given)
+    call.given.clear()
+    return given
 
 
 def _own(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import types
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import joblib
 import numpy as np
 
 if TYPE_CHECKING:
@@ -51,13 +53,21 @@ class Parameter(NamedTuple):
 
 def value_text(value: Any) -> str:
     """A value in a few words: numbers to four digits, functions and classes by name, others on one line."""
-    if isinstance(value, np.generic):
+    if isinstance(value, (np.number, np.bool_, np.str_, np.bytes_)) and not isinstance(value, np.timedelta64):
         value = value.item()
     if isinstance(value, float) and math.isfinite(value):
         return f"{value:.0f}" if abs(value) < WHOLE_BELOW and value == int(value) else f"{value:.4g}"
     if isinstance(value, type) or (callable(value) and hasattr(value, "__name__")):
         return str(value.__name__)
-    return " ".join(str(value).split())
+    return " ".join(any_text(value).split())
+
+
+def any_text(value: Any) -> str:
+    """``str`` of a value, or the name of its type where it gives none."""
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001 - an object of the user's; a number of too many digits
+        return f"<{type(value).__name__}>"
 
 
 def candidate_text(candidate: Mapping[str, Any], names: Sequence[str]) -> str:
@@ -86,16 +96,38 @@ def parameter(candidates: Sequence[Mapping[str, Any]], name: str) -> Parameter:
 
 
 def identity(value: Any) -> str:
-    """What makes two values the same one: 1 and 1.0 and ``numpy.int64(1)`` are, 1 and True and "1" are not."""
+    """What makes two values the same one: 1 and 1.0 and ``numpy.int64(1)`` are, 1 and True and "1" are not.
+
+    Containers, arrays and objects are the same where their contents are; the text of a long one leaves some of it out.
+    """
     if is_number(value):
         return f"number {float(value)!r}"
-    return f"{type(value).__name__} {value!r}"
+    kind = type(value).__name__
+    if value is None or isinstance(value, (str, bytes, bool, int, float, complex, type, types.FunctionType)):
+        return f"{kind} {_repr(value)}"
+    try:
+        return f"{kind} {joblib.hash(value)}"
+    except Exception:  # noqa: BLE001 - what can't be pickled
+        return f"{kind} {_repr(value)}"
+
+
+def _repr(value: Any) -> str:
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001 - an object of the user's; a number of too many digits
+        return hex(value) if isinstance(value, int) else f"at {id(value)}"
 
 
 def is_number(value: Any) -> bool:
     """Whether a value is a finite number that has a place on an axis; a bool is not."""
-    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, (bool, np.bool_))
-    return bool(number and math.isfinite(value))
+    if not isinstance(value, (int, float, np.integer, np.floating)):
+        return False
+    if isinstance(value, (bool, np.bool_, np.timedelta64)):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
 
 
 def _spread_over_decades(levels: np.ndarray) -> bool:

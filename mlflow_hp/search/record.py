@@ -124,7 +124,7 @@ def record_search(
         try:
             if unknown is not None:
                 recording.cannot_follow(search, unknown)
-            with hook.active(recording):
+            with hook.active(recording), recording.family.followed():
                 yield recording
         except BaseException as raised:
             error = raised

@@ -10,7 +10,6 @@ import numbers
 import time
 from typing import TYPE_CHECKING, Any
 
-import joblib
 import mlflow
 import numpy as np
 
@@ -21,10 +20,12 @@ from mlflow_hp.masking import masked
 from mlflow_hp.notice import warn
 from mlflow_hp.search.afterwards import follow_afterwards
 from mlflow_hp.search.describe import param_values, score_name, search_params
+from mlflow_hp.search.family import Family
 from mlflow_hp.search.follow import SearchFit
 from mlflow_hp.search.manifest import LONGEST_TAG, TAG
 from mlflow_hp.search.memory import Memory
 from mlflow_hp.search.outbox import reason
+from mlflow_hp.search.parameters import any_text
 from mlflow_hp.search.past import PROCESS, close_dead
 from mlflow_hp.search.results import from_cv_results
 from mlflow_hp.search.reuse import forget_models
@@ -46,6 +47,8 @@ class SearchRecording:
     ----------
     run_id : str
         The parent run.
+    family : Family
+        The search and its clones.
     """
 
     def __init__(
@@ -76,18 +79,11 @@ class SearchRecording:
         self._described = False
         self._unmeasured: list[int] = []
         self._afterwards: list[tuple[Any, Any]] = []
-        self._digest: str | None = None
+        self.family = Family(search)
 
     def wants(self, search: Any) -> bool:
-        """Whether `search` is the one given, or a clone of it."""
-        return search is self._search or (type(search) is type(self._search) and self._is_clone(search))
-
-    def _is_clone(self, search: Any) -> bool:
-        try:
-            self._digest = self._digest or joblib.hash(self._search.get_params(deep=False))
-            return joblib.hash(search.get_params(deep=False)) == self._digest
-        except Exception:  # noqa: BLE001 - parameters that can't be pickled can't be compared
-            return False
+        """Whether `search` is the one given, or a copy of it."""
+        return search in self.family
 
     def follow(self, search: Any) -> SearchFit | None:
         """A fit begins; None where something is in the way of its record."""
@@ -138,7 +134,7 @@ class SearchRecording:
         if self._n_fits == 0 and error is None:
             self._problem(
                 "no fit of the search was seen; fit the search that was given, in the thread and the block of "
-                "record_search, or a clone of it whose parameters can be pickled"
+                "record_search, or a clone of it"
             )
         left = 0.0
         try:
@@ -277,15 +273,20 @@ class SearchRecording:
         try:
             from mlflow_hp.search.report import describe_search, draw_search  # Matplotlib comes with it
 
-            refit = self._search.refit
-            scorer = refit if isinstance(refit, str) else None
-            found = {number: from_cv_results(results, scorer) for number, results in self._found.items()}
+            found = {
+                number: from_cv_results(results, self._ranks_by(results)) for number, results in self._found.items()
+            }
             self._writer.parent.unless_there("tags", {DESCRIPTION: describe_search(found)})
             draw_search(self._writer.report_folder, found)
             self._writer.parent.report()
         except Exception as error:  # noqa: BLE001 - the user's search has gone well
             self._problem(f"pictures or description are missing: {type(error).__name__}: {error}")
         self._writer.parent.metrics([("report_seconds", time.perf_counter() - began, time.time(), 0)])
+
+    def _ranks_by(self, results: Mapping[str, Any]) -> str | None:
+        """The scorer that `refit` names; it may name anything where there is one scorer alone."""
+        refit = self._search.refit
+        return refit if isinstance(refit, str) and f"mean_test_{refit}" in results else None
 
 
 def _csv(results: Mapping[str, Any]) -> str:
@@ -302,6 +303,6 @@ def _cells(name: str, values: list[Any]) -> list[Any]:
     """A column, without secrets: what is masked by the name of a parameter can't be by its place in a table."""
     name = name.removeprefix("param_")
     return [
-        "" if value is None else value if isinstance(value, numbers.Number) else masked(str(value), name)
+        "" if value is None else value if isinstance(value, numbers.Number) else masked(any_text(value), name)
         for value in values
     ]

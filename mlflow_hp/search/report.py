@@ -169,9 +169,11 @@ def _edge(results: SearchResults, found: Winner) -> list[str]:
     said = []
     for name in results.parameters:
         parameter = results.parameter(name)
+        if parameter.kind == "category":
+            continue
         code, last = int(parameter.codes[found.best]), len(parameter.levels) - 1
         no_less = code == 0 and parameter.levels[0] in (0, 1)  # there rarely is anything below
-        if parameter.kind != "category" and last >= 2 and code in (0, last) and not no_less:
+        if last >= 2 and code in (0, last) and not no_less:
             which = "largest" if code else "smallest"
             said.append(f"The best has the {which} {name} that was tried, {parameter.labels[code]}: a wider range may "
                         "hold a better one.")  # fmt: skip

@@ -9,11 +9,8 @@ numbers stay the same bit for bit: traced functions depend on the architecture a
 from __future__ import annotations
 
 import contextlib
-import gc
 import math
-import sys
 import threading
-import types
 import weakref
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
@@ -22,15 +19,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlflow_hp.search.architecture import NotShareableError, architecture
-from mlflow_hp.search.intercept import KerasFit, intercepted
+from mlflow_hp.search.intercept import KerasFit, sped_up, untold
+from mlflow_hp.search.isolation import is_isolated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
+
+    from mlflow_hp.search.intercept import Tell
 
 MOST_MODELS = 16
-"""Models kept at the most, for searches over architectures."""
+"""Models kept at most, for searches over architectures."""
 MOST_BYTES = 256 * 2**20
 """Bytes that the weights of the models kept may take together; the last one used is kept in any case."""
+HELD = "somebody besides the estimator refers to the model, or to a part of it"
 
 
 @dataclass
@@ -51,16 +52,28 @@ class Reuse:
 
 
 @contextlib.contextmanager
-def reused_models() -> Iterator[Reuse]:
+def reused_models(tell: Tell = untold) -> Iterator[Reuse]:
     """Have scikeras fits inside the block train compiled models of earlier fits of this thread, where that is the same.
 
     Meant around one fit of a search at a time, in the process that computes it; the models are kept between the blocks
     until `forget_models`. Never put it around the refit: its model is the user's to keep.
 
-    A model is reused only when nothing outside of it refers to it any more: neither its estimator nor anybody else.
+    A model is reused only when nobody else can reach it or a part of it any more: neither its estimator nor a list, a
+    closure, a callback, a bound method of the user's. Nor is one exchanged for it that somebody besides its estimator
+    holds already.
+
+    Parameters
+    ----------
+    tell : callable
+        Told why a fit trains a new model, and whether for a fault rather than a known limit.
     """
     reuse = Reuse()
-    with intercepted(lambda fit: _fit(fit, reuse)):
+
+    def told(reason: str, is_fault: bool) -> None:
+        reuse.reasons[reason] += 1
+        tell(f"models are not reused: {reason}", is_fault)
+
+    with sped_up(lambda fit: _reusing(fit, reuse, told), told):
         yield reuse
 
 
@@ -69,44 +82,40 @@ def forget_models() -> None:
     _kept.models.clear()
 
 
-def _fit(fit: KerasFit, reuse: Reuse) -> None:
+def _reusing(fit: KerasFit, reuse: Reuse, tell: Tell) -> Generator[bool, None, None]:
     """Train the model of an earlier fit in place of the new one, where there is one that computes the same."""
-    estimator = fit.estimator
-    try:
-        key = _key(fit)
-    except NotShareableError as reason:
-        reuse.reasons[str(reason)] += 1
-        reuse.n_new += 1
-        fit.run()
-        return
+    reuse.n_new += 1  # until it is known to be otherwise
+    key = _key(fit)
+    new = _Kept(fit.estimator.model_)
+    if not new.is_free(fit.n_references_to_model()):
+        raise NotShareableError(HELD)
     kept = _kept.models.pop(key, None)
-    if kept is not None and kept.is_free() and kept.take_over(estimator.model_, key[0]):
-        estimator.model_ = kept.model
+    if kept is not None and not kept.is_free():
+        tell(HELD, False)
+        kept = None
+    if kept is not None and kept.take_over(new.model, key[0]):
+        fit.estimator.model_ = kept.model
+        reuse.n_new -= 1
         reuse.n_reused += 1
     else:
-        kept = _Kept(estimator.model_)
-        reuse.n_new += 1
-    kept.estimator = weakref.ref(estimator)
-    fit.run()
+        kept = new
+    del new
+    yield True
     _kept.keep(key, kept)
 
 
 class _Kept:
-    """A model that has been traced.
+    """A model that has been traced, or is about to be.
 
     Attributes
     ----------
     model : keras.Model
         The model.
-    estimator : weakref.ref
-        Who trained it last.
     """
 
     def __init__(self, model: Any) -> None:
         self.model = model
-        self.estimator: Any = None
-        self._optimizer_state = _FreshState(model.optimizer, model.trainable_variables)
-        self._own_references: int | None = None
+        self._barren: set[type] = set()
 
     @property
     def nbytes(self) -> int:
@@ -114,34 +123,13 @@ class _Kept:
         variables = [*self.model.variables, *self.model.optimizer.variables]
         return sum(variable.value.dtype.size * math.prod(variable.shape) for variable in variables)
 
-    def is_free(self) -> bool:
-        """Whether nobody can see the model but Keras' own objects within it.
+    def is_free(self, known: int = 0) -> bool:
+        """Whether nobody can reach the model or its state, but for so many `known` references to the model."""
+        import keras
+        import tensorflow as tf
 
-        Looking through all of Python's objects takes tens of milliseconds, so it is done only when the number of
-        references is another than when the answer was yes.
-        """
-        if self.estimator() is not None:
-            return False
-        references = sys.getrefcount(self.model)
-        if references == self._own_references:
-            return True
-        referrers = gc.get_referrers(self.model)  # running functions are not among them, but counted as references
-        if references > len(referrers) + 1 or not all(self._owns(each) for each in referrers):
-            return False
-        self._own_references = references
-        return True
-
-    def _owns(self, referrer: Any) -> bool:
-        """Whether it is a part of the model: bound methods, closures of traced functions, the last history."""
-        model = self.model
-        return (
-            referrer is self
-            or referrer is vars(self)
-            or isinstance(referrer, types.CellType)
-            or (isinstance(referrer, types.MethodType) and referrer.__self__ is model)
-            or (isinstance(referrer, dict) and all(value is not model for value in referrer.values()))
-            or referrer is getattr(model, "history", None)
-        )
+        state = (keras.Variable, tf.Variable)
+        return not weakref.getweakrefcount(self.model) and is_isolated([self.model], 1 + known, state, self._barren)
 
     def take_over(self, new: Any, expected: Any) -> bool:
         """Give the model the state of a `new` one, which has not been trained.
@@ -154,37 +142,16 @@ class _Kept:
                 return False
         except NotShareableError:
             return False
-        if [v.shape for v in model.variables] != [v.shape for v in new.variables]:
+        new.optimizer.build(new.trainable_variables)
+        state = [*model.variables, *model.optimizer.variables]  # seeds of dropout are among them
+        fresh = [*new.variables, *new.optimizer.variables]
+        if [(each.shape, each.dtype) for each in state] != [(each.shape, each.dtype) for each in fresh]:
             return False
-        for old, fresh in zip(model.variables, new.variables, strict=True):  # seeds of dropout are among them
-            old.assign(fresh.value)
-        self._optimizer_state.restore(new.optimizer)
+        for old, value in zip(state, fresh, strict=True):
+            old.assign(value.value)
         model.stop_training = False
         model._initial_epoch = None
         return True  # metrics are reset by Keras when an epoch or an evaluation begins
-
-
-class _FreshState:
-    """The state of an optimizer that has not made a step; constant tensors are kept as one number."""
-
-    def __init__(self, optimizer: Any, variables: Any) -> None:
-        if not optimizer.built:
-            optimizer.build(variables)
-        self._values = [(variable, _constant(variable.numpy())) for variable in optimizer.variables]
-
-    def restore(self, new: Any) -> None:
-        """Set it again, with the learning rate and whatever else a `new` optimizer of the same kind has."""
-        import keras
-
-        given = {variable.name: variable.value for variable in new.variables}
-        for variable, value in self._values:
-            fresh = given.get(variable.name, value)
-            variable.assign(keras.ops.full(variable.shape, fresh, variable.dtype) if np.ndim(fresh) == 0 else fresh)
-
-
-def _constant(value: np.ndarray) -> Any:
-    """An array, or the one number that all of its elements are."""
-    return value.flat[0] if value.size and (value == value.flat[0]).all() else value
 
 
 class _Cache(threading.local):
@@ -227,18 +194,18 @@ def _key(fit: KerasFit) -> Any:
 def _shapes(fit: KerasFit) -> Any:
     """The shapes and types of the batches, as far as Keras tells TensorFlow when it traces."""
     arguments = fit.arguments()
-    n = _length(fit.x)
+    trained = _arrays((fit.x, fit.y, fit.sample_weight))
     share, given = arguments.get("validation_split"), arguments.get("validation_data")
-    n_valid = _length(given[0]) if given is not None else n - math.floor(n * (1 - share)) if share else 0
-    n_train = n - n_valid if given is None else n
+    validated = _arrays(given)
+    n = len(trained[0][1])
+    n_valid = len(validated[0][1]) if validated else n - math.floor(n * (1 - share)) if share else 0
+    n_train = n if validated else n - n_valid
     batch_size = _batch_size(arguments.get("batch_size"), n)
     steps = arguments.get("steps_per_epoch")
     valid_size = _batch_size(arguments.get("validation_batch_size"), n) or batch_size
     return (
-        _batches(
-            (fit.x, fit.y, fit.sample_weight), n_train, batch_size or (math.ceil(n_train / steps) if steps else 32)
-        ),
-        _batches(given, n_valid, valid_size or 32) if n_valid else None,
+        _batches(trained, n_train, batch_size or (math.ceil(n_train / steps) if steps else 32)),
+        _batches(validated, n_valid, valid_size or 32) if n_valid else None,
         arguments.get("class_weight") is not None,
     )
 
@@ -248,20 +215,18 @@ def _batch_size(asked: int | None, n: int) -> int | None:
     return n if asked == -1 else asked
 
 
-def _length(data: Any) -> int:
-    """The number of samples."""
+def _arrays(data: Any) -> list[tuple[Any, np.ndarray]]:
+    """Each array of the data with its place; of anything else Keras makes batches in ways of its own."""
     from keras import tree
 
-    return len(tree.flatten(data)[0])
-
-
-def _batches(data: Any, n: int, batch_size: int) -> Any:
-    """Place, type and shape of each array of a batch; Keras tells the batch size where all batches are full."""
-    from keras import tree
-
-    size = batch_size if n % batch_size == 0 else None
     arrays = [(path, each) for path, each in tree.flatten_with_path(data) if each is not None]
     for _, each in arrays:
         if not isinstance(each, np.ndarray):
             raise NotShareableError(f"the data are a {type(each).__name__}, not an array")
+    return arrays
+
+
+def _batches(arrays: list[tuple[Any, np.ndarray]], n: int, batch_size: int) -> Any:
+    """Place, type and shape of each array of a batch; Keras tells the batch size where all batches are full."""
+    size = batch_size if n % batch_size == 0 else None
     return tuple((path, each.dtype.str, (size, *each.shape[1:])) for path, each in arrays)

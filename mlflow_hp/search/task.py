@@ -55,6 +55,15 @@ class Unrecorded(NamedTuple):
     problem: str
 
 
+class Plain(NamedTuple):
+    """A Keras model of the fit number `task` was trained the plain way, for a `reason` that may be a fault."""
+
+    task: int
+    time: float
+    reason: str
+    is_fault: bool
+
+
 class Outcome(NamedTuple):
     """What a fit hands back.
 
@@ -86,7 +95,7 @@ class Outcome(NamedTuple):
     seen: Seen | None = None
 
 
-Event = Started | Epoch | Raised | Unrecorded | Outcome
+Event = Started | Epoch | Raised | Unrecorded | Plain | Outcome
 
 
 class Task:
@@ -125,7 +134,8 @@ class SharedTask:
         order = sorted(range(len(self.tasks)), key=lambda index: -self.epochs[index])
         training = Training(set(self.epochs), self.tasks[order[0]].number)
         fits = [_Fit(task) for task in self.tasks]
-        return [fits[index].compute((), {**named, **self.own[index]}, training) for index in order]
+        own, self.own = dict(enumerate(self.own)), ()  # so that no estimator outlives its fit, nor its model
+        return [fits[index].compute((), {**named, **own.pop(index)}, training) for index in order]
 
 
 class _Fit:
@@ -150,11 +160,14 @@ class _Fit:
         def problem(said: str) -> None:
             sender.send(Unrecorded(task.number, time.time(), said))
 
+        def plain(reason: str, is_fault: bool) -> None:
+            sender.send(Plain(task.number, time.time(), reason, is_fault))
+
         try:
             steps_to = (lambda: sender.ask(task.number)) if task.steps else None
             apart = dask_random.apart() if task.address.on_dask else nullcontext()
-            reused = reused_models() if task.address.reuse else nullcontext()
-            shared = training.next_fit() if training else nullcontext()
+            reused = reused_models(plain) if task.address.reuse else nullcontext()
+            shared = training.next_fit(plain) if training else nullcontext()
             with watched(), apart, curves_to(on_epoch, steps_to, problem), reused, shared:
                 result = task.function(*arguments, **named)
         except Exception:  # an interruption is no fault of the fit
@@ -163,7 +176,8 @@ class _Fit:
         trained_by = None
         if training is not None and training.taken is not None:
             trained_by = training.number
-            result["fit_time"] += training.taken.seconds
+            if "fit_time" in result:
+                result["fit_time"] += training.taken.seconds
             for event in training.curve:
                 if event.epoch < len(training.taken.logs):
                     sender.send(event._replace(task=task.number))
