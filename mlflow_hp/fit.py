@@ -11,6 +11,7 @@ from tqdm import tqdm
 from mlflow_hp import provenance, runs
 from mlflow_hp.capture.layout import distinct, numbers_of, trainable_weights
 from mlflow_hp.capture.steps import Steps
+from mlflow_hp.forks import only_here
 from mlflow_hp.hyperparameters import hyperparameters, optimizer_settings
 from mlflow_hp.late_params import late_params
 from mlflow_hp.notice import print_line, warn
@@ -163,6 +164,11 @@ class RecordedFit:
                 if problem not in self._told:
                     warn(problem)
 
+    def abandon(self) -> None:
+        """In a forked child: put the model's own train function back, and touch nothing else."""
+        if self.steps is not None:
+            self.steps.stop()
+
     def _bring_to_mlflow(self, whole: bool) -> None:
         if self.steps is not None:
             self._try("the last steps were not read", self.steps.fetch)
@@ -186,7 +192,7 @@ class RecordedFit:
             if history is None:
                 runs.remove_local(folder)
             else:
-                weakref.finalize(history, runs.remove_local, folder)  # it is read lazily from there
+                weakref.finalize(history, only_here(runs.remove_local), folder)  # it is read lazily from there
 
     def _flush(self) -> bool:
         began = time.perf_counter()

@@ -15,6 +15,7 @@ import numpy as np
 
 from mlflow_hp import runs
 from mlflow_hp.errors import UserError
+from mlflow_hp.forks import abandon_in_child
 from mlflow_hp.late_params import late_params
 from mlflow_hp.masking import masked
 from mlflow_hp.notice import warn
@@ -69,9 +70,22 @@ class SearchRecording:
         self._described = False
         self._afterwards: list[tuple[Any, Any]] = []
         self._digest: str | None = None
+        self._abandoned = False
+        abandon_in_child(self)
+        late_params.add(self.run_id, {}, self._tagged)
+
+    def abandon(self) -> None:
+        """In a forked child: the search is the parent's to record."""
+        self._fit, self._abandoned = None, True
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as the id of the parent run: what records is in this process alone."""
+        return _elsewhere, (self.run_id,)
 
     def wants(self, search: Any) -> bool:
         """Whether `search` is the one given, or a clone of it."""
+        if self._abandoned:
+            return False
         return search is self._search or (type(search) is type(self._search) and self._is_clone(search))
 
     def _is_clone(self, search: Any) -> bool:
@@ -105,6 +119,8 @@ class SearchRecording:
 
     def close(self, error: BaseException | None = None) -> None:
         """Bring everything to MLflow; an `error` ended the search."""
+        if self._abandoned:
+            return
         try:
             self._finish(error)
             for search, before in self._afterwards:
@@ -226,6 +242,13 @@ class SearchRecording:
         except Exception as error:  # noqa: BLE001 - the user's search has gone well
             self._problem(f"pictures or description are missing: {type(error).__name__}: {error}")
         self._writer.parent.metrics([("report_seconds", time.perf_counter() - began, time.time(), 0)])
+
+
+def _elsewhere(run_id: str) -> SearchRecording:
+    """A recording as another process has it: it records nothing."""
+    recording = SearchRecording.__new__(SearchRecording)
+    recording.run_id, recording._abandoned, recording._fit = run_id, True, None
+    return recording
 
 
 def _csv(results: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from mlflow.exceptions import MlflowException
 
 from mlflow_hp import provenance
 from mlflow_hp.errors import UserError
+from mlflow_hp.forks import abandon_in_child
 from mlflow_hp.masking import masked
 from mlflow_hp.names import LONGEST_NAME, distinct_metric_names
 from mlflow_hp.runs import ensure_reachable
@@ -227,6 +228,7 @@ class Writer:
         self._dirty: dict[Run | Callable[[], Any], None] = {}
         self.lock = threading.RLock()
         self._requests: queue.SimpleQueue[tuple[threading.Event, bool]] = queue.SimpleQueue()
+        abandon_in_child(self)
         self._thread = threading.Thread(target=self._work, name="mlflow_hp-writer", daemon=True)
         self._thread.start()
 
@@ -280,6 +282,10 @@ class Writer:
         if run.run_id is None:
             self.flush()
         return run.run_id
+
+    def abandon(self) -> None:
+        """In a forked child: the thread is the parent's, and the lock may be held by it."""
+        self.lock = threading.RLock()
 
     def _work(self) -> None:
         pause, stop = EVERY_SECONDS, False
