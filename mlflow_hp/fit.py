@@ -11,6 +11,7 @@ from tqdm import tqdm
 from mlflow_hp import provenance, runs
 from mlflow_hp.capture.layout import distinct, numbers_of, trainable_weights
 from mlflow_hp.capture.steps import Steps
+from mlflow_hp.duplicates import Duplicates
 from mlflow_hp.forks import only_here
 from mlflow_hp.hyperparameters import hyperparameters, optimizer_settings
 from mlflow_hp.late_params import late_params
@@ -48,6 +49,7 @@ class RecordedFit:
         self._epoch_began = time.perf_counter()
         self.steps: Any = None
         self.recording: Any = None
+        self._duplicates: Any = None
         budget = round(recorder.snapshot_megabytes * 2**20)
         self._snapshots = Thinner(budget) if budget else None
 
@@ -68,6 +70,8 @@ class RecordedFit:
         head = {"process": this_process(), "fit": self._number, "report": self.recorder.report}
         folder = self._local_folder()
         self.recording = Recording(self.run_id, folder, meta, self.recorder.metrics_every, head, self._tell)
+        self._duplicates = Duplicates(self.run_id)
+        self.recording.choose = self._duplicates.left
         late_params.add(self.run_id, described, self._run.data.tags)
         self.recording.describe(described, tags, lambda: self._describe(tags))
         self._meta = meta
@@ -133,6 +137,7 @@ class RecordedFit:
             self._shift = max(0, self._first_epoch - epoch)
         self._epoch = epoch + self._shift
         self._epoch_began = time.perf_counter()
+        self._duplicates.begin_epoch(self._epoch, epoch)
         self.steps.begin_epoch(self._epoch)
 
     def end_epoch(self, logs: dict[str, Any]) -> None:
@@ -148,6 +153,8 @@ class RecordedFit:
         """Put the model's own train function back and bring everything to MLflow; `whole`: the fit came to its end."""
         if self.steps is not None:
             self.steps.stop()
+        if self._duplicates is not None:
+            self._duplicates.close()
         if self.recording is None:
             return
         began = time.perf_counter()

@@ -63,6 +63,8 @@ class Recording:
         Most samples of a step.
     n_dropped : int
         Metric points of steps that neither disk nor memory had room for.
+    choose : callable
+        Gives those of an epoch's points that are to be sent; called from the sender's thread at their turn.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Recording:
         self.trouble: str | None = None
         self.batch_size = 0
         self.n_dropped = 0
+        self.choose: Callable[[Points], Points] = lambda points: points
         self._meta = meta
         self._every = metrics_every
         self._on_trouble = on_trouble
@@ -201,7 +204,7 @@ class Recording:
         self._append_epochs()
         record = self._journal.append(item)
         points = epoch_points(item["epoch"], item["time"])
-        self._sender.submit(len(points), lambda: points, record)
+        self._sender.submit(len(points), lambda: self.choose(points), record)
         if self._queue.empty():  # else the next one syncs for both: a slow disk must not hold up training
             self._sync()
 
@@ -242,7 +245,7 @@ class Recording:
         """Have the points of what the disk did not take sent, as far as there is room in memory."""
         if not isinstance(item, Rows):
             points = epoch_points(item["epoch"], item["time"])
-            self._sender.submit(len(points), lambda: points)
+            self._sender.submit(len(points), lambda: self.choose(points))
             return
         size = sum(array.nbytes for part in item for array in part.values())
         if self._bytes_held + size > BYTES_IN_MEMORY:

@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[1]
 FROM_THE_GROUND_UP = [
     "errors", "notice", "forks", "interrupts", "observer", "process", "masking", "provenance", "plugin", "names",
     "texts", "history", "snapshots", "surfaces", "diagnosis", "plots", "hyperparameters", "capture", "activations",
-    "landscape", "runs", "late_params", "points", "journal", "sender", "recording", "report", "recovery", "fit",
-    "recorder", "search", "sync", "compare", "page", "repeat", "cli",
+    "landscape", "runs", "late_params", "points", "duplicates", "journal", "sender", "recording", "report", "recovery",
+    "fit", "recorder", "search", "sync", "compare", "page", "repeat", "cli",
 ]  # fmt: skip
 """Rooms of mlflow_hp: each may import those before it."""
 
