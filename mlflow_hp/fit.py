@@ -11,6 +11,7 @@ from tqdm import tqdm
 from mlflow_hp import fit_numbers, provenance, runs
 from mlflow_hp.capture.layout import distinct, numbers_of, trainable_weights
 from mlflow_hp.capture.steps import Steps
+from mlflow_hp.duplicates import Duplicates
 from mlflow_hp.fit_numbers import FitNumbers
 from mlflow_hp.hyperparameters import hyperparameters, optimizer_settings
 from mlflow_hp.late_params import late_params
@@ -46,6 +47,7 @@ class RecordedFit:
         self._epoch_began = time.perf_counter()
         self.steps: Any = None
         self.recording: Any = None
+        self._duplicates: Any = None
         budget = round(recorder.snapshot_megabytes * 2**20)
         self._snapshots = Thinner(budget) if budget else None
 
@@ -66,6 +68,8 @@ class RecordedFit:
         head = {"process": this_process(), **where, "report": self.recorder.report}
         folder = self._local_folder()
         self.recording = Recording(self.run_id, folder, meta, self.recorder.metrics_every, head, self._tell)
+        self._duplicates = Duplicates(self.run_id)
+        self.recording.choose = self._duplicates.left
         late_params.add(self.run_id, described, self._tags)
         self.recording.describe(described, tags, self._before)
         self.recording.do("the uncommitted changes of the code", lambda: runs.log_code(self.run_id))
@@ -126,6 +130,7 @@ class RecordedFit:
             self._shift = max(0, self._numbers.epoch - epoch)
         self._epoch = epoch + self._shift
         self._epoch_began = time.perf_counter()
+        self._duplicates.begin_epoch(self._epoch, epoch)
         self.steps.begin_epoch(self._epoch)
 
     def end_epoch(self, logs: dict[str, Any]) -> None:
@@ -141,6 +146,8 @@ class RecordedFit:
         """Put the model's own train function back and bring everything to MLflow; `whole`: the fit came to its end."""
         if self.steps is not None:
             self.steps.stop()
+        if self._duplicates is not None:
+            self._duplicates.close()
         if self.recording is None:
             return
         began = time.perf_counter()
@@ -155,6 +162,11 @@ class RecordedFit:
             for problem in self.problems:
                 if problem not in self._told:
                     warn(problem)
+
+    def abandon(self) -> None:
+        """In a forked child: put the model's own train function back, and touch nothing else."""
+        if self.steps is not None:
+            self.steps.stop()
 
     def _bring_to_mlflow(self, whole: bool) -> None:
         recording = self.recording

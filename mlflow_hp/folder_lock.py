@@ -17,6 +17,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from mlflow_hp.forks import abandon_in_child
 from mlflow_hp.process import is_alive, is_here, is_of_this_kernel, this_process, words
 
 try:
@@ -98,7 +99,7 @@ class FolderLock:
             raise
         if probe:
             return
-        _hold(self)
+        _heartbeat.add(self)
 
     def __enter__(self) -> Self:
         return self
@@ -108,11 +109,7 @@ class FolderLock:
 
     def release(self) -> None:
         """Give it back; a second time, do nothing."""
-        with _starting:
-            _held.discard(self)
-            if not _held and _beating is not None:
-                _idle.set()
-                _beating.join(1.0)
+        _heartbeat.remove(self)
         if fcntl is not None and not self._file.closed:
             with contextlib.suppress(OSError):  # a child that was forked a moment ago may have it open still
                 fcntl.flock(self._file, fcntl.LOCK_UN)
@@ -210,39 +207,43 @@ def _now(folder: Path) -> float:
         return time.time()
 
 
-_held: weakref.WeakSet[FolderLock] = weakref.WeakSet()
-_idle = threading.Event()
-_idle.set()
-_beating: threading.Thread | None = None
-_starting = threading.RLock()  # a lock may be given back by a destructor that interrupts who takes another
+class _Heartbeat:
+    """Has the locks that this process holds show life, by a thread that is there as long as one is held."""
+
+    def __init__(self) -> None:
+        self.abandon()
+        abandon_in_child(self)
+
+    def abandon(self) -> None:
+        """In a forked child: hold nothing."""
+        for lock in list(getattr(self, "_locks", ())):
+            lock.forget()
+        self._locks: weakref.WeakSet[FolderLock] = weakref.WeakSet()
+        self._thread: threading.Thread | None = None
+        self._idle = threading.Event()
+        self._lock = threading.RLock()  # a lock may be given back by a destructor that interrupts who takes another
+
+    def add(self, lock: FolderLock) -> None:
+        with self._lock:
+            self._locks.add(lock)
+            if self._thread is None:
+                self._idle = threading.Event()
+                arguments = (self._idle,)
+                self._thread = threading.Thread(target=self._beat, args=arguments, name="mlflow_hp-beat", daemon=True)
+                self._thread.start()
+
+    def remove(self, lock: FolderLock) -> None:
+        with self._lock:
+            self._locks.discard(lock)
+            if not self._locks and self._thread is not None:
+                self._idle.set()
+                self._thread.join(1.0)
+                self._thread = None
+
+    def _beat(self, idle: threading.Event) -> None:
+        while not idle.wait(BEAT_SECONDS):
+            for lock in list(self._locks):
+                lock.beat()
 
 
-def _hold(lock: FolderLock) -> None:
-    """Have the lock show life from now on, by a thread that is there as long as something is held."""
-    global _idle, _beating  # noqa: PLW0603
-    with _starting:
-        _held.add(lock)
-        if _idle.is_set():
-            _idle = threading.Event()
-            _beating = threading.Thread(target=_beat, args=(_idle,), name="mlflow_hp-heartbeat", daemon=True)
-            _beating.start()
-
-
-def _beat(idle: threading.Event) -> None:
-    while not idle.wait(BEAT_SECONDS):
-        for lock in list(_held):
-            lock.beat()
-
-
-def _after_fork() -> None:
-    """Have the child hold nothing."""
-    global _idle, _beating, _starting
-    _idle, _beating, _starting = threading.Event(), None, threading.RLock()
-    _idle.set()
-    for lock in list(_held):
-        lock.forget()
-    _held.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+_heartbeat = _Heartbeat()

@@ -7,7 +7,6 @@ in this process, autologging too, goes through it.
 from __future__ import annotations
 
 import functools
-import inspect
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,13 @@ if TYPE_CHECKING:
 OURS = "mlflow_hp"
 """What the names of our threads begin with: what they log is not the program's."""
 ENDED = ("FINISHED", "FAILED", "KILLED")
+METHODS = {
+    "log_metric": ("run_id", "key", "value", "timestamp", "step"),
+    "log_batch": ("run_id", "metrics", "params", "tags"),
+    "set_terminated": ("run_id", "status", "end_time"),
+    "update_run": ("run_id", "status", "name"),
+}
+"""Methods of `MlflowClient` that are wrapped, and the names of their arguments behind ``self``."""
 
 
 class _Observer:
@@ -46,7 +52,9 @@ class _Observer:
     def abandon(self) -> None:
         """In a forked child: the runs are the parent's, and only it ends them."""
         self._lock = threading.RLock()
-        self._of_parent |= self._before_end.keys() | self._on_metric.keys()
+        observed = self._before_end.keys() | self._on_metric.keys()
+        if observed:
+            self._of_parent |= observed | _active_runs()
         self._before_end.clear()
         self._on_metric.clear()
 
@@ -62,7 +70,7 @@ class _Observer:
                 self._unwrap()
 
     def _wrap(self) -> None:
-        for name in ("log_metric", "log_batch", "set_terminated", "update_run"):
+        for name in METHODS:
             if name in self._wrapped:
                 continue
             original = MlflowClient.__dict__[name]
@@ -77,38 +85,43 @@ class _Observer:
         self._wrapped.clear()
 
     def _around(self, name: str, original: Any) -> Any:
-        signature = inspect.signature(original)
-
         @functools.wraps(original)
         def method(*arguments: Any, **named: Any) -> Any:
-            try:
-                given = signature.bind(*arguments, **named).arguments
-            except TypeError:  # the call is wrong: MLflow says so
-                return original(*arguments, **named)
+            given = dict(zip(METHODS[name], arguments[1:], strict=False)) | named
+            run_id = given.get("run_id")
             ends = name == "set_terminated" or given.get("status") in ENDED
-            if ends and given["run_id"] in self._of_parent:
+            if ends and run_id in self._of_parent:
                 return None
             try:
                 if ends:
-                    self._end(given["run_id"])
+                    self._end(run_id)
                 elif not threading.current_thread().name.startswith(OURS):
-                    self._metrics(given["run_id"], _points(name, given))
+                    self._metrics(run_id, _points(name, given))
             except Exception as error:  # noqa: BLE001 - what the program does is not to fail for it
-                warn(f"what is logged to run {given['run_id']} could not be observed: {type(error).__name__}: {error}")
+                warn(f"what is logged to run {run_id} could not be observed: {type(error).__name__}: {error}")
             return original(*arguments, **named)
 
         return method
 
-    def _end(self, run_id: str) -> None:
+    def _end(self, run_id: Any) -> None:
         before_end = self._before_end.get(run_id)
         if before_end is not None:
             before_end()
 
-    def _metrics(self, run_id: str, points: Iterable[tuple[str, int]]) -> None:
+    def _metrics(self, run_id: Any, points: Iterable[tuple[str, int]]) -> None:
         on_metric = self._on_metric.get(run_id)
         if on_metric is not None:
             for name, step in points:
                 on_metric(name, step)
+
+
+def _active_runs() -> set[str]:
+    """MLflow's active runs, the outer ones too: at its exit, MLflow ends them also in a forked child."""
+    import mlflow
+
+    stack = getattr(mlflow.tracking.fluent, "_active_run_stack", None)
+    active = [mlflow.active_run()] if stack is None else stack.get()
+    return {run.info.run_id for run in active if run is not None}
 
 
 def _points(method: str, given: dict[str, Any]) -> list[tuple[str, int]]:

@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlflow_hp.capture.layout import FEW_WEIGHTS, n_weights
+from mlflow_hp.capture.layout import FEW_WEIGHTS, distinct, n_weights
 from mlflow_hp.history import STATISTICS, statistics_of
-from mlflow_hp.names import distinct_metric_names
+from mlflow_hp.names import distinct_metric_names, metric_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mlflow_hp.capture.layout import Layout, Rows
+
+OF_STEPS = ("batch/", "weights/")
+"""Beginnings of the metrics of steps; one of an epoch that Keras calls so goes below ``epoch/``."""
 
 Points = list[tuple[str, float, int, int]]
 """Metric points: name, value, time in milliseconds since the epoch, and step (0-based)."""
@@ -80,8 +83,13 @@ class StepPoints:
 def epoch_points(row: Mapping[str, float], milliseconds: int, shift: int = 0) -> Points:
     """The points of an epoch's values: ``epoch`` (0-based, and `shift` more in MLflow), Keras' logs, ``seconds``."""
     values = {k: v for k, v in row.items() if k not in ("epoch", "seconds")}
-    names = distinct_metric_names(values)
-    return [(names[name], float(value), milliseconds, int(row["epoch"]) + shift) for name, value in values.items()]
+    apart = [f"epoch/{name}" if metric_name(name).startswith(OF_STEPS) else name for name in values]
+    wanted = distinct(apart)
+    names = distinct_metric_names(wanted)
+    step = int(row["epoch"]) + shift
+    return [
+        (names[name], float(value), milliseconds, step) for name, value in zip(wanted, values.values(), strict=True)
+    ]
 
 
 def _metric_names(layout: Layout) -> dict[str, str]:
@@ -95,5 +103,6 @@ def _metric_names(layout: Layout) -> dict[str, str]:
         if by_weight and size == 1:
             ends = [""]
         wanted |= {f"{tensor.name}\n{i}": f"weights/{tensor.name}{end}" for i, end in enumerate(ends)}
-    names = distinct_metric_names(wanted.values())
-    return {series: names[name] for series, name in wanted.items()}
+    apart = dict(zip(wanted, distinct(wanted.values()), strict=True))
+    names = distinct_metric_names(apart.values())
+    return {series: names[name] for series, name in apart.items()}

@@ -18,6 +18,7 @@ from mlflow_hp import runs
 from mlflow_hp.capture.steps import WRAPS
 from mlflow_hp.errors import UserError
 from mlflow_hp.fit import RecordedFit
+from mlflow_hp.forks import abandon_in_child
 from mlflow_hp.interrupts import held, sigterm_leaves
 from mlflow_hp.notice import print_line, warn
 from mlflow_hp.recovery import recover_quietly
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from mlflow_hp.snapshots import Snapshots
 
 WEIGHTS = ("auto", "all", "statistics", "none")
+_OF_A_FIT = ("history", "snapshots", "_fit", "_signals")
 
 Hook = TypeVar("Hook", bound="Callable[..., None]")
 
@@ -67,6 +69,9 @@ class TrainingRecorder(keras.callbacks.Callback):
 
     Training computes what it would without the recorder, bit for bit. An error of the recording is a warning
     and the tag ``mlflow_hp.recording_error``; the training goes on.
+
+    A copy of a recorder, pickled or deep, has its settings alone. A forked child has nothing to do with the fits of its
+    parent: it ends no run and removes no file of theirs, and a recorder of its own records what it trains.
 
     Parameters
     ----------
@@ -116,13 +121,17 @@ class TrainingRecorder(keras.callbacks.Callback):
         self.metrics_every = metrics_every
         self.report = report
         self.snapshot_megabytes = snapshot_megabytes
-        self.history: TrainingHistory | None = None
-        self.snapshots: Snapshots | None = None
         self.owns_run = False
         self.flush_seconds = 0.0
+        self._start_empty()
+        self._check_settings()
+
+    def _start_empty(self) -> None:
+        self.history: TrainingHistory | None = None
+        self.snapshots: Snapshots | None = None
         self._fit: RecordedFit | None = None
         self._signals = contextlib.ExitStack()
-        self._check_settings()
+        abandon_in_child(self)
 
     def _check_settings(self) -> None:
         if self.weights not in WEIGHTS:
@@ -196,6 +205,23 @@ class TrainingRecorder(keras.callbacks.Callback):
             self._finish()
         except Exception as error:  # noqa: BLE001
             self.give_up(error)
+
+    def abandon(self) -> None:
+        """In a forked child: the fit is the parent's to record. What the child trains is not recorded."""
+        fit, self._fit = self._fit, None
+        _open.discard(self)
+        if fit is not None:
+            fit.abandon()
+        self._signals.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Settings alone: a copy has no fit, no model, and no history, which can be pickled by itself."""
+        return {k: v for k, v in self.__dict__.items() if k not in (*_OF_A_FIT, "_model", "params", "validation_data")}
+
+    def __setstate__(self, settings: dict[str, Any]) -> None:
+        super().__init__()
+        self._start_empty()
+        self.__dict__.update(settings)
 
     def fits(self, token: object) -> bool:
         """Whether the fit with this token is the one that is being recorded."""

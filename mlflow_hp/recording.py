@@ -18,6 +18,7 @@ from mlflow_hp import fit_numbers, runs
 from mlflow_hp.capture.layout import Rows
 from mlflow_hp.fit_numbers import FitNumbers
 from mlflow_hp.folder_lock import FolderLock
+from mlflow_hp.forks import only_here
 from mlflow_hp.history import EPOCHS_FILE, STEPS_FILE, HistoryWriter, TrainingHistory, write_epochs
 from mlflow_hp.journal import Journal
 from mlflow_hp.late_params import late_params
@@ -77,6 +78,8 @@ class Recording:
         Where in its run the fit stands, as far as was known at its start.
     shift : FitNumbers
         How far that is moved in MLflow, where others had counted before.
+    choose : callable
+        Gives those of an epoch's points that are to be sent; called from the sender's thread at their turn.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class Recording:
         self.batch_size = 0
         self.n_dropped = 0
         self.numbers = FitNumbers(head["fit"], head["first_step"], head["first_epoch"])
+        self.choose: Callable[[Points], Points] = lambda points: points
         self._meta = meta
         self._every = metrics_every
         self._on_trouble = on_trouble
@@ -230,9 +234,9 @@ class Recording:
         if not all_sent:
             self._lock.release()
         elif history is None:
-            _remove(self.folder, self._lock, os.getpid())
+            _remove(self.folder, self._lock)
         else:
-            weakref.finalize(history, _remove, self.folder, self._lock, os.getpid())
+            weakref.finalize(history, only_here(_remove), self.folder, self._lock)
 
     @property
     def is_complete(self) -> bool:
@@ -340,7 +344,7 @@ class Recording:
         row, at = item["epoch"], item["time"]
         self._sender.submit(
             len(epoch_points(row, at)),
-            lambda: epoch_points(row, at, self.shift.epoch),
+            lambda: self.choose(epoch_points(row, at, self.shift.epoch)),
             record,
             lambda: {fit_numbers.EPOCHS: str(int(row["epoch"]) + 1 + self.shift.epoch)},
         )
@@ -402,8 +406,7 @@ def refused_line(item: Metric | Param | RunTag, reason: str) -> str:
     return json.dumps({kind: dict(item), "reason": reason}) + "\n"
 
 
-def _remove(folder: Path, lock: FolderLock, process_id: int) -> None:
-    """Remove the folder of a recording that MLflow has, unless this is a forked child of the process that made it."""
-    if os.getpid() == process_id:
-        runs.remove_local(folder)
-        lock.release()
+def _remove(folder: Path, lock: FolderLock) -> None:
+    """Remove the folder of a recording that MLflow has."""
+    runs.remove_local(folder)
+    lock.release()

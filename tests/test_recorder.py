@@ -299,7 +299,7 @@ def test_the_training_loop_does_not_wait_for_the_store(monkeypatch, store):
         return real(self, run_id, metrics, **more)
 
     def at_end_of_epoch(epoch, logs):
-        if epoch == 0:
+        if epoch == 1:  # the metrics of an epoch go when its callbacks are through
             assert asked.wait(60)
         if epoch == 9:
             answers.set()

@@ -78,7 +78,7 @@ def tensors_of(model: Any) -> tuple[Tensor, ...]:
         paths = [path.removeprefix(prefix) for path in paths]
     return tuple(
         Tensor(name, tuple(variable.shape), str(variable.dtype), bool(variable.trainable))
-        for name, variable in zip(distinct(paths), model.weights, strict=True)
+        for name, variable in zip(distinct([*STEP_COLUMNS, *paths])[len(STEP_COLUMNS) :], model.weights, strict=True)
     )
 
 

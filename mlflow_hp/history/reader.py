@@ -60,6 +60,7 @@ class TrainingHistory:
         *,
         complete: bool,
     ) -> None:
+        self._head = head
         self.meta: dict[str, Any] = head["meta"]
         self.tensors = tuple(Tensor(**{**tensor, "shape": tuple(tensor["shape"])}) for tensor in head["tensors"])
         self.recorded: str = head["weights"]
@@ -157,6 +158,15 @@ class TrainingHistory:
         by_epoch = {name: epoch_column(name, values) for name, values in (epochs or {}).items()}
         return cls(head, n_steps, lambda names: {n: arrays[n] for n in names}, by_epoch, complete=True)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle with everything that was recorded, read now: the file may be gone where it is unpickled."""
+        names = [field.name for part in fields_of(self._head) for field in part]
+        return _in_memory, (dict(self._head), self.n_steps, self._read(names), dict(self.epochs), self.complete)
+
+    def __deepcopy__(self, memo: object) -> TrainingHistory:
+        """The history itself, which nobody changes."""
+        return self
+
     @cached_property
     def steps(self) -> Mapping[str, np.ndarray]:
         """The step columns, (n_steps,) each; read when first asked for."""
@@ -228,3 +238,8 @@ class TrainingHistory:
             raise ValueError(f'weights were not recorded{only}; train with TrainingRecorder(weights="all")')
         if tensor not in (names := [t.name for t in self.tensors]):
             raise ValueError(f"no tensor {tensor!r}; there are {', '.join(names)}")
+
+
+def _in_memory(head: Any, n_steps: int, arrays: Any, epochs: Any, complete: bool) -> TrainingHistory:
+    """A history of the `arrays` that another one has read."""
+    return TrainingHistory(head, n_steps, lambda names: {n: arrays[n] for n in names}, epochs, complete=complete)

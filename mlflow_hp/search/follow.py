@@ -10,6 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlflow_hp.errors import UserError
+from mlflow_hp.forks import abandon_in_child
 from mlflow_hp.search.channel import Inbox
 from mlflow_hp.search.combinations import Combinations
 from mlflow_hp.search.describe import space_of
@@ -39,6 +40,8 @@ def _guarded(method: Method) -> Method:
 
     @functools.wraps(method)
     def guarded(self: SearchFit, *arguments: Any) -> None:
+        if self.abandoned:
+            return
         try:
             with self.lock:
                 method(self, *arguments)
@@ -111,6 +114,8 @@ class SearchFit:
         self.problem = problem
         self._remark = remark
         self.lock = threading.RLock()
+        self.abandoned = False
+        abandon_in_child(self)
         self.fit_seconds = self.score_seconds = 0.0
         self._writer = writer
         self._per_fold_runs = per_fold_runs
@@ -119,6 +124,11 @@ class SearchFit:
         self._n_sent: dict[int, int] = {}
         self._plain: Counter[str] = Counter()
         self._inbox = Inbox(self.take, self.fold_run)
+
+    def abandon(self) -> None:
+        """In a forked child: the search is the parent's to follow."""
+        self.lock = threading.RLock()
+        self.abandoned = True
 
     def address(self, pool: Pool) -> Address:
         """Where the fits send what happens to them."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from mlflow_hp import provenance, runs
 from mlflow_hp.errors import UserError
+from mlflow_hp.forks import abandon_in_child
 from mlflow_hp.late_params import late_params
 from mlflow_hp.masking import masked
 from mlflow_hp.notice import warn
@@ -80,10 +81,21 @@ class SearchRecording:
         self._unmeasured: list[int] = []
         self._afterwards: list[tuple[Any, Any]] = []
         self.family = Family(search)
+        self._abandoned = False
+        abandon_in_child(self)
+        late_params.add(self.run_id, {}, self._tagged)
+
+    def abandon(self) -> None:
+        """In a forked child: the search is the parent's to record."""
+        self._fit, self._abandoned = None, True
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as the id of the parent run: what records is in this process alone."""
+        return _elsewhere, (self.run_id,)
 
     def wants(self, search: Any) -> bool:
         """Whether `search` is the one given, or a copy of it."""
-        return search in self.family
+        return not self._abandoned and search in self.family
 
     def follow(self, search: Any) -> SearchFit | None:
         """A fit begins; None where something is in the way of its record."""
@@ -120,6 +132,8 @@ class SearchRecording:
         ends_run : bool
             Whether the parent run ends with it.
         """
+        if self._abandoned:
+            return
         try:
             self._finish(error)
             for search, before in self._afterwards:
@@ -287,6 +301,13 @@ class SearchRecording:
         """The scorer that `refit` names; it may name anything where there is one scorer alone."""
         refit = self._search.refit
         return refit if isinstance(refit, str) and f"mean_test_{refit}" in results else None
+
+
+def _elsewhere(run_id: str) -> SearchRecording:
+    """A recording as another process has it: it records nothing."""
+    recording = SearchRecording.__new__(SearchRecording)
+    recording.run_id, recording._abandoned, recording._fit = run_id, True, None
+    return recording
 
 
 def _csv(results: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import mlflow
 
 from mlflow_hp import provenance, runs
+from mlflow_hp.forks import abandon_in_child
 from mlflow_hp.process import this_process
 from mlflow_hp.search.outbox import Outbox
 from mlflow_hp.search.past import PROCESS
@@ -61,6 +62,7 @@ class Writer(Outbox):
         self._is_closing = self._has_told = False
         self._is_given_up = False
         self._ended = threading.Event()
+        abandon_in_child(self)
         self._thread = threading.Thread(target=self._work, name="mlflow_hp-writer", daemon=True)
         self._thread.start()
 
@@ -112,6 +114,10 @@ class Writer(Outbox):
         if run.run_id is None:
             self.flush()
         return run.run_id
+
+    def abandon(self) -> None:
+        """In a forked child: the thread is the parent's, and the lock may be held by it."""
+        self.lock = threading.RLock()
 
     def close(self, seconds: float, status: str, *, ends_run: bool) -> bool:
         """Write what is left; nothing comes after that.
