@@ -22,6 +22,7 @@ from sklearn.model_selection import GridSearchCV
 import mlflow_hp
 from mlflow_hp import journal, recovery, sender
 from mlflow_hp.search import writer
+from mlflow_hp.search.recovery import KINDS
 from mlflow_hp.sender import Sender
 
 MOODS = ["fails", "hangs", "gone", "forgets"]
@@ -353,6 +354,6 @@ def test_a_search_whose_server_is_away_at_its_end_is_recovered(proxy, monkeypatc
     until = time.monotonic() + 60
     while not (left := list(recovery.left_behind())) and time.monotonic() < until:
         time.sleep(0.1)  # a thread that waits for an answer holds the record
-    assert recovery.recover(left[0]).status == "FINISHED"
+    assert recovery.recover(left[0], kinds=KINDS).status == "FINISHED"
     check_search(run_id)
     assert not list(recovery.recordings())

@@ -29,6 +29,7 @@ from test_search_hook import Picky, found
 import mlflow_hp
 from mlflow_hp import recovery
 from mlflow_hp.errors import UserError
+from mlflow_hp.search.recovery import KINDS
 
 LOKY = "ignore:A worker stopped while some jobs were given to the executor"
 """Told in a thread of loky's, where it would be an error that leaves the search waiting for ever."""
@@ -376,7 +377,7 @@ def test_a_store_that_refuses_is_told_and_the_search_goes_on(store, monkeypatch)
     assert found(search) == found(clone(search).fit(X, Y))
     assert not children(store, run.info.run_id)
     (left,) = recovery.left_behind()
-    assert recovery.recover(left).status == "FINISHED"
+    assert recovery.recover(left, kinds=KINDS).status == "FINISHED"
     assert [run.info.status for run in children(store, run.info.run_id)] == ["FINISHED"] * 4
     assert not list(recovery.recordings())
 

@@ -11,9 +11,10 @@ from mlflow_hp.search.describe import param_values, score_name
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mlflow_hp.search.changes import Point
     from mlflow_hp.search.fold import Fold
     from mlflow_hp.search.outbox import Outbox
-    from mlflow_hp.search.run import Point, Run
+    from mlflow_hp.search.run import Run
     from mlflow_hp.search.task import Epoch
 
 

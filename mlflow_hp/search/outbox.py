@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_hp.masking import masked
 from mlflow_hp.names import LONGEST_NAME
-from mlflow_hp.search.run import Change, GivenUpError, Run
+from mlflow_hp.search.run import GivenUpError, Run
 from mlflow_hp.server_health import ensure_reachable
 from mlflow_hp.texts import storable
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import mlflow
+
+    from mlflow_hp.search.changes import Change, Changes
 
 
 READILY_SECONDS = 3.0
@@ -94,12 +96,12 @@ class Outbox:
         self.runs.append(run)
         return run
 
-    def note(self, run: Run, change: Change) -> None:
+    def note(self, run: Changes, change: Change) -> None:
         """Take a change to a run, after all that was noted before."""
         with self.lock:
             run.last = self.append({"run": run.number, **change})
             run.apply(change)
-            self.put(run)
+            self.put(self.runs[run.number])
 
     def put(self, item: Run | Callable[[], Any]) -> None:
         """Have a run written, or an action done, after what was put before."""

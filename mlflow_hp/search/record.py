@@ -152,8 +152,14 @@ def _reach(resume: bool | str) -> None:
         warn(f"{error}; what is recorded of the search is kept on this machine meanwhile")
         return
     active = mlflow.active_run()
+    in_use = () if active is None else (active.info.run_id,)
     try:
-        recover_quietly(warn, _tell_recovered, () if active is None else (active.info.run_id,), KINDS)
+        if resume is False:
+            within(PATIENCE_SECONDS, lambda: recover_quietly(warn, _tell_recovered, in_use, KINDS))
+        else:  # what is resumed is read afterwards
+            recover_quietly(warn, _tell_recovered, in_use, KINDS)
+    except TimeoutError:
+        warn(f"what earlier processes left behind takes MLflow more than {PATIENCE_SECONDS:g} s: it goes on meanwhile")
     except Exception as error:  # noqa: BLE001 - the search to come is another matter
         warn(f"what earlier processes left behind could not be recovered: {type(error).__name__}: {error}")
 

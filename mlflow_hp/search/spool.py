@@ -48,6 +48,7 @@ class Spool:
         self._lock: FolderLock | None = None
         self._journal: Journal | None = None
         self._synced = 0
+        self._is_closed = False
         self._aside: tempfile.TemporaryDirectory[str] | None = None
         try:
             self.folder = runs.local_folder(run_id, PREFIX)
@@ -58,7 +59,7 @@ class Spool:
 
     def append(self, record: Mapping[str, Any]) -> int:
         """Append a record to the journal; gives its number, -1 where it can't be."""
-        if self._journal is None or self.trouble is not None:
+        if self._journal is None or self.trouble is not None or self._is_closed:
             return -1
         try:
             return self._journal.append(record)
@@ -86,6 +87,7 @@ class Spool:
         """Leave the folder to `mlflow-hp recover`; where all is written, remove it."""
         if all_written:
             self.append({"done": True})
+        self._is_closed = True
         if self._journal is not None:
             self._journal.close()
         if all_written and self.folder is not None:
