@@ -56,6 +56,10 @@ def record_search(
     The search computes what it would without this, in the backend that is chosen. An error of the recording is a
     warning and the tag ``mlflow_hp.recording_error``; the search goes on.
 
+    What is recorded is on this machine first, below `mlflow_hp.runs.local_home`, until MLflow has it. The end of the
+    block waits ten seconds in all for a server that does not take it; a warning names the folder where the rest stays,
+    which ``mlflow-hp recover``, or the next recorded search, brings to MLflow.
+
     Parameters
     ----------
     search : GridSearchCV, RandomizedSearchCV, HalvingGridSearchCV, HalvingRandomSearchCV
@@ -93,9 +97,9 @@ def record_search(
     Raises
     ------
     UserError
-        Where `search` is no search, `record` is unknown, the tracking server doesn't answer, `resume` names what can't
-        be gone on with, or, when the search is fitted, the data are not those of the run to be resumed or joblib's
-        backend is ``multiprocessing`` while TensorFlow is loaded.
+        Where `search` is no search, `record` is unknown, the tracking server doesn't answer and no run is active,
+        `resume` names what can't be gone on with, or, when the search is fitted, the data are not those of the run to
+        be resumed or joblib's backend is ``multiprocessing`` while TensorFlow is loaded.
     """
     from sklearn.model_selection._search import BaseSearchCV
 
