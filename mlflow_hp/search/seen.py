@@ -101,14 +101,15 @@ def _seen() -> Seen:
 
 def modules(further: Mapping[str, Any] = {}) -> dict[str, tuple[str, str]]:
     """The user's modules that are loaded, and `further` ones: digest and place."""
-    found = {name: _known_module(name, id(module), file) for name, (module, file) in loaded().items()}
-    others = {k: (content(*v).digest, place_of(v[1], roots())) for k, v in outside(further).items()}
-    return {**others, **found}
+    folders = roots()
+    found = {name: (_known_digest(name, id(module), file), file) for name, (module, file) in loaded().items()}
+    others = {name: (content(module, file).digest, file) for name, (module, file) in outside(further).items()}
+    return {name: (digest, place_of(file, folders)) for name, (digest, file) in {**others, **found}.items()}
 
 
 def forget_modules() -> None:
     """Look at modules again that have been looked at."""
-    _known_module.cache_clear()
+    _known_digest.cache_clear()
 
 
 def file_digest(path: str | Path) -> str:
@@ -128,8 +129,8 @@ def file_digest(path: str | Path) -> str:
 
 
 @functools.lru_cache(maxsize=8192)
-def _known_module(name: str, _: int, file: str) -> tuple[str, str]:
-    return content(sys.modules[name], file).digest, place_of(file, roots())
+def _known_digest(name: str, _: int, file: str) -> str:
+    return content(sys.modules[name], file).digest
 
 
 @functools.lru_cache(maxsize=65536)
