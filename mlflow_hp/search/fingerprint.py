@@ -59,8 +59,8 @@ class Look:
         Those met that a user wrote, in the order in which they were met.
     entries : dict of str to list of str
         Digests of the functions and classes met that a user wrote, by module and name, in the order of being met.
-    modules : set of str
-        The user's modules that were met as values.
+    modules : dict of str to module
+        The user's modules that were met as values, by name.
     packages : set of str
         The libraries that were met.
     strings : set of str
@@ -70,7 +70,7 @@ class Look:
     def __init__(self) -> None:
         self.functions: list[types.FunctionType] = []
         self.entries: dict[str, list[str]] = {}
-        self.modules: set[str] = set()
+        self.modules: dict[str, types.ModuleType] = {}
         self.packages: set[str] = set()
         self.strings: set[str] = set()
         self._of_code = False
@@ -147,7 +147,7 @@ class Look:
             return kind, tuple(sorted(repr(self.at(each)) for each in value))
         if isinstance(value, types.ModuleType):
             if not self.is_library(value.__name__):
-                self.modules.add(value.__name__)
+                self.modules[value.__name__] = value
             return "module", value.__name__
         if isinstance(value, type):
             return self._class(value)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import types
 from typing import TYPE_CHECKING, Any
 
 from mlflow_hp.search.bytecode import reads
@@ -74,7 +75,7 @@ def reached(look: Look) -> dict[str, str]:
 def _values(look: Look) -> dict[str, dict[str, Any]]:
     """The variables of the modules that were met, or whose functions were."""
     homes = {str(each.__globals__.get("__name__")): each.__globals__ for each in look.functions}
-    return {**{name: vars(sys.modules[name]) for name in _modules(look)}, **homes}
+    return {**_modules(look), **homes}
 
 
 def _variables(look: Look) -> dict[str, tuple[str, str, bool]]:
@@ -91,15 +92,16 @@ def _variables(look: Look) -> dict[str, tuple[str, str, bool]]:
     for variables, its in read:
         add(str(variables.get("__name__")), variables, its.variables, bool(its.names & (COMPUTED - OF_OBJECTS)))
     names = {name for _, its in read for name in its.names | its.strings} | look.strings
-    for module in _modules(look):
-        add(module, vars(sys.modules[module]), names, bool(names & COMPUTED))
+    for module, its_variables in _modules(look).items():
+        add(module, its_variables, names, bool(names & COMPUTED))
     return found
 
 
-def _modules(look: Look) -> set[str]:
-    """The user's modules that code names or is given."""
+def _modules(look: Look) -> dict[str, dict[str, Any]]:
+    """The user's modules that code names or is given, with their variables."""
+    met = {name: vars(module) for name, module in look.modules.items()}
     if not look.functions:
-        return look.modules & sys.modules.keys()
+        return met
     found = [reads(each.__code__) for each in look.functions]
     named = {name.lstrip(".") for read in found for name in read.imports}
     if any(read.names & IMPORTS for read in found):
@@ -107,7 +109,9 @@ def _modules(look: Look) -> set[str]:
     last = {each.rpartition(".")[2] for each in named}
     written = {name for name in {*loaded(), *without_file()} if name.rpartition(".")[2] in last}
     parents = {name[:place] for name in written for place, letter in enumerate(name) if letter == "."}
-    return {name for name in look.modules | written | parents if name in sys.modules and library(name) is None}
+    imported = {name: sys.modules.get(name) for name in written | parents}
+    theirs = {name: module for name, module in imported.items() if issubclass(type(module), types.ModuleType)}
+    return {**{name: vars(module) for name, module in theirs.items() if library(name) is None}, **met}
 
 
 def _counts(name: str, value: Any) -> bool:

@@ -83,7 +83,13 @@ def record_search(
         The id of the parent run of an interrupted search, or True for the latest in the active experiment that has
         not finished (where there is none, a new one begins). That run and those below it are gone on with: folds
         that had finished are not computed again, failed ones and the refit are. The search has to be what it was:
-        its parameters, its data, the code of the model function, the versions of the libraries.
+        its parameters, its data, the versions of the libraries, all modules that are loaded and belong to no library,
+        and the values and environment variables that the model function reads; else it is refused, and the files and
+        variables are named. A fold is computed again where a module that it loaded, or a file that it read, has
+        changed. Comments do not count, nor do the arguments of ``record_search`` (so this one may be added), the
+        ``n_jobs``, ``pre_dispatch`` and ``verbose`` of a search, and what is named ``resume``. What is not seen: files
+        that TensorFlow reads itself (``tf.io``), or h5py, or a command, and what random generators that all fits share
+        (``np.random.seed``, ``set_random_seed``) had drawn: seed each model, by ``random_state``.
     report : bool
         Whether pictures of what the search found, and a description where there is none, are added at the end.
     progress : bool

@@ -134,7 +134,7 @@ def identify(search: Any) -> Identity | str:
         }
         values = reached(look)
         seen.forget_modules()
-        manifest = Manifest(seen.modules(), values)
+        manifest = Manifest(seen.modules(look.modules), values)
         if files := [place for digest, place in manifest.modules.values() if digest == UNKNOWN]:
             return f"what was loaded of {', '.join(files)} is not known: changed since, or not to be read"
         digests = {name: short(part) for name, part in parts.items()}

@@ -1,9 +1,9 @@
 """What a process has loaded and read by the time that a fit has ended.
 
 Python tells of each file that is opened (`sys.addaudithook`). Files that are opened for reading while a fit is computed
-count, unless Python, a library that is being imported, or MLflow opens them, or the process has written them before.
-What is read without Python's ``open`` is not seen: by TensorFlow's own readers (``tf.io``, ``tf.data``'s of files), by
-h5py, by databases, and by processes that a fit starts.
+count, unless Python, a library that is being imported, or MLflow opens them, or the process has written them before;
+so do SQLite's databases, and the files that a command names which a fit starts. What is read in another way is not
+seen: by TensorFlow's own readers (``tf.io``, ``tf.data``'s of files), by h5py, from a server, by a command.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import importlib.util
 import os
 import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mlflow_hp.search.sources import content, is_installed, library, loaded, place_of, roots
+from mlflow_hp.search.sources import content, is_installed, library, loaded, of_file, outside, place_of, roots
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 FILES_OF_THE_SYSTEM = ("/proc/", "/sys/", "/dev/", "/etc/", "/run/", "/usr/", "/lib")
-RECORDING = ("mlflow", "mlflow_hp")
+EVENTS = ("open", "os.listdir", "os.scandir", "sqlite3.connect", "subprocess.Popen")
 TRANSPARENT = ("numpy", "pandas", "joblib")
 """Libraries that open files for others."""
 FOR_IMPORTS = ("importlib.metadata", "importlib_metadata", "pkgutil", "linecache", "inspect")
@@ -89,7 +90,8 @@ def seen() -> Seen | None:
 def _seen() -> Seen:
     folders = roots()
     files = {}
-    for path, listed in list(_read.items()):
+    of_modules = {file for _, file in loaded().values()}  # these are known already
+    for path, listed in [(path, listed) for path, listed in list(_read.items()) if path not in of_modules]:
         place, digest = place_of(path, folders), file_digest(path)
         if listed is not None and listed != digest:  # the fits write into this folder
             continue
@@ -97,14 +99,17 @@ def _seen() -> Seen:
     return Seen(modules(), files)
 
 
-def modules() -> dict[str, tuple[str, str]]:
-    """The user's modules that are loaded: digest and place."""
-    return {name: _known_module(name, id(module), file) for name, (module, file) in loaded().items()}
+def modules(further: Mapping[str, Any] = {}) -> dict[str, tuple[str, str]]:
+    """The user's modules that are loaded, and `further` ones: digest and place."""
+    folders = roots()
+    found = {name: (_known_digest(name, id(module), file), file) for name, (module, file) in loaded().items()}
+    others = {name: (content(module, file).digest, file) for name, (module, file) in outside(further).items()}
+    return {name: (digest, place_of(file, folders)) for name, (digest, file) in {**others, **found}.items()}
 
 
 def forget_modules() -> None:
     """Look at modules again that have been looked at."""
-    _known_module.cache_clear()
+    _known_digest.cache_clear()
 
 
 def file_digest(path: str | Path) -> str:
@@ -116,14 +121,16 @@ def file_digest(path: str | Path) -> str:
                 repr(sorted(each.name for each in Path(path).iterdir())).encode(errors="surrogatepass")
             ).hexdigest()[:16]
         facts = Path(path).stat()
+        if path.endswith((".py", ".pyc")):
+            return of_file(path).digest
         return _digest(path, (facts.st_mtime_ns, facts.st_size, facts.st_ino))
     except OSError:
         return ABSENT
 
 
 @functools.lru_cache(maxsize=8192)
-def _known_module(name: str, _: int, file: str) -> tuple[str, str]:
-    return content(sys.modules[name], file).digest, place_of(file, roots())
+def _known_digest(name: str, _: int, file: str) -> str:
+    return content(sys.modules[name], file).digest
 
 
 @functools.lru_cache(maxsize=65536)
@@ -135,47 +142,61 @@ def _digest(path: str, stamp: tuple[int, int, int]) -> str:
 
 
 def _hook(event: str, arguments: Any) -> None:
-    if not _active or event not in ("open", "os.listdir", "os.scandir"):
+    if not _active or event not in EVENTS:
         return
     with contextlib.suppress(Exception):  # nothing of it may reach who opens
-        _note(event, arguments)
+        for path in _paths(event, arguments):
+            _note(event, path, arguments)
 
 
-def _note(event: str, arguments: Any) -> None:
-    path = arguments[0]
-    if isinstance(path, bytes):
-        path = os.fsdecode(path)
+def _paths(event: str, arguments: Any) -> list[Any]:
+    """The paths that an event is about."""
+    if event != "subprocess.Popen":
+        return [arguments[0]]
+    words = arguments[1].split() if isinstance(arguments[1], str) else arguments[1]
+    paths = [Path(os.fsdecode(arguments[2] or "."), os.fsdecode(word)) for word in words]
+    return [path for path in paths if path.is_file()]
+
+
+def _note(event: str, path: Any, arguments: Any) -> None:
     if path is None or isinstance(path, int):
         return
-    path = os.path.abspath(path)  # noqa: PTH100 - links are not followed
+    path = os.path.abspath(os.fsdecode(path))  # noqa: PTH100 - links are not followed
     if event == "open":
         flags = arguments[2] if isinstance(arguments[2], int) else 0
         if flags & (os.O_WRONLY | os.O_CREAT | os.O_TRUNC):
             _written.add(path)  # by a fit: what it then holds is not from outside
             _read.pop(path, None)
             return
-    else:
+    elif event in ("os.listdir", "os.scandir"):
         path = path.rstrip(os.sep) + os.sep
-    if path in _read or path in _written or path.startswith(FILES_OF_THE_SYSTEM) or is_installed(path):
+    if is_installed(path):
         return
-    if not path.endswith(".pyc") and _is_of_the_fit():
-        _read[path] = None if event == "open" else file_digest(path)
+    is_code = path.endswith((".py", ".pyc"))
+    if path.endswith(".pyc"):
+        with contextlib.suppress(ValueError):  # one without a source
+            path = importlib.util.source_from_cache(path)
+    if path in _read or path in _written or path.startswith(FILES_OF_THE_SYSTEM) or not _is_of_the_fit(is_code):
+        return
+    may_be_written = event in ("os.listdir", "os.scandir", "sqlite3.connect")
+    _read[path] = file_digest(path) if may_be_written else None
 
 
-def _is_of_the_fit() -> bool:
+def _is_of_the_fit(is_code: bool) -> bool:
     """Whether the user's code, or a library for the fit that is computed in this thread, opens a file."""
     frame: Any = sys._getframe(3)
     is_active, is_nearest = threading.get_ident() in _active, True
     while frame is not None and frame.f_globals.get("__name__") != f"{__package__}.task":
         name = str(frame.f_globals.get("__name__"))
         top = name.partition(".")[0]
-        if name.startswith(FOR_IMPORTS) or frame.f_code.co_filename.startswith("<frozen importlib"):
+        imports = frame.f_code.co_filename.startswith("<frozen importlib")
+        if name.startswith(FOR_IMPORTS) or top == "mlflow" or (imports and not is_code):
             return False
-        if library(name) is None:
+        if not imports and library(name) is None:
             return True
         if is_nearest and top not in TRANSPARENT and top not in sys.stdlib_module_names:
             is_nearest = False
-            if top in RECORDING:
+            if top == "mlflow_hp":
                 return False
         frame = frame.f_back
     return is_active

@@ -9,6 +9,7 @@ recorded or spread over processors does not count either: the keywords of ``reco
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import hashlib
 import os
@@ -22,7 +23,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mlflow_hp.search.bytecode import code_digest, inner
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+    from importlib.machinery import ModuleSpec
 
 KNOWN = ("sklearn", "numpy", "scipy", "pandas", "joblib", "keras", "tensorflow", "scikeras", "mlflow", "mlflow_hp")
 """Libraries wherever they are installed."""
@@ -61,7 +63,7 @@ def is_installed(file: str) -> bool:
     return "site-packages" in parts or "dist-packages" in parts or _under(file, _installed()) is not None
 
 
-def loaded() -> dict[str, tuple[types.ModuleType, str]]:
+def loaded() -> dict[str, tuple[Any, str]]:
     """The user's modules that are loaded and have a file: name -> module and file."""
     return {name: (module, file) for name, module, file in _written() if file is not None}
 
@@ -74,20 +76,42 @@ def without_file() -> set[str]:
 _looked_at: dict[str, tuple[int, bool, str | None]] = {}
 
 
-def _written() -> Iterator[tuple[str, types.ModuleType, str | None]]:
+def _written() -> Iterator[tuple[str, Any, str | None]]:
     for name, module in list(sys.modules.items()):
         known = _looked_at.get(name)
         if known is None or known[0] != id(module):
-            is_module = issubclass(type(module), types.ModuleType)  # some only say that they are one
-            written = is_module and name != "__mp_main__" and library(name) is None
-            known = _looked_at[name] = id(module), written, _file(module) if written else None
+            known = _looked_at[name] = id(module), *_look_at(name, module)
         if known[1]:
             yield name, module, known[2]
 
 
-def content(module: types.ModuleType, file: str) -> Source:
+def _look_at(name: str, module: Any) -> tuple[bool, str | None]:
+    """Whether a module is the user's, and its file."""
+    if issubclass(type(module), types.ModuleType):  # some only say that they are one
+        written = name != "__mp_main__" and library(name) is None
+        return written, _file(module) if written else None
+    found = None if name.partition(".")[0] in KNOWN else _find(name)  # what a module has put in its own place
+    file = None if found is None else found.origin
+    written = file is not None and Path(file).is_absolute() and not is_installed(file)
+    return written, file if written else None
+
+
+def _find(name: str) -> ModuleSpec | None:
+    """What would be imported by a name; nothing is imported."""
+    found, path = None, None
+    with contextlib.suppress(ImportError, ValueError):
+        parts = name.split(".")
+        for n in range(1, len(parts) + 1):
+            found = PathFinder.find_spec(".".join(parts[:n]), path)
+            path = None if found is None else found.submodule_search_locations
+            if found is None:
+                break
+    return found
+
+
+def content(module: Any, file: str) -> Source:
     """The content of a module that is loaded; with the digest "?" where its file has changed since."""
-    source = _of_file(file, _facts(module).get("__loader__"), str(_facts(module).get("__name__")))
+    source = of_file(file, _facts(module).get("__loader__"), str(_facts(module).get("__name__")))
     return source if source.digest != UNKNOWN and _is_as_loaded(module, file, source) else Source(UNKNOWN)
 
 
@@ -102,19 +126,10 @@ def content_now(name: str, place: str) -> str | None:
     """
     if name in (here := loaded()):
         return content(*here[name]).digest
-    found = None
-    try:
-        parts, path = name.split("."), None
-        for n in range(1, len(parts) + 1):
-            found = PathFinder.find_spec(".".join(parts[:n]), path)
-            path = None if found is None else found.submodule_search_locations
-            if found is None:
-                break
-    except (ImportError, ValueError):
-        found = None
+    found = _find(name)
     if found is not None and found.origin is not None:
-        return _of_file(found.origin, found.loader, name).digest
-    digests = {_of_file(str(file), None, name).digest for file in files_at(place)}
+        return of_file(found.origin, found.loader, name).digest
+    digests = {of_file(str(file), None, name).digest for file in files_at(place)}
     return digests.pop() if len(digests) == 1 else None
 
 
@@ -147,14 +162,23 @@ def roots() -> list[str]:
     return [root for root in found if root != str(Path(root).parent)]
 
 
-def _file(module: types.ModuleType) -> str | None:
+def outside(modules: Mapping[str, types.ModuleType]) -> dict[str, tuple[Any, str]]:
+    """Of some modules, those of the user's that Python does not list as loaded: name -> module and file."""
+    files = {name: _file(module) for name, module in modules.items() if sys.modules.get(name) is not module}
+    return {name: (modules[name], file) for name, file in files.items() if file is not None and not is_installed(file)}
+
+
+def _file(module: Any) -> str | None:
     file = _facts(module).get("__file__")
     return os.path.abspath(file) if isinstance(file, str) else None  # noqa: PTH100 - links are not followed
 
 
-def _facts(module: types.ModuleType) -> dict[str, Any]:
+def _facts(module: Any) -> dict[str, Any]:
     """A module's variables; some load themselves when they are asked for an attribute."""
-    return object.__getattribute__(module, "__dict__")
+    try:
+        return object.__getattribute__(module, "__dict__")
+    except AttributeError:  # an object in the place of a module
+        return {}
 
 
 def _under(file: str, folders: Any) -> str | None:
@@ -167,7 +191,8 @@ def _installed() -> tuple[str, ...]:
     return tuple({each for path in paths for each in (path, os.path.realpath(path))})
 
 
-def _of_file(file: str, loader: Any, name: str) -> Source:
+def of_file(file: str, loader: Any = None, name: str = "") -> Source:
+    """The content of a file with code; with the digest "?" where it can't be read."""
     try:
         facts = Path(file).stat()
         stamp = (facts.st_mtime_ns, facts.st_size, facts.st_ino)
@@ -228,7 +253,7 @@ class _Counted(ast.NodeTransformer):
         return node
 
 
-def _is_as_loaded(module: types.ModuleType, file: str, source: Source) -> bool:
+def _is_as_loaded(module: Any, file: str, source: Source) -> bool:
     """Whether the functions of a module are those of its file; known where that is older than the process."""
     if source.code is None or type(_facts(module).get("__loader__")) is not SourceFileLoader:
         return True  # pytest and others compile another code from it
