@@ -207,7 +207,8 @@ def _recover_one(left: Any, *, take_over: bool) -> None:
         found = recover(left, functools.partial(_show_progress, bar), take_over=take_over, kinds=KINDS)
     if found is not None:
         lost = f"; {'; '.join(found.problems)}" if found.problems else ""
-        say(f"{found.run_id} in {masked(left.tracking_uri)}: {found.n_steps:,} steps, {found.status}{lost}")
+        what = "its search" if left.kind == "search" else f"{found.n_steps:,} steps"
+        say(f"{found.run_id} in {masked(left.tracking_uri)}: {what}, {found.status}{lost}")
 
 
 def _declare_repeat(parser: argparse.ArgumentParser) -> None:

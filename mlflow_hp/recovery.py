@@ -193,11 +193,11 @@ def _run_of(left: Left) -> Any:
 def _tracking(uri: str) -> Iterator[None]:
     """Have MLflow's tracking URI be `uri`."""
     before = mlflow.get_tracking_uri()
-    if uri == before:
+    if runs.absolute_uri(uri) == runs.absolute_uri(before):
         yield
         return
-    mlflow.set_tracking_uri(uri)
     try:
+        mlflow.set_tracking_uri(uri)
         yield
     finally:
         mlflow.set_tracking_uri(before)
