@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import json
 import threading
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import mlflow
@@ -53,10 +54,14 @@ class LateParams:
         waits = self._waiting.get(run_id)
         return {} if waits is None else {runs.PARAMS_TAG: json.dumps(waits.params)}
 
-    def settle(self, run_id: str) -> None:
-        """Log the params of a run that wait, and that it lacks. Where that fails, a warning tells."""
+    def settle(self, run_id: str, until: float | None = None) -> None:
+        """Log the params of a run that wait, and that it lacks. Where that fails, a warning tells.
+
+        Nobody waits longer than some seconds for it, or than `until` by the monotonic clock.
+        """
+        seconds = runs.SECONDS_TO_ANSWER if until is None else max(0.1, until - time.monotonic())
         try:
-            within(runs.SECONDS_TO_ANSWER, lambda: self.log(run_id))
+            within(seconds, lambda: self.log(run_id))
         except Exception as error:  # noqa: BLE001 - the run's end is the program's
             warn(
                 f"run {run_id} has its hyperparameters in the tag {runs.PARAMS_TAG} alone, not as params: "
@@ -82,8 +87,9 @@ class LateParams:
 
     def settle_all(self) -> None:
         """Log all that wait: the process ends, and the program logs no more."""
+        until = time.monotonic() + runs.SECONDS_TO_ANSWER
         for run_id in list(self._waiting):
-            self.settle(run_id)
+            self.settle(run_id, until)
 
     def abandon(self) -> None:
         """In a forked child: the params are the parent's to log."""

@@ -344,7 +344,10 @@ class Recording:
         row, at = item["epoch"], item["time"]
         self._sender.submit(
             len(epoch_points(row, at)),
-            lambda: self.choose(epoch_points(row, at, self.shift.epoch)),
+            lambda: [
+                (name, value, at, step + self.shift.epoch)
+                for name, value, at, step in self.choose(epoch_points(row, at))
+            ],
             record,
             lambda: {fit_numbers.EPOCHS: str(int(row["epoch"]) + 1 + self.shift.epoch)},
         )

@@ -180,6 +180,7 @@ def _send(
         sender = Sender(
             left.run_id, on_acknowledged=reopened.acknowledge, set_aside=functools.partial(_set_aside, left.folder)
         )
+        logged: dict[str, set[int]] = {}
         if points is not None:
             points.shift = shift.step
         for number, record in enumerate(records):
@@ -188,13 +189,22 @@ def _send(
                 sender.submit(0, functools.partial(_next_points, points, chunks, known), number)
             elif "epoch" in record and not known:
                 row, time = record["epoch"], record["time"]
-                sender.submit(0, functools.partial(epoch_points, row, time, shift.epoch), number)
+                made = functools.partial(epoch_points, row, time, shift.epoch)
+                sender.submit(0, functools.partial(_lacking, left.run_id, made, logged), number)
             elif "params" in record and not known:
                 sender.describe(functools.partial(runs.items_once, run, tags=record["tags"]), number)
         sender.flush(lambda: on_progress and on_progress(sender.sent))
         if error := sender.unreadable or next(iter(sender.undone.values()), None):
             raise error
     return sender.sent
+
+
+def _lacking(run_id: str, make_points: Callable[[], Points], logged: dict[str, set[int]]) -> Points:
+    """The points of an epoch that the run lacks: the program may have logged some itself, at another moment."""
+    points, client = make_points(), mlflow.MlflowClient()
+    for name in {name for name, *_ in points} - logged.keys():
+        logged[name] = {point.step for point in client.get_metric_history(run_id, name)}
+    return [point for point in points if point[3] not in logged[point[0]]]
 
 
 def _set_aside(folder: Path, item: Item, reason: str) -> None:
