@@ -30,7 +30,7 @@ def crowd(folder: Path, store: str | None) -> None:
         if into == "a server":
             command = search_command(uri, "new", folder / "crowd.npy", 16, 0.2, 2)
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        locked = sum("database is locked" in training.process.communicate(timeout=900)[1] for training in trainings)
+        locked = sum("database is locked" in training.wait() for training in trainings)
         seconds = time.monotonic() - began
         records = [record_of(training.run_id) for training in trainings]
         who = f"8 trainings{' and a search' if into == 'a server' else ''}"

@@ -30,10 +30,11 @@ def hosts(folder: Path) -> None:
             if lives:
                 recover()
                 here = Training(folder, 160, 0.002)
-                here.process.communicate()
+                here.wait()
                 status = mlflow.get_run(training.run_id).info.status
                 training.wait_for_steps(300)
                 training.stop()
+                training.wait()
             else:
                 training.kill()
                 status = "killed"

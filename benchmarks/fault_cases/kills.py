@@ -57,6 +57,7 @@ def again(folder: Path, kills: int) -> None:
             if fit < n_fits - 1:
                 training.kill()
         training.stop()
+        training.wait()
         done = training.n_steps
         recover()
         record, status = record_of(training.run_id, n_fits), mlflow.get_run(training.run_id).info.status

@@ -135,7 +135,8 @@ def server(folder: Path, store: str | None, restart: str | None) -> None:
         with fault():
             watch("faulty")
     watch("well")
-    errors = training.stop()
+    training.stop()
+    errors = training.wait()
     warned = sum("mlflow_hp: " in line for line in errors.splitlines())
     end, done = training.end_seconds, training.n_steps
     recover()
@@ -170,6 +171,7 @@ def end(folder: Path, store: str | None) -> None:
         with served.faults[name]():
             training.wait_for_steps(300)
             training.stop()
+        training.wait()  # MLflow itself waits in `end_run` for minutes: that is not ours to measure
         recover()
         record, status = record_of(training.run_id), mlflow.get_run(training.run_id).info.status
         done = training.n_steps

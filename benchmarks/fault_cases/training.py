@@ -109,9 +109,15 @@ class Training:
         while self.n_steps < until and self.process.poll() is None:
             time.sleep(0.05)
 
-    def stop(self) -> str:
-        """Have it end with its epoch; what it printed as errors and warnings."""
+    def stop(self) -> None:
+        """Have it end with its epoch, and wait until ``fit`` has returned."""
         Path(f"{self._told}.stop").touch()
+        until = time.monotonic() + 900
+        while np.isnan(self.end_seconds) and self.process.poll() is None and time.monotonic() < until:
+            time.sleep(0.05)
+
+    def wait(self) -> str:
+        """Wait until MLflow has ended the run, and the process; what it printed as errors and warnings."""
         return self.process.communicate(timeout=900)[1]
 
     def kill(self) -> None:

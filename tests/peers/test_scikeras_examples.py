@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from scikeras.utils.transformers import ClassifierLabelEncoder
 from scikeras.wrappers import BaseWrapper, KerasClassifier, KerasRegressor
+from scipy import sparse
 from sklearn.base import TransformerMixin
 from sklearn.ensemble import AdaBoostRegressor, BaggingClassifier
 from sklearn.model_selection import GridSearchCV, KFold, RandomizedSearchCV, ShuffleSplit
@@ -242,6 +243,7 @@ CASES = {
         KerasClassifier(get_image_model, loss="sparse_categorical_crossentropy", verbose=0, random_state=0),
         {"model__units": [2, 3]},
     ),
+    "sparse inputs": Case(classifier(), {"model__dropout": [0.0, 0.5]}, x=sparse.csr_matrix(X)),
 }
 
 
