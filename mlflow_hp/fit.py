@@ -21,7 +21,7 @@ from mlflow_hp.recording import Recording
 from mlflow_hp.snapshots import FILE, Thinner, save
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
     from mlflow_hp.history import TrainingHistory
@@ -88,10 +88,9 @@ class RecordedFit:
         meta["reader"] = self.steps.kind
         self.steps.start(self._first_step)
 
-    def _describe(self, tags: Mapping[str, str]) -> None:
+    def _describe(self, tags: dict[str, str]) -> None:
         provenance.uncommitted()  # as it is now, even where it has to wait for MLflow
-        runs.log_once(self._run, tags=tags)
-        runs.set_tags(self.run_id, late_params.tag(self.run_id))
+        runs.log_once(self._run, tags=tags | late_params.tag(self.run_id))  # an earlier fit's stays until the end
         runs.log_code(self.run_id)
 
     def _local_folder(self) -> Path | None:
