@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -159,9 +160,13 @@ class RecordedFit:
             raise
         finally:
             self.recorder.flush_seconds = time.perf_counter() - began
-            for problem in self.problems:
-                if problem not in self._told:
-                    warn(problem)
+            self._tell_problems()
+
+    def _tell_problems(self) -> None:
+        for problem in self.problems:
+            if problem not in self._told:
+                self._told.add(problem)
+                warn(problem)
 
     def abandon(self) -> None:
         """In a forked child: put the model's own train function back, and touch nothing else."""
@@ -187,19 +192,41 @@ class RecordedFit:
                     recording.do("the report", report.bring)
             recording.do("what it refuses", recording.upload_refused)
             recording.do("the tags of its end", lambda: self._tag(history))
-            sent = self._try(f"MLflow lacks a part of what was recorded; {recording.later}", self._flush)
-        self.problems += [problem for problem in recording.problems if problem not in self.problems]
-        recording.close(all_sent=bool(sent) and recording.is_complete, history=history)
+            sent = self._try(self._lacking, self._flush)
+            if sent is False:
+                print_line(
+                    f"MLflow is still taking what was recorded of run {self.run_id}: that goes on next to the program, "
+                    f"which waits for it before it ends; should it be killed before, {recording.later}"
+                )
+                arguments = (history, until_sent.pop_all())
+                threading.Thread(target=self._go_on, args=arguments, name="mlflow_hp-rest", daemon=False).start()
+                return
+        self._conclude(history, sent=bool(sent))
+
+    @property
+    def _lacking(self) -> str:
+        return f"MLflow lacks a part of what was recorded; {self.recording.later}"
+
+    def _go_on(self, history: TrainingHistory | None, until_sent: contextlib.ExitStack) -> None:
+        """Wait for what MLflow is still taking, next to the program."""
+        with until_sent:
+            sent = self._try(self._lacking, lambda: self.recording.wait() or True)
+        self._conclude(history, sent=bool(sent))
+        self._tell_problems()
+
+    def _conclude(self, history: TrainingHistory | None, *, sent: bool) -> None:
+        self.problems += [problem for problem in self.recording.problems if problem not in self.problems]
+        self.recording.close(all_sent=sent and self.recording.is_complete, history=history)
 
     def _flush(self) -> bool:
         began = time.perf_counter()
         left = self.recording.unsent
         with tqdm(total=left, desc="metrics to MLflow", unit=" points", unit_scale=True, delay=1.0) as bar:
-            self.recording.flush(lambda: bar.update(left - self.recording.unsent - bar.n))
+            whole = bool(self.recording.flush(lambda: bar.update(left - self.recording.unsent - bar.n)))
         seconds = time.perf_counter() - began
-        if seconds > 1:
+        if seconds > 1 and whole:
             print_line(f"writing the last metrics to MLflow took {seconds:.1f} s")
-        return True
+        return whole
 
     def _upload(self) -> None:
         runs.upload(self.run_id, self.recording.history_folder, runs.training_path(self.recording.fit))

@@ -230,13 +230,13 @@ class TrainingRecorder(keras.callbacks.Callback):
     def _finish(self, *, whole: bool = False) -> None:
         if self._fit is None:
             return
-        with held("bringing the record to MLflow"):
-            fit, self._fit = self._fit, None
-            _open.discard(self)
-            try:
+        try:
+            with held("bringing the record to MLflow"):
+                fit, self._fit = self._fit, None
+                _open.discard(self)
                 fit.finish(whole=whole)
-            finally:
-                self._signals.close()
+        finally:
+            self._signals.close()  # behind `held`, which has put our handler of SIGTERM back
 
     def give_up(self, error: Exception) -> None:
         """Tell why recording ends here; what was recorded so far is still brought to MLflow."""

@@ -205,15 +205,13 @@ class Recording:
         """Have `action` bring something else to MLflow, behind all that there is: tried again where that fails."""
         self._sender.do(what, action, n_bytes)
 
-    def flush(self, on_progress: Callable[[], object] | None = None) -> None:
-        """Bring what is left to MLflow, and nothing more after that.
+    def flush(self, on_progress: Callable[[], object] | None = None) -> bool:
+        """Bring what is left to MLflow, as far as seconds are enough; as `Sender.flush`."""
+        return self._sender.flush(on_progress)
 
-        Raises
-        ------
-        Exception
-            Where MLflow didn't take all within seconds.
-        """
-        self._sender.flush(on_progress)
+    def wait(self) -> None:
+        """Wait for what is left behind a `flush` that was not enough; as `Sender.wait`."""
+        self._sender.wait()
 
     def close(self, *, all_sent: bool, history: TrainingHistory | None = None) -> None:
         """Close the journal, and leave what is on disk to be recovered.

@@ -37,7 +37,7 @@ OLDEST_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 30.0
 """Pause between two attempts to reach a store that fails."""
 PATIENCE_SECONDS = 10.0
-"""How long `flush` waits, in all, for a store that fails, or takes longer than it should."""
+"""How long `flush` waits, in all; and how long `wait` does for a store that fails, or takes longer than it should."""
 QUICK_SECONDS = 2.0
 """A call that comes back so soon is waited for, however many there are."""
 SLOWEST_UPLOAD = 10 * 2**20
@@ -167,23 +167,54 @@ class Sender:
         """Have `action` done, which brings `what` to MLflow, `n_bytes` long; again, where the store fails."""
         self._queue.put(_Task(do=action, what=what, seconds=n_bytes / SLOWEST_UPLOAD))
 
-    def flush(self, on_progress: Callable[[], object] | None = None) -> None:
-        """Write what is left without pauses, and end.
+    def flush(self, on_progress: Callable[[], object] | None = None) -> bool:
+        """Write what is left without pauses, for as long as `PATIENCE_SECONDS`; nothing may be submitted after that.
 
         Parameters
         ----------
         on_progress : callable, optional
             Called some times a second meanwhile.
 
+        Returns
+        -------
+        bool
+            Whether the end was reached. Where it was not, MLflow goes on taking what is left: `wait` for it.
+
         Raises
         ------
         Exception
-            Why MLflow didn't take all in time; nothing more is sent then.
+            Why MLflow does not take it; nothing more is sent then.
         """
         self._hurry.set()
         self._queue.put(None)
+        until = time.monotonic() + PATIENCE_SECONDS
+        with self._given_up_on_error():
+            while self._thread.is_alive() and time.monotonic() < until:
+                self._thread.join(0.1)
+                if on_progress is not None:
+                    on_progress()
+            if not self._thread.is_alive():
+                return True
+            since = self._asking_since
+            if self.error is not None or (since is not None and time.monotonic() - since > QUICK_SECONDS):
+                raise self.error or TimeoutError(f"MLflow has not answered for {PATIENCE_SECONDS:g} s")
+        return False
+
+    def wait(self, on_progress: Callable[[], object] | None = None) -> None:
+        """Wait for the rest as long as MLflow takes it: what it is slow with, or fails at, may take as long as `flush`.
+
+        Parameters
+        ----------
+        on_progress : callable, optional
+            As for `flush`.
+
+        Raises
+        ------
+        Exception
+            As `flush`.
+        """
         spent, last, good = 0.0, time.monotonic(), self._good_seconds
-        try:
+        with self._given_up_on_error():
             while self._thread.is_alive():
                 self._thread.join(0.1)
                 if on_progress is not None:
@@ -194,9 +225,16 @@ class Sender:
                 last = now
                 if spent - (self._good_seconds - good) > PATIENCE_SECONDS and self._thread.is_alive():
                     raise self.error or TimeoutError(f"MLflow has not answered for {PATIENCE_SECONDS:g} s")
-        finally:
+
+    @contextlib.contextmanager
+    def _given_up_on_error(self) -> Iterator[None]:
+        """Have nothing more sent where the block is left by an exception; raise what ended the sending."""
+        try:
+            yield
+        except BaseException:
             self._abandoned.set()
-        if self.error is not None:
+            raise
+        if not self._thread.is_alive() and self.error is not None:
             raise self.error
 
     @property

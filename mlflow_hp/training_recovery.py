@@ -193,7 +193,8 @@ def _send(
                 sender.submit(0, functools.partial(_lacking, left.run_id, made, logged), number)
             elif "params" in record and not known:
                 sender.describe(functools.partial(runs.items_once, run, tags=record["tags"]), number)
-        sender.flush(lambda: on_progress and on_progress(sender.sent))
+        if not sender.flush(lambda: on_progress and on_progress(sender.sent)):
+            sender.wait(lambda: on_progress and on_progress(sender.sent))
         if error := sender.unreadable or next(iter(sender.undone.values()), None):
             raise error
     return sender.sent

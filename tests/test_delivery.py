@@ -7,6 +7,9 @@ import json
 import os
 import shutil
 import socket
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 import warnings
@@ -439,3 +442,94 @@ def test_threads_that_start_at_once_leave_each_other_alone(store):
         assert [p.step for p in store.get_metric_history(run_id, "batch/loss")] == list(range(15))
         assert mlflow_hp.load_history(run_id).n_steps == 15
         assert "mlflow_hp.recovered" not in store.get_run(run_id).data.tags
+
+
+def slow(monkeypatch, seconds):
+    """A store that takes its time for each call, and all that it is given."""
+
+    def log_batch(self, *arguments, **named):
+        time.sleep(seconds)
+        return LOG_BATCH(self, *arguments, **named)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "log_batch", log_batch)
+
+
+def rest():
+    return [thread for thread in threading.enumerate() if thread.name == "mlflow_hp-rest"]
+
+
+def test_a_store_that_takes_all_and_is_slow_does_not_hold_the_program(store, monkeypatch, capsys):
+    monkeypatch.setattr(sender, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(sender, "FIRST_SECONDS", 60.0)
+    monkeypatch.setattr(sender, "FULL_BATCH", 10)
+    slow(monkeypatch, 0.1)
+    run_ids, histories = [], []
+    for _ in range(2):
+        fitted = record(regression(), epochs=4)
+        assert fitted.recorder.flush_seconds < 20  # on a loaded machine; all that is left takes some 2 s or more
+        assert "MLflow is still taking what was recorded" in capsys.readouterr().err
+        run_ids.append(fitted.run_id)
+        histories.append(fitted.recorder.history)
+    assert rest()
+    assert list(recovery.left_behind()) == []  # it is held
+    for thread in rest():
+        thread.join(120)
+    for run_id, history in zip(run_ids, histories, strict=True):
+        assert [p.step for p in store.get_metric_history(run_id, "batch/loss")] == list(range(20))
+        assert history.steps["batch_loss"].shape == (20,)
+        assert mlflow_hp.load_history(run_id).n_steps == 20
+        assert store.get_run(run_id).data.tags["mlflow_hp.steps"] == "20"
+    assert list(recovery.left_behind()) == []
+
+
+def test_a_store_that_hangs_behind_that_is_left_to_be_recovered(store, monkeypatch):
+    monkeypatch.setattr(sender, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(sender, "FIRST_SECONDS", 60.0)
+    monkeypatch.setattr(sender, "FULL_BATCH", 10)
+    calls, goes_on = [], threading.Event()
+
+    def log_batch(self, *arguments, **named):
+        calls.append(1)
+        time.sleep(0.1)
+        if len(calls) > 15:
+            goes_on.wait(60)
+        return LOG_BATCH(self, *arguments, **named)
+
+    with monkeypatch.context() as patched, warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        patched.setattr(mlflow.MlflowClient, "log_batch", log_batch)
+        fitted = record(regression(), epochs=4)
+        for thread in rest():
+            thread.join(60)
+        goes_on.set()
+    assert any("mlflow-hp recover" in str(one.message) for one in told)
+    (left,) = recovery.left_behind()
+    recovery.recover(left)
+    assert sorted({p.step for p in store.get_metric_history(fitted.run_id, "batch/loss")}) == list(range(20))
+
+
+def test_a_program_waits_for_the_rest_before_it_ends(store, tracking_uri, tmp_path):
+    program = f"""
+        import sys, time
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        import mlflow
+        from mlflow_hp import sender
+        from fakes import record, regression
+        mlflow.set_tracking_uri(sys.argv[1])
+        mlflow.set_experiment("tests")
+        sender.PATIENCE_SECONDS, sender.FIRST_SECONDS, sender.FULL_BATCH = 1.0, 60.0, 10
+        log_batch = mlflow.MlflowClient.log_batch
+        def slow(self, *arguments, **named):
+            time.sleep(0.1)
+            return log_batch(self, *arguments, **named)
+        mlflow.MlflowClient.log_batch = slow
+        print(record(regression(), epochs=4).run_id)
+    """
+    words = [sys.executable, "-c", textwrap.dedent(program), tracking_uri]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stderr
+    assert "which waits for it before it ends" in done.stderr
+    run_id = done.stdout.split()[-1]
+    assert [p.step for p in store.get_metric_history(run_id, "batch/loss")] == list(range(20))
+    assert mlflow_hp.load_history(run_id).n_steps == 20
+    assert list(recovery.left_behind()) == []
