@@ -294,7 +294,10 @@ class Recording:
                 self._write(item)
             except Exception as error:  # noqa: BLE001 - training goes on, and so does what MLflow takes directly
                 self._give_up_disk(error)
-                self._pass_on(item)
+                try:
+                    self._pass_on(item)
+                except Exception as another:  # noqa: BLE001 - the queue is emptied all the same: training waits for it
+                    self._tell_trouble(f"a part of the record is lost: {type(another).__name__}: {another}")
 
     def _write(self, item: Rows | dict[str, Any]) -> None:
         if not self._on_disk:

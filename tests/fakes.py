@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any, NamedTuple
 
 import keras
@@ -57,14 +58,23 @@ def network(inputs: bool = True, dropout: float = 0.3, **compiled: Any) -> keras
     return model
 
 
-def record(model: Any, x: Any = X, y: Any = Y, recorder: Any = None, **fit: Any) -> Fitted:
-    """Fit `model` in a run of its own with a recorder."""
+def record(model: Any, x: Any = X, y: Any = Y, recorder: Any = None, wait: bool = True, **fit: Any) -> Fitted:
+    """Fit `model` in a run of its own with a recorder; on a loaded machine MLflow may be a while behind it."""
     recorder = recorder or mlflow_hp.TrainingRecorder(report=False)
     callbacks = [recorder, *fit.pop("callbacks", [])]
     fit = {"batch_size": 8, "epochs": 2, "verbose": 0} | fit
     with mlflow.start_run() as run:
         keras_history = model.fit(x, y, callbacks=callbacks, **fit)
+    if wait:
+        wait_for_the_rest()
     return Fitted(model, run.info.run_id, keras_history, recorder)
+
+
+def wait_for_the_rest() -> None:
+    """Wait until MLflow has what it was still taking when fits ended."""
+    for thread in threading.enumerate():
+        if thread.name == "mlflow_hp-rest":
+            thread.join(120)
 
 
 def bare(model: Any, x: Any = X, y: Any = Y, **fit: Any) -> Any:

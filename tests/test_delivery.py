@@ -19,7 +19,7 @@ import keras
 import mlflow
 import numpy as np
 import pytest
-from fakes import X, Y, bare, record, regression, same_weights
+from fakes import X, Y, bare, record, regression, same_weights, wait_for_the_rest
 from mlflow.exceptions import MlflowException
 from servers import Proxy
 
@@ -465,15 +465,14 @@ def test_a_store_that_takes_all_and_is_slow_does_not_hold_the_program(store, mon
     slow(monkeypatch, 0.1)
     run_ids, histories = [], []
     for _ in range(2):
-        fitted = record(regression(), epochs=4)
+        fitted = record(regression(), epochs=4, wait=False)
         assert fitted.recorder.flush_seconds < 20  # on a loaded machine; all that is left takes some 2 s or more
         assert "MLflow is still taking what was recorded" in capsys.readouterr().err
         run_ids.append(fitted.run_id)
         histories.append(fitted.recorder.history)
     assert rest()
     assert list(recovery.left_behind()) == []  # it is held
-    for thread in rest():
-        thread.join(120)
+    wait_for_the_rest()
     for run_id, history in zip(run_ids, histories, strict=True):
         assert [p.step for p in store.get_metric_history(run_id, "batch/loss")] == list(range(20))
         assert history.steps["batch_loss"].shape == (20,)
@@ -499,8 +498,6 @@ def test_a_store_that_hangs_behind_that_is_left_to_be_recovered(store, monkeypat
         warnings.simplefilter("always")
         patched.setattr(mlflow.MlflowClient, "log_batch", log_batch)
         fitted = record(regression(), epochs=4)
-        for thread in rest():
-            thread.join(60)
         goes_on.set()
     assert any("mlflow-hp recover" in str(one.message) for one in told)
     (left,) = recovery.left_behind()
