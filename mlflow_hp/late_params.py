@@ -38,6 +38,7 @@ class LateParams:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._waiting: dict[str, _Wait] = {}
+        self._told: set[str] = set()
         abandon_in_child(self)
 
     def add(self, run_id: str, params: Mapping[str, object], tags: Mapping[str, str] | None = None) -> None:
@@ -47,7 +48,7 @@ class LateParams:
             before = self._waiting.get(run_id) or _Wait(runs.waiting_params(tags or {}), {}, mlflow.get_tracking_uri())
             merged = before.params | {k: v for k, v in made.values.items() if k not in before.params}
             self._waiting[run_id] = before._replace(params=merged, whole=made.whole | before.whole)
-        observer.before_end(run_id, lambda: self.settle(run_id))
+        observer.before_end(run_id, "params", lambda: self.settle(run_id))
 
     def tag(self, run_id: str) -> dict[str, str]:
         """The tag that tells which params of a run wait."""
@@ -63,6 +64,9 @@ class LateParams:
         try:
             within(seconds, lambda: self.log(run_id))
         except Exception as error:  # noqa: BLE001 - the run's end is the program's
+            if run_id in self._told:
+                return
+            self._told.add(run_id)
             warn(
                 f"run {run_id} has its hyperparameters in the tag {runs.PARAMS_TAG} alone, not as params: "
                 f"{type(error).__name__}: {error}"
@@ -76,7 +80,7 @@ class LateParams:
                 return
             _log(run_id, waits)
             del self._waiting[run_id]
-        observer.before_end(run_id, None)
+        observer.before_end(run_id, "params", None)
 
     def finish(self, run_id: str, params: Mapping[str, object], tags: Mapping[str, str]) -> None:
         """Log params that another process has left waiting, and those that the `tags` of their run tell; as `log`."""

@@ -36,7 +36,7 @@ class _Observer:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._on_metric: dict[str, Callable[[str, int], None]] = {}
-        self._before_end: dict[str, Callable[[], None]] = {}
+        self._before_end: dict[str, dict[str, Callable[[], None]]] = {}
         self._of_parent: set[str] = set()
         self._wrapped: dict[str, tuple[Any, Any]] = {}
         abandon_in_child(self)
@@ -45,9 +45,14 @@ class _Observer:
         """Have `call` given name and step of each metric that the program logs to a run; None ends that."""
         self._set(self._on_metric, run_id, call)
 
-    def before_end(self, run_id: str, call: Callable[[], None] | None) -> None:
-        """Have `call` called when a run is about to be ended; None ends that."""
-        self._set(self._before_end, run_id, call)
+    def before_end(self, run_id: str, what: str, call: Callable[[], None] | None) -> None:
+        """Have `call` called when a run is about to be ended, before those that came earlier; None ends that.
+
+        `what` names it: a later one of this name takes its place.
+        """
+        calls = dict(self._before_end.get(run_id, {}))
+        calls.pop(what, None)
+        self._set(self._before_end, run_id, calls | ({what: call} if call is not None else {}) or None)
 
     def abandon(self) -> None:
         """In a forked child: the runs are the parent's, and only it ends them."""
@@ -104,8 +109,7 @@ class _Observer:
         return method
 
     def _end(self, run_id: Any) -> None:
-        before_end = self._before_end.get(run_id)
-        if before_end is not None:
+        for before_end in reversed(list(self._before_end.get(run_id, {}).values())):
             before_end()
 
     def _metrics(self, run_id: Any, points: Iterable[tuple[str, int]]) -> None:

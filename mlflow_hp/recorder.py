@@ -21,6 +21,7 @@ from mlflow_hp.fit import RecordedFit
 from mlflow_hp.forks import abandon_in_child
 from mlflow_hp.interrupts import held, sigterm_leaves
 from mlflow_hp.notice import print_line, warn
+from mlflow_hp.observer import observer
 from mlflow_hp.recovery import recover_quietly
 from mlflow_hp.sender import PATIENCE_SECONDS
 from mlflow_hp.server_health import within
@@ -162,6 +163,9 @@ class TrainingRecorder(keras.callbacks.Callback):
         if callback_list is not None:  # gone when `fit` is left by an exception
             weakref.finalize(callback_list, _close, weakref.ref(self), self._fit.token).atexit = False
         _open.add(self)
+        observer.before_end(
+            run_id, f"fit {id(self)}", functools.partial(_close_if_left, weakref.ref(self), self._fit.token)
+        )
         self._signals.enter_context(sigterm_leaves())
         self._fit.start()
 
@@ -234,6 +238,7 @@ class TrainingRecorder(keras.callbacks.Callback):
             with held("bringing the record to MLflow"):
                 fit, self._fit = self._fit, None
                 _open.discard(self)
+                observer.before_end(fit.run_id, f"fit {id(self)}", None)
                 fit.finish(whole=whole)
         finally:
             self._signals.close()  # behind `held`, which has put our handler of SIGTERM back
@@ -269,11 +274,32 @@ _open: weakref.WeakSet[TrainingRecorder] = weakref.WeakSet()
 """Recorders with a fit that has not ended."""
 
 
+weakref.finalize(_open, lambda: None)  # the first one makes `atexit` call them all: behind what is registered next
+
+
 @atexit.register
 def _close_all() -> None:
     """Bring to MLflow what a fit had recorded when the program ended inside it."""
     for recorder in list(_open):
         recorder.close()
+
+
+def _close_if_left(recorder: weakref.ref[TrainingRecorder], token: object) -> None:
+    """End the fit with this token where its ``fit`` was left by an exception that somebody keeps: its run ends now."""
+    alive = recorder()
+    if alive is not None and alive.fits(token) and not _is_running(alive.model):
+        alive.close()
+
+
+def _is_running(model: Any) -> bool:
+    """Whether a ``fit`` of the model is on the stack of any thread."""
+    for top in sys._current_frames().values():
+        frame: FrameType | None = top
+        while frame is not None:
+            if frame.f_code.co_name == "fit" and frame.f_locals.get("self") is model:
+                return True
+            frame = frame.f_back
+    return False
 
 
 def _close(recorder: weakref.ref[TrainingRecorder], token: object) -> None:

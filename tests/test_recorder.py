@@ -346,3 +346,58 @@ def test_every_end_of_an_epoch_is_soon_on_the_disk_itself(monkeypatch, store):
 
     record(regression(), epochs=4, callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=wait)])
     assert waited == [True] * 4
+
+
+LEFT_AT_EXIT = """
+    import os, signal, sys
+    import keras, mlflow, numpy as np
+    from mlflow_hp import TrainingRecorder  # before anything has to be done at exit
+    mlflow.set_tracking_uri(sys.argv[1])
+    mlflow.set_experiment("tests")
+    x = np.ones((64, 4), "float32")
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    stop = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: epoch == 20 and os.kill(os.getpid(), 2))
+    with mlflow.start_run() as run:
+        print(run.info.run_id, flush=True)
+        model.fit(x, x[:, :1], epochs=60, verbose=0, callbacks=[TrainingRecorder(report=False), stop])
+"""
+
+
+def test_an_interrupted_program_has_every_step_at_its_exit(store, tracking_uri, tmp_path):
+    words = [sys.executable, "-c", textwrap.dedent(LEFT_AT_EXIT), tracking_uri]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=250)
+    assert "KeyboardInterrupt" in done.stderr
+    run_id = done.stdout.split()[0]
+    history = mlflow_hp.load_history(run_id)
+    assert history.n_steps >= 42
+    assert metric_steps(store, run_id, "batch/loss") == list(range(history.n_steps))
+    assert "mlflow_hp.recording_error" not in store.get_run(run_id).data.tags
+    assert not list((tmp_path / "on-its-way").glob("*/*"))
+
+
+def test_an_exception_that_somebody_keeps_keeps_nothing_from_its_run(store):
+    def fail(epoch, logs):
+        if epoch == 2:
+            raise ValueError("of the user's")
+
+    recorder, kept = mlflow_hp.TrainingRecorder(report=False), None
+    with mlflow.start_run() as run:
+        try:
+            regression().fit(X, Y, batch_size=8, epochs=9, verbose=0,
+                             callbacks=[recorder, keras.callbacks.LambdaCallback(on_epoch_end=fail)])  # fmt: skip
+        except ValueError as error:
+            kept = error
+    assert kept.__traceback__ is not None
+    assert metric_steps(store, run.info.run_id, "batch/loss") == list(range(15))
+    assert mlflow_hp.load_history(run.info.run_id).n_steps == 15
+    assert store.get_run(run.info.run_id).data.params["optimizer"] == "RMSprop"
+
+
+def test_a_run_that_is_ended_during_its_training_is_recorded_to_the_end(store):
+    end = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: epoch == 2 and mlflow.end_run())
+    recorder = mlflow_hp.TrainingRecorder(report=False)
+    run = mlflow.start_run()
+    regression().fit(X, Y, batch_size=8, epochs=4, verbose=0, callbacks=[recorder, end])
+    assert metric_steps(store, run.info.run_id, "batch/loss") == list(range(20))

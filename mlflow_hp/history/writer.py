@@ -99,7 +99,7 @@ class HistoryWriter:
         self._sink = pa.OSFile(str(self._path), "wb")  # it has no buffer: what is written has left us
         # Chunks are read back by a descriptor: that works also when somebody has removed the folder.
         self._reading = os.open(self._path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-        weakref.finalize(self, os.close, self._reading)
+        weakref.finalize(self, os.close, self._reading).atexit = False  # a fit may be ended later at exit
         self._stream = pa.ipc.new_stream(self._sink, self._schema)
         self._write(row_before)  # with it Arrow writes the head
 

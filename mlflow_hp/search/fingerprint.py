@@ -7,6 +7,7 @@ by its name and the library's version.
 
 from __future__ import annotations
 
+import copyreg
 import enum
 import functools
 import hashlib
@@ -22,7 +23,17 @@ import joblib
 import numpy as np
 
 from mlflow_hp.search.bytecode import code_digest, reads
-from mlflow_hp.search.objects import NoFingerprintError, draws, n_kept, open_file, without_names
+from mlflow_hp.search.objects import (
+    NoFingerprintError,
+    draws,
+    holds_more,
+    is_of_numpy,
+    keeps_fitted,
+    n_kept,
+    open_file,
+    unknown,
+    without_names,
+)
 from mlflow_hp.search.sources import content, library, loaded, roots
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
@@ -40,7 +51,7 @@ BY_KIND = (
 """Modules whose objects do not bear on results: locks, loggers, what records."""
 C_MEMBERS = (types.MemberDescriptorType, types.GetSetDescriptorType, types.WrapperDescriptorType,
              types.MethodDescriptorType, types.ClassMethodDescriptorType)  # fmt: skip
-NOT_OF_A_CLASS = ("__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "_abc_impl", "__firstlineno__",
+NOT_OF_A_CLASS = ("__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "_abc_impl", "__slotnames__", "__firstlineno__",
                   "__static_attributes__")  # fmt: skip
 NAME = re.compile(r"[\w.]{1,100}")
 
@@ -65,6 +76,8 @@ class Look:
         The libraries that were met.
     strings : set of str
         Texts met that may be names.
+    asks_environment : bool
+        Whether what gives the environment was met.
     """
 
     def __init__(self) -> None:
@@ -73,6 +86,7 @@ class Look:
         self.modules: dict[str, types.ModuleType] = {}
         self.packages: set[str] = set()
         self.strings: set[str] = set()
+        self.asks_environment = False
         self._of_code = False
         self._within: list[int] = []
         self._outermost = 0
@@ -88,6 +102,9 @@ class Look:
         """
         if isinstance(value, PLAIN) and type(value) in PLAIN:
             return self._plain(value)
+        if value is os.environ or value is os.getenv:  # which variables are read is looked at apart
+            self.asks_environment = True
+            return "os.environ"
         place, is_code = (id(value), self._of_code), isinstance(value, (type, types.FunctionType))
         if place in self._known:
             return self._known[place][1]
@@ -101,6 +118,10 @@ class Look:
         self._within.append(id(value))
         try:
             found = self._at(value)
+        except NoFingerprintError:
+            raise
+        except Exception as error:  # objects may raise anything when they are looked at
+            raise unknown(value, error) from error
         finally:
             self._within.pop()
         if is_code or self._outermost >= depth:  # it refers to nothing around it
@@ -144,7 +165,7 @@ class Look:
         if isinstance(value, (list, tuple)):
             return kind, tuple(self.at(each) for each in value), self._attributes(value)
         if isinstance(value, (set, frozenset)):
-            return kind, tuple(sorted(repr(self.at(each)) for each in value))
+            return kind, tuple(sorted(repr(self.at(each)) for each in value)), self._attributes(value)
         if isinstance(value, types.ModuleType):
             if not self.is_library(value.__name__):
                 self.modules[value.__name__] = value
@@ -154,9 +175,9 @@ class Look:
         if isinstance(value, types.FunctionType):
             return self._function(value)
         if isinstance(value, types.MethodType):
-            return "method", self.at(value.__func__), self.at(value.__self__)
+            return "method", self.at(value.__func__), self.of_code(value.__self__)
         if isinstance(value, functools.partial):
-            return "partial", self.at(value.func), self.at(value.args), self.at(value.keywords)
+            return "partial", self.at(value.func), self.of_code(value.args), self.of_code(value.keywords)
         if isinstance(value, (staticmethod, classmethod)):
             return kind, self.at(value.__func__)
         if isinstance(value, property):
@@ -185,7 +206,7 @@ class Look:
             for name in (slots,) if isinstance(slots, str) else slots:
                 if isinstance(vars(base).get(name), types.MemberDescriptorType) and hasattr(value, name):
                     held[name] = getattr(value, name)
-        user = not isinstance(value, PLAIN) and type(value) not in (list, tuple, dict)
+        user = type(value) not in (list, tuple, dict, set, frozenset, *PLAIN)
         return (self.at(type(value)), self.at(held)) if user else ()
 
     def _object(self, value: Any) -> Any:
@@ -200,23 +221,35 @@ class Look:
         if all(hasattr(value, name) for name in ("rvs", "dist", "args", "kwds")):  # a frozen distribution of scipy's
             return kind, self.at(type(value.dist)), self.at(value.args), self.at(value.kwds)
         if hasattr(value, "get_params"):
+            if self._of_code:  # nobody clones it: what it has learned counts
+                return kind, self._attributes(value)
+            if keeps_fitted(value):
+                return kind, self.of_code(vars(value))
             return kind, self.at(value.get_params(deep=False))
         if hasattr(value, "get_config"):  # Keras' objects; their own names count up from one to the next
             weights = [joblib.hash(each) for each in value.get_weights()] if hasattr(value, "get_weights") else []
             return kind, self.at(without_names(value.get_config())), tuple(weights)
         if isinstance(value, io.IOBase):
             return kind, open_file(value)
+        if isinstance(value, np.ufunc) and not is_of_numpy(value):
+            raise NoFingerprintError(f"the function that {value.__name__} was made from can't be seen")
         if isinstance(value, (types.BuiltinFunctionType, np.ufunc)):  # written in C
             owner = getattr(value, "__self__", None)
             return kind, value.__name__, () if isinstance(owner, types.ModuleType) else self.at(owner)
         if isinstance(value, functools._lru_cache_wrapper):
             return kind, self.at(value.__wrapped__), n_kept(value)
+        if isinstance(value, np.lib.npyio.NpzFile):
+            return kind, self.at({name: value[name] for name in value.files})
+        if isinstance(value, np.ma.MaskedArray):
+            return kind, self.at((value.data, np.ma.getmaskarray(value), value.fill_value))
         if hasattr(value, "__array__") or hasattr(value, "shape"):
-            return kind, self._array(value)
+            return kind, self._array(value), () if self.is_library(module) else self._attributes(value)
         if self.is_library(module) and callable(value) and hasattr(value, "__wrapped__"):
             return kind, self.at(value.__wrapped__)
         if hasattr(value, "__dict__") and not isinstance(value, BaseException):
-            return kind, self._attributes(value)
+            attributes = self._attributes(value)
+            more = holds_more(value) or self.is_library(module)
+            return kind, (attributes, self._reduced(value)) if more else attributes
         return kind, self._reduced(value)
 
     def _array(self, value: Any) -> Any:
@@ -226,23 +259,24 @@ class Look:
             is_tensor = hasattr(value, "numpy") or "keras" in type(value).__module__
             return joblib.hash(np.asarray(value) if is_tensor else value)
         except Exception as error:
-            raise NoFingerprintError(f"a {type(value).__name__} can't be known again: {error}") from error
+            raise unknown(value, error) from error
 
     def _reduced(self, value: Any) -> Any:
         """What it would be pickled as."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                parts = value.__reduce_ex__(4)
+                reduce = copyreg.dispatch_table.get(type(value))
+                parts = value.__reduce_ex__(4) if reduce is None else reduce(value)
         except Exception as error:
-            raise NoFingerprintError(f"a {type(value).__name__} can't be known again: {error}") from error
+            raise unknown(value, error) from error
         if isinstance(parts, str):
             return parts
         return tuple(self.at(list(part) if n > 2 and part is not None else part) for n, part in enumerate(parts[:5]))
 
     def _class(self, value: type) -> Any:
         name = f"{value.__module__}.{value.__qualname__}"
-        if self.is_library(value.__module__):
+        if self.is_library(value.__module__ if isinstance(value.__module__, str) else None):
             return "class", name
         members = {k: member for k, member in vars(value).items() if k not in NOT_OF_A_CLASS}
         found = []
@@ -256,7 +290,8 @@ class Look:
     def _function(self, function: types.FunctionType) -> Any:
         name = f"{function.__module__}.{function.__qualname__}"
         cells = [cell.cell_contents for cell in function.__closure__ or () if cell != types.CellType()]
-        by_library = self.is_library(function.__globals__.get("__name__"))
+        home = function.__globals__.get("__name__")  # there is none where a program has compiled it for itself
+        by_library = home is not None and self.is_library(home)
         if by_library and self.is_library(function.__module__):
             written = [each for each in cells if callable(each) and not isinstance(each, types.BuiltinFunctionType)]
             theirs = [each for each in written if library(getattr(each, "__module__", None)) is None]

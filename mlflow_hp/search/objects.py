@@ -11,9 +11,36 @@ from typing import Any
 
 import numpy as np
 
+_HEAP_TYPE = 1 << 9
+"""Py_TPFLAGS_HEAPTYPE: a class that was made by Python code."""
+
 
 class NoFingerprintError(Exception):
     """A value has nothing by which a later process could know it again."""
+
+
+def unknown(value: Any, error: Exception) -> NoFingerprintError:
+    """The error of a value that can't be looked at."""
+    return NoFingerprintError(f"a {type(value).__name__} can't be known again: {type(error).__name__}: {error}")
+
+
+def keeps_fitted(estimator: Any) -> bool:
+    """Whether the clones of an estimator keep what it has learned, as those of scikit-learn's FrozenEstimator do."""
+    from sklearn.base import BaseEstimator
+
+    own = getattr(type(estimator), "__sklearn_clone__", None)
+    return own is not None and own is not getattr(BaseEstimator, "__sklearn_clone__", None)
+
+
+def holds_more(value: Any) -> bool:
+    """Whether a value is of a type written in C, or derived from one: its attributes do not tell all of it."""
+    return any(base is not object and not base.__flags__ & _HEAP_TYPE for base in type(value).__mro__)
+
+
+def is_of_numpy(ufunc: Any) -> bool:
+    """Whether a function of NumPy's kind is NumPy's or SciPy's own, and was not made of a Python function."""
+    modules = map(sys.modules.get, ("numpy", "scipy.special"))
+    return any(getattr(module, ufunc.__name__, None) is ufunc for module in modules)
 
 
 def draws(value: Any) -> bool:

@@ -29,6 +29,13 @@ OF_THE_MACHINE = re.compile(
     "(SLURM|PBS|LSB|SGE|MLFLOW|XDG)_.*)"
 )
 """Variables that say where a program runs, not what it computes."""
+OF_THE_SESSION = re.compile(
+    "(_|SHLVL|COLUMNS|LINES|LS_COLORS|COLORTERM|WINDOWID|PS1|LESS.*|VIRTUAL_ENV.*|PYTHON.*|PYTEST_.*|"
+    "(SSH|TERM|VSCODE|DBUS|GIT|CONDA|GNOME|KDE|TMUX|JPY|TF_CPP)_.*)"
+)
+"""Variables that differ from one session to the next; they count where code names them."""
+VARIABLE = re.compile("[A-Z][A-Z0-9]*_[A-Z0-9_]*")
+ARGUMENTS = {"argv", "parse_args", "parse_known_args"}
 
 
 def digest(value: Any) -> str:
@@ -68,14 +75,26 @@ def reached(look: Look) -> dict[str, str]:
                 entries[key] = "unknown"
     for name, digests in look.entries.items():
         entries[f"{name}()"] = short(digests)
-    entries |= {f"os.environ[{name!r}]": short(os.environ[name]) for name in _environment(look)}
+    entries |= {f"os.environ[{name!r}]": short(os.environ.get(name)) for name in _environment(look)}
+    if any(reads(each.__code__).names & ARGUMENTS for each in look.functions):
+        entries["sys.argv"] = short([each for each in sys.argv[1:] if "resume" not in each.lower()])
     return entries | _settings(look)
 
 
 def _values(look: Look) -> dict[str, dict[str, Any]]:
     """The variables of the modules that were met, or whose functions were."""
-    homes = {str(each.__globals__.get("__name__")): each.__globals__ for each in look.functions}
+    homes = {name: each.__globals__ for name, each in zip(_homes(look), look.functions, strict=True)}
     return {**_modules(look), **homes}
+
+
+def _homes(look: Look) -> list[str]:
+    """The module of each function that was met; a name by number where a program has compiled it for itself."""
+    numbers: dict[int, int] = {}
+    homes = []
+    for each in look.functions:
+        name = each.__globals__.get("__name__")
+        homes.append(str(name or f"<namespace {numbers.setdefault(id(each.__globals__), len(numbers))}>"))
+    return homes
 
 
 def _variables(look: Look) -> dict[str, tuple[str, str, bool]]:
@@ -89,8 +108,8 @@ def _variables(look: Look) -> dict[str, tuple[str, str, bool]]:
                 found[f"{module}.{name}"] = module, name, certain
 
     read = [(each.__globals__, reads(each.__code__)) for each in look.functions]
-    for variables, its in read:
-        add(str(variables.get("__name__")), variables, its.variables, bool(its.names & (COMPUTED - OF_OBJECTS)))
+    for home, (variables, its) in zip(_homes(look), read, strict=True):
+        add(home, variables, its.variables, bool(its.names & (COMPUTED - OF_OBJECTS)))
     names = {name for _, its in read for name in its.names | its.strings} | look.strings
     for module, its_variables in _modules(look).items():
         add(module, its_variables, names, bool(names & COMPUTED))
@@ -122,11 +141,18 @@ def _counts(name: str, value: Any) -> bool:
 
 
 def _environment(look: Look) -> list[str]:
+    """The variables of the environment that code may read, set or not: by name, by the beginning of one, else all."""
     found = [reads(each.__code__) for each in look.functions]
-    if not any(read.names & ENVIRONMENT for read in found):
+    if not (look.asks_environment or any(read.names & ENVIRONMENT for read in found)):
         return []
-    names = {name for read in found for name in read.strings} | look.strings
-    return sorted(name for name in names if name in os.environ and not OF_THE_MACHINE.fullmatch(name))
+    strings = {name for read in found for name in read.strings} | look.strings
+    names = {name for name in strings if name in os.environ or VARIABLE.fullmatch(name)}
+    beginnings = tuple(name for name in names if name.endswith("_"))
+    if names:
+        names |= {name for name in os.environ if beginnings and name.startswith(beginnings)}
+    else:  # by computed names
+        names = {name for name in os.environ if not OF_THE_SESSION.fullmatch(name)}
+    return sorted(name for name in names if not OF_THE_MACHINE.fullmatch(name))
 
 
 def _settings(look: Look) -> dict[str, str]:
