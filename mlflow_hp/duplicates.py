@@ -50,6 +50,10 @@ class Duplicates:
             self._over = math.inf
             self._changed.notify_all()
 
+    def has_to_wait(self, epoch: int) -> bool:
+        """Whether callbacks of an epoch may still log something."""
+        return self._over < epoch
+
     def left(self, points: Points) -> Points:
         """Those points of an epoch that the program has not logged, once all callbacks had their turn."""
         with self._changed:

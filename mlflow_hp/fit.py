@@ -70,7 +70,7 @@ class RecordedFit:
         folder = self._local_folder()
         self.recording = Recording(self.run_id, folder, meta, self.recorder.metrics_every, head, self._tell)
         self._duplicates = Duplicates(self.run_id)
-        self.recording.choose = self._duplicates.left
+        self.recording.choose, self.recording.has_to_wait = self._duplicates.left, self._duplicates.has_to_wait
         late_params.add(self.run_id, described, self._tags)
         self.recording.describe(described, tags, self._before)
         self.recording.do("the uncommitted changes of the code", lambda: runs.log_code(self.run_id))

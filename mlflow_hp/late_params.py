@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import mlflow
 
-from mlflow_hp import runs
+from mlflow_hp import journal, runs
 from mlflow_hp.forks import abandon_in_child
 from mlflow_hp.notice import warn
 from mlflow_hp.observer import observer
@@ -64,8 +64,8 @@ class LateParams:
         try:
             within(seconds, lambda: self.log(run_id))
         except Exception as error:  # noqa: BLE001 - the run's end is the program's
-            if run_id in self._told:
-                return
+            if run_id in self._told or any((runs.local_home() / run_id).glob(f"*/{journal.FILE}")):
+                return  # with what else is left of the run on this machine, they are recovered
             self._told.add(run_id)
             warn(
                 f"run {run_id} has its hyperparameters in the tag {runs.PARAMS_TAG} alone, not as params: "

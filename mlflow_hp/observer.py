@@ -76,8 +76,8 @@ class _Observer:
 
     def _wrap(self) -> None:
         for name in METHODS:
-            if name in self._wrapped:
-                continue
+            if name in self._wrapped and MlflowClient.__dict__.get(name) is self._wrapped[name][1]:
+                continue  # else somebody has put another in its place since
             original = MlflowClient.__dict__[name]
             ours = self._around(name, original)
             self._wrapped[name] = original, ours

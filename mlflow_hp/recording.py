@@ -80,6 +80,8 @@ class Recording:
         How far that is moved in MLflow, where others had counted before.
     choose : callable
         Gives those of an epoch's points that are to be sent; called from the sender's thread at their turn.
+    has_to_wait : callable
+        Whether `choose` would have to wait, for the epoch of this number.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class Recording:
         self.n_dropped = 0
         self.numbers = FitNumbers(head["fit"], head["first_step"], head["first_epoch"])
         self.choose: Callable[[Points], Points] = lambda points: points
+        self.has_to_wait: Callable[[int], bool] = lambda _: False
         self._meta = meta
         self._every = metrics_every
         self._on_trouble = on_trouble
@@ -351,6 +354,7 @@ class Recording:
             ],
             record,
             lambda: {fit_numbers.EPOCHS: str(int(row["epoch"]) + 1 + self.shift.epoch)},
+            lambda: self.has_to_wait(int(row["epoch"])),
         )
 
     def _sync(self) -> None:

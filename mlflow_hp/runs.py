@@ -307,7 +307,10 @@ def log_params(client: mlflow.MlflowClient, run_id: str, params: Mapping[str, st
         except MlflowException as error:
             if error.error_code != "INVALID_PARAMETER_VALUE":
                 raise
-            known = client.get_run(run_id).data.params
+            run = client.get_run(run_id)
+            if run.info.lifecycle_stage == LifecycleStage.DELETED:
+                raise
+            known = run.data.params
             if not known.keys() & left.keys():
                 if len(some) > 1:  # one by one, so that the others are logged
                     for name, value in some.items():

@@ -61,6 +61,7 @@ class _Task(NamedTuple):
     asks: bool = False
     do: Callable[[], None] | None = None
     what: str = "a part of what was recorded"
+    waits: Callable[[], bool] | None = None
     seconds: float = 0.0
     record: int | None = None
 
@@ -144,10 +145,12 @@ class Sender:
         make_points: Callable[[], Points],
         record: int | None = None,
         progress: Callable[[], Mapping[str, str]] | None = None,
+        waits: Callable[[], bool] | None = None,
     ) -> None:
         """Have the `count` points that `make_points` will give written, after all those before.
 
-        The tags that `progress` gives are written with them: how far the run is then.
+        The tags that `progress` gives are written with them: how far the run is then. Where `waits` says that
+        `make_points` would have to wait for something, what is there is written first.
         """
         self.submitted += count
 
@@ -157,7 +160,7 @@ class Sender:
                 self._progress |= progress()
             return (Metric(*point) for point in points)
 
-        self._queue.put(_Task(make_items, record=record))
+        self._queue.put(_Task(make_items, record=record, waits=waits))
 
     def describe(self, make_items: Callable[[], Iterable[Item]], record: int | None = None) -> None:
         """Have items written, after all those before; `make_items` may ask MLflow for what it has."""
@@ -260,6 +263,8 @@ class Sender:
                 break
             if not self._waiting:
                 oldest = time.monotonic()
+            while self._waiting and task.waits is not None and task.waits():
+                self._send()
             self._take(task)
             while len(self._waiting) >= FULL_BATCH:
                 self._send()

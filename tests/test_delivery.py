@@ -46,6 +46,7 @@ def impatient(monkeypatch):
 @pytest.fixture
 def patience(monkeypatch):
     monkeypatch.setattr(sender, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(sender, "QUICK_SECONDS", 0.5)
 
 
 class Answers(Proxy):

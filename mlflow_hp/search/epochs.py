@@ -207,6 +207,8 @@ class Training:
             finally:
                 self.is_kept = False
                 fit.estimator._fit_callbacks.remove(callback)
+            if missing := self._counts - self.after.keys():
+                raise RuntimeError(f"nothing was kept after epochs {sorted(missing)}: Keras did not tell of their ends")
         elif start == self._start and fit.epochs in self.after:
             state = self.after[fit.epochs]
             _give(fit, state)

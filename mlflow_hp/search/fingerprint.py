@@ -51,8 +51,8 @@ BY_KIND = (
 """Modules whose objects do not bear on results: locks, loggers, what records."""
 C_MEMBERS = (types.MemberDescriptorType, types.GetSetDescriptorType, types.WrapperDescriptorType,
              types.MethodDescriptorType, types.ClassMethodDescriptorType)  # fmt: skip
-NOT_OF_A_CLASS = ("__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "_abc_impl", "__slotnames__", "__firstlineno__",
-                  "__static_attributes__")  # fmt: skip
+NOT_OF_A_CLASS = ("__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "_abc_impl", "__slotnames__",
+                  "__firstlineno__", "__static_attributes__")  # fmt: skip
 NAME = re.compile(r"[\w.]{1,100}")
 
 

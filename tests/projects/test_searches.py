@@ -145,22 +145,24 @@ def test_bad_input(go, argv, said):
     assert err.count("\n") == 1
 
 
-def stops_at(monkeypatch, hidden):
+def stops_at(monkeypatch, hidden, marker):
+    """Have the search interrupted there as long as the file `marker` is there: the code stays the same without it."""
     network = models.network
 
     def interrupted(n_features, n_classes, units, **settings):
-        if units == hidden:
+        if units == hidden and marker.exists():
             raise KeyboardInterrupt
         return network(n_features, n_classes, units, **settings)
 
     monkeypatch.setattr(models, "network", interrupted)
 
 
-def test_an_interrupted_search_is_gone_on_with(go, store, monkeypatch):
-    grid = ["--grid", '{"hidden": ["4", "8", "16"]}']
-    with monkeypatch.context() as patched:
-        stops_at(patched, (16,))
-        top, below, _, err = go(grid_search.EXPERIMENT, *grid, status=130)
+def test_an_interrupted_search_is_resumed(go, store, monkeypatch, tmp_path):
+    grid, marker = ["--grid", '{"hidden": ["4", "8", "16"]}'], tmp_path / "stop"
+    stops_at(monkeypatch, (16,), marker)
+    marker.touch()
+    top, below, _, err = go(grid_search.EXPERIMENT, *grid, status=130)
+    marker.unlink()
     assert top.info.status == "KILLED"
     assert {name: child.info.status for name, child in below.items()} == {
         "hidden=4": "FINISHED", "hidden=8": "FINISHED", "hidden=16": "KILLED"
