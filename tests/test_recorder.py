@@ -217,10 +217,10 @@ def test_an_error_in_the_step_itself_loses_nothing(per_execution):
 
 
 def test_the_next_fit_after_a_broken_one_is_not_recorded_into_its_run(store):
-    model, recorder = regression(), mlflow_hp.TrainingRecorder(report=False)
+    run = store.create_run(mlflow.get_experiment_by_name("tests").experiment_id)  # which nobody ends
+    model, recorder = regression(), mlflow_hp.TrainingRecorder(run.info.run_id, report=False)
     try:
-        with mlflow.start_run() as run:
-            model.fit(X, Y, batch_size=8, epochs=3, verbose=0, callbacks=[recorder, Raises(KeyboardInterrupt)])
+        model.fit(X, Y, batch_size=8, epochs=3, verbose=0, callbacks=[recorder, Raises(KeyboardInterrupt)])
     except KeyboardInterrupt as kept:  # as an interactive session keeps the last traceback
         with pytest.warns(RuntimeWarning, match="asked for again"):
             bare(model)
