@@ -291,7 +291,8 @@ def test_inside_cross_val_score(store):
     runs = children(store, recording.run_id)
     assert [run.data.tags.get("mlflow_hp.fit", "0") for run in runs] == ["0"] * 4 + ["1"] * 4
     assert [p.step for p in store.get_metric_history(recording.run_id, "best_score")] == [0, 1]
-    assert {a.path for a in store.list_artifacts(recording.run_id)} == {"cv_results.csv", "fit_1"}
+    artifacts = {a.path for a in store.list_artifacts(recording.run_id)} - {"resume"}  # which modules are loaded
+    assert artifacts == {"cv_results.csv", "fit_1"}
 
 
 def test_a_search_of_another_kind_inside_is_not_recorded(store):
