@@ -29,6 +29,8 @@ for line in sys.stdin:
             out = os.open(asked["out"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(out, 1), os.dup2(out, 2)
             os.chdir(asked["cwd"])
+            for name in [name for name in os.environ if name.startswith(("MLFLOW_EXPERIMENT", "MLFLOW_RUN"))]:
+                del os.environ[name]  # of a test that ran before
             os.environ.update(asked["environment"])
             sys.argv = [asked["script"], *asked["arguments"]]
             sys.path[0] = os.path.dirname(asked["script"])
