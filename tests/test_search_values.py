@@ -206,14 +206,3 @@ class TestEnvironment:
         two = digest(space["f"])
         monkeypatch.setenv("HP_MODE", "3")
         assert len({unset, two, digest(space["f"])}) == 3
-
-
-def test_the_words_of_the_command_line_where_code_reads_them(monkeypatch):
-    space = {}
-    exec("import sys\ndef f(): return sys.argv", space)  # noqa: S102
-    monkeypatch.setattr(sys, "argv", ["main.py", "--width", "2"])
-    two = digest(space["f"])
-    monkeypatch.setattr(sys, "argv", ["main.py", "--width", "2", "--resume"])
-    assert digest(space["f"]) == two
-    monkeypatch.setattr(sys, "argv", ["main.py", "--width", "3"])
-    assert digest(space["f"]) != two

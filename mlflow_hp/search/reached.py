@@ -35,7 +35,6 @@ OF_THE_SESSION = re.compile(
 )
 """Variables that differ from one session to the next; they count where code names them."""
 VARIABLE = re.compile("[A-Z][A-Z0-9]*_[A-Z0-9_]*")
-ARGUMENTS = {"argv", "parse_args", "parse_known_args"}
 
 
 def digest(value: Any) -> str:
@@ -76,8 +75,6 @@ def reached(look: Look) -> dict[str, str]:
     for name, digests in look.entries.items():
         entries[f"{name}()"] = short(digests)
     entries |= {f"os.environ[{name!r}]": short(os.environ.get(name)) for name in _environment(look)}
-    if any(reads(each.__code__).names & ARGUMENTS for each in look.functions):
-        entries["sys.argv"] = short([each for each in sys.argv[1:] if "resume" not in each.lower()])
     return entries | _settings(look)
 
 
