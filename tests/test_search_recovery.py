@@ -63,7 +63,7 @@ writer.EVERY_SECONDS = float(os.environ["EVERY"])
 class Slow(LogisticRegression):
     def fit(self, x, y, sample_weight=None):
         print("fit", flush=True)
-        time.sleep(float(os.environ["SLOW"]))
+        time.sleep(float(sys.argv[2]))
         return super().fit(x, y, sample_weight)
 
 rng = np.random.default_rng(0)
@@ -81,11 +81,11 @@ def start(tmp_path, how="record", slow=0.0, every=0.1, end="pass", **more):
     script = tmp_path / f"program_{how}.py"
     script.write_text(PROGRAM.format(paths=[str(Path(mlflow_hp.__file__).parents[1])], end=end))
     environment = {
-        **os.environ, "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(), "SLOW": str(slow), "EVERY": str(every),
+        **os.environ, "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(), "EVERY": str(every),
         "MLFLOW_EXPERIMENT_ID": mlflow.tracking.fluent._get_experiment_id(), **more,
     }  # fmt: skip
     return subprocess.Popen(
-        [sys.executable, str(script), how],
+        [sys.executable, str(script), how, str(slow)],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
     )  # fmt: skip
 
