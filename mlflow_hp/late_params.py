@@ -17,6 +17,7 @@ import mlflow
 
 from mlflow_hp import journal, runs
 from mlflow_hp.forks import abandon_in_child
+from mlflow_hp.left_behind import Left
 from mlflow_hp.notice import warn
 from mlflow_hp.observer import observer
 from mlflow_hp.server_health import within
@@ -64,7 +65,7 @@ class LateParams:
         try:
             within(seconds, lambda: self.log(run_id))
         except Exception as error:  # noqa: BLE001 - the run's end is the program's
-            if run_id in self._told or any((runs.local_home() / run_id).glob(f"*/{journal.FILE}")):
+            if run_id in self._told or _is_left_behind(run_id):
                 return  # with what else is left of the run on this machine, they are recovered
             self._told.add(run_id)
             warn(
@@ -99,6 +100,15 @@ class LateParams:
         """In a forked child: the params are the parent's to log."""
         self._lock = threading.RLock()
         self._waiting.clear()
+
+
+def _is_left_behind(run_id: str) -> bool:
+    """Whether something of a run is on this machine that MLflow lacks."""
+    for path in (runs.local_home() / run_id).glob(f"*/{journal.FILE}"):
+        with contextlib.suppress(OSError, journal.JournalError):  # there is nothing to be had from it
+            if not Left(path.parent, journal.read(path.parent)).is_done:
+                return True
+    return False
 
 
 def _log(run_id: str, waits: _Wait) -> None:

@@ -51,6 +51,16 @@ def store(tracking_uri, tmp_path, monkeypatch):
     mlflow.set_tracking_uri(None)
 
 
+@pytest.fixture(autouse=True)
+def nothing_of_another_test():
+    """What a test has left to the end of the process does not reach the next one."""
+    yield
+    if late_params := sys.modules.get("mlflow_hp.late_params"):
+        late_params.late_params.abandon()
+    if config := sys.modules.get("tensorflow.python.framework.config"):
+        config.disable_op_determinism()  # which scikeras turns on where it is given a random_state
+
+
 @pytest.fixture
 def warnings_are_errors():
     """For tests of what becomes of our warnings where the user has turned them into errors, as all tests do."""

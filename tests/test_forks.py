@@ -232,7 +232,7 @@ def test_a_recording_of_a_search_pickles_as_its_run(copied):
         assert not during.wants(search)
         search.fit(X, LABELS)
     assert copied(recording).run_id == during.run_id == recording.run_id
-    during.close()
+    during.close(None, "FINISHED", ends_run=True)
     assert mlflow.get_run(recording.run_id).info.status == "FINISHED"
 
 

@@ -20,7 +20,7 @@ FROM_THE_GROUND_UP = [
     "terminal", "errors", "notice", "forks", "interrupts", "observer", "process", "folder_lock", "entropy",
     "masking", "home", "seal", "server_health", "provenance", "plugin", "names", "texts", "history",
     "snapshots", "surfaces", "diagnosis", "plots", "hyperparameters", "capture", "activations", "landscape",
-    "journal", "runs", "late_params", "points", "duplicates", "left_behind", "fit_numbers", "sender",
+    "journal", "left_behind", "runs", "late_params", "points", "duplicates", "fit_numbers", "sender",
     "recording", "report", "training_recovery", "recovery", "fit", "recorder", "search", "sync", "compare",
     "page", "repeat", "cli",
 ]  # fmt: skip

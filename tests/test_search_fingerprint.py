@@ -119,3 +119,64 @@ class Unlike:
 def test_what_can_not_be_known_again():
     with pytest.raises(NoFingerprintError, match="Unlike can't be known again: TypeError: not to be pickled"):
         digest([Unlike()])
+
+
+class Node:
+    """Objects that refer to one another, as those of a user's program do."""
+
+    def __init__(self, number):
+        self.number, self.others = number, []
+
+
+def connected(n, number=None):
+    """Objects that refer to one another in circles, every one to five."""
+    nodes = [Node(i) for i in range(n)]
+    for i, node in enumerate(nodes):
+        node.others = [nodes[(7 * i + k * k) % n] for k in range(5)]
+    if number is not None:
+        nodes[number].number = -1
+    return nodes
+
+
+@pytest.mark.parametrize("of_code", [False, True])
+def test_objects_that_refer_to_one_another_are_looked_at_once(of_code):
+    def look_at(value):
+        look = Look()
+        return (look.of_code if of_code else look.at)(value), look
+
+    found, look = look_at(connected(60))
+    assert look._n_looked_at < 60 * 4  # each with its attributes; not once for each way that leads to it
+    assert found == look_at(connected(60))[0]
+    assert len({look_at(connected(60, changed))[0] for changed in range(60)} | {found}) == 61
+
+
+def test_what_an_object_is_does_not_depend_on_what_was_looked_at_before():
+    fresh, used = Look(), Look()
+    used.at([connected(9), Node(3), Node, connected])
+    nodes, others = connected(40), connected(40)
+    assert [fresh.at(each) for each in nodes] == [used.at(each) for each in others]
+    assert fresh.at([nodes[3], {"a": nodes[5]}]) == used.at([others[3], {"a": others[5]}])
+
+
+def test_one_value_in_many_places():
+    def nested(value):
+        for _ in range(300):
+            value = [value, value] if isinstance(value, list) else {"a": value, "b": value}
+        return value
+
+    with pytest.raises(NoFingerprintError, match="RecursionError"):
+        digest(nested(1))
+    shared = [1]
+    for _ in range(60):
+        shared = [shared, shared]
+    other = [2]
+    for _ in range(60):
+        other = [other, other]
+    assert digest(shared) != digest(other)
+
+
+def test_too_much_to_look_at(monkeypatch):
+    monkeypatch.setattr("mlflow_hp.search.fingerprint.MOST", 1000)
+    with pytest.raises(NoFingerprintError, match="more than 1,000 objects hang together with it"):
+        digest([[i] for i in range(1000)])
+    assert digest([[i] for i in range(900)])

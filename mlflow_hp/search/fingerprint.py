@@ -54,6 +54,8 @@ C_MEMBERS = (types.MemberDescriptorType, types.GetSetDescriptorType, types.Wrapp
 NOT_OF_A_CLASS = ("__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "_abc_impl", "__slotnames__",
                   "__firstlineno__", "__static_attributes__")  # fmt: skip
 NAME = re.compile(r"[\w.]{1,100}")
+MOST = 1_000_000
+"""Objects that are looked at; a search is not held up by a program's data."""
 
 
 def short(value: Any) -> str:
@@ -88,17 +90,23 @@ class Look:
         self.strings: set[str] = set()
         self.asks_environment = False
         self._of_code = False
-        self._within: list[int] = []
-        self._outermost = 0
-        self._known: dict[tuple[int, bool], tuple[Any, Any]] = {}
+        self._n_looked_at = 0
+        self._within: dict[int, int] = {}
+        self._open: dict[tuple[int, bool], tuple[Any, int]] = {}
+        self._lowest = 0
+        self._known: dict[tuple[int, bool], tuple[Any, str]] = {}
 
     def at(self, value: Any) -> Any:
-        """What `value` is, as nested tuples of texts.
+        """What `value` is: a text as `short` gives it, or a tuple of texts.
+
+        Each object is looked at once, however often it is referred to. Objects that refer to one another in a circle
+        are found by Tarjan's algorithm (SIAM J. Comput. 1, 1972): one that is met again says how many of the circle
+        came since, so that what the first of them gives does not depend on what else has been looked at.
 
         Raises
         ------
         NoFingerprintError
-            Where something within it can't be known again.
+            Where something within it can't be known again, or where there is too much to look at.
         """
         if isinstance(value, PLAIN) and type(value) in PLAIN:
             return self._plain(value)
@@ -108,26 +116,43 @@ class Look:
         place, is_code = (id(value), self._of_code), isinstance(value, (type, types.FunctionType))
         if place in self._known:
             return self._known[place][1]
-        depth = len(self._within)
-        if id(value) in self._within:
-            if is_code:
-                return "within", f"{value.__module__}.{value.__qualname__}"
-            self._outermost = min(self._outermost, self._within.index(id(value)))
-            return "within itself", depth - self._within.index(id(value))
-        before, self._outermost = self._outermost, depth
-        self._within.append(id(value))
+        if is_code and id(value) in self._within:
+            return "within", f"{value.__module__}.{value.__qualname__}"
+        number = self._within.get(id(value), self._open.get(place, (None, None))[1])
+        if number is not None:
+            self._lowest = min(self._lowest, number)
+            return "within itself", len(self._open) - number
+        self._n_looked_at += 1
+        if self._n_looked_at > MOST:
+            raise NoFingerprintError(f"more than {MOST:,} objects hang together with it, too many to look at")
+        number, before = len(self._open), self._lowest
+        self._open[place] = value, number
+        self._within[id(value)] = self._lowest = number
         try:
-            found = self._at(value)
+            found = short(self._at(value))
         except NoFingerprintError:
+            self._close(number)
             raise
         except Exception as error:  # objects may raise anything when they are looked at
+            self._close(number)
             raise unknown(value, error) from error
         finally:
-            self._within.pop()
-        if is_code or self._outermost >= depth:  # it refers to nothing around it
+            del self._within[id(value)]
+        if self._lowest >= number:  # it refers to nothing around it
+            for n, (each, kept) in enumerate(self._close(number)):
+                self._known.setdefault(each, (kept, short((found, n)) if n else found))
+        elif is_code:
             self._known[place] = value, found
-        self._outermost = min(self._outermost, before)
+        self._lowest = min(self._lowest, before)
         return found
+
+    def _close(self, number: int) -> list[tuple[tuple[int, bool], Any]]:
+        """Take the objects from the one of a number on from the open ones."""
+        closed = []
+        while len(self._open) > number:
+            place, (value, _) = self._open.popitem()
+            closed.append((place, value))
+        return closed[::-1]
 
     def of_code(self, value: Any) -> Any:
         """What a value is that code refers to: it is not copied for each fit, and the order of a dict's keys counts."""
