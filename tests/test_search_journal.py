@@ -47,6 +47,21 @@ def test_what_mlflow_refuses_for_a_while_is_written_later(store, monkeypatch, re
     assert refuses.n
 
 
+def test_what_a_large_search_is_known_by_is_not_lost(store, monkeypatch):
+    monkeypatch.setattr("mlflow_hp.search.recording.LONGEST_TAG", 10)
+    refuses = Refuses(monkeypatch, error("PERMISSION_DENIED"))
+    ACTS.update({0: lambda: refuses.turn(False), 6: refuses.until_met, 7: lambda: refuses.turn(True)})
+    assert is_whole(store, run_id := record(search := picky()), search)
+    assert refuses.n
+    known = {file.path for file in store.list_artifacts(run_id, "resume")}
+    tags = store.get_run(run_id).data.tags
+    assert known == {
+        f"resume/{value}.json"
+        for name, value in tags.items()
+        if name in ("mlflow_hp.digest_code", "mlflow_hp.code_left") and value
+    }
+
+
 @pytest.mark.parametrize("how", ["own run", "active run"])
 def test_what_mlflow_refuses_up_to_the_end_is_recovered(store, monkeypatch, how, capfd):
     refuses = Refuses(monkeypatch, error("PERMISSION_DENIED"))

@@ -92,9 +92,9 @@ class Changes:
             choices.append((kind, name, text, path, made.whole[path] if path else None))
         self._note(unless_there=choices)
 
-    def keep(self, tags: Mapping[str, str]) -> None:
-        """Have tags written verbatim: those that a later process is to read."""
-        self._note(tags=dict(tags))
+    def keep(self, tags: Mapping[str, str] | None = None, *, texts: Mapping[str, str] | None = None) -> None:
+        """Have tags, or artifacts by their paths, written verbatim: those that a later process is to read."""
+        self._note(tags=dict(tags or {}), texts=dict(texts or {}))
 
     def metrics(self, points: Iterable[Point]) -> None:
         """Have metric points written, under names that MLflow takes."""

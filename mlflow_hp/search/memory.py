@@ -17,7 +17,7 @@ import mlflow
 from mlflow_hp.errors import UserError
 from mlflow_hp.search import resume
 from mlflow_hp.search.fingerprint import short
-from mlflow_hp.search.manifest import Manifest, changed, load
+from mlflow_hp.search.manifest import LONGEST_TAG, Manifest, changed, load
 from mlflow_hp.search.past import FOLD, Kept
 from mlflow_hp.search.reached import digest
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from mlflow_hp.search.fold import Fold, Planned
     from mlflow_hp.search.past import Child, Past
 
-LONGEST_TAG = 5000
 DATA, FOLDS = "mlflow_hp.data_digest", "mlflow_hp.folds_digest"
 """Tags that say which searches were fitted to the same data, and scored on the same folds of them."""
 

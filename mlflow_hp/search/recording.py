@@ -201,9 +201,8 @@ class SearchRecording:
         text = manifest.text()
         if len(text) <= LONGEST_TAG:
             self._writer.parent.keep({f"{TAG}{manifest.id}": text})
-            return
-        client = mlflow.MlflowClient(self._writer.tracking_uri)
-        self._writer.do(lambda: client.log_text(self.run_id, text, manifest.path))
+        else:
+            self._writer.parent.keep(texts={manifest.path: text})
 
     def _describe(self, search: Any) -> None:
         if self._described:
