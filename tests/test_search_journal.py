@@ -51,7 +51,8 @@ def test_what_a_large_search_is_known_by_is_not_lost(store, monkeypatch):
     monkeypatch.setattr("mlflow_hp.search.recording.LONGEST_TAG", 10)
     refuses = Refuses(monkeypatch, error("PERMISSION_DENIED"))
     ACTS.update({0: lambda: refuses.turn(False), 6: refuses.until_met, 7: lambda: refuses.turn(True)})
-    assert is_whole(store, run_id := record(search := picky()), search)
+    run_id = record(search := picky())
+    assert is_whole(store, run_id, search)
     assert refuses.n
     known = {file.path for file in store.list_artifacts(run_id, "resume")}
     tags = store.get_run(run_id).data.tags

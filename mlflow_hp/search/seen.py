@@ -96,12 +96,11 @@ def _seen() -> Seen:
         if listed is not None and listed != digest:  # the fits write into this folder
             continue
         files[place + "/" if path.endswith(os.sep) and not place.endswith("/") else place] = digest
-    return Seen(modules(), files)
+    return Seen(modules(folders), files)
 
 
-def modules(further: Mapping[str, Any] = {}) -> dict[str, tuple[str, str]]:
-    """The user's modules that are loaded, and `further` ones: digest and place."""
-    folders = roots()
+def modules(folders: list[str], further: Mapping[str, Any] = {}) -> dict[str, tuple[str, str]]:
+    """The user's modules that are loaded, and `further` ones: digest, and place from the one of `folders` above it."""
     found = {name: (_known_digest(name, id(module), file), file) for name, (module, file) in loaded().items()}
     others = {name: (content(module, file).digest, file) for name, (module, file) in outside(further).items()}
     return {name: (digest, place_of(file, folders)) for name, (digest, file) in {**others, **found}.items()}

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mlflow_hp.search.bytecode import code_digest, inner
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from importlib.machinery import ModuleSpec
 
 KNOWN = ("sklearn", "numpy", "scipy", "pandas", "joblib", "keras", "tensorflow", "scikeras", "mlflow", "mlflow_hp")
@@ -74,15 +74,26 @@ def without_file() -> set[str]:
 
 
 _looked_at: dict[str, tuple[int, bool, str | None]] = {}
+_listed: tuple[Any, list[tuple[str, Any, str | None]]] = None, []
 
 
-def _written() -> Iterator[tuple[str, Any, str | None]]:
-    for name, module in list(sys.modules.items()):
-        known = _looked_at.get(name)
-        if known is None or known[0] != id(module):
-            known = _looked_at[name] = id(module), *_look_at(name, module)
-        if known[1]:
-            yield name, module, known[2]
+def _written() -> list[tuple[str, Any, str | None]]:
+    """The user's modules that are loaded: name, module and file; looked for again where Python's list has changed."""
+    global _listed  # noqa: PLW0603
+    modules = dict(sys.modules)
+    listed = tuple(modules), tuple(map(id, modules.values()))
+    known, written = _listed
+    if listed == known:
+        return written
+    written = []
+    for name, module in modules.items():
+        looked_at = _looked_at.get(name)
+        if looked_at is None or looked_at[0] != id(module):
+            looked_at = _looked_at[name] = id(module), *_look_at(name, module)
+        if looked_at[1]:
+            written.append((name, module, looked_at[2]))
+    _listed = listed, written
+    return written
 
 
 def _look_at(name: str, module: Any) -> tuple[bool, str | None]:
