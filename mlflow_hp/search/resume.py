@@ -17,7 +17,7 @@ from mlflow_hp.search.describe import space_of
 from mlflow_hp.search.fingerprint import Look, NoFingerprintError, short
 from mlflow_hp.search.manifest import Manifest, differences, load
 from mlflow_hp.search.reached import reached
-from mlflow_hp.search.sources import UNKNOWN, roots
+from mlflow_hp.search.sources import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -134,7 +134,7 @@ def identify(search: Any) -> Identity | str:
         }
         values = reached(look)
         seen.forget_modules()
-        manifest = Manifest(seen.modules(roots(), look.modules), values)
+        manifest = Manifest(seen.modules(look.modules), values)
         if files := [place for digest, place in manifest.modules.values() if digest == UNKNOWN]:
             return f"what was loaded of {', '.join(files)} is not known: changed since, or not to be read"
         digests = {name: short(part) for name, part in parts.items()}

@@ -88,22 +88,32 @@ def seen() -> Seen | None:
 
 
 def _seen() -> Seen:
-    folders = roots()
+    here = loaded()
+    folders = roots(here)
     files = {}
-    of_modules = {file for _, file in loaded().values()}  # these are known already
+    of_modules = {file for _, file in here.values()}  # these are known already
     for path, listed in [(path, listed) for path, listed in list(_read.items()) if path not in of_modules]:
         place, digest = place_of(path, folders), file_digest(path)
         if listed is not None and listed != digest:  # the fits write into this folder
             continue
         files[place + "/" if path.endswith(os.sep) and not place.endswith("/") else place] = digest
-    return Seen(modules(folders), files)
+    return Seen(_places(_digests(here), folders), files)
 
 
-def modules(folders: list[str], further: Mapping[str, Any] = {}) -> dict[str, tuple[str, str]]:
-    """The user's modules that are loaded, and `further` ones: digest, and place from the one of `folders` above it."""
-    found = {name: (_known_digest(name, id(module), file), file) for name, (module, file) in loaded().items()}
+def modules(further: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """The user's modules that are loaded, and `further` ones: digest and place."""
+    here = loaded()
     others = {name: (content(module, file).digest, file) for name, (module, file) in outside(further).items()}
-    return {name: (digest, place_of(file, folders)) for name, (digest, file) in {**others, **found}.items()}
+    return _places({**others, **_digests(here)}, roots(here))
+
+
+def _digests(here: Mapping[str, tuple[Any, str]]) -> dict[str, tuple[str, str]]:
+    return {name: (_known_digest(name, id(module), file), file) for name, (module, file) in here.items()}
+
+
+def _places(found: Mapping[str, tuple[str, str]], folders: list[str]) -> dict[str, tuple[str, str]]:
+    """Digests with the files' places from the one of `folders` that they lie below."""
+    return {name: (digest, place_of(file, folders)) for name, (digest, file) in found.items()}
 
 
 def forget_modules() -> None:

@@ -157,10 +157,17 @@ def files_at(place: str) -> list[Path]:
     return [path for path in {Path(root, place): None for root in roots()} if os.path.lexists(path)]
 
 
-def roots() -> list[str]:
-    """Folders of the user's program: those of its modules, the program's own first, then the working directory."""
+def roots(modules: Mapping[str, tuple[Any, str]] | None = None) -> list[str]:
+    """Folders of the user's program: those of its modules, the program's own first, then the working directory.
+
+    Parameters
+    ----------
+    modules : mapping, optional
+        As `loaded` gives them. Defaults to those that are loaded.
+    """
     found: dict[str, None] = {}
-    modules = loaded()
+    if modules is None:
+        modules = loaded()
     for name in sorted(modules, key=lambda name: (name != "__main__", name)):
         module, file = modules[name]
         folder = Path(file).parent
