@@ -225,6 +225,7 @@ class Slow(ClassifierMixin, BaseEstimator):
 
     happens = {}  # noqa: RUF012 - of all that are cloned
     fits = 0
+    seconds = 0.3
 
     def __init__(self, a=0, b=0):
         self.a, self.b = a, b
@@ -233,7 +234,7 @@ class Slow(ClassifierMixin, BaseEstimator):
         Slow.happens.get(Slow.fits, lambda: None)()
         Slow.fits += 1
         self.classes_ = np.unique(y)
-        time.sleep(0.3)
+        time.sleep(self.seconds)
         return self
 
     def predict(self, x):
@@ -243,10 +244,11 @@ class Slow(ClassifierMixin, BaseEstimator):
         return self.a / 10 + self.b / 100
 
 
-def searched(monkeypatch, happens):
+def searched(monkeypatch, happens, seconds=0.03):
     """A recorded search of 12 combinations and 36 folds; the parent's id, and what was warned of."""
     monkeypatch.setattr(Slow, "happens", happens)
     monkeypatch.setattr(Slow, "fits", 0)
+    monkeypatch.setattr(Slow, "seconds", seconds)
     search = GridSearchCV(Slow(), {"a": [1, 2, 3], "b": [1, 2, 3, 4]}, cv=3, refit=False)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
@@ -277,7 +279,7 @@ def check_search(run_id):
 @pytest.mark.slow
 def test_a_search_outlives_a_server_in_bad_moods(proxy, monkeypatch):
     happens, met = in_every_mood(proxy, 3, 6, 2)
-    run_id, told = searched(monkeypatch, happens)
+    run_id, told = searched(monkeypatch, happens, 0.3)
     assert all(met[mood] for mood in MOODS), met
     assert told == []
     check_search(run_id)

@@ -325,7 +325,8 @@ def test_duplicates_of_a_model_are_named(both):
 
 BRING = """
 import sys, time
-from mlflow_hp.sync import scope, stores, target, transfer
+from mlflow_hp.sync import lock, scope, stores, target, transfer
+lock.PATIENCE_SECONDS = float(sys.argv[5])
 make = target.Places._make_run
 def slowly(self, *words):
     make(self, *words)
@@ -338,8 +339,9 @@ print(report.new, flush=True)
 """
 
 
-def started(stores, name, pause):
-    words = [sys.executable, "-W", "ignore", "-c", BRING, stores.target_uri, stores.source_uri, name, str(pause)]
+def started(stores, name, pause, patience=60.0):
+    words = [stores.target_uri, stores.source_uri, name, str(pause), str(patience)]
+    words = [sys.executable, "-W", "ignore", "-c", BRING, *words]
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -348,7 +350,7 @@ def started(stores, name, pause):
 def test_a_process_that_is_killed_or_suspended_amid_its_copies(both, monkeypatch, how):
     stores, name, experiment = both
     ids = sorted(record(stores.source, experiment, f"r{i}").info.run_id for i in range(4))
-    process = started(stores, name, 1.0)
+    process = started(stores, name, 1.0, patience=6.0)
     assert process.stdout.readline() == "made\n"
     os.kill(process.pid, how)
     monkeypatch.setattr(lock, "PATIENCE_SECONDS", 3.0)
@@ -358,7 +360,7 @@ def test_a_process_that_is_killed_or_suspended_amid_its_copies(both, monkeypatch
         assert copies(stores, name) == ids
     finally:
         if how == signal.SIGSTOP:
-            time.sleep(35)  # half of its own patience
+            time.sleep(3.5)  # half of its own patience
             os.kill(process.pid, signal.SIGCONT)
         _, said = process.communicate(timeout=120)
     assert how == signal.SIGKILL or "run the command again" in said
