@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, clone
-from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.neighbors import KDTree
 from sklearn.pipeline import Pipeline
@@ -121,12 +120,16 @@ def test_an_archive_of_arrays(monkeypatch, tmp_path):
     assert seen[0] == seen[1] != seen[2]
 
 
+def frozen(estimator):
+    return pytest.importorskip("sklearn.frozen", reason="scikit-learn has it since 1.6").FrozenEstimator(estimator)
+
+
 @pytest.mark.parametrize(
     "made",
     [
-        lambda scaler: Pipeline([("s", FrozenEstimator(scaler)), ("m", Ridge())]),
+        lambda scaler: Pipeline([("s", frozen(scaler)), ("m", Ridge())]),
         lambda scaler: Pipeline([("s", FunctionTransformer(scaler.transform)), ("m", Ridge())]),
-        lambda scaler: FrozenEstimator(Pipeline([("s", scaler), ("m", Ridge())])),
+        lambda scaler: frozen(Pipeline([("s", scaler), ("m", Ridge())])),
     ],
     ids=["frozen", "its method", "frozen pipeline"],
 )
