@@ -73,13 +73,20 @@ IN_CALLBACK = """
     assert found.data.params["optimizer"] == "RMSprop"
     assert len(client.get_metric_history(run.info.run_id, "batch/loss")) == 15
 """
+IN_TURN = """
+import gc
+def leaves(): pass
+def raises(): raise ValueError("of the child")
+def is_terminated(): os.kill(os.getpid(), signal.SIGTERM)
+def ends_the_run(): mlflow.end_run()
+def logs(): mlflow.set_tag("from", "the child")
+def collects(): gc.collect()
+for child in (leaves, raises, is_terminated, ends_the_run, logs, collects):
+    expected = -15 if child is is_terminated else 7
+    print(child.__name__, file=sys.stderr, flush=True)
+"""
 CHILDREN = {
-    "leaves": ("expected = 7\ndef child(): pass\n", IN_CALLBACK),
-    "raises": ("expected = 7\ndef child(): raise ValueError('of the child')\n", IN_CALLBACK),
-    "is terminated": ("expected = -15\ndef child(): os.kill(os.getpid(), signal.SIGTERM)\n", IN_CALLBACK),
-    "ends the run": ("expected = 7\ndef child(): mlflow.end_run()\n", IN_CALLBACK),
-    "logs": ("expected = 7\ndef child(): mlflow.set_tag('from', 'the child')\n", IN_CALLBACK),
-    "collects": ("expected = 7\ndef child():\n    import gc; gc.collect()\n", IN_CALLBACK),
+    "one after another": (IN_TURN + textwrap.indent(textwrap.dedent(IN_CALLBACK), "    "), ""),
     "multiprocessing": (
         """
 expected = 0
