@@ -236,6 +236,7 @@ def _surface_info(descents: dict[str, Descent]) -> SurfaceInfo:
         window=((-edge, edge), (-edge, edge)),
         best=f"minimum ({best.x:g}, {best.y:g}), f",
         counted=surface_plots.Counted("iteration", 0),
+        title="paths on Beale's function",
     )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from mlflow_hp.plots.figure import COLOURS, figure_of, new_axes, short
+from mlflow_hp.plots.figure import COLOURS, entitle, figure_of, new_axes, short
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,6 +90,7 @@ def draw_samples(info: SamplesInfo, axes: Axes | None = None) -> Axes:
     axes.set_ylim(-(rows - 1) * (tall + 2 * gap) - tall - gap / 4, 1.6 * gap)
     axes.set_aspect("equal")
     axes.set_axis_off()
+    entitle(axes, "samples with their labels")
     return axes
 
 
@@ -127,6 +128,7 @@ def draw_confusion(info: ConfusionInfo, axes: Axes | None = None) -> Axes:
     axes.set(xlabel="predicted class", ylabel="true class")
     axes.set_title(f"{right:.1%} of {int(info.counts.sum())} samples right", fontsize=10, color=COLOURS[7])
     axes.spines[:].set_visible(False)
+    entitle(axes, "confusion matrix")
     return axes
 
 
@@ -146,6 +148,7 @@ def _draw_rows(info: SamplesInfo, axes: Axes | None) -> Axes:
         axes.set_xticks(range(width), features, rotation=90, fontsize=9)
     else:
         axes.set(xlabel="feature")
+    entitle(axes, "samples, feature by feature")
     return axes
 
 

@@ -26,6 +26,8 @@ LARGEST = 1e100
 """What is larger is not drawn: Matplotlib's ticks overflow beyond the largest float."""
 LONGEST = 160
 """Letters of a line that are drawn."""
+LONGEST_TITLE = 80
+"""Letters of a title."""
 MATPLOTLIBS_OWN = r"$\mathdefault"
 """How its tick labels that are formulas begin."""
 
@@ -37,6 +39,13 @@ def new_axes(width: float = 8.0, height: float = 5.0) -> Axes:
     axes = Figure(figsize=(width, height), dpi=120, layout="constrained").add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     return axes
+
+
+def entitle(axes: Axes, title: str) -> None:
+    """Write a title over the figure of `axes`, where it has none."""
+    figure = figure_of(axes)
+    if not figure.get_suptitle():
+        figure.suptitle(short(title, LONGEST_TITLE), fontsize=11)
 
 
 def save(axes: Axes, file: Path | str) -> Path:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from mlflow_hp.plots.figure import COLOURS, figure_of, new_axes
+from mlflow_hp.plots.figure import COLOURS, entitle, figure_of, new_axes
 from mlflow_hp.plots.search_words import LONGEST_VALUE, digits_of, lowest_shown, say, short
 
 if TYPE_CHECKING:
@@ -124,6 +124,7 @@ def draw_heatmap(info: HeatmapInfo, axes: Axes | None = None) -> Axes:
     axes.set_yticks(info.y.ticks, [short(label, LONGEST_VALUE) for label in info.y.labels], fontsize=size)
     axes.set(xlabel=info.x.name, ylabel=info.y.name)
     say(axes, info.title)
+    entitle(axes, f"{info.scorer} by {info.x.name} and {info.y.name}")
     return axes
 
 

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from mlflow_hp.plots.figure import COLOURS, axes_with_legend_beside, figure_of, legend_beside, new_axes, style_of
+from mlflow_hp.plots.figure import (
+    COLOURS,
+    axes_with_legend_beside,
+    entitle,
+    figure_of,
+    legend_beside,
+    new_axes,
+    style_of,
+)
 from mlflow_hp.plots.paths import MOST_POINTS
 from mlflow_hp.plots.surface import LEVELS
 
@@ -110,6 +118,7 @@ def draw_landscape(info: LandscapeInfo, axes: Axes | None = None) -> Axes:
     elif info.paths:
         axes.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2)
     axes.set_title(info.title, fontsize=8, color="#555555", loc="left")
+    entitle(axes, "loss around the trained weights")
     return axes
 
 

@@ -10,6 +10,7 @@ from mlflow_hp.plots.figure import (
     COLOURS,
     DECADES_FOR_LOG,
     axes_with_legend_beside,
+    entitle,
     legend_beside,
     new_axes,
     style_of,
@@ -105,6 +106,7 @@ def draw_scores(info: ScoresInfo, axes: Axes | None = None) -> Axes:
     if axes.get_legend_handles_labels()[0]:
         legend_below(axes)
     say(axes, info.title)
+    entitle(axes, f"{info.scorer} of the combinations")
     return axes
 
 
@@ -184,6 +186,7 @@ def draw_time(info: TimeInfo, axes: Axes | None = None) -> Axes:
     if axes.get_legend_handles_labels()[0]:
         legend_below(axes)
     say(axes, info.title)
+    entitle(axes, f"{info.scorer} by fit time")
     return axes
 
 
@@ -243,6 +246,7 @@ def draw_folds(info: FoldsInfo, axes: Axes | None = None) -> Axes:
         axes.set(xlabel=f"{info.scorer}, each fold", ylim=(n - 0.4, -0.6))
     axes.grid(visible=True, alpha=0.25, axis="both" if lines else "x")
     say(axes, info.title)
+    entitle(axes, f"{info.scorer} by fold")
     return axes
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from mlflow_hp.plots.figure import COLOURS, new_axes
+from mlflow_hp.plots.figure import COLOURS, entitle, new_axes
 from mlflow_hp.plots.search_words import LONGEST, LONGEST_VALUE, digits_of, legend_below, lowest_shown, short
 
 if TYPE_CHECKING:
@@ -116,6 +116,7 @@ def draw_parallel(info: ParallelInfo, axes: Axes | None = None) -> Axes:
     axes.set(xlim=(-0.25, n_axes - 0.65), ylim=(-0.05, 1.05))
     if info.title:
         axes.set_xlabel(info.title, fontsize=8, color="#555555", loc="left")
+    entitle(axes, f"{info.scorer} of the combinations, by their parameters")
     return axes
 
 
@@ -153,6 +154,7 @@ def draw_parameter(info: ParameterInfo, axes: Axes | None = None) -> Axes:
     axes.set(xlabel=info.name, ylabel=info.scorer)
     axes.grid(visible=True, alpha=0.25)
     axes.legend(frameon=False, fontsize=8)
+    entitle(axes, f"{info.scorer} by {info.name}")
     return axes
 
 
@@ -198,6 +200,7 @@ def draw_importance(info: ImportanceInfo, axes: Axes | None = None) -> Axes:
     axes.set(xlabel="share", xlim=(0, 1.1))
     axes.invert_yaxis()
     legend_below(axes)
+    entitle(axes, "importance of the parameters")
     return axes
 
 

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 
 from mlflow_hp.plots.animation import write_gif
-from mlflow_hp.plots.figure import COLOURS, axes_with_legend_beside, figure_of, legend_beside, new_axes, style_of
+from mlflow_hp.plots.figure import (
+    COLOURS,
+    axes_with_legend_beside,
+    entitle,
+    figure_of,
+    legend_beside,
+    new_axes,
+    style_of,
+)
 from mlflow_hp.plots.paths import Counted, DrawnPath, drawn_path, leaves, most_height, reached
 
 if TYPE_CHECKING:
@@ -62,6 +70,8 @@ class SurfaceInfo(NamedTuple):
         Name of the minimum and of its height.
     counted : Counted
         How the points of a path are counted.
+    title : str
+        What the picture shows.
     """
 
     w: np.ndarray
@@ -73,6 +83,7 @@ class SurfaceInfo(NamedTuple):
     labels: tuple[str, str]
     best: str
     counted: Counted
+    title: str
 
 
 def surface_info(
@@ -83,6 +94,7 @@ def surface_info(
     window: Window | None = None,
     best: str = "least squares, J",
     counted: Counted = Counted(),  # noqa: B008 - it doesn't change
+    title: str = "descent on the cost surface",
 ) -> SurfaceInfo:
     """The numbers of the picture: a window, by default around paths and minimum, the surface there, and its levels.
 
@@ -101,6 +113,8 @@ def surface_info(
         Name of the minimum and of its height, for the legend.
     counted : Counted
         How the points of a path are counted.
+    title : str
+        What the picture shows.
     """
     best_w, best_b, lowest = surface.minimum
     floats = {k: (np.asarray(w, np.float64).ravel(), np.asarray(b, np.float64).ravel()) for k, (w, b) in paths.items()}
@@ -122,7 +136,8 @@ def surface_info(
         lines = np.geomspace(max(min(float(cost.min()) - lowest, top / 10), top / 1000), top * 1.5, LEVELS)
     else:
         lines = np.geomspace(np.quantile(cost, LOWEST_SHARE) - lowest, cost.max() - lowest, LEVELS)
-    return SurfaceInfo(w, b, cost, lowest + lines, drawn, (best_w, best_b, lowest), labels, best, counted)
+    return SurfaceInfo(w, b, cost, lowest + lines, drawn, (best_w, best_b, lowest), labels, best, counted,
+                       title)  # fmt: skip
 
 
 def draw_surface(info: SurfaceInfo, axes: Axes | None = None) -> Axes:
@@ -150,6 +165,7 @@ def draw_surface(info: SurfaceInfo, axes: Axes | None = None) -> Axes:
             f" {info.counted.said(leaves(leaving[0], info.w, info.b))}" if len(leaving[0].steps) > 1 else ""
         )
         axes.set_title(many if beside else one, fontsize=10, color=COLOURS[1])
+    entitle(axes, info.title)
     return axes
 
 
@@ -162,6 +178,7 @@ def animate_surface(info: SurfaceInfo, file: Path, frames: int = 60, per_second:
     several = len(info.paths) > 1
     axes = axes_with_legend_beside(list(info.paths), 6.0, 5.0) if several else new_axes(7.0, 5.0)
     _contours(info, axes)
+    entitle(axes, info.title)
     trails = []
     for index, (label, path) in enumerate(info.paths.items()):
         style = style_of(index) if several else {"color": COLOURS[1]}

@@ -10,6 +10,7 @@ from mlflow_hp.plots.figure import (
     COLOURS,
     LARGEST,
     axes_with_legend_beside,
+    entitle,
     legend_beside,
     log_if_wide,
     new_axes,
@@ -142,6 +143,7 @@ def draw_curves(info: CurvesInfo, axes: Axes | None = None) -> Axes:
         legend_beside(axes)
     elif len(labels) > 1:
         axes.legend(frameon=False, loc="best")
+    entitle(axes, f"{info.y_label} by {info.x_label.split(' (')[0]}")
     return axes
 
 
@@ -166,6 +168,7 @@ def draw_fit(info: FitInfo, axes: Axes | None = None) -> Axes:
     axes.set(xlabel=info.labels[0], ylabel=info.labels[1])
     axes.grid(visible=True, alpha=0.25)
     axes.legend(frameon=False, loc="best")
+    entitle(axes, "data and regression line")
     return axes
 
 
@@ -219,4 +222,5 @@ def draw_range_test(info: RangeTestInfo, axes: Axes | None = None) -> Axes:
     axes.set(xlabel="learning rate", ylabel="loss")
     axes.grid(visible=True, alpha=0.25)
     axes.legend(frameon=False, loc="best")
+    entitle(axes, "learning rate range test: loss by learning rate")
     return axes
