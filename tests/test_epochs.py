@@ -141,3 +141,16 @@ def test_noise_gives_no_wrong_number(tmp_path, noise, start, end):
             assert EPOCHS_FILE in str(error)  # noqa: PT017 - noise may also change nothing
         else:
             assert is_beginning(found.columns, whole)
+
+
+def test_where_no_epoch_has_ended_there_is_no_table(tmp_path, path):
+    write_epochs(path, [])
+    assert not path.exists()
+    write_epochs(path, [])
+    assert read_epochs(path).columns == {}
+
+
+@pytest.mark.parametrize("text", ["crc32:32d70693\n", ""])
+def test_a_table_without_columns_as_earlier_versions_wrote_it(tmp_path, text):
+    (tmp_path / EPOCHS_FILE).write_text(text)
+    assert read_epochs(tmp_path / EPOCHS_FILE) == ({}, True)

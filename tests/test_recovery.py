@@ -80,7 +80,7 @@ def rows(start, n):
     return Rows(whole | numbers, {"dense/kernel": np.float32(step[:, None] + [0, 0.5])})
 
 
-def leave(monkeypatch, tmp_path, process=DEAD, chunks=3, whole=None):
+def leave(monkeypatch, tmp_path, process=DEAD, chunks=3, whole=None, epochs=True):
     """A run of which the record is on disk, and nothing of that in MLflow; gives its id and the folder."""
     run_id = mlflow.MlflowClient().create_run(mlflow.get_experiment_by_name("tests").experiment_id).info.run_id
     folder = runs.local_folder(run_id)
@@ -94,7 +94,8 @@ def leave(monkeypatch, tmp_path, process=DEAD, chunks=3, whole=None):
         recording.open(Layout(dict(STEP_COLUMNS), (TENSOR,), "values", initial))
         for i in range(chunks):
             recording.add(rows(10 * i, 10))
-            recording.add_epoch({"epoch": i, "loss": 0.5 / (i + 1), "seconds": 1.0})
+            if epochs:
+                recording.add_epoch({"epoch": i, "loss": 0.5 / (i + 1), "seconds": 1.0})
         if whole is None:
             recording._queue.put(None)
             recording._thread.join()
@@ -136,6 +137,16 @@ def test_all_that_was_on_disk_reaches_mlflow(store, monkeypatch, tmp_path, home,
     np.testing.assert_array_equal(history.weights("dense/kernel")[1:], expected.weights["dense/kernel"])
     assert (history.n_steps, history.n_epochs, history.complete) == (STEPS, 3, whole is not None)
     assert run.data.tags["mlflow_hp.steps"] == "30"
+    assert not list(home.glob("*/*"))
+
+
+@pytest.mark.parametrize("whole", [None, False])
+def test_a_training_that_came_to_no_end_of_an_epoch(store, monkeypatch, tmp_path, home, whole):
+    run_id, _ = leave(monkeypatch, tmp_path, whole=whole, epochs=False)
+    found = recovery.recover(next(recovery.left_behind()))
+    assert found == (run_id, STEPS, STEPS * 4, "KILLED" if whole is None else "FAILED", [])
+    history = mlflow_hp.load_history(run_id)
+    assert (history.n_steps, history.n_epochs) == (STEPS, 0)
     assert not list(home.glob("*/*"))
 
 

@@ -102,7 +102,7 @@ def read_epochs(path: Path, *, check: bool = False) -> EpochTable:
                     problem = f"its line of epoch number {number - 1}, from 0," if number else "its head"
                     break
             if number == 0:
-                head = _head(path, cells)
+                head = _head(path, cells) if cells or not seals else []  # as written where no epoch had ended
                 columns = [array("d") for _ in head]
                 continue
             for column, number_in_it in zip(columns, _numbers(path, cells, len(head)), strict=True):
@@ -147,7 +147,13 @@ def _numbers(path: Path, cells: Sequence[str], count: int) -> list[float]:
 
 
 def write_epochs(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
-    """Write the whole table anew: a line for each of `rows`, by name; an empty cell where one has no such number."""
+    """Write the whole table anew: a line for each of `rows`, by name; an empty cell where one has no such number.
+
+    Where there are none, there is no table.
+    """
+    if not rows:
+        path.unlink(missing_ok=True)
+        return
     names = list(dict.fromkeys(name for row in rows for name in row))
     text, _ = _sealed([names, *(_cells(row, names) for row in rows)])
     path.write_text(text, encoding="utf-8", newline="")
