@@ -11,6 +11,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 
+import gc
 import signal
 import sys
 import threading
@@ -49,6 +50,13 @@ def store(tracking_uri, tmp_path, monkeypatch):
     for run in client.search_runs([experiment.experiment_id], "attributes.status = 'RUNNING'"):
         client.set_terminated(run.info.run_id, "KILLED")
     mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def what_other_modules_have_left():
+    """Is looked through for circles once, and not at each collection of garbage: that comes to take many seconds."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -80,6 +80,8 @@ def wait_for_the_rest() -> None:
 def bare(model: Any, x: Any = X, y: Any = Y, **fit: Any) -> Any:
     """Fit `model` as `record` does, without a recorder."""
     fit = {"batch_size": 8, "epochs": 2, "verbose": 0} | fit
+    if model.built and not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)  # as the first step would: Keras traces that step once then
     model.fit(x, y, **fit)
     return model
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -21,13 +22,22 @@ from mlflow_hp.capture.layout import EpochCounter, distinct
 pytestmark = pytest.mark.usefixtures("store")
 
 EXECUTIONS = [(1, False), (50, False), (3, False), (1, True), (50, True), (1, "auto")]
+VALIDATION = X[:8], LABELS[:8]
+
+
+@functools.cache
+def bare_network(per_execution, jit, validation=True):
+    """One for all tests: a fit without a recorder."""
+    model = network(steps_per_execution=per_execution, jit_compile=jit)
+    return bare(model, y=LABELS, **({"validation_data": VALIDATION} if validation else {}))
 
 
 @pytest.mark.parametrize(("per_execution", "jit"), EXECUTIONS)
 def test_training_is_unchanged_and_every_step_recorded(per_execution, jit):
-    compiled = {"steps_per_execution": per_execution, "jit_compile": jit}
-    fitted = record(network(**compiled), y=LABELS, validation_data=(X[:9], LABELS[:9]))
-    assert same_weights(fitted.model, bare(network(**compiled), y=LABELS, validation_data=(X[:9], LABELS[:9])))
+    model = network(steps_per_execution=per_execution, jit_compile=jit)
+    bare = bare_network(per_execution, model.jit_compile)
+    fitted = record(model, y=LABELS, validation_data=VALIDATION)
+    assert same_weights(fitted.model, bare)
     steps = fitted.history.steps
     assert fitted.history.meta["reader"] == "graph"
     assert steps["step"].tolist() == list(range(10))
@@ -98,8 +108,9 @@ def test_weights_follow_a_plain_numpy_loop_of_gradient_descent():
 @pytest.mark.parametrize("per_execution", [1, 3])
 def test_ways_to_call_fit(fit, per_execution):
     fit = {"x": X, "y": LABELS} | fit
-    fitted = record(network(steps_per_execution=per_execution), **fit)
-    assert same_weights(fitted.model, bare(network(steps_per_execution=per_execution), **fit))
+    compiled = {"optimizer": "sgd", "steps_per_execution": per_execution}
+    fitted = record(network(**compiled), **fit)
+    assert same_weights(fitted.model, bare(network(**compiled), **fit))
     steps = fitted.history.steps
     last = np.flatnonzero(np.diff(steps["epoch"], append=9))
     assert steps["running_loss"][last].tolist() == fitted.keras_history.history["loss"]
@@ -112,8 +123,9 @@ def epochs(steps):
 
 
 def test_class_weights_count_in_the_batch_loss():
-    plain = record(network(dropout=0), y=LABELS, shuffle=False).history.steps["batch_loss"][0]
-    weighted = record(network(dropout=0), y=LABELS, shuffle=False, class_weight={0: 3.0, 1: 3.0})
+    fit = {"y": LABELS, "shuffle": False, "epochs": 1}
+    plain = record(network(dropout=0, optimizer="sgd"), **fit).history.steps["batch_loss"][0]
+    weighted = record(network(dropout=0, optimizer="sgd"), **fit, class_weight={0: 3.0, 1: 3.0})
     assert weighted.history.steps["batch_loss"][0] == pytest.approx(3 * plain, rel=1e-6)
 
 
@@ -185,7 +197,7 @@ def test_learning_rate_in_force():
 
 def test_several_fits_with_one_callback_and_two_models_in_one_process():
     recorder = mlflow_hp.TrainingRecorder(report=False)
-    model, other = regression(), network()
+    model, other = regression(), network(optimizer="sgd")
     first = record(model, recorder=recorder)
     second = record(other, y=LABELS, recorder=recorder)
     third = record(model, recorder=recorder)
@@ -195,19 +207,25 @@ def test_several_fits_with_one_callback_and_two_models_in_one_process():
     np.testing.assert_array_equal(first.history.weights("out/kernel")[-1], third.history.weights("out/kernel")[0])
 
 
+@functools.cache
+def every_weight():
+    """The weights of a network at each of its steps."""
+    history = record(network(), y=LABELS, recorder=mlflow_hp.TrainingRecorder(weights="all", report=False)).history
+    return {tensor.name: history.weights(tensor.name) for tensor in history.tensors}
+
+
 @pytest.mark.parametrize("weights", ["all", "statistics", "none"])
 def test_what_is_kept_of_the_weights(weights):
     fitted = record(network(), y=LABELS, recorder=mlflow_hp.TrainingRecorder(weights=weights, report=False))
-    assert same_weights(fitted.model, bare(network(), y=LABELS))
+    assert same_weights(fitted.model, bare_network(1, fitted.model.jit_compile, validation=False))
     history = fitted.history
     assert [t.name for t in history.tensors][:2] == ["hidden/kernel", "hidden/bias"]
     if weights == "none":
         with pytest.raises(ValueError, match="not recorded"):
             history.statistics("hidden/kernel")
         return
-    everything = record(network(), y=LABELS, recorder=mlflow_hp.TrainingRecorder(weights="all", report=False)).history
     for tensor in history.tensors:
-        exact = everything.weights(tensor.name).astype(float).reshape(11, -1)
+        exact = every_weight()[tensor.name].astype(float).reshape(11, -1)
         got = history.statistics(tensor.name)
         np.testing.assert_allclose(got["norm"], np.linalg.norm(exact, axis=1), rtol=1e-5, atol=1e-12)
         np.testing.assert_allclose(got["mean"], exact.mean(axis=1), rtol=1e-4, atol=1e-7)

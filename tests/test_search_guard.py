@@ -48,7 +48,9 @@ Y = (X.sum(1) > 0).astype(int)
 def network(learning_rate=0.1, units=3):
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(units, "relu"), keras.layers.Dropout(0.3)])
     model.add(keras.layers.Dense(2, "softmax"))
-    model.compile(keras.optimizers.Adam(learning_rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.compile(
+        keras.optimizers.SGD(learning_rate, momentum=0.9), "sparse_categorical_crossentropy", metrics=["accuracy"]
+    )
     return model
 
 
@@ -323,8 +325,8 @@ def test_data_of_any_kind_are_searched_as_without(estimator, x, given):
 
 def test_a_search_that_goes_without_says_so_once(store, monkeypatch):
     grid = {"model__learning_rate": [0.1, 0.3]}
-    bare = GridSearchCV(classifier(), grid, cv=2, refit=False).fit(X, Y)
-    ours = GridSearchCV(classifier(), grid, cv=2, refit=False)
+    bare = GridSearchCV(classifier(), grid, cv=2, refit=False, scoring=loss).fit(X, Y)
+    ours = GridSearchCV(classifier(), grid, cv=2, refit=False, scoring=loss)
     renamed(monkeypatch, "_fit_kwargs")
     with pytest.warns(RuntimeWarning, match="slower than it could") as told:
         run_id = record(ours, X, Y)

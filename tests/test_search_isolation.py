@@ -66,6 +66,11 @@ def nothing_kept():
 
 @pytest.fixture(scope="module", autouse=True)
 def nothing_left():
+    """What is there before is no model of these tests: to look through it for circles takes most of a second."""
+    fitted()  # which imports much
+    forget_models()
+    gc.collect()
+    gc.freeze()
     yield
     forget_models()
 
@@ -238,30 +243,36 @@ def test_what_was_held_and_is_no_more_is_reused_again():
     assert held == []
 
 
-@pytest.mark.parametrize(
-    "keep", [lambda model: model, lambda model: model.predict, lambda model: model.layers[0], weakref.ref]
-)
-def test_a_model_that_was_kept_while_it_was_built_is_the_one_that_is_trained(keep):
-    """A list of all models made, as a script has it that looks at them later."""
-    made = []
+KEEPS = [lambda model: model, lambda model: model.predict, lambda model: model.layers[0], weakref.ref]
+
+
+def trained_while_kept(keeps, aided):
+    """Two fits of what is kept in each of these ways when it is built: the weights of what was kept and trained."""
+    made = []  # a list of all models made, as a script has it that looks at them later
 
     def build():
         model = network()
-        made.append(keep(model))
+        made.append([keep(model) for keep in keeps])
         return model
 
-    def weights(aided):
-        made.clear()
-        found = []
-        for random_state in (0, 1):
-            with reused_models() if aided else contextlib.nullcontext():
-                estimator = classifier(build, random_state=random_state).fit(X, Y)
-            model = made[-1] if keep(estimator.model_) is estimator.model_ else estimator.model_
-            assert keep(estimator.model_) == made[-1]
-            found += [*model.get_weights(), *estimator.model_.get_weights()]
-        return found
+    found = []
+    for random_state in (0, 1):
+        with reused_models() if aided else contextlib.nullcontext():
+            estimator = classifier(build, random_state=random_state).fit(X, Y)
+        assert [keep(estimator.model_) for keep in keeps] == made[-1]
+        model = made[-1][0] if keeps[0](estimator.model_) is estimator.model_ else estimator.model_
+        found += [*model.get_weights(), *estimator.model_.get_weights()]
+    return found
 
-    for one, other in zip(weights(True), weights(False), strict=True):
+
+@pytest.fixture(scope="module")
+def bare():
+    return trained_while_kept(KEEPS, False)
+
+
+@pytest.mark.parametrize("keep", KEEPS)
+def test_a_model_that_was_kept_while_it_was_built_is_the_one_that_is_trained(keep, bare):
+    for one, other in zip(trained_while_kept([keep], True), bare, strict=True):
         np.testing.assert_array_equal(one, other)
 
 

@@ -55,12 +55,12 @@ def get_reg(meta, compile_kwargs, hidden=4):
 
 
 def classifier(**settings):
-    fixed = {"loss": "binary_crossentropy", "optimizer": "adam", "epochs": 2, "batch_size": 8, "verbose": 0}
+    fixed = {"loss": "binary_crossentropy", "optimizer": "sgd", "epochs": 2, "batch_size": 8, "verbose": 0}
     return KerasClassifier(get_clf, **{**fixed, "random_state": 0, **settings})
 
 
 def regressor(**settings):
-    fixed = {"loss": "mse", "optimizer": "adam", "epochs": 2, "batch_size": 8, "verbose": 0, "random_state": 0}
+    fixed = {"loss": "mse", "optimizer": "sgd", "epochs": 2, "batch_size": 8, "verbose": 0, "random_state": 0}
     return KerasRegressor(get_reg, **{**fixed, **settings})
 
 
