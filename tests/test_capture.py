@@ -22,7 +22,7 @@ from mlflow_hp.capture.layout import EpochCounter, distinct
 pytestmark = pytest.mark.usefixtures("store")
 
 EXECUTIONS = [(1, False), (50, False), (3, False), (1, True), (50, True), (1, "auto")]
-VALIDATION = X[:8], LABELS[:8]
+VALIDATION = X[:9], LABELS[:9]  # a last batch of one
 
 
 @functools.cache
