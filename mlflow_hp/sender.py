@@ -305,11 +305,12 @@ class Sender:
 
     def _done(self, action: Callable[[], None], what: str, seconds: float = 0.0) -> bool:
         """Whether an action was done; where MLflow takes other things all the while, it is given up, and told."""
-        for _ in range(ATTEMPTS):
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                self._abandoned.wait(1.0)
             error = self._until_it_works(action, seconds)
             if error is None:
                 return True
-            self._abandoned.wait(1.0)
         self.undone[what] = error
         return False
 
