@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -60,8 +60,10 @@ class Programs:
         self.out = folder / "out.txt"
         paths = [str(Path(mlflow_hp.__file__).parents[1])]
         self.server = subprocess.Popen(
-            [sys.executable, "-c", SERVER.format(paths=paths)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+            [sys.executable, "-c", SERVER.format(paths=paths)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},  # what workers print is not lost with them
+        )  # fmt: skip
 
     def run(self, script, *arguments, cwd=None, **environment):
         asked = {
@@ -151,6 +153,8 @@ class Program:
             content(path)
         else:
             path.write_text(content)
+        # Python does not see an edit within the second of the last compilation, if the file's size stays
+        shutil.rmtree(path.parent / "__pycache__", ignore_errors=True)
 
     def write_train(self, resume="", **parts):
         self.write("train.py", TRAIN.format(resume=resume, **{**self.parts, **parts}))
@@ -177,7 +181,5 @@ class Program:
         done = self.run("first", *arguments, **environment)
         assert done.error.startswith("KeyboardInterrupt"), done.text
         (self.folder / "stop").unlink()
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(self.folder / "__pycache__")
         self.write_train(", resume=True")
         return done

@@ -105,7 +105,8 @@ os._exit(0)
 def really(program, *command, cwd, seed):
     """Run it in a process of its own."""
     environment = {
-        **os.environ, **program.environment, "PYTHONHASHSEED": seed, "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(),
+        **os.environ, **program.environment, "PYTHONHASHSEED": seed, "PYTHONUNBUFFERED": "1",
+        "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(),
         "PYTHONPATH": str(Path(mlflow_hp.__file__).parents[1]),
     }  # fmt: skip
     environment.pop("MLFLOW_EXPERIMENT_ID", None)
