@@ -4,7 +4,7 @@ VENV := .venv
 READY := $(VENV)/ready
 LOWEST := $(VENV)/lowest/site-packages
 # of searches; what resume knows code and values by does not depend on the version of scikit-learn
-SEARCHES := $(filter-out %_resume_code.py %_isolation.py %_fingerprint.py,$(wildcard tests/test_search*.py))
+SEARCHES := $(filter-out %_resume_code.py %_isolation.py %_fingerprint.py,$(wildcard tests/search/test_search*.py))
 ACTIVE := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
 .PHONY: run ui test test-lowest lint format benchmark clean
@@ -27,6 +27,7 @@ lint: $(READY)
 	$(ACTIVE) ruff check .
 	$(ACTIVE) ruff format --check .
 	$(ACTIVE) mypy
+	$(ACTIVE) lint-imports
 
 format: $(READY)
 	$(ACTIVE) ruff check --fix .

@@ -23,11 +23,11 @@ import numpy as np
 import psutil
 from tqdm import tqdm
 
-from mlflow_hp import landscape as room
-from mlflow_hp.capture.layout import tensors_of
-from mlflow_hp.snapshots import Snapshots, Thinner
-from mlflow_hp.surfaces.grid import coarse_to_fine
-from mlflow_hp.surfaces.plane import principal_plane, project, random_plane, window
+from mlflow_hp.analysis.surfaces.grid import coarse_to_fine
+from mlflow_hp.analysis.surfaces.plane import principal_plane, project, random_plane, window
+from mlflow_hp.history.weight_snapshots import Snapshots, Thinner
+from mlflow_hp.training import loss_landscape as room
+from mlflow_hp.training.capture.step_layout import tensors_of
 
 MIB = 2**20
 

@@ -6,26 +6,29 @@ nor matplotlib.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from mlflow_hp._lazy import handed_on
+
 if TYPE_CHECKING:
-    from mlflow_hp.compare.record import compare_runs as compare_runs
+    from mlflow_hp.compare.api import compare_runs as compare_runs
     from mlflow_hp.errors import UserError as UserError
     from mlflow_hp.history import TrainingHistory as TrainingHistory
-    from mlflow_hp.recorder import TrainingRecorder as TrainingRecorder
-    from mlflow_hp.runs import load_history as load_history
-    from mlflow_hp.runs import load_snapshots as load_snapshots
-    from mlflow_hp.search.record import record_search as record_search
+    from mlflow_hp.history.load import load_history as load_history
+    from mlflow_hp.history.load import load_snapshots as load_snapshots
+    from mlflow_hp.search.record_search import record_search as record_search
+    from mlflow_hp.training.callback import TrainingRecorder as TrainingRecorder
+
+    __version__: str
 
 _HOMES = {
-    "TrainingHistory": "mlflow_hp.history",
-    "TrainingRecorder": "mlflow_hp.recorder",
-    "UserError": "mlflow_hp.errors",
-    "compare_runs": "mlflow_hp.compare.record",
-    "load_history": "mlflow_hp.runs",
-    "load_snapshots": "mlflow_hp.runs",
-    "record_search": "mlflow_hp.search.record",
+    "TrainingHistory": "history",
+    "TrainingRecorder": "training.callback",
+    "UserError": "errors",
+    "compare_runs": "compare.api",
+    "load_history": "history.load",
+    "load_snapshots": "history.load",
+    "record_search": "search.record_search",
 }
 
 __all__ = [
@@ -38,12 +41,17 @@ __all__ = [
     "record_search",
 ]
 
+_get, __dir__ = handed_on(__name__, _HOMES)
+
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
-    return getattr(import_module(_HOMES[name]), name)
+    return _version() if name == "__version__" else _get(name)
 
 
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("mlflow-hp")
+    except PackageNotFoundError:  # a checkout that is not installed
+        return "0+unknown"

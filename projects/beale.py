@@ -9,13 +9,13 @@ import numpy as np
 
 from projects import arguments, minimisers
 from projects.arguments import Parameter
-from projects.experiment import Experiment, Outcome, main
+from projects.experiment import Experiment, Outcome
+from projects.runner import main
 
 if TYPE_CHECKING:
-    from mlflow_hp.diagnosis import Finding
-    from mlflow_hp.plots.surface import SurfaceInfo
-    from mlflow_hp.report import Report
-    from mlflow_hp.surfaces.beale import BealeSurface
+    from mlflow_hp.analysis import BealeSurface, Finding
+    from mlflow_hp.plots import SurfaceInfo
+    from mlflow_hp.training import Report
     from projects.arguments import Settings
     from projects.minimisers import Ending
 
@@ -70,8 +70,8 @@ def train(settings: Settings, command: str) -> Outcome:
     """Minimise by one method into the active run, and report; of an interrupted one, log the path up to there."""
     import mlflow
 
-    from mlflow_hp.interrupts import held
-    from mlflow_hp.surfaces.beale import BealeSurface
+    from mlflow_hp.analysis import BealeSurface
+    from mlflow_hp.delivery import held
     from projects.recorded import after_interrupt
 
     active, surface = mlflow.active_run(), BealeSurface()
@@ -94,7 +94,7 @@ def train(settings: Settings, command: str) -> Outcome:
 def compare(run_id: str, outcomes: dict[str, Outcome]) -> list[str]:
     """All paths in one picture, f of all by iteration, and what they found."""
     from mlflow_hp.plots import surface as surface_plots
-    from mlflow_hp.report import Report
+    from mlflow_hp.training import Report
 
     descents = {label.removeprefix("method="): outcome.record for label, outcome in outcomes.items()}
     with Report(run_id) as report:
@@ -149,8 +149,7 @@ def _columns(surface: BealeSurface, points: list[np.ndarray]) -> dict[str, np.nd
 
 def _finding(method: str, columns: dict[str, np.ndarray], ending: Ending) -> Finding:
     """How a path ended."""
-    from mlflow_hp.diagnosis import Finding
-    from mlflow_hp.surfaces.beale import BealeSurface
+    from mlflow_hp.analysis import BealeSurface, Finding
 
     best = BealeSurface.minimum
     x, y, f, slope = (float(values[-1]) for values in columns.values())
@@ -191,9 +190,10 @@ def _report(run_id: str, descent: Descent, command: str, *, animate: bool) -> Ou
     """Numbers and description first, then what needs the artifact store."""
     import pandas as pd
 
-    from mlflow_hp import diagnosis, runs
+    from mlflow_hp.analysis import diagnosis
     from mlflow_hp.plots import surface as surface_plots
-    from mlflow_hp.report import Report
+    from mlflow_hp.tracking import runs
+    from mlflow_hp.training import Report
 
     settings, ending, finding = descent.settings, descent.ending, descent.finding
     method = settings["method"]
@@ -224,8 +224,8 @@ def _report(run_id: str, descent: Descent, command: str, *, animate: bool) -> Ou
 
 def _surface_info(descents: dict[str, Descent]) -> SurfaceInfo:
     """The picture of paths on the surface, from -bound to bound, or farther where a start lies farther."""
+    from mlflow_hp.analysis import BealeSurface
     from mlflow_hp.plots import surface as surface_plots
-    from mlflow_hp.surfaces.beale import BealeSurface
 
     best = BealeSurface.minimum
     edge = max(best.x, *(max(abs(d.settings[name]) for name in ("bound", "x", "y")) for d in descents.values()))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import joblib
 
 from mlflow_hp.errors import UserError
-from mlflow_hp.masking import masked
+from mlflow_hp.tracking import masked
 from projects.experiment import first_line, quiet
 
 if TYPE_CHECKING:
@@ -85,9 +85,9 @@ def _check_workers(client: Any, dask: str) -> None:
         address = masked(dask)
         raise UserError(f"dask={address}: the scheduler has no workers; start some with `dask worker {address}`")
     try:
-        client.run(importlib.import_module, "projects.searching")
+        client.run(importlib.import_module, "projects.search_settings")
     except ImportError as error:
         raise UserError(
             f"dask={masked(dask)}: a worker lacks what it needs ({first_line(error)}); install this project "
-            "where it runs"
+            "where it runs, and start it in the folder of a checkout"
         ) from None

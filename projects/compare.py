@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from projects import arguments
 from projects.arguments import Parameter
-from projects.experiment import Experiment, Outcome, main
+from projects.experiment import Experiment, Outcome
+from projects.runner import main
 
 if TYPE_CHECKING:
     from projects.arguments import Settings

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from projects import arguments, data, models, recorded
+from projects import arguments, models, recorded
 from projects.arguments import Parameter
-from projects.experiment import Experiment, Outcome, main
+from projects.datasets import data
+from projects.experiment import Experiment, Outcome
+from projects.runner import main
 
 if TYPE_CHECKING:
+    from mlflow_hp.analysis import LinearRegressionSurface
     from mlflow_hp.history import TrainingHistory
-    from mlflow_hp.surfaces.linear_regression import LinearRegressionSurface
     from projects.arguments import Settings
 
 PARAMETERS = [
@@ -51,8 +53,8 @@ def train(settings: Settings, command: str) -> Outcome:
     import mlflow
 
     import mlflow_hp
-    from mlflow_hp import runs
-    from mlflow_hp.surfaces.linear_regression import LinearRegressionSurface
+    from mlflow_hp.analysis import LinearRegressionSurface
+    from mlflow_hp.tracking import runs
 
     chosen = data.regression(settings)
     surface = LinearRegressionSurface(chosen.x_train, chosen.y_train)
@@ -87,7 +89,7 @@ def compare(run_id: str, outcomes: dict[str, Outcome]) -> list[str]:
     """All paths on one surface (one for each data and scale), and all losses in one picture."""
     from mlflow_hp.plots import surface as surface_plots
     from mlflow_hp.plots import training
-    from mlflow_hp.report import Report
+    from mlflow_hp.training import Report
 
     descents = {label: outcome.record for label, outcome in outcomes.items()}
     surfaces: dict[tuple[Any, ...], dict[str, Descent]] = {}
@@ -130,9 +132,10 @@ def _axes(chosen: data.Regression) -> tuple[str, str]:
 
 def _report(run_id: str, descent: Descent, command: str) -> Outcome:
     """Numbers and description first, then what needs the artifact store."""
-    from mlflow_hp import diagnosis, runs
-    from mlflow_hp.compare.descents import surface_numbers
-    from mlflow_hp.report import Report
+    from mlflow_hp.analysis import diagnosis
+    from mlflow_hp.compare import surface_numbers
+    from mlflow_hp.tracking import runs
+    from mlflow_hp.training import Report
 
     settings, history, surface = descent.settings, descent.history, descent.surface
     findings = diagnosis.diagnose_regression(history, surface, descent.w, descent.b, settings)
@@ -155,7 +158,7 @@ def _report(run_id: str, descent: Descent, command: str) -> Outcome:
 def _pictures(report: Any, descent: Descent) -> None:
     from mlflow_hp.plots import surface as surface_plots
     from mlflow_hp.plots import training
-    from mlflow_hp.report import training_pictures
+    from mlflow_hp.training import training_pictures
 
     best = descent.surface.minimum
     info = surface_plots.surface_info(descent.surface, {"path": (descent.w, descent.b)}, _axes(descent.data))

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from projects import grids, searched, searching
+from projects import grids, search_runner, search_settings
 from projects.arguments import Parameter
-from projects.experiment import Experiment, Outcome, main
+from projects.experiment import Experiment, Outcome
+from projects.runner import main
 
 if TYPE_CHECKING:
     from projects.arguments import Settings
 
 PARAMETERS = [
-    *searching.DATA,
+    *search_settings.DATA,
     Parameter("grid", "init", str,
               f"one of {', '.join(grids.TUTORIALS['grid'])}, JSON, or the path of a YAML file: names with lists",
               several=False),
@@ -20,7 +21,7 @@ PARAMETERS = [
         hidden="64-64", activation="relu", initializer="glorot_uniform", dropout="0.5", optimizer="RMSprop",
         learning_rate="0.001", batch_size="128", epochs="10",
     ),
-    *searching.SEARCH,
+    *search_settings.SEARCH,
 ]  # fmt: skip
 QUESTION = "Which combination of the grid is the best, and is it really better than the others?"
 
@@ -30,11 +31,11 @@ def train(settings: Settings, command: str) -> Outcome:
     from sklearn import model_selection
 
     space = grids.read(settings["grid"], "grid")
-    data = searching.load(settings)
-    asked = searching.common(data, settings)
+    data = search_settings.load(settings)
+    asked = search_settings.common(data, settings)
     kind: Any = model_selection.HalvingGridSearchCV if settings["halving"] else model_selection.GridSearchCV
-    search = kind(searching.estimator(data, settings), space, **asked)
-    return searched.run(searched.Asked(QUESTION, settings, command, data), search)
+    search = kind(search_settings.estimator(data, settings), space, **asked)
+    return search_runner.run(search_runner.Asked(QUESTION, settings, command, data), search)
 
 
 EXPERIMENT = Experiment("grid_search", QUESTION, PARAMETERS, train, kind="search")

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mlflow_hp.errors import UserError
-from projects import arguments, models, network, samples
+from projects import arguments, models, network
 from projects.arguments import Parameter
-from projects.experiment import Experiment, Outcome, main
+from projects.datasets import samples
+from projects.experiment import Experiment, Outcome
+from projects.runner import main
 
 if TYPE_CHECKING:
     from projects.arguments import Settings

@@ -6,12 +6,14 @@ import math
 from typing import TYPE_CHECKING
 
 from mlflow_hp.errors import UserError
-from projects import arguments, models, network, samples
+from projects import arguments, models, network
 from projects.arguments import Parameter
-from projects.experiment import Experiment, Outcome, main
+from projects.datasets import samples
+from projects.experiment import Experiment, Outcome
+from projects.runner import main
 
 if TYPE_CHECKING:
-    from mlflow_hp.report import Report
+    from mlflow_hp.training import Report
     from projects.arguments import Settings
     from projects.network import More, Trained
 
@@ -52,7 +54,7 @@ def train(settings: Settings, command: str) -> Outcome:
 
 def _more(trained: Trained, report: Report) -> More:
     """The loss against the learning rate, and the value for the next run."""
-    from mlflow_hp import diagnosis
+    from mlflow_hp.analysis import diagnosis
     from mlflow_hp.plots import training
 
     test = diagnosis.range_test(trained.history)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import keras
     import numpy as np
 
-    from projects.samples import Samples
+    from projects.datasets.samples import Samples
 
 
 def optimizer_names() -> list[str]:

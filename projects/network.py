@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from projects import arguments, models, recorded, samples
+from projects import arguments, models, recorded
 from projects.arguments import Parameter
+from projects.datasets import samples
 from projects.experiment import Outcome
 
 if TYPE_CHECKING:
@@ -16,12 +17,11 @@ if TYPE_CHECKING:
 
     import keras
 
-    from mlflow_hp.diagnosis import Finding
-    from mlflow_hp.history import TrainingHistory
-    from mlflow_hp.report import Report
-    from mlflow_hp.snapshots import Snapshots
+    from mlflow_hp.analysis import Finding
+    from mlflow_hp.history import Snapshots, TrainingHistory
+    from mlflow_hp.training import Report
     from projects.arguments import Settings
-    from projects.samples import Samples
+    from projects.datasets.samples import Samples
 
 RECORDING = [
     Parameter("seed", "0", arguments.whole(0, 2**32 - 1), "seed of split, initial weights and shuffling"),
@@ -102,7 +102,7 @@ def train(
     import mlflow
 
     import mlflow_hp
-    from mlflow_hp import runs
+    from mlflow_hp.tracking import runs
 
     run_id = mlflow.active_run().info.run_id
     runs.set_tags(run_id, {"mlflow_hp.data_digest": data.digest, "mlflow_hp.split_digest": data.split_digest})
@@ -136,7 +136,7 @@ def train(
 def compare(run_id: str, outcomes: Mapping[str, Outcome]) -> list[str]:
     """All losses, metrics and learning rates over each other, and all paths on one plane where they were kept."""
     from mlflow_hp.plots import training
-    from mlflow_hp.report import Report
+    from mlflow_hp.training import Report
 
     several = {label: outcome.record for label, outcome in outcomes.items()}
     first = next(iter(several.values()))
@@ -173,9 +173,9 @@ def _report(
     more: Callable[[Trained, Report], More] | None,
     judged: bool,
 ) -> Outcome:
-    from mlflow_hp import diagnosis, runs
-    from mlflow_hp.activations import dead_shares
-    from mlflow_hp.report import Report, training_pictures
+    from mlflow_hp.analysis import diagnosis
+    from mlflow_hp.tracking import runs
+    from mlflow_hp.training import Report, dead_shares, training_pictures
 
     data, model, history = trained.samples, trained.model, trained.history
     numbers: dict[str, float] = {}
@@ -207,8 +207,8 @@ def _report(
 
 def _landscapes(report: Report, several: Mapping[str, Trained]) -> None:
     """One plane for all trainings of the same architecture and data; several of them where they differ."""
-    from mlflow_hp.landscape import landscape
-    from mlflow_hp.plots.landscape import draw_landscape, landscape_info
+    from mlflow_hp.plots import draw_landscape, landscape_info
+    from mlflow_hp.training import landscape
 
     groups: dict[Any, dict[str, Trained]] = {}
     for label, trained in several.items():

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from projects import arguments, gain, grids, searched, searching
+from projects import arguments, gain, grids, search_runner, search_settings
 from projects.arguments import Parameter
-from projects.experiment import Experiment, Outcome, main
-from projects.searched import Asked, Trained
+from projects.experiment import Experiment, Outcome
+from projects.runner import main
+from projects.search_runner import Asked, Trained
 
 if TYPE_CHECKING:
-    from mlflow_hp.report import Report
+    from mlflow_hp.training import Report
     from projects.arguments import Settings
 
 PARAMETERS = [
-    *searching.DATA,
+    *search_settings.DATA,
     Parameter("space", "small_layers", str,
               f"one of {', '.join(grids.TUTORIALS['space'])}, JSON, or the path of a YAML file: names with lists of "
               'values, or with {"low": ..., "high": ..., "log": true}', several=False),
@@ -23,7 +24,7 @@ PARAMETERS = [
         hidden="784-256", activation="relu", initializer="glorot_uniform", dropout="0.2", optimizer="Adam",
         learning_rate="0.01", batch_size="8", epochs="20",
     ),
-    *searching.SEARCH,
+    *search_settings.SEARCH,
 ]  # fmt: skip
 QUESTION = "Is what a random search finds really better than the baseline?"
 
@@ -33,8 +34,8 @@ def train(settings: Settings, command: str) -> Outcome:
     from sklearn import model_selection
 
     space = grids.read(settings["space"], "space")
-    data = searching.load(settings)
-    common, estimator = searching.common(data, settings), searching.estimator(data, settings)
+    data = search_settings.load(settings)
+    common, estimator = search_settings.common(data, settings), search_settings.estimator(data, settings)
     common |= {
         "random_state": settings["seed"],
         "n_candidates" if settings["halving"] else "n_iter": settings["n_iter"],
@@ -42,14 +43,14 @@ def train(settings: Settings, command: str) -> Outcome:
     kind: Any = model_selection.HalvingRandomSearchCV if settings["halving"] else model_selection.RandomizedSearchCV
     asked = Asked(QUESTION, settings, command, data)
     search = kind(estimator, space, **common)
-    return searched.run(asked, search, lambda best, report: _compared(best, report, asked, estimator))
+    return search_runner.run(asked, search, lambda best, report: _compared(best, report, asked, estimator))
 
 
-def _compared(best: Trained, report: Report, asked: Asked, estimator: Any) -> searched.More:
+def _compared(best: Trained, report: Report, asked: Asked, estimator: Any) -> search_runner.More:
     """Train the baseline, and hold the best against it."""
     from sklearn.metrics import check_scoring
 
-    baseline = searched.trained("baseline", estimator, {}, asked)
+    baseline = search_runner.trained("baseline", estimator, {}, asked)
     scorer = check_scoring(baseline.estimator, asked.settings["scoring"])
     found = gain.paired_gain(scorer, best.estimator, baseline.estimator, asked.data.x_test, asked.data.y_test)
     _draw(best, baseline, report)

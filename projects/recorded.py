@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlflow_hp.interrupts import held
+from mlflow_hp.delivery import held
 from mlflow_hp.terminal import say
-from mlflow_hp.texts import plain
+from mlflow_hp.tracking import plain
 from projects import arguments
 from projects.experiment import first_line
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import keras
 
     from mlflow_hp import TrainingHistory, TrainingRecorder
-    from mlflow_hp.diagnosis import Finding
+    from mlflow_hp.analysis import Finding
     from projects.arguments import Settings
     from projects.experiment import Outcome
 
@@ -68,7 +68,7 @@ def description(
     command: str,
 ) -> str:
     """A run's description in markdown: question, data, result, findings, settings, and the command that repeats it."""
-    from mlflow_hp import diagnosis
+    from mlflow_hp.analysis import diagnosis
 
     used = ", ".join(f"{name} {plain(arguments.shown(value))}" for name, value in settings.items() if name != "animate")
     told = ", ".join(f"{plain(name)} {value:.4g}" for name, value in result.items())

@@ -12,12 +12,11 @@ import mlflow
 import pandas as pd
 from tqdm import tqdm
 
-from mlflow_hp import runs
+from mlflow_hp.delivery import held
 from mlflow_hp.errors import UserError
-from mlflow_hp.interrupts import held
-from mlflow_hp.report import Report
 from mlflow_hp.terminal import printable
-from mlflow_hp.texts import plain
+from mlflow_hp.tracking import plain, runs
+from mlflow_hp.training import Report
 from projects import arguments
 from projects.experiment import command, ending, first_line
 from projects.recorded import after_interrupt

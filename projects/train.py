@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from projects import arguments, models, network, recorded, samples
+from projects import arguments, models, network, recorded
 from projects.arguments import Parameter
-from projects.experiment import Experiment, Outcome, main
+from projects.datasets import samples
+from projects.experiment import Experiment, Outcome
+from projects.runner import main
 
 if TYPE_CHECKING:
     import keras
 
-    from mlflow_hp.report import Report
+    from mlflow_hp.training import Report
     from projects.arguments import Settings
     from projects.network import More, Trained
 
@@ -96,7 +98,7 @@ def _more(trained: Trained, report: Report, checkpoint: Path) -> More:
     """Test scores, the confusion matrix, the best epoch's model, and the files of this one, loaded back."""
     import shutil
 
-    from mlflow_hp.diagnosis import Finding
+    from mlflow_hp.analysis import Finding
 
     data, model = trained.samples, trained.model
     predicted = model.predict(data.x_test, verbose=0)
@@ -125,7 +127,7 @@ def _scores(trained: Trained, predicted: np.ndarray, report: Report) -> dict[str
     import pandas as pd
     from sklearn.metrics import classification_report, r2_score
 
-    from mlflow_hp.plots import classes
+    from mlflow_hp.plots import classification
 
     data = trained.samples
     if not np.isfinite(predicted).all():
@@ -134,8 +136,8 @@ def _scores(trained: Trained, predicted: np.ndarray, report: Report) -> dict[str
         return {"test_r2": float(r2_score(data.y_test, predicted[:, 0]))}
     one_hot = np.eye(len(data.classes))[data.y_test]
     chosen = predicted.argmax(axis=1)
-    info = classes.confusion_info(data.y_test, chosen, data.classes)
-    report.picture("confusion_matrix", classes.draw_confusion(info))
+    info = classification.confusion_info(data.y_test, chosen, data.classes)
+    report.picture("confusion_matrix", classification.draw_confusion(info))
     told = classification_report(
         data.y_test, chosen, labels=range(len(data.classes)), target_names=data.classes, output_dict=True,
         zero_division=0.0,

@@ -40,7 +40,8 @@ def store(tracking_uri, tmp_path, monkeypatch):
     import mlflow
 
     monkeypatch.setenv("MLFLOW_HP_FOLDER", str(tmp_path / "on-its-way"))
-    monkeypatch.setattr("mlflow_hp.provenance.uncommitted", lambda: None)  # what a developer has not committed yet
+    # what a developer has not committed yet is not looked for
+    monkeypatch.setattr("mlflow_hp.tracking.provenance.uncommitted", lambda: None)
     mlflow.set_tracking_uri(tracking_uri)
     experiment = mlflow.set_experiment("tests")
     client = mlflow.MlflowClient()
@@ -63,7 +64,7 @@ def what_other_modules_have_left():
 def nothing_of_another_test():
     """What a test has left to the end of the process does not reach the next one."""
     yield
-    if late_params := sys.modules.get("mlflow_hp.late_params"):
+    if late_params := sys.modules.get("mlflow_hp.delivery.late_params"):
         late_params.late_params.abandon()
     if config := sys.modules.get("tensorflow.python.framework.config"):
         config.disable_op_determinism()  # which scikeras turns on where it is given a random_state
@@ -80,15 +81,15 @@ def no_warning_in_silence(request, monkeypatch):
     if "warnings_are_errors" in request.fixturenames:
         yield
         return
-    from mlflow_hp import notice
+    from mlflow_hp import _notice
 
-    print_line, unexpected = notice.print_line, []
+    print_line, unexpected = _notice.print_line, []
 
     def keep(message):
         if sys.exc_info()[0] is RuntimeWarning and threading.current_thread() is threading.main_thread():
             unexpected.append(message)
         print_line(message)
 
-    monkeypatch.setattr(notice, "print_line", keep)
+    monkeypatch.setattr(_notice, "print_line", keep)
     yield
     assert not unexpected

@@ -18,7 +18,7 @@ import mlflow_hp
 SERVER = """
 import json, os, runpy, sys, traceback
 sys.path[:0] = {paths!r}
-import mlflow, numpy, pandas, scipy.stats, yaml, sklearn.model_selection, mlflow_hp, mlflow_hp.search.record
+import mlflow, numpy, pandas, scipy.stats, yaml, sklearn.model_selection, mlflow_hp, mlflow_hp.search.record_search
 import alembic.command, mlflow.store.tracking.sqlalchemy_store, mlflow.store.db.utils
 for line in sys.stdin:
     asked = json.loads(line)

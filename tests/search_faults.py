@@ -12,7 +12,7 @@ from sklearn.model_selection import GridSearchCV
 from test_search import children, points
 from test_search_hook import Picky
 
-from mlflow_hp import runs
+from mlflow_hp.tracking import runs
 
 ACTS = {}
 """What is to happen when a fit of `Acts` begins: by the number of fits before it."""
@@ -23,10 +23,13 @@ def quick(request, store, monkeypatch):
     """An experiment of each test's own, and a writer that does not wait for long."""
     mlflow.set_experiment(f"{request.node.name} {time.time()}".replace("/", "_"))
     for name, seconds in (
-        ("writer.EVERY_SECONDS", 0.1), ("writer.LONGEST_PAUSE_SECONDS", 0.5), ("writer.PATIENCE_SECONDS", 1.0),
-        ("recovery.PATIENCE_SECONDS", 0.3), ("recovery.PAUSE_SECONDS", 0.1),
-    ):  # fmt: skip
-        monkeypatch.setattr(f"mlflow_hp.search.{name}", seconds)
+        ("delivery.run_writer.EVERY_SECONDS", 0.1),
+        ("delivery.run_writer.LONGEST_PAUSE_SECONDS", 0.5),
+        ("delivery.run_writer.PATIENCE_SECONDS", 1.0),
+        ("search.recovery.PATIENCE_SECONDS", 0.3),
+        ("search.recovery.PAUSE_SECONDS", 0.1),
+    ):
+        monkeypatch.setattr(f"mlflow_hp.{name}", seconds)
     monkeypatch.setattr(Acts, "n_fits", 0)
     yield
     ACTS.clear()

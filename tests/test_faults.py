@@ -20,10 +20,10 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import GridSearchCV
 
 import mlflow_hp
-from mlflow_hp import journal, recovery, sender
-from mlflow_hp.search import writer
+from mlflow_hp.delivery import journal, metric_sender, run_writer
+from mlflow_hp.delivery.metric_sender import Sender
 from mlflow_hp.search.recovery import KINDS
-from mlflow_hp.sender import Sender
+from mlflow_hp.training import recovery
 
 MOODS = ["fails", "hangs", "gone", "forgets"]
 TOLD, BACK = "MLflow does not take what is recorded", "MLflow takes again what is recorded"
@@ -47,11 +47,11 @@ def impatient(monkeypatch):
     """MLflow gives up on a call in seconds, not in minutes, and metrics are sent as soon as they are there."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
-    monkeypatch.setattr(sender, "FIRST_SECONDS", 0.0)
-    monkeypatch.setattr(sender, "OLDEST_SECONDS", 0.2)
-    monkeypatch.setattr(sender, "SHARE_OF_TIME", 0.9)
-    monkeypatch.setattr(writer, "EVERY_SECONDS", 0.2)
-    monkeypatch.setattr(writer, "LONGEST_PAUSE_SECONDS", 0.5)
+    monkeypatch.setattr(metric_sender, "FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(metric_sender, "OLDEST_SECONDS", 0.2)
+    monkeypatch.setattr(metric_sender, "SHARE_OF_TIME", 0.9)
+    monkeypatch.setattr(run_writer, "EVERY_SECONDS", 0.2)
+    monkeypatch.setattr(run_writer, "LONGEST_PAUSE_SECONDS", 0.5)
 
 
 @pytest.mark.parametrize("mood", MOODS)
@@ -176,7 +176,7 @@ def test_a_training_outlives_a_server_in_bad_moods(proxy, tmp_path):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:mlflow_hp")
 def test_a_training_whose_server_is_away_at_its_end_is_recovered(proxy, monkeypatch, tmp_path):
-    monkeypatch.setattr(sender, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(metric_sender, "PATIENCE_SECONDS", 1.0)
     client = mlflow.MlflowClient()
     run_id = client.create_run(client.get_experiment_by_name("faults").experiment_id).info.run_id
     leave = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, _: setattr(proxy, "mood", "gone"))
@@ -340,7 +340,7 @@ def test_a_search_outlives_a_server_that_refuses_everything_for_a_while(proxy, m
 @pytest.mark.parametrize("mood", ["gone", "hangs", "fails", "hangs behind a good health", refusing(403)], ids=str)
 def test_a_search_whose_server_is_away_at_its_end_is_recovered(proxy, monkeypatch, mood):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "120")  # as it is by default: a call that hangs does so for long
-    monkeypatch.setattr(writer, "PATIENCE_SECONDS", 3.0)
+    monkeypatch.setattr(run_writer, "PATIENCE_SECONDS", 3.0)
     monkeypatch.setattr(proxy, "healthy", "good health" in mood)
     ended = []
 

@@ -16,9 +16,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import mlflow_hp
-from mlflow_hp import snapshots
-from mlflow_hp.history import EPOCHS_FILE, STATISTICS, STEPS_FILE, HistoryWriter, Tensor, TrainingHistory
-from mlflow_hp.history.epochs import read_epochs
+from mlflow_hp.history import (
+    EPOCHS_FILE,
+    STATISTICS,
+    STEPS_FILE,
+    HistoryWriter,
+    Tensor,
+    TrainingHistory,
+    weight_snapshots,
+)
+from mlflow_hp.history.epoch_table import read_epochs
 
 fuzzed = settings(max_examples=200, deadline=None, derandomize=True)
 
@@ -236,31 +243,33 @@ def test_names_of_epochs_come_back_whatever_is_in_them(tmp_path):
 
 
 def test_snapshots_that_are_damaged_anywhere_give_no_wrong_number(tmp_path):
-    path, rng = tmp_path / snapshots.FILE, np.random.default_rng(0)
-    made = snapshots.Snapshots(np.array([0, 2, 4]), {"a/k": np.arange(12, dtype=np.float32).reshape(3, 2, 2)}, 2, 4)
-    snapshots.save(made, path)
+    path, rng = tmp_path / weight_snapshots.FILE, np.random.default_rng(0)
+    made = weight_snapshots.Snapshots(
+        np.array([0, 2, 4]), {"a/k": np.arange(12, dtype=np.float32).reshape(3, 2, 2)}, 2, 4
+    )
+    weight_snapshots.save(made, path)
     content = path.read_bytes()
     for at in range(0, len(content), 5):
         for how in ("bit", "length", "torn"):
             path.write_bytes(content[:at] if how == "torn" else altered(content, at, how, rng))
-            found, said = tried(lambda: snapshots.load(path))
+            found, said = tried(lambda: weight_snapshots.load(path))
             if found is None:
-                assert snapshots.FILE in said
+                assert weight_snapshots.FILE in said
                 continue
             assert found.tensors["a/k"].tobytes() == made.tensors["a/k"].tobytes()
             assert (found.steps.tolist(), found.every, found.n_steps) == ([0, 2, 4], 2, 4)
 
 
 def test_snapshots_that_would_unpack_to_anything_are_refused(tmp_path):
-    path = tmp_path / snapshots.FILE
+    path = tmp_path / weight_snapshots.FILE
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("head.npy", bytes(10**7))
     with pytest.raises(ValueError, match="its arrays are compressed"):
-        snapshots.load(path)
+        weight_snapshots.load(path)
 
 
 def test_nothing_is_unpickled(tmp_path):
-    path = tmp_path / snapshots.FILE
+    path = tmp_path / weight_snapshots.FILE
     np.savez(path, head=np.array([{"version": 1}], dtype=object), steps=np.arange(2))
     with pytest.raises(ValueError, match="allow_pickle=False"):
-        snapshots.load(path)
+        weight_snapshots.load(path)

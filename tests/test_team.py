@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 import mlflow_hp
-from mlflow_hp.page import app
+from mlflow_hp.server import app
 
 ROOT = Path(__file__).parents[1]
 TEAM = ROOT / "docs" / "team"

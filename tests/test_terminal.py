@@ -17,8 +17,11 @@ import mlflow
 import pytest
 from comparisons import SAME, add_run, new_experiment
 
-from mlflow_hp import cli, journal, provenance, runs, terminal
+from mlflow_hp import terminal
+from mlflow_hp.cli import main as cli
+from mlflow_hp.delivery import journal
 from mlflow_hp.errors import UserError
+from mlflow_hp.tracking import provenance, runs
 
 CONTROLS = "".join(map(chr, [*range(32), *range(127, 160)]))
 ORDERS = "\x1b[2J\x1b]0;title\x07\x1b]8;;http://evil\x1b\\link\x1b]8;;\x1b\\\x9b31m\x90\r\b\b\bforged\n0 differences\n"

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mlflow_hp.compare import figures
+from mlflow_hp.compare.formatting import count
 from mlflow_hp.compare.section import Section
-from mlflow_hp.compare.wording import count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mlflow_hp.compare.colouring import Colouring
-    from mlflow_hp.compare.facts import RunFacts
-    from mlflow_hp.compare.groups import Group
+    from mlflow_hp.analysis.downsampling import Points
+    from mlflow_hp.compare.colors import Colouring
+    from mlflow_hp.compare.comparability import Group
+    from mlflow_hp.compare.run_summary import RunFacts
     from mlflow_hp.compare.source import Source
-    from mlflow_hp.compare.thinning import Points
 
 RUNS = 200
 """Runs that are drawn, the best."""

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from mlflow_hp.analysis.surfaces.beale import BealeSurface
+from mlflow_hp.analysis.surfaces.linear_regression import LinearRegressionSurface
 from mlflow_hp.compare import figures
+from mlflow_hp.compare.formatting import count
 from mlflow_hp.compare.section import Section
-from mlflow_hp.compare.wording import count
 from mlflow_hp.plots.surface import Surface, surface_info
-from mlflow_hp.surfaces.beale import BealeSurface
-from mlflow_hp.surfaces.linear_regression import LinearRegressionSurface
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mlflow_hp.compare.colouring import Colouring
-    from mlflow_hp.compare.facts import RunFacts
-    from mlflow_hp.compare.groups import Group
+    from mlflow_hp.compare.colors import Colouring
+    from mlflow_hp.compare.comparability import Group
+    from mlflow_hp.compare.run_summary import RunFacts
     from mlflow_hp.compare.source import Source
     from mlflow_hp.plots.surface import SurfaceInfo
 

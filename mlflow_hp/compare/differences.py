@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mlflow_hp.compare.facts import RunFacts
+    from mlflow_hp.compare.run_summary import RunFacts
 
 Kind = Literal["parameter", "code", "version", "machine", "author", "search"]
 MISSING = "(not recorded)"

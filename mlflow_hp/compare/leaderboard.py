@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mlflow_hp.compare import figures
-from mlflow_hp.compare.colouring import value_of
+from mlflow_hp.compare.colors import value_of
+from mlflow_hp.compare.formatting import duration, number
 from mlflow_hp.compare.section import Cell, RunCell, Section, Table
-from mlflow_hp.compare.wording import duration, number
 
 if TYPE_CHECKING:
-    from mlflow_hp.compare.facts import RunFacts
-    from mlflow_hp.compare.groups import Group
+    from mlflow_hp.compare.comparability import Group
+    from mlflow_hp.compare.run_summary import RunFacts
 
 NAMED_OWNERS = 5
 """In the sentence; the table has all."""

@@ -8,12 +8,12 @@ import numpy as np
 
 from mlflow_hp.compare import figures
 from mlflow_hp.compare.differences import varying_params
+from mlflow_hp.compare.formatting import count
 from mlflow_hp.compare.section import Section, Table
-from mlflow_hp.compare.wording import count
 
 if TYPE_CHECKING:
-    from mlflow_hp.compare.groups import Group
-    from mlflow_hp.search.results import SearchResults
+    from mlflow_hp.analysis.search_results import SearchResults
+    from mlflow_hp.compare.comparability import Group
 
 FEWEST_RUNS = 8
 """Under so many, a ranking of parameters says nothing."""
@@ -24,7 +24,7 @@ IDENTITY_FROM = 10
 
 def importance_section(group: Group, key: str) -> Section | None:
     """Shares of the parameters; None where there are too few runs or parameters."""
-    from mlflow_hp.search.importance import importance, variance_shares
+    from mlflow_hp.analysis.importance import importance, variance_shares
 
     results = results_of(group)
     if results is None:
@@ -67,8 +67,8 @@ def results_of(group: Group) -> SearchResults | None:
 
     Parameters that were only ever changed together can't be told apart: they are one, named ``first & second``.
     """
-    from mlflow_hp.search.parameters import ABSENT, parameter
-    from mlflow_hp.search.results import SearchResults
+    from mlflow_hp.analysis.search_results import SearchResults
+    from mlflow_hp.analysis.search_space import ABSENT, parameter
 
     runs = group.runs
     params = varying_params(runs)[:MOST_PARAMS]

@@ -8,13 +8,13 @@ import numpy as np
 
 from mlflow_hp.compare import figures
 from mlflow_hp.compare.differences import varying_params
+from mlflow_hp.compare.formatting import count, number, short
 from mlflow_hp.compare.section import Cell, RunCell, Section, Table
-from mlflow_hp.compare.wording import count, number, short
 
 if TYPE_CHECKING:
-    from mlflow_hp.compare.facts import RunFacts
-    from mlflow_hp.compare.groups import Group
-    from mlflow_hp.search.winner import Winner
+    from mlflow_hp.analysis.significance import Winner
+    from mlflow_hp.compare.comparability import Group
+    from mlflow_hp.compare.run_summary import RunFacts
 
 ROWS = 200
 """Runs in the table and in the figure, the best; the page and the store have the others."""
@@ -62,8 +62,8 @@ def judge(group: Group) -> Judged:
     Folds are the same where data, split, ``cv``, their number and, after halving, the resources are; of a search whose
     ``cv`` can't be known again, only within it.
     """
-    from mlflow_hp.search.results import SearchResults
-    from mlflow_hp.search.winner import winner
+    from mlflow_hp.analysis.search_results import SearchResults
+    from mlflow_hp.analysis.significance import winner
 
     folds = [run.folds.get(group.fold_metric, ()) if group.fold_metric else () for run in group.runs]
     whole = [i for i, row in enumerate(folds) if len(row) > 1 and np.isfinite(row).all()]

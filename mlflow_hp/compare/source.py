@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 
-from mlflow_hp.compare import histories
+from mlflow_hp.compare import metric_history
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import mlflow
     from mlflow.entities import Experiment, Run
 
-    from mlflow_hp.compare.thinning import Points
+    from mlflow_hp.analysis.downsampling import Points
 
 RUNS_IN_A_PAGE = 1000
 PIXELS = 600
@@ -123,7 +123,7 @@ class TrackingSource:
         end: int | None = None,
     ) -> dict[str, Points]:
         """See `Source`."""
-        return histories.read(self._store, run_ids, metric, pixels, (start, end))
+        return metric_history.read(self._store, run_ids, metric, pixels, (start, end))
 
 
 def open_source(reader: mlflow.MlflowClient | Any) -> Source:

@@ -6,10 +6,11 @@ appended while training runs, and ``epochs.csv``. What is in them, and why: docs
 
 from __future__ import annotations
 
-from mlflow_hp.history.chunks import Chunk, read_chunks, read_initial, sound_chunks
-from mlflow_hp.history.epochs import write_epochs
-from mlflow_hp.history.fields import EPOCHS_FILE, STATISTICS, STEPS_FILE, VERSION, Tensor, statistics_of
+from mlflow_hp.history.arrow_reader import Chunk, read_chunks, read_initial, sound_chunks
+from mlflow_hp.history.epoch_table import write_epochs
 from mlflow_hp.history.reader import TrainingHistory
+from mlflow_hp.history.schema import EPOCHS_FILE, STATISTICS, STEPS_FILE, VERSION, Tensor, statistics_of
+from mlflow_hp.history.weight_snapshots import Snapshots
 from mlflow_hp.history.writer import HistoryWriter
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "VERSION",
     "Chunk",
     "HistoryWriter",
+    "Snapshots",
     "Tensor",
     "TrainingHistory",
     "read_chunks",

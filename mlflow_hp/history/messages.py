@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import BinaryIO
 
-    from mlflow_hp.history.fields import Field
+    from mlflow_hp.history.schema import Field
 
 MARK = b"\xff\xff\xff\xff"
 """Begins each message."""

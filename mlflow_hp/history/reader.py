@@ -9,17 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlflow_hp.history.epochs import epoch_column, read_epochs
-from mlflow_hp.history.fields import (
-    EPOCHS_FILE,
-    STATISTICS,
-    STEPS_FILE,
-    Tensor,
-    fields_of,
-    same_names,
-    statistics_of,
-)
-from mlflow_hp.history.stream import StepsFile
+from mlflow_hp.history.arrow_reader import StepsFile
+from mlflow_hp.history.epoch_table import epoch_column, read_epochs
+from mlflow_hp.history.schema import EPOCHS_FILE, STATISTICS, STEPS_FILE, Tensor, fields_of, same_names, statistics_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

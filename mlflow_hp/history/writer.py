@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from mlflow_hp.history.chunks import Chunk, chunk_of
-from mlflow_hp.history.epochs import EpochsWriter
-from mlflow_hp.history.fields import (
+from mlflow_hp.history.arrow_reader import Chunk, chunk_of
+from mlflow_hp.history.epoch_table import EpochsWriter
+from mlflow_hp.history.schema import (
     CHECK,
     EPOCHS_FILE,
     KEY,

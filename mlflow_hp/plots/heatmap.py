@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mlflow_hp.plots.figure import COLOURS, entitle, figure_of, new_axes
-from mlflow_hp.plots.search_words import LONGEST_VALUE, digits_of, lowest_shown, say, short
+from mlflow_hp.plots.search_style import LONGEST_VALUE, digits_of, lowest_shown, say, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from mlflow_hp.search.parameters import Parameter
-    from mlflow_hp.search.results import SearchResults
+    from mlflow_hp.analysis.search_results import SearchResults
+    from mlflow_hp.analysis.search_space import Parameter
 
 MOST_LEVELS = 12
 """Numbers of more distinct values than this are drawn in intervals."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from mlflow_hp.plots.descent_paths import MOST_POINTS
 from mlflow_hp.plots.figure import (
     COLOURS,
     axes_with_legend_beside,
@@ -15,13 +16,12 @@ from mlflow_hp.plots.figure import (
     new_axes,
     style_of,
 )
-from mlflow_hp.plots.paths import MOST_POINTS
 from mlflow_hp.plots.surface import LEVELS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from mlflow_hp.landscape import Landscape
+    from mlflow_hp.analysis.surfaces.plane import Landscape
 
 VALLEY = 0.02
 """Share of the grid that lies below the lowest contour."""

@@ -15,7 +15,7 @@ from mlflow_hp.plots.figure import (
     new_axes,
     style_of,
 )
-from mlflow_hp.plots.search_words import (
+from mlflow_hp.plots.search_style import (
     LONGEST_IN_LEGEND,
     legend_below,
     limits_of,
@@ -28,8 +28,8 @@ from mlflow_hp.plots.search_words import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from mlflow_hp.search.results import SearchResults
-    from mlflow_hp.search.winner import Winner
+    from mlflow_hp.analysis.search_results import SearchResults
+    from mlflow_hp.analysis.significance import Winner
 
 MOST_NAMED = 40
 """Up to so many candidates are drawn with their names."""

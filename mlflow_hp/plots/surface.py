@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 
 from mlflow_hp.plots.animation import write_gif
+from mlflow_hp.plots.descent_paths import Counted, DrawnPath, drawn_path, leaves, most_height, reached
 from mlflow_hp.plots.figure import (
     COLOURS,
     axes_with_legend_beside,
@@ -16,7 +17,6 @@ from mlflow_hp.plots.figure import (
     new_axes,
     style_of,
 )
-from mlflow_hp.plots.paths import Counted, DrawnPath, drawn_path, leaves, most_height, reached
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

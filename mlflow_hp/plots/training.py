@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-    from mlflow_hp.diagnosis import RangeTest
+    from mlflow_hp.analysis.diagnosis import RangeTest
     from mlflow_hp.history import TrainingHistory
 
 MOST_POINTS = 5000

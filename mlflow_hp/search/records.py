@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mlflow_hp.journal import JournalError
+from mlflow_hp.delivery.journal import JournalError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mlflow_hp.journal import Entries, Record
+    from mlflow_hp.delivery.journal import Entries, Record
 
 
 def of_a_search(entries: Entries) -> Entries:

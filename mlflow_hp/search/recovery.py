@@ -9,26 +9,27 @@ from typing import TYPE_CHECKING, Any
 import mlflow
 from mlflow.exceptions import MlflowException
 
-from mlflow_hp import journal, recovery
+from mlflow_hp.delivery import journal
+from mlflow_hp.delivery.late_params import late_params
+from mlflow_hp.delivery.left_behind import Recovered
+from mlflow_hp.delivery.outbox import Outbox, reason
+from mlflow_hp.delivery.search_spool import REPORT
 from mlflow_hp.errors import UserError
-from mlflow_hp.late_params import late_params
-from mlflow_hp.left_behind import Recovered
-from mlflow_hp.masking import masked
-from mlflow_hp.process import is_alive, is_here
-from mlflow_hp.search.candidate import ERROR_FILE
-from mlflow_hp.search.outbox import Outbox, reason
-from mlflow_hp.search.past import PROCESS, below, folders, is_recorded_at
+from mlflow_hp.search.live.candidates import ERROR_FILE
 from mlflow_hp.search.records import of_a_search
-from mlflow_hp.search.spool import REPORT
-from mlflow_hp.server_health import ensure_reachable
-from mlflow_hp.texts import storable
+from mlflow_hp.search.resume.previous_run import PROCESS, below, folders, is_recorded_at
+from mlflow_hp.tracking.params_and_tags import storable
+from mlflow_hp.tracking.process_identity import is_alive, is_here
+from mlflow_hp.tracking.redaction import masked
+from mlflow_hp.tracking.server_health import ensure_reachable
+from mlflow_hp.training import recovery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
-    from mlflow_hp.journal import Entries
-    from mlflow_hp.left_behind import Left
+    from mlflow_hp.delivery.journal import Entries
+    from mlflow_hp.delivery.left_behind import Left
 
 RECOVERED = "mlflow_hp.recovered"
 """The tag that says what was lost of a recording."""

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mlflow_hp.analysis.importance import importance, variance_shares
+from mlflow_hp.analysis.search_results import plus_minus
+from mlflow_hp.analysis.significance import winner
 from mlflow_hp.plots import heatmap
 from mlflow_hp.plots import search as plots
-from mlflow_hp.plots import search_parameters as parameter_plots
-from mlflow_hp.report import Report
-from mlflow_hp.search.importance import importance, variance_shares
-from mlflow_hp.search.results import plus_minus
-from mlflow_hp.search.winner import winner
+from mlflow_hp.plots import search_space as parameter_plots
+from mlflow_hp.training.report import Report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-    from mlflow_hp.search.results import SearchResults
-    from mlflow_hp.search.winner import Winner
+    from mlflow_hp.analysis.search_results import SearchResults
+    from mlflow_hp.analysis.significance import Winner
 
 MOST_IN_PAIRS = 6
 """Heatmaps are drawn of each pair of up to so many parameters, the most important ones of more."""
@@ -83,7 +83,7 @@ def search_description(results: SearchResults) -> str:
 
 
 def search_pictures(report: Report, results: SearchResults, test_to_train: float | None = None) -> None:
-    """All pictures that the search allows, into `report`; `test_to_train` as in `mlflow_hp.search.winner.winner`.
+    """All pictures that the search allows, into `report`; `test_to_train` as in `significance.winner`.
 
     ``scores``, ``scores_by_fold``, ``score_by_fit_time``; where several parameters vary ``parallel_coordinates``,
     ``importance`` and ``heatmap_<x>_<y>`` of each pair; where one does and is of numbers ``score_by_<name>``.
@@ -117,7 +117,7 @@ def search_pictures(report: Report, results: SearchResults, test_to_train: float
 def search_sentences(results: SearchResults, test_to_train: float | None = None) -> list[str]:
     """What the search found, in sentences: the winner and who can't be told from it, what matters, what failed.
 
-    `test_to_train` is as in `mlflow_hp.search.winner.winner`.
+    `test_to_train` is as in `mlflow_hp.analysis.significance.winner`.
     """
     found = winner(results, test_to_train)
     n = len(results.candidates)

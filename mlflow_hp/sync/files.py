@@ -16,12 +16,12 @@ from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from mlflow_hp.errors import UserError
-from mlflow_hp.masking import masked
+from mlflow_hp.tracking.redaction import masked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mlflow_hp.sync.identity import Identities
+    from mlflow_hp.sync.id_map import Identities
 
 _NAMES_IDS = "MLmodel"
 """The file of a model in which MLflow writes the ids of the model and of its run."""

@@ -19,8 +19,8 @@ from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import is_local_uri
 
 from mlflow_hp.errors import UserError
-from mlflow_hp.masking import masked
-from mlflow_hp.texts import storable
+from mlflow_hp.tracking.params_and_tags import storable
+from mlflow_hp.tracking.redaction import masked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -9,12 +9,12 @@ import mlflow
 from mlflow.exceptions import MlflowException
 
 from mlflow_hp.errors import UserError
-from mlflow_hp.masking import masked
-from mlflow_hp.runs import ensure_reachable
 from mlflow_hp.sync.folders import FolderClient, folder_of
+from mlflow_hp.tracking.redaction import masked
+from mlflow_hp.tracking.runs import ensure_reachable
 
 if TYPE_CHECKING:
-    from mlflow_hp.sync.scope import Scope
+    from mlflow_hp.sync.selection import Scope
 
 
 class Stores(NamedTuple):

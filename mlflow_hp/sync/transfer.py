@@ -15,19 +15,19 @@ from mlflow.entities import LoggedModelInput, LoggedModelOutput, Metric, Param, 
 from mlflow.exceptions import MlflowException
 from tqdm import tqdm
 
-from mlflow_hp.sync import contents, points
+from mlflow_hp.sync import points, run_contents
+from mlflow_hp.sync.copies import Places, experiments_at
 from mlflow_hp.sync.files import Files
-from mlflow_hp.sync.identity import SYNCED
+from mlflow_hp.sync.id_map import SYNCED
 from mlflow_hp.sync.lock import Lock
-from mlflow_hp.sync.target import Places, experiments_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from mlflow.entities import Experiment, Run
 
-    from mlflow_hp.sync.contents import Link, RunContents
-    from mlflow_hp.sync.scope import Scope
+    from mlflow_hp.sync.run_contents import Link, RunContents
+    from mlflow_hp.sync.selection import Scope
     from mlflow_hp.sync.stores import Stores
 
 _METRICS_PER_CALL = 1000
@@ -107,7 +107,7 @@ class _Transfer:
         self._ensure_held = ensure_held
         self._stores, self._scope, self._places, self._thorough = stores, scope, places, thorough
         self._source, self._target, self._identities = stores.source, stores.target, places.identities
-        self._links = contents.links_of(scope.models, places.identities)
+        self._links = run_contents.links_of(scope.models, places.identities)
         self._links_there: dict[str, set[Link]] = {}
         self._counts = {"new": 0, "completed": 0, "unchanged": 0, "points": 0, "files": 0}
         self._failed: dict[str, str] = {}
@@ -118,7 +118,7 @@ class _Transfer:
         with tqdm(total=len(runs), unit="run", disable=None) as self._bar:
             self._each(self._model, {model.model_id: model for model in self._scope.models})
             there = [self._target.get_logged_model(self._identities[model.model_id]) for model in self._scope.models]
-            self._links_there = contents.links_of(there)
+            self._links_there = run_contents.links_of(there)
             self._each(self._run, {run.info.run_id: run for run in runs})
 
     def report(self) -> Report:
@@ -148,11 +148,11 @@ class _Transfer:
         """Complete the copy of a model."""
         model, copy = self._source.get_logged_model(model_id), self._target.get_logged_model(self._identities[model_id])
         files = Files(model.artifact_location, self._stores.source_uri, self._identities)
-        wanted = contents.of_model(model, files, self._identities)
+        wanted = run_contents.of_model(model, files, self._identities)
         digest = wanted.digest()
         if copy.tags.get(SYNCED) == digest and not self._thorough:
             return
-        present = contents.of_model(copy, None)
+        present = run_contents.of_model(copy, None)
         there = Files(copy.artifact_location, self._stores.target_uri)
         self._files(model_id, wanted.files, files, there, new=False)
         params = _lacking(wanted.params, present.params)
@@ -169,13 +169,13 @@ class _Transfer:
         run, copy = self._source.get_run(run_id), self._target.get_run(self._identities[run_id])
         new = copy.info.run_id in self._places.new
         files = Files(run.info.artifact_uri, self._stores.source_uri, self._identities)
-        wanted = contents.of_run(self._source, run, self._links.get(run_id, set()), files, self._identities)
+        wanted = run_contents.of_run(self._source, run, self._links.get(run_id, set()), files, self._identities)
         digest, stage = wanted.digest(), wanted.facts["lifecycle"]
         was_complete = copy.data.tags.get(SYNCED) == digest and copy.info.lifecycle_stage == stage
         if was_complete and not self._thorough:
             self._count("unchanged")
             return
-        present = contents.of_run(self._target, copy, self._links_there.get(copy.info.run_id, set()), None)
+        present = run_contents.of_run(self._target, copy, self._links_there.get(copy.info.run_id, set()), None)
         if copy.info.lifecycle_stage == "deleted":
             self._target.restore_run(copy.info.run_id)
         there = Files(copy.info.artifact_uri, self._stores.target_uri)

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mlflow.exceptions import MlflowException
 from tqdm import tqdm
 
-from mlflow_hp.sync import contents, points
+from mlflow_hp.sync import points, run_contents
+from mlflow_hp.sync.copies import Places
 from mlflow_hp.sync.files import Files
-from mlflow_hp.sync.target import Places
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from mlflow.entities import LoggedModel, Run
 
-    from mlflow_hp.sync.contents import ModelContents, RunContents
-    from mlflow_hp.sync.scope import Scope
+    from mlflow_hp.sync.run_contents import ModelContents, RunContents
+    from mlflow_hp.sync.selection import Scope
     from mlflow_hp.sync.stores import Stores
 
 KINDS = ("runs", "params", "tags", "metric points", "artifacts", "models", "inputs")
@@ -78,22 +78,22 @@ class _Comparing:
             for model in scope.models
             if model.model_id in self._identities
         }
-        self._links = contents.links_of(scope.models, self._identities)
-        self._links_there = contents.links_of(self._copies.values())
+        self._links = run_contents.links_of(scope.models, self._identities)
+        self._links_there = run_contents.links_of(self._copies.values())
 
     def run(self, chosen: Run) -> Comparison:
         """Compare one run."""
         run_id = chosen.info.run_id
         run = self._stores.source.get_run(run_id)
         files = Files(run.info.artifact_uri, self._stores.source_uri, self._identities)
-        wanted = contents.of_run(self._stores.source, run, self._links.get(run_id, set()), files, self._identities)
+        wanted = run_contents.of_run(self._stores.source, run, self._links.get(run_id, set()), files, self._identities)
         name = f"run {run.info.run_name} ({run_id})"
         if run_id not in self._identities:
             counts = {kind: (here, 0) for kind, here in _numbers(wanted).items()}
             return Comparison(counts, [f"{name} is not at the target"])
         copy = self._stores.target.get_run(self._identities[run_id])
         there = Files(copy.info.artifact_uri, self._stores.target_uri)
-        present = contents.of_run(self._stores.target, copy, self._links_there.get(copy.info.run_id, set()), there)
+        present = run_contents.of_run(self._stores.target, copy, self._links_there.get(copy.info.run_id, set()), there)
         present = present._replace(tags={key: value for key, value in present.tags.items() if key in wanted.tags})
         here, at_target = _numbers(wanted), _numbers(present)
         differences = [f"{name}: {line}" for line in _run_differences(wanted, present)]
@@ -109,13 +109,13 @@ class _Comparing:
     def model(self, model: LoggedModel) -> Comparison:
         """Compare one logged model."""
         files = Files(model.artifact_location, self._stores.source_uri, self._identities)
-        wanted = contents.of_model(model, files, self._identities)
+        wanted = run_contents.of_model(model, files, self._identities)
         name = f"model {model.name} ({model.model_id})"
         copy = self._copies.get(model.model_id)
         if copy is None:
             counts = {"models": (1, 0), "artifacts": (len(wanted.files), 0)}
             return Comparison(counts, [f"{name} is not at the target"])
-        present = contents.of_model(copy, Files(copy.artifact_location, self._stores.target_uri))
+        present = run_contents.of_model(copy, Files(copy.artifact_location, self._stores.target_uri))
         duplicates = self.places.duplicates.get(model.model_id, [])
         counts = {"models": (1, max(len(duplicates), 1)), "artifacts": (len(wanted.files), len(present.files))}
         differences = [f"{name}: {line}" for line in _model_differences(wanted, present)]

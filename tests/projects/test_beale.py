@@ -16,10 +16,10 @@ import pandas as pd
 import pytest
 from scipy.optimize import minimize
 
+from mlflow_hp.analysis.surfaces.beale import BealeSurface
 from mlflow_hp.errors import UserError
-from mlflow_hp.surfaces.beale import BealeSurface
 from projects import beale, minimisers
-from projects.experiment import run
+from projects.runner import run
 
 ROOT = Path(__file__).parents[2]
 SURFACE = BealeSurface()

@@ -6,7 +6,7 @@ import pytest
 from comparisons import SAME, add_run, new_experiment
 
 from projects.compare import EXPERIMENT
-from projects.experiment import run
+from projects.runner import run
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ import pandas as pd
 import pytest
 
 import mlflow_hp
-from mlflow_hp.surfaces.linear_regression import LinearRegressionSurface
-from projects import data
+from mlflow_hp.analysis.surfaces.linear_regression import LinearRegressionSurface
 from projects.cost_contour import EXPERIMENT, PARAMETERS
-from projects.experiment import run
+from projects.datasets import data
+from projects.runner import run
 
 ROOT = Path(__file__).parents[2]
 

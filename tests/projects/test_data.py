@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tutorial_data import ADVERTISING
 
 from mlflow_hp.errors import UserError
-from projects import data, downloads
+from projects.datasets import data, downloads
 
 DEFAULTS = {
     "data": "diabetes", "feature": "bmi", "target": "target", "test_size": 0.2, "seed": 0, "standardize": False

@@ -11,7 +11,8 @@ import pytest
 import mlflow_hp
 from projects import arguments
 from projects.arguments import Parameter
-from projects.experiment import Experiment, Outcome, command, run
+from projects.experiment import Experiment, Outcome, command
+from projects.runner import run
 from projects.stopping import Stopped
 
 PARAMETERS = [

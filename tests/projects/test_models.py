@@ -8,7 +8,7 @@ import pytest
 
 from mlflow_hp.errors import UserError
 from projects import arguments, models
-from projects.samples import Samples
+from projects.datasets.samples import Samples
 
 RNG = np.random.default_rng(4)
 NUMBERS_LOSSES = ["mean_squared_error", "mean_absolute_error", "huber", "log_cosh"]

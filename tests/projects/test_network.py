@@ -13,8 +13,9 @@ import pytest
 from sklearn.metrics import accuracy_score, r2_score
 
 import mlflow_hp
-from projects import learning_rate, learning_rate_range, samples, train
-from projects.experiment import run
+from projects import learning_rate, learning_rate_range, train
+from projects.datasets import samples
+from projects.runner import run
 
 SMALL = ["--max_samples", "300", "--hidden", "16"]
 DIGITS = {

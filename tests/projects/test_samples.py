@@ -19,7 +19,7 @@ import pytest
 from tutorial_data import SHARED
 
 from mlflow_hp.errors import UserError
-from projects import downloads, files, samples
+from projects.datasets import downloads, files, samples
 
 MNIST = SHARED / "mnist_10k.npz"
 DEFAULTS = {p.name: p.read(p.default) for p in samples.PARAMETERS} | {"seed": 0}

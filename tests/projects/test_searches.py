@@ -8,8 +8,8 @@ import mlflow
 import numpy as np
 import pytest
 
-from projects import clusters, grid_search, models, random_search, searched, searching
-from projects.experiment import run
+from projects import clusters, grid_search, models, random_search, search_runner, search_settings
+from projects.runner import run
 
 SMALL = ["--max_samples", "200", "--hidden", "8", "--epochs", "2", "--batch_size", "32", "--cv", "2"]
 RATES = '{"learning_rate": [0.001, 0.1]}'
@@ -63,7 +63,7 @@ def test_a_grid(go, store):
     best = json.loads(top.data.tags["mlflow_hp.best_params"])
     assert below["best"].data.params["learning_rate"] == best["learning_rate"]
     assert metrics["model/largest_difference"] == 0
-    data = searching.load(settings_of(grid_search, "--grid", RATES))
+    data = search_settings.load(settings_of(grid_search, "--grid", RATES))
     for found in (top, below["best"]):
         assert found.data.tags["mlflow_hp.data_digest"] == data.digest
     [logged] = mlflow.search_logged_models(filter_string=f"source_run_id = '{top.info.run_id}'", output_format="list")
@@ -89,12 +89,14 @@ def test_the_recorded_refit_is_that_of_scikit_learn(go, store):
     from sklearn.model_selection import GridSearchCV
 
     settings = settings_of(grid_search)
-    data = searching.load(settings)
-    asked = searching.common(data, settings) | {"refit": True}
-    search = GridSearchCV(searching.estimator(data, settings), {"learning_rate": [0.1]}, **asked)
+    data = search_settings.load(settings)
+    asked = search_settings.common(data, settings) | {"refit": True}
+    search = GridSearchCV(search_settings.estimator(data, settings), {"learning_rate": [0.1]}, **asked)
     search.fit(data.x_train, data.y_train)
     with mlflow.start_run():
-        best = searched.trained("best", search.estimator, search.best_params_, searched.Asked("?", settings, "", data))
+        best = search_runner.trained(
+            "best", search.estimator, search.best_params_, search_runner.Asked("?", settings, "", data)
+        )
     weights, expected = best.estimator.model_.get_weights(), search.best_estimator_.model_.get_weights()
     assert all(a.tobytes() == b.tobytes() for a, b in zip(weights, expected, strict=True))
     assert best.history.n_epochs == 2
@@ -191,7 +193,7 @@ def test_an_interrupted_training_of_the_best_keeps_the_search(go, monkeypatch):
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(searched, "trained", interrupted)
+    monkeypatch.setattr(search_runner, "trained", interrupted)
     top, below, _, _ = go(grid_search.EXPERIMENT, "--grid", RATES, status=130)
     assert top.info.status == "KILLED"
     assert {child.info.status for child in below.values()} == {"FINISHED"}

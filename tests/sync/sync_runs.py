@@ -19,8 +19,8 @@ from mlflow.entities import (
     ViewType,
 )
 
-from mlflow_hp.sync import scope, transfer
-from mlflow_hp.sync.identity import SYNCED, SYNCED_FROM
+from mlflow_hp.sync import selection, transfer
+from mlflow_hp.sync.id_map import SYNCED, SYNCED_FROM
 from mlflow_hp.sync.verify import compare
 
 LARGEST = 1.7976931348623157e308
@@ -30,11 +30,11 @@ POINTS = 10 + 2345 + 3 + 4 + 3
 
 
 def bring(stores, name, run_ids=(), **options):
-    return transfer.bring(stores, scope.find(stores.source, name, run_ids), **options)
+    return transfer.bring(stores, selection.find(stores.source, name, run_ids), **options)
 
 
 def verified(stores, name):
-    return compare(stores, scope.find(stores.source, name))
+    return compare(stores, selection.find(stores.source, name))
 
 
 def brought(stores, name):

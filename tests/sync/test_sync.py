@@ -31,7 +31,7 @@ from sync_runs import (
 
 from mlflow_hp.errors import UserError
 from mlflow_hp.sync import points
-from mlflow_hp.sync.identity import SYNCED_FROM, Identities
+from mlflow_hp.sync.id_map import SYNCED_FROM, Identities
 from mlflow_hp.sync.stores import Stores, connect
 
 

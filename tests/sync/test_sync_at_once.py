@@ -18,10 +18,10 @@ from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 from sync_runs import Counting, bring, brought, record, verified
 
-from mlflow_hp import cli
+from mlflow_hp.cli import main as cli
 from mlflow_hp.errors import UserError
 from mlflow_hp.sync import lock
-from mlflow_hp.sync.identity import SYNCED, SYNCED_FROM
+from mlflow_hp.sync.id_map import SYNCED, SYNCED_FROM
 from mlflow_hp.sync.lock import CLAIM, Lock
 from mlflow_hp.sync.stores import Stores, connect
 
@@ -325,7 +325,7 @@ def test_duplicates_of_a_model_are_named(both):
 
 BRING = """
 import sys, time
-from mlflow_hp.sync import lock, scope, stores, target, transfer
+from mlflow_hp.sync import lock, selection as scope, stores, copies as target, transfer
 lock.PATIENCE_SECONDS = float(sys.argv[5])
 make = target.Places._make_run
 def slowly(self, *words):

@@ -8,7 +8,7 @@ import pytest
 from sync_runs import bring, record
 
 from mlflow_hp.errors import UserError
-from mlflow_hp.sync import scope
+from mlflow_hp.sync import selection
 from mlflow_hp.sync.stores import connect
 
 
@@ -21,16 +21,16 @@ def test_one_store_under_two_names(tracking_uri, tmp_path, both):
     record(stores.source, experiment, "r")
     one = stores._replace(target=stores.source)
     with pytest.raises(UserError, match="name two different ones"):
-        one.ensure_two(scope.find(one.source, name))
-    stores.ensure_two(scope.find(stores.source, name))
+        one.ensure_two(selection.find(one.source, name))
+    stores.ensure_two(selection.find(stores.source, name))
 
 
 def test_errors_name_what_mends_them(both, other_uri, tmp_path):
     stores, _, _ = both
     with pytest.raises(UserError, match=r"no experiment 'none'.*--experiment"):
-        scope.find(stores.source, "none")
+        selection.find(stores.source, "none")
     with pytest.raises(UserError, match=r"run 'f00'.*--from"):
-        scope.find(stores.source, None, ["f00"])
+        selection.find(stores.source, None, ["f00"])
     with pytest.raises(UserError, match="no tracking store"):
         connect(other_uri, f"sqlite:///{tmp_path}/none.db")
     with pytest.raises(UserError, match=r"--to nonsense://u:\*\*\*@h can't be opened"):
@@ -56,8 +56,8 @@ def test_the_active_experiment_is_the_default(both, monkeypatch):
                 patch.delenv(f"MLFLOW_EXPERIMENT_{variable}", raising=False)
             for variable, value in variables.items():
                 patch.setenv(f"MLFLOW_EXPERIMENT_{variable}", value)
-            assert [found.info.run_id for found in scope.find(stores.source).runs] == [run.info.run_id]
+            assert [found.info.run_id for found in selection.find(stores.source).runs] == [run.info.run_id]
     monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "4711")
     with pytest.raises(UserError, match="no experiment '4711'"):
-        scope.find(stores.source)
+        selection.find(stores.source)

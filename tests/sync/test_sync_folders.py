@@ -9,9 +9,9 @@ import mlflow
 import pytest
 from sync_runs import bring, brought, record, verified
 
-from mlflow_hp import cli
+from mlflow_hp.cli import main as cli
 from mlflow_hp.errors import UserError
-from mlflow_hp.sync import scope
+from mlflow_hp.sync import selection
 from mlflow_hp.sync.stores import absolute, connect
 
 
@@ -102,11 +102,11 @@ def test_a_mended_folder_comes_later(folder, empty_uri):
     stores = connect(empty_uri, folder.as_uri())
     assert bring(stores, "exp").new == 2
     with pytest.raises(UserError, match=rf"run '{run.name}' can't be read from {run}: it has no meta.yaml"):
-        scope.find(stores.source, None, [run.name])
+        selection.find(stores.source, None, [run.name])
     (run / "meta.yaml").write_bytes(meta)
     report = bring(stores, "exp")
     assert (report.new, report.unchanged) == (1, 2)
-    assert scope.find(stores.source, "exp").damaged == {}
+    assert selection.find(stores.source, "exp").damaged == {}
     assert verified(stores, "exp").differences == []
 
 
@@ -116,7 +116,7 @@ def test_what_is_nested_in_a_damaged_run_comes(folder, empty_uri):
     child = record(client, parent.parent.name, "child", client.get_run(parent.name))
     (parent / "meta.yaml").unlink()
     stores = connect(empty_uri, folder.as_uri())
-    chosen = scope.find(stores.source, None, [child.info.run_id])
+    chosen = selection.find(stores.source, None, [child.info.run_id])
     assert [run.info.run_name for run in chosen.runs] == ["child"]
     assert chosen.damaged == {str(parent): "it has no meta.yaml"}
 
@@ -131,18 +131,18 @@ def test_other_folders_do_not_matter(folder, empty_uri, capfd):
     (folder / "notes").mkdir()
     stores = connect(empty_uri, folder.as_uri())
     assert bring(stores, "exp").new == 3
-    assert scope.find(stores.source, "exp").damaged == {}
+    assert selection.find(stores.source, "exp").damaged == {}
     assert "Traceback" not in capfd.readouterr().err
     (experiment / "meta.yaml").unlink()
     with pytest.raises(UserError, match=rf"no experiment 'exp'.*; {experiment} could not be read: it has no meta.yaml"):
-        scope.find(stores.source, "exp")
+        selection.find(stores.source, "exp")
 
 
 def test_a_damaged_model_is_named(folder, empty_uri):
     (meta,) = folder.glob("*/models/m-*/meta.yaml")
     meta.write_text("")
     stores = connect(empty_uri, folder.as_uri())
-    chosen = scope.find(stores.source, "exp")
+    chosen = selection.find(stores.source, "exp")
     assert (len(chosen.runs), chosen.models) == (3, [])
     assert chosen.damaged == {str(meta.parent): "its meta.yaml is empty"}
 

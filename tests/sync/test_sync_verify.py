@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sync_runs import START, bring, brought, record, record_all_kinds, verified
 
-from mlflow_hp.sync.identity import SYNCED_FROM
+from mlflow_hp.sync.id_map import SYNCED_FROM
 
 
 def change_tag(client, run_id):

@@ -1,0 +1,61 @@
+"""What a recorded training tells: findings, each with its evidence and what to try next.
+
+Each rule is one function; its threshold and where that comes from stand in its docstring.
+"""
+
+from __future__ import annotations
+
+from mlflow_hp.analysis.diagnosis.descent import divergence, oscillation, speed
+from mlflow_hp.analysis.diagnosis.finding import Finding, to_json, to_markdown, to_metrics
+from mlflow_hp.analysis.diagnosis.generalization import chance, overfit, plateau
+from mlflow_hp.analysis.diagnosis.layers import dead_units, layers, update_ratios
+from mlflow_hp.analysis.diagnosis.network import diagnose, diagnose_network
+from mlflow_hp.analysis.diagnosis.noise_scale import GradientNoise, gradient_noise, noise_scale
+from mlflow_hp.analysis.diagnosis.range_test import RangeTest, range_finding, range_test
+from mlflow_hp.analysis.diagnosis.regression import (
+    ARRIVED_WITHIN,
+    ILL_CONDITIONED,
+    REVERSALS,
+    arrival,
+    curvature,
+    diagnose_regression,
+    distance,
+    next_try,
+    overshoot,
+)
+from mlflow_hp.analysis.diagnosis.training import not_finite, trend
+
+__all__ = [
+    "ARRIVED_WITHIN",
+    "ILL_CONDITIONED",
+    "REVERSALS",
+    "Finding",
+    "GradientNoise",
+    "RangeTest",
+    "arrival",
+    "chance",
+    "curvature",
+    "dead_units",
+    "diagnose",
+    "diagnose_network",
+    "diagnose_regression",
+    "distance",
+    "divergence",
+    "gradient_noise",
+    "layers",
+    "next_try",
+    "noise_scale",
+    "not_finite",
+    "oscillation",
+    "overfit",
+    "overshoot",
+    "plateau",
+    "range_finding",
+    "range_test",
+    "speed",
+    "to_json",
+    "to_markdown",
+    "to_metrics",
+    "trend",
+    "update_ratios",
+]

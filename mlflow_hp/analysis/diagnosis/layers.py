@@ -1,0 +1,100 @@
+"""Which layers learn: dead units, vanishing and exploding updates."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlflow_hp.analysis.diagnosis.curve import change_rate
+from mlflow_hp.analysis.diagnosis.descent import SMALLER
+from mlflow_hp.analysis.diagnosis.finding import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mlflow_hp.history import TrainingHistory
+
+DEAD = 0.4
+"""Share of dead units from which a layer is told: the damage of a learning rate set too high that Karpathy's CS231n
+notes name (Neural networks 1: commonly used activation functions)."""
+HEALTHY = 1e-3
+"""Update of a tensor in a step, relative to the tensor, as a rough heuristic (the same notes, Neural networks 3: ratio
+of weights:updates)."""
+VANISHING = (1e-2, 1e-5)
+"""A layer vanishes below this share of the largest ratio (often the last layer's: where most layers vanish, so does the
+median) and below this ratio, a hundred times under ``HEALTHY``."""
+EXPLODING = 0.1
+"""Ratio from which a layer explodes: a hundred times ``HEALTHY``; ten steps replace it."""
+
+
+def dead_units(shares: Mapping[str, float]) -> Finding | None:
+    """Layers over ``DEAD`` of whose units output 0 for every sample.
+
+    Parameters
+    ----------
+    shares : mapping of str to float
+        Layer -> share of such units, 0 to 1, in the order of the layers.
+    """
+    dead = {layer: float(share) for layer, share in shares.items() if share > DEAD}
+    if not dead:
+        return None
+    told = ", ".join(f"{share:.0%} of {layer}" for layer, share in dead.items())
+    text = f"Units that output 0 for every sample, and so cannot learn: {told}."
+    evidence = {"largest_dead_share": max(dead.values()), "layers_dying": len(dead)}
+    return Finding("dead_units", "dead units", text, evidence, "He initialisation, or activation=leaky_relu")
+
+
+def update_ratios(history: TrainingHistory) -> dict[str, float]:
+    """Median of |update| / |tensor| over the last quarter of the steps, by trainable tensor of two or more dimensions.
+
+    Biases are left out: they begin at 0, where the ratio is infinite. A tensor that stays 0 has nan. Empty where
+    neither weights nor statistics were recorded. Each tensor is read once.
+    """
+    kernels = [t for t in history.tensors if t.trainable and len(t.shape) >= 2 and history.recorded != "none"]
+    ratios = {}
+    for tensor in kernels if history.n_steps else ():
+        statistics = history.statistics(tensor.name)
+        ratio = statistics["update_ratio"][-max(history.n_steps // 4, 1) :]
+        if np.isfinite(ratio).any():
+            ratios[tensor.name] = float(np.median(ratio[np.isfinite(ratio)]))
+        elif not statistics["norm"].any():
+            ratios[tensor.name] = math.nan
+    return ratios
+
+
+def layers(history: TrainingHistory) -> Finding | None:
+    """Layers whose weights hardly move while others do, don't move at all, or are replaced within few steps.
+
+    By ``update_ratios``: below ``VANISHING``, 0, or over ``EXPLODING``. Where all layers move little, training has
+    arrived or its learning rate is small, of which the curves tell.
+    """
+    ratios = update_ratios(history)
+    if not ratios:
+        return None
+    largest = max((ratio for ratio in ratios.values() if ratio > 0), default=0.0)
+    zero = [name for name, ratio in ratios.items() if math.isnan(ratio)]
+    still = [name for name, ratio in ratios.items() if ratio == 0]
+    vanishing = [name for name, ratio in ratios.items() if ratio < min(VANISHING[0] * largest, VANISHING[1])]
+    exploding = [name for name, ratio in ratios.items() if ratio > EXPLODING]
+    smallest = min(0.0 if math.isnan(ratio) else ratio for ratio in ratios.values())
+    evidence: dict[str, Any] = {"smallest_update_ratio": smallest, "largest_update_ratio": largest}
+    listed = ", ".join(f"{name} {ratio:.1e}" for name, ratio in ratios.items())
+    if exploding:
+        told, rate = change_rate(history, SMALLER)
+        text = f"A step changes {', '.join(exploding)} by over {EXPLODING:.0%} ({HEALTHY:.1%} is healthy): {listed}."
+        return Finding("layers", "exploding updates", text, evidence | rate, f"{told}, or clipnorm=1")
+    if zero:
+        text = f"{', '.join(zero)} stayed 0: from a zero initialisation no gradient comes there."
+        told = "a random initialisation (He for ReLU, Glorot else)"
+        return Finding("layers", "layers stay 0", text, evidence, told)
+    if still:
+        told, rate = change_rate(history, SMALLER**2)
+        text = f"{', '.join(still)} moved no more over the last quarter of the steps: no gradient comes there any more."
+        return Finding("layers", "layers stand still", text, evidence | rate, told)
+    if vanishing:
+        text = f"{', '.join(vanishing)} hardly learns beside the other layers; median update ratios: {listed}."
+        told = "He initialisation with ReLU, or batch normalisation"
+        return Finding("layers", "vanishing updates", text, evidence, told)
+    return None

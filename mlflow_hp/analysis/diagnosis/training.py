@@ -1,0 +1,53 @@
+"""What any training tells: losses that are not finite, and where the loss is going."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mlflow_hp.analysis.diagnosis.finding import Finding, epochs
+
+if TYPE_CHECKING:
+    from mlflow_hp.history import TrainingHistory
+
+LEVEL = 0.01
+"""A loss is level where it changed by no more than this share."""
+
+
+def not_finite(history: TrainingHistory) -> Finding | None:
+    """NaN or infinite batch losses: where they begin. Any one is a finding; none gives None."""
+    loss = history.steps["batch_loss"]
+    broken = np.flatnonzero(~np.isfinite(loss))
+    if not len(broken):
+        return None
+    first = int(broken[0])
+    what = "NaN" if np.isnan(loss[first]) else "infinite"
+    step = int(history.steps["step"][first])
+    text = f"The loss is {what} at step {step}, and not finite in {len(broken)} of {len(loss)} steps."
+    evidence = {"first_step_not_finite": step, "steps_not_finite": len(broken)}
+    grew = bool(first > 1 and np.isfinite(loss[:first]).all() and loss[first - 1] > 100 * loss[0])
+    if grew:
+        return Finding("not_finite", "diverges", text + " It had grown before.", evidence, "a smaller learning rate")
+    return Finding("not_finite", "not finite", text, evidence, "check the data for NaN and very large values")
+
+
+def trend(history: TrainingHistory) -> Finding | None:
+    """Whether the training loss still falls at the end, or rises, by epoch.
+
+    It does where the last tenth of the epochs (at least one) changed it by over 1 %. None under 3 epochs.
+    """
+    loss = history.epochs.get("loss", np.zeros(0))
+    if len(loss) < 3 or not np.isfinite(loss).all():
+        return None
+    back = max(1, len(loss) // 10)
+    change = float(loss[-1 - back] - loss[-1]) / abs(float(loss[-1 - back]) or 1.0)
+    evidence = {"loss_change_at_end": change}
+    if change > LEVEL:
+        text = f"The training loss still fell by {change:.1%} over the last {epochs(back)}."
+        return Finding("trend", "still falling", text, evidence, "more epochs, or a larger learning rate")
+    if change < -LEVEL:
+        text = f"The training loss rose by {-change:.1%} over the last {epochs(back)}."
+        return Finding("trend", "rising", text, evidence, "a smaller learning rate, or a larger batch")
+    text = f"The training loss changed by {-change:+.1%} over the last {epochs(back)}."
+    return Finding("trend", "level", text, evidence)

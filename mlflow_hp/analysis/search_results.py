@@ -1,0 +1,205 @@
+"""What a search measured: candidates by folds, as arrays and as a table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from mlflow_hp.analysis.search_space import Parameter, candidate_text, identity, parameter, value_text, varying
+from mlflow_hp.errors import UserError
+from mlflow_hp.tracking.params_and_tags import plain
+from mlflow_hp.tracking.redaction import masked
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pandas as pd
+LARGEST = 1e100
+"""A score beyond this, which is none to compute with, is taken as that of a fold that failed."""
+
+
+class SearchResults(NamedTuple):
+    """A finished search.
+
+    Attributes
+    ----------
+    candidates : list of dict
+        The parameters of each candidate.
+    scores : dict of str to ndarray of shape (n_candidates, n_splits)
+        Scorer -> the score on each test fold, larger is better; nan where the fold failed.
+    train_scores : dict of str to ndarray of shape (n_candidates, n_splits), or None
+        The same on the training folds, where the search was asked for them.
+    fit_seconds, score_seconds : ndarray of shape (n_candidates,)
+        Mean over the folds.
+    ranks : ndarray of int, shape (n_candidates,)
+        By `scorer`, from 1, the best; equal means share a rank. After halving, who came further stands before.
+    scorer : str
+        The one that ranks; ``"score"`` in a search with one.
+    parameters : tuple of str
+        The names of the parameters that vary.
+    iterations : ndarray of int, shape (n_candidates,), or None
+        After halving: the 0-based iteration that the numbers are from, each candidate's last.
+    """
+
+    candidates: list[dict[str, Any]]
+    scores: dict[str, np.ndarray]
+    train_scores: dict[str, np.ndarray] | None
+    fit_seconds: np.ndarray
+    score_seconds: np.ndarray
+    ranks: np.ndarray
+    scorer: str
+    parameters: tuple[str, ...]
+    iterations: np.ndarray | None = None
+
+    @property
+    def fold_scores(self) -> np.ndarray:
+        """The ranking scorer's scores, shape (n_candidates, n_splits)."""
+        return self.scores[self.scorer]
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Mean score, shape (n_candidates,); nan where a fold failed, as in scikit-learn."""
+        return np.asarray(self.fold_scores.mean(axis=1))
+
+    @property
+    def std(self) -> np.ndarray:
+        """Standard deviation over the folds (divisor n_splits), shape (n_candidates,); nan where a fold failed."""
+        return np.asarray(self.fold_scores.std(axis=1))
+
+    @property
+    def compared(self) -> np.ndarray:
+        """Who can be compared, bool of shape (n_candidates,): no fold failed and, after halving, the last iteration."""
+        whole = np.isfinite(self.mean)
+        if self.iterations is None or not whole.any():
+            return whole
+        return np.asarray(whole & (self.iterations == self.iterations.max()))
+
+    @property
+    def labels(self) -> list[str]:
+        """Each candidate in words."""
+        return [candidate_text(candidate, self.parameters) or "the only one" for candidate in self.candidates]
+
+    def parameter(self, name: str) -> Parameter:
+        """The parameter `name` over all candidates, as axes need it."""
+        return parameter(self.candidates, name)
+
+    def to_table(self) -> pd.DataFrame:
+        """A row per candidate, the best first: rank, parameters, mean, std and folds of each scorer, seconds."""
+        import pandas as pd
+
+        columns: dict[str, Any] = {"rank": self.ranks}
+        for name in dict.fromkeys(name for candidate in self.candidates for name in candidate):
+            columns[name] = [candidate.get(name) for candidate in self.candidates]
+        for kind, scores in (("", self.scores), ("train_", self.train_scores or {})):
+            for scorer, values in scores.items():
+                columns |= {f"mean_{kind}{scorer}": values.mean(axis=1), f"std_{kind}{scorer}": values.std(axis=1)}
+                columns |= {f"fold_{fold}_{kind}{scorer}": values[:, fold] for fold in range(values.shape[1])}
+        columns |= {"fit_seconds": self.fit_seconds, "score_seconds": self.score_seconds}
+        if self.iterations is not None:
+            columns["iteration"] = self.iterations
+        return pd.DataFrame(columns).sort_values("rank", kind="stable", ignore_index=True)
+
+    def to_markdown(self, n: int = 10) -> str:
+        """The best `n` as a table in markdown."""
+        order = np.argsort(self.ranks, kind="stable")[:n]
+        rows = [["rank", *self.parameters, self.scorer, "fit seconds"], ["---"] * (len(self.parameters) + 3)]
+        for index in order:
+            values = [self.candidates[index].get(name, "") for name in self.parameters]
+            score = "failed" if np.isnan(self.mean[index]) else plus_minus(self.mean[index], self.std[index])
+            seconds = f"{self.fit_seconds[index]:.3g}"
+            rows.append([str(self.ranks[index]), *map(_cell, values), score, seconds])
+        return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def from_cv_results(cv_results: Mapping[str, Any], scorer: str | None = None) -> SearchResults:
+    """Read scikit-learn's ``cv_results_``.
+
+    Of a halving search each candidate is kept once, with the numbers of its last iteration: only those of the very
+    last were scored with the same resources, and only these are `SearchResults.compared`.
+
+    Parameters
+    ----------
+    cv_results : mapping
+        A search's ``cv_results_``, or a part of it that holds ``params`` and ``split<i>_test_<scorer>``.
+    scorer : str, optional
+        The scorer that ranks, as in the search's ``refit``. By default the only one, or the first of several.
+
+    Raises
+    ------
+    UserError
+        If there is no candidate, or no such scorer.
+    """
+    candidates = [dict(candidate) for candidate in cv_results.get("params", ())]
+    scores = _by_scorer(cv_results, "test")
+    if not candidates or not scores:
+        raise UserError(
+            "cv_results holds no candidate with scores. Pass cv_results_ of a search that has been fitted, with "
+            "'params' and 'split0_test_score' in it."
+        )
+    scorer = next(iter(scores)) if scorer is None else scorer
+    if scorer not in scores:
+        raise UserError(f"There is no scorer {scorer!r} in cv_results. Pass one of {', '.join(map(repr, scores))}.")
+    rows = np.arange(len(candidates))
+    iterations = None
+    if "iter" in cv_results:
+        rows = _last_rows(candidates, np.asarray(cv_results["iter"]))
+        iterations = np.asarray(cv_results["iter"], np.int64)[rows]
+    candidates = [_without_secrets(candidates[row]) for row in rows]
+    scores = {name: values[rows] for name, values in scores.items()}
+    train = {name: values[rows] for name, values in _by_scorer(cv_results, "train").items()}
+    nothing = np.full(len(cv_results["params"]), np.nan)
+    seconds = [np.asarray(cv_results.get(f"mean_{kind}_time", nothing), np.float64)[rows] for kind in ("fit", "score")]
+    if iterations is None and f"rank_test_{scorer}" in cv_results:
+        ranks = np.asarray(cv_results[f"rank_test_{scorer}"], np.int64)
+    else:
+        ranks = _ranks(scores[scorer].mean(axis=1), iterations)
+    return SearchResults(
+        candidates, scores, train or None, seconds[0], seconds[1], ranks, scorer, varying(candidates), iterations
+    )
+
+
+def plus_minus(mean: float, std: float) -> str:
+    """A mean and its spread to two digits of the spread, such as ``0.953 ± 0.011``."""
+    size = std if np.isfinite(std) and std > 0 else abs(mean) / 100 or 1.0
+    digits = int(np.clip(1 - np.floor(np.log10(size)), 0, 12))
+    return f"{mean:.{digits}f} ± {std:.{digits}f}" if np.isfinite(std) else f"{mean:.{digits}f}"
+
+
+def _by_scorer(cv_results: Mapping[str, Any], kind: str) -> dict[str, np.ndarray]:
+    """Scorer -> scores of shape (n_rows, n_splits), what is not finite or beyond ``LARGEST`` as nan."""
+    found: dict[str, np.ndarray] = {}
+    for key in cv_results:
+        start = f"split0_{kind}_"
+        if key.startswith(start):
+            name = key.removeprefix(start)
+            columns: list[np.ndarray] = []
+            while (column := f"split{len(columns)}_{kind}_{name}") in cv_results:
+                columns.append(np.asarray(cv_results[column], np.float64))
+            values = np.stack(columns, axis=1)
+            found[name] = np.where(np.abs(values) <= LARGEST, values, np.nan)
+    return found
+
+
+def _without_secrets(candidate: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: masked(value, name) if isinstance(value, str) else value for name, value in candidate.items()}
+
+
+def _last_rows(candidates: Sequence[Mapping[str, Any]], iterations: np.ndarray) -> np.ndarray:
+    """The row of each distinct candidate's last iteration, in the order in which the candidates came first."""
+    last: dict[tuple[tuple[str, str], ...], int] = {}
+    for row in np.argsort(iterations, kind="stable"):
+        last[tuple((name, identity(value)) for name, value in candidates[row].items())] = int(row)
+    return np.array(list(last.values()), np.int64)
+
+
+def _ranks(mean: np.ndarray, iterations: np.ndarray | None) -> np.ndarray:
+    """One plus how many stand before: of a later iteration or, in the same one, with a better mean."""
+    level = np.zeros(len(mean)) if iterations is None else iterations
+    score = np.where(np.isnan(mean), -np.inf, mean)
+    before = (level[None] > level[:, None]) | ((level[None] == level[:, None]) & (score[None] > score[:, None]))
+    return np.asarray(1 + before.sum(axis=1), np.int64)
+
+
+def _cell(value: Any) -> str:
+    return plain(value_text(value))

@@ -1,0 +1,1 @@
+"""The command line ``mlflow-hp``: a file for each command."""

@@ -1,0 +1,1 @@
+"""What saves a search time: models reused, trainings shared; the plain way where that is not sure."""

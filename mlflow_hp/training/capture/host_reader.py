@@ -1,0 +1,221 @@
+"""One training step read from the host: what serves where the graph can't be wrapped."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlflow_hp.delivery.signals import held
+from mlflow_hp.history import statistics_of
+from mlflow_hp.history.step_record import STEP_COLUMNS, Layout, Rows, n_weights
+from mlflow_hp.training.capture import train_step_is_own
+from mlflow_hp.training.capture.step_layout import (
+    EpochCounter,
+    NothingRanError,
+    build,
+    initial_weights,
+    numbers_of,
+    store_for,
+    tapped,
+    tensors_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+MOST_BYTES = 32 * 2**20
+"""Memory of the rows that wait to be handed on."""
+HAND_ON_SECONDS = 1.0
+"""Time after which rows are handed on although they are few."""
+
+
+class HostReader:
+    """Reads weights, learning rate and Keras' running values behind each call of the model's train function.
+
+    The batch's own loss is the change of Keras' loss tracker, ``(N_b m_b - N_(b-1) m_(b-1)) / n_b``, in which
+    float32 cancels: expect some 1e-6 of the running sum. Where the model does not use that tracker it is NaN.
+    Under ``steps_per_execution > 1`` there is one record per execution; where Python sees each step, `around` reads
+    each, with the loss that the tracker is given.
+
+    Parameters
+    ----------
+    model, weights
+        As for `GraphReader`.
+    train_function : callable or None
+        The model's own; None where it is called by others, between `before` and `read`.
+    """
+
+    kind = "host"
+
+    def __init__(self, model: Any, weights: str, train_function: Callable[..., Any] | None) -> None:
+        self._model = model
+        self._weights = weights
+        self.train_function = train_function
+        self._own_step = train_step_is_own(model)
+        self._read_inside = False
+
+    def connect(self, on_layout: Callable[[Layout], None], on_rows: Callable[[Rows], None]) -> None:
+        """Have `on_layout` called once in a fit, with its first rows, and `on_rows` with all rows."""
+        self._on_layout, self._on_rows = on_layout, on_rows
+
+    def start(self, first_step: int) -> None:
+        """Begin a fit whose first step has the number `first_step` in its run."""
+        self._counter = EpochCounter(first_step)
+        self._layout: Layout | None = None
+        self._initial: dict[str, np.ndarray] | None = None
+        self._rows: list[tuple[dict[str, float], dict[str, np.ndarray]]] = []
+        self._bytes = 0
+        self._handed_on_at = time.monotonic()
+        self._before: dict[str, np.ndarray] = {}
+        self._tracked = (0.0, 0.0)
+        self.steps_done = 0
+
+    def begin_epoch(self, epoch: int) -> None:
+        """The next step belongs to `epoch` (0-based)."""
+        self._counter.begin_epoch(epoch, len(self._rows))
+        self._tracked = (0.0, 0.0)
+
+    def prepare(self, *arguments: Any) -> None:
+        """Read the initial weights; a model that can't be built without data is read from its first step on."""
+        if self._initial is not None:
+            return
+        try:
+            build(self._model, getattr(arguments[-1], "element_spec", None) if arguments else None)
+        except Exception:  # noqa: BLE001 - the step itself will say what is wrong with the model, if anything
+            return
+        self._initial = self._describe()
+
+    def make_room(self) -> None:
+        """Hand on the rows where they are many or the first has waited for long."""
+        if self._bytes > MOST_BYTES or time.monotonic() - self._handed_on_at > HAND_ON_SECONDS:
+            self.fetch()
+
+    def execute(self, *arguments: Any) -> Any:
+        """Call the model's own train function."""
+        assert self.train_function is not None
+        self._read_inside = False
+        try:
+            self.before()
+        except Exception as error:
+            raise NothingRanError(f"{type(error).__name__}: {error}") from error
+        return self.train_function(*arguments)
+
+    def around(self, step: Callable[[Any], Any], safely: Callable[[Callable[[], None]], bool]) -> Callable[[Any], Any]:
+        """The training `step` of a model that is run eagerly, each call of which is read.
+
+        Parameters
+        ----------
+        step : callable
+            The model's ``train_step``.
+        safely : callable
+            Does what it is given, where steps are still to be read, and gives whether that went well.
+        """
+
+        def read_step(data: Any) -> Any:
+            import tensorflow as tf
+
+            if not tf.executing_eagerly():  # it is being traced: `read` follows the whole execution
+                return step(data)
+            self._read_inside = True
+            if not safely(self.before):
+                return step(data)
+            with tapped(getattr(self._model, "_loss_tracker", None)) as seen:
+                logs = step(data)
+            safely(lambda: self._read_step(logs, seen))
+            return logs
+
+        return read_step
+
+    def before(self) -> None:
+        """Read what is in force for the next step."""
+        self._sync()
+        self._learning_rate = _number(getattr(self._model.optimizer, "learning_rate", np.nan))
+
+    def read(self, logs: Any) -> None:
+        """Read what the train function left, and the `logs` that it gave, unless each step has been read."""
+        if not self._read_inside:
+            self._read_step(logs, [], self._model.steps_per_execution)
+
+    def _read_step(self, logs: Any, seen: Sequence[Mapping[str, Any]], n_steps: int = 1) -> None:
+        self.steps_done += n_steps
+        self._sync()
+        if self._initial is None:
+            initial = self._describe()
+            self._initial = {name: value * np.nan for name, value in initial.items()}
+        batch_loss, samples = self._tracked_loss(n_steps)
+        if len(seen) == 1 and not self._own_step:
+            batch_loss, samples = _number(seen[0]["values"]), _number(seen[0]["sample_weight"])
+        scalars = {
+            "time": time.time(),
+            "samples": samples,
+            "learning_rate": self._learning_rate,
+            "batch_loss": batch_loss,
+        }
+        scalars |= {f"running_{name}": value for name, value in numbers_of(logs).items()}
+        weights: dict[str, np.ndarray] = {}
+        if self._store != "none":
+            weights = initial_weights(self._model, self._tensors, "values")
+        if self._store == "statistics":
+            before, self._before = self._before, weights
+            weights = {n: statistics_of(np.stack([before[n], value]))[1] for n, value in weights.items()}
+        self._rows.append((scalars, weights))
+        self._bytes += sum(value.nbytes for value in weights.values()) + 8 * len(scalars)
+
+    def _tracked_loss(self, n_steps: int) -> tuple[float, float]:
+        """The batch's loss and number of samples, by what Keras' loss tracker has counted; samples 0: not known."""
+        tracker = getattr(self._model, "_loss_tracker", None)
+        total, count = (0.0, 0.0) if tracker is None else (_number(tracker.total), _number(tracker.count))
+        old_total, old_count = self._tracked
+        self._tracked = (total, count)
+        samples = count - old_count
+        loss = (total - old_total) / samples if samples > 0 else np.nan
+        # A train_step as in Keras' guides tracks the mean of each batch as one value.
+        return loss, 0.0 if samples <= n_steps and self._own_step else samples
+
+    def _sync(self) -> None:
+        """Have the model's variables hold their values: on JAX, training keeps them elsewhere meanwhile."""
+        if hasattr(self._model, "jax_state_sync"):
+            self._model.jax_state_sync()
+
+    def fetch(self) -> None:
+        """Hand on the rows that have been read."""
+        self._handed_on_at = time.monotonic()
+        if self._rows:
+            with held():
+                self._hand_on()
+
+    def _hand_on(self) -> None:
+        if self._layout is None:
+            kinds = STEP_COLUMNS | dict.fromkeys(
+                (name for name in self._rows[0][0] if name.startswith("running_")), "float64"
+            )
+            layout = Layout(kinds, self._tensors, self._store, self._initial or {})
+            self._on_layout(layout)
+            self._layout = layout
+        rows, self._rows, self._bytes = self._rows, [], 0
+        columns = self._counter.count(len(rows))
+        for name, dtype in self._layout.columns.items():
+            if name not in columns:
+                columns[name] = np.array([scalars.get(name, np.nan) for scalars, _ in rows], dtype)
+        weights = {name: np.stack([values[name] for _, values in rows]) for name in rows[0][1]}
+        self._on_rows(Rows(columns, weights))
+
+    def _describe(self) -> dict[str, np.ndarray]:
+        """Note what the built model has to record; gives its weights as they are now."""
+        self._tensors = tensors_of(self._model)
+        self._store = store_for(self._weights, n_weights(self._tensors))
+        if self._store == "statistics":
+            self._before = initial_weights(self._model, self._tensors, "values")
+        return initial_weights(self._model, self._tensors, self._store)
+
+
+def _number(value: Any) -> float:
+    """A Keras variable or tensor, also one that is spread over replicas, as a number; NaN where it is none."""
+    import keras
+
+    try:
+        return float(keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(value)))
+    except (TypeError, ValueError):
+        return float("nan")

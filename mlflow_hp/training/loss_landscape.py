@@ -1,0 +1,281 @@
+"""The loss of a Keras model on a plane through its weight space, with the paths of trainings on it."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm import tqdm
+
+from mlflow_hp.analysis.surfaces.grid import coarse_to_fine
+from mlflow_hp.analysis.surfaces.plane import (
+    Landscape,
+    Plane,
+    principal_plane,
+    project,
+    random_plane,
+    same_tensors,
+    window,
+)
+from mlflow_hp.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from mlflow_hp.history.weight_snapshots import Snapshots
+
+MARGIN = 0.15
+"""Share of the paths' width that is left free on each side of them."""
+
+UNIT = np.array([[-1.0, -1.0], [1.0, 1.0]])
+"""Corners of what a random plane shows at least: up to where each filter is moved by its own norm."""
+
+TOLERANCE = 0.02
+"""Relative error of the loss that interpolation between computed points is allowed."""
+
+TOGETHER = 32
+"""Points that one call of the compiled function computes."""
+
+
+def landscape(
+    model: Any,
+    snapshots: Mapping[str, Snapshots],
+    x: Any,
+    y: Any,
+    *,
+    kind: str = "principal",
+    resolution: int = 51,
+    n_samples: int = 2000,
+    seed: int = 0,
+    progress: bool = True,
+) -> Landscape:
+    """The loss around the paths of one or several trainings of one architecture, on one plane.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Compiled, of the snapshots' architecture; it is left as it is. Its weights don't matter, but those that don't
+        train (as the statistics of batch normalisation) are used as they are.
+    snapshots : mapping of str to Snapshots
+        Label -> path. The plane's origin is the end of the first.
+    x, y : array_like, or nested structures of them
+        Inputs and targets, as for ``model.evaluate``.
+    kind : {"principal", "random"}
+        The plane of most variance of the paths, or one along two random directions normalised by filter. On the
+        latter the picture reaches to 1 on each side, as in the paper; paths hardly move along random directions.
+    resolution : int
+        Points along each axis of the grid.
+    n_samples : int
+        Rows of the data, drawn by `seed`, that the loss is taken over.
+    seed : int
+        Of the rows and of random directions.
+    progress : bool
+        Whether to show a progress bar.
+
+    Raises
+    ------
+    UserError
+        Where the model is not compiled, its tensors are not the snapshots', or an argument is out of its range.
+    """
+    if kind not in ("principal", "random"):
+        raise UserError(f"kind={kind!r} is unknown; take 'principal' or 'random'")
+    if resolution < 2:
+        raise UserError(f"resolution={resolution} is no grid; take 2 points along each axis or more")
+    runs = list(snapshots.values())
+    if kind == "random" and runs:
+        plane = random_plane({name: values[-1] for name, values in runs[0].tensors.items()}, seed)
+    else:
+        plane = principal_plane(runs)
+    paths = {label: project(plane, run) for label, run in snapshots.items()}
+    ranges = window(list(paths.values()), MARGIN)
+    if kind == "random":
+        ranges = window([*paths.values(), UNIT], 0.0)
+    a, b = (np.linspace(low, high, resolution) for low, high in ranges)
+    with tqdm(total=a.size * b.size, desc="loss landscape", unit=" points", leave=False, disable=not progress) as bar:
+        losses = _Losses(model, plane, x, y, n_samples=n_samples, batch_size=1024, seed=seed, progress=bar.update)
+        loss, evaluated = coarse_to_fine(losses, a, b, TOLERANCE)
+        bar.update(a.size * b.size - evaluated)
+    steps = {label: run.steps for label, run in snapshots.items()}
+    return Landscape(a, b, loss, paths, steps, kind, plane.held, _thinning(runs), losses.n_samples, evaluated)
+
+
+def losses_on_plane(
+    model: Any,
+    plane: Plane,
+    points: np.ndarray,
+    x: Any,
+    y: Any,
+    *,
+    n_samples: int = 2000,
+    batch_size: int = 1024,
+    seed: int = 0,
+    progress: Callable[[int], Any] | None = None,
+) -> np.ndarray:
+    """The compiled loss at points of a plane, in inference mode, with the losses of regularisers.
+
+    What ``model.evaluate`` gives with those weights. Nothing of the model is written to: it is called with other
+    values in the place of its trainable variables.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Compiled, of the plane's architecture, on any backend of Keras.
+    plane : Plane
+    points : ndarray of shape (k, 2)
+        Coordinates (a, b): the trainable weights are ``origin + a d1 + b d2``.
+    x, y : array_like, or nested structures of them
+        Inputs and targets, as for ``model.evaluate``.
+    n_samples : int
+        Rows of the data, drawn by `seed`, that the loss is taken over; all, where there are no more.
+    batch_size : int
+        Rows that go through the network at a time.
+    seed : int
+        Of the rows.
+    progress : callable, optional
+        Called with the number of points just computed.
+
+    Returns
+    -------
+    ndarray of shape (k,)
+        float64.
+
+    Raises
+    ------
+    UserError
+        Where the model is not compiled or not built, or its trainable tensors are not the plane's.
+    """
+    losses = _Losses(model, plane, x, y, n_samples=n_samples, batch_size=batch_size, seed=seed, progress=progress)
+    return losses(points)
+
+
+class _Losses:
+    """Points (k, 2) -> losses (k,), with the data at hand and the function compiled once."""
+
+    def __init__(
+        self,
+        model: Any,
+        plane: Plane,
+        x: Any,
+        y: Any,
+        *,
+        n_samples: int,
+        batch_size: int,
+        seed: int,
+        progress: Callable[[int], Any] | None,
+    ) -> None:
+        from keras import ops, tree
+
+        self._progress = progress or (lambda _: None)
+        x, y = (tree.map_structure(_as_evaluated, data) for data in (x, y))
+        lengths = {len(array) for array in tree.flatten((x, y))}
+        if len(lengths) != 1 or not min(lengths) or n_samples < 1 or batch_size < 1:
+            raise UserError(
+                f"x and y have {sorted(lengths)} rows, n_samples={n_samples}, batch_size={batch_size}: give x and y "
+                "equally many rows, one or more, and positive numbers"
+            )
+        variables = _variables(model, plane)
+        n = lengths.pop()
+        rows = np.arange(n)
+        if n_samples < n:
+            rows = np.sort(np.random.default_rng(seed).choice(n, n_samples, replace=False))
+        self.n_samples = len(rows)
+        parts = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+        self._batches = [tree.map_structure(lambda v, i=part: ops.convert_to_tensor(v[i]), (x, y)) for part in parts]
+        self._shares = [len(part) / len(rows) for part in parts]
+        _build(model, self._batches[0])
+        self._losses = _compiled(model, variables, plane)
+
+    def __call__(self, points: np.ndarray) -> np.ndarray:
+        points = np.asarray(points, np.float32)
+        found = np.zeros(len(points))
+        for start in range(0, len(points), TOGETHER):
+            part = points[start : start + TOGETHER]
+            padded = np.concatenate([part, np.repeat(part[:1], TOGETHER - len(part), axis=0)])  # one shape: one trace
+            for (x, y), share in zip(self._batches, self._shares, strict=True):
+                found[start : start + len(part)] += share * self._losses(padded, x, y)[: len(part)]
+            self._progress(len(part))
+        return found
+
+
+def _variables(model: Any, plane: Plane) -> list[Any]:
+    """The model's trainable variables, in the order of the plane's tensors."""
+    from mlflow_hp.training.capture.step_layout import tensors_of
+
+    if not getattr(model, "compiled", False):
+        raise UserError(f"the model {model.name!r} is not compiled, so it has no loss; call model.compile(loss=...)")
+    if not model.built:
+        raise UserError(f"the model {model.name!r} has no weights yet; call it on some data first")
+    named = {t.name: v for t, v in zip(tensors_of(model), model.weights, strict=True) if t.trainable}
+    ours = {name: tuple(variable.shape) for name, variable in named.items()}
+    theirs = {name: values.shape for name, values in plane.origin.items()}
+    names = same_tensors(theirs, ours, ("the paths", "the model"))
+    return [named[name] for name in names.values()]
+
+
+def _build(model: Any, batch: tuple[Any, Any]) -> None:
+    """Let the compiled loss make what it keeps, as ``model.evaluate`` would at its first batch, without data."""
+    if model._compile_loss is not None and not model._compile_loss.built:
+        model._symbolic_build(data_batch=batch)
+
+
+def _compiled(model: Any, variables: list[Any], plane: Plane) -> Callable[[np.ndarray, Any, Any], np.ndarray]:
+    """The function (points (k, 2), x, y) -> losses (k,), compiled by the backend unless the model runs eagerly."""
+    import keras
+    from keras import ops
+
+    origin, one, other = (
+        [ops.convert_to_tensor(weights[name].astype(np.float32)) for name in plane.origin]
+        for weights in (plane.origin, *plane.directions)
+    )
+
+    def losses(points: Any, x: Any, y: Any) -> Any:
+        def loss(point: Any) -> Any:
+            weights = [o + point[0] * d1 + point[1] * d2 for o, d1, d2 in zip(origin, one, other, strict=True)]
+            # what model.stateless_call does, but with the loss inside: it needs those that layers add in their call
+            with keras.StatelessScope(list(zip(variables, weights, strict=True)), collect_losses=True):
+                total = model._compute_loss(x, y, model(x, training=False), None, training=False)
+            return ops.cast(total, "float32")
+
+        return ops.map(loss, points)
+
+    backend = keras.backend.backend()
+    if model.run_eagerly:
+        compiled = losses
+    elif backend == "tensorflow":
+        import tensorflow as tf
+
+        compiled = tf.function(losses)
+    elif backend == "jax":
+        compiled = import_module("jax").jit(losses)
+    else:
+        compiled = losses
+
+    def computed(points: np.ndarray, x: Any, y: Any) -> np.ndarray:
+        found = compiled(ops.convert_to_tensor(points), x, y)
+        return np.asarray(ops.convert_to_numpy(found), np.float64)
+
+    return computed
+
+
+def _as_evaluated(data: Any) -> np.ndarray:
+    """An array as Keras takes it: floats in its own precision."""
+    import keras
+
+    array = np.asarray(data)
+    return array.astype(keras.config.floatx()) if array.dtype.kind == "f" else array
+
+
+def _thinning(runs: list[Snapshots]) -> str:
+    """Which steps the paths show: "every 4th of 12,000 steps"."""
+    every, steps = (
+        [min(numbers), max(numbers)] for numbers in zip(*((run.every, run.n_steps) for run in runs), strict=True)
+    )
+    total = " to ".join(dict.fromkeys(f"{n:,}" for n in steps))
+    which = " to ".join(dict.fromkeys("1st" if n == 1 else f"{n:,}{_ending(n)}" for n in every))
+    return f"all {total} steps" if every == [1, 1] else f"every {which} of {total} steps"
+
+
+def _ending(n: int) -> str:
+    """Of the ordinal number of a power of two."""
+    return "nd" if n % 10 == 2 and n % 100 != 12 else "th"

@@ -1,0 +1,112 @@
+"""The data sets: embedded in scikit-learn, or a CSV by path or URL."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import train_test_split
+
+from mlflow_hp.errors import UserError
+from mlflow_hp.tracking import masked
+from projects.datasets import downloads, files
+
+if TYPE_CHECKING:
+    from projects.arguments import Settings
+
+
+class Regression(NamedTuple):
+    """One feature and one target, split.
+
+    Attributes
+    ----------
+    x_train, y_train, x_test, y_test : ndarray of float32, shape (n, 1) and (n,)
+        In the order of the split; x standardised where that was asked for.
+    feature, target : str
+        Names of the columns, for axes.
+    table : DataFrame
+        Both columns as they came.
+    source : str
+        Where they came from.
+    digest, split_digest : str
+        SHA-256, shortened, of the values, and of the rows' numbers in either part.
+    """
+
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    feature: str
+    target: str
+    table: pd.DataFrame
+    source: str
+    digest: str
+    split_digest: str
+
+
+def regression(settings: Settings) -> Regression:
+    """The data that `settings` name: data, feature, target, test_size, seed, standardize.
+
+    The test part is ``ceil(test_size * n)`` rows, drawn with `seed`; mean and standard deviation for
+    standardising are those of the training part.
+
+    Raises
+    ------
+    UserError
+        For data that can't be had or trained on.
+    """
+    table, source = _table(settings["data"])
+    feature, target = settings["feature"], settings["target"]
+    for column, parameter in ((feature, "feature"), (target, "target")):
+        if column not in table.columns:
+            there = textwrap.shorten(", ".join(map(str, table.columns)), 300, placeholder=" ...")
+            raise UserError(f"{parameter}={column!r}: {source} has the columns {there}")
+    if feature == target:
+        raise UserError(f"feature and target are both {feature!r}: choose two columns of {source}")
+    table = pd.DataFrame({column: files.numbers(table.loc[:, column], source) for column in (feature, target)})
+    n, n_test = len(table), math.ceil(settings["test_size"] * len(table))
+    if n - n_test < 2:
+        raise UserError(
+            f"{source} has {n} row{'s' * (n != 1)}: with test_size={settings['test_size']:g}, {max(n - n_test, 0)} of "
+            "them would be left to train on, and a line needs two"
+        )
+    train, test = train_test_split(np.arange(n), test_size=n_test, random_state=settings["seed"])
+    x, y = table[feature].to_numpy(), table[target].to_numpy()
+    if np.ptp(x[train]) == 0:
+        raise UserError(f"feature={feature!r} has the same value, {x[0]:g}, in all rows to train on: choose another")
+    shown = feature
+    if settings["standardize"]:
+        x = (x - x[train].mean()) / x[train].std()
+        shown = f"{feature}, standardised"
+    x32, y32 = x.astype(np.float32)[:, None], y.astype(np.float32)
+    return Regression(
+        x32[train], y32[train], x32[test], y32[test], shown, target, table, source,
+        files.digest_of(table.to_numpy()), files.digest_of(train, test),
+    )  # fmt: skip
+
+
+def log_input(table: pd.DataFrame, target: str, data: str) -> None:
+    """Log the data set to the active run: its digest, schema and where it is from."""
+    import mlflow
+    from mlflow.data.sources import LocalArtifactDatasetSource
+
+    source: object = masked(data)
+    if data == "diabetes":
+        source = None  # the code that made it
+    elif not downloads.is_address(data):
+        source = LocalArtifactDatasetSource(str(Path(data).expanduser().resolve()))
+    dataset = mlflow.data.from_pandas(table, source=source, targets=target, name=files.name_of(data))
+    mlflow.log_input(dataset, context="training")
+
+
+def _table(data: str) -> tuple[pd.DataFrame, str]:
+    """The table that `data` names, and where it is from."""
+    if data == "diabetes":
+        from sklearn.datasets import load_diabetes
+
+        return load_diabetes(as_frame=True, scaled=False).frame, "scikit-learn's diabetes data"
+    return files.read_table(data), masked(data)

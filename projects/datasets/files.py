@@ -1,0 +1,234 @@
+"""Data from files, addresses and Keras' cache: bytes, tables, arrays, and digests of what was in them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import tempfile
+import textwrap
+import warnings
+import zipfile
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from mlflow_hp.errors import UserError
+from mlflow_hp.tracking import masked
+from projects.datasets import downloads
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+KERAS_ADDRESS = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
+"""Where Keras has its data sets from."""
+KERAS_FILES = {
+    "mnist": {"mnist.npz": "sha256=731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"},
+    "fashion_mnist": {
+        "fashion-mnist/train-labels-idx1-ubyte.gz": "md5=25c81989df183df01b3e8a0aad5dffbe",
+        "fashion-mnist/train-images-idx3-ubyte.gz": "md5=8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+        "fashion-mnist/t10k-labels-idx1-ubyte.gz": "md5=bb300cfdad3c16e7a12a480ee83cd310",
+        "fashion-mnist/t10k-images-idx3-ubyte.gz": "md5=bef4ecab320f06d8554ea6380940ec79",
+    },
+}
+"""What it keeps of them, below its folder for data sets, and their digests, as Keras and Zalando give them."""
+_BROKEN = (ValueError, OSError, EOFError, KeyError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
+"""What NumPy and zipfile raise on files that are not what they seem."""
+
+
+def read_bytes(data: str) -> bytes:
+    """What is in the file, or at the http(s) address, that the parameter `data` names.
+
+    Raises
+    ------
+    UserError
+        Where there is nothing to read.
+    """
+    return downloads.download(data) if downloads.is_address(data) else _file(data)
+
+
+def path_of(data: str) -> str:
+    """A path itself; a URL without its query."""
+    return data.partition("#")[0].partition("?")[0] if downloads.is_address(data) else data
+
+
+def name_of(data: str) -> str:
+    """A name for data: that of their file."""
+    return masked(Path(path_of(data)).name)[:250] or "data"
+
+
+def read_table(data: str) -> pd.DataFrame:
+    """The CSV that `data` names.
+
+    Raises
+    ------
+    UserError
+        Where it is none.
+    """
+    text, data = read_bytes(data), masked(data)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            table = pd.read_csv(io.BytesIO(text), index_col=False, low_memory=False)
+    except pd.errors.ParserWarning:  # without index_col, pandas would take the first values of the rows for their names
+        raise UserError(f"data={data!r} has more values in its rows than columns in its head: mend either") from None
+    except pd.errors.EmptyDataError:
+        raise UserError(f"data={data!r} is empty: name a CSV file with a head and rows") from None
+    except UnicodeDecodeError:
+        raise UserError(
+            f"data={data!r} can't be read as CSV, since it is not text in UTF-8: save it as such "
+            "(from Latin-1: iconv -f latin1 -t utf-8), or name a comma-separated text file"
+        ) from None
+    except pd.errors.ParserError as error:
+        raise UserError(f"data={data!r} can't be read as CSV ({error}): name a comma-separated text file") from None
+    head = str(table.columns[0])
+    for sign, name in ((";", "semicolons"), ("\t", "tabs")):
+        if len(table.columns) == 1 and sign in head:
+            raise UserError(f"data={data!r} has {name} between its columns ({brief(head)}): write it with commas")
+    return table
+
+
+def read_arrays(data: str, names: Sequence[str]) -> list[np.ndarray]:
+    """The arrays called `names` of the .npz file that `data` names; nothing pickled is read.
+
+    Raises
+    ------
+    UserError
+        Where it is no .npz file, or has not all of them.
+    """
+    kept, data = io.BytesIO(read_bytes(data)), masked(data)
+    like = f"it has to hold {', '.join(names)}, as Keras' mnist.npz does"
+    if not zipfile.is_zipfile(kept):
+        raise UserError(f"data={data!r} is no whole .npz file, as numpy.savez writes it: name another; {like}")
+    try:
+        _refuse_bombs(kept, names, data)
+        with np.load(kept, allow_pickle=False) as found:
+            there = list(found)
+            arrays = [found[name] for name in names if name in there]
+    except UserError:
+        raise
+    except _BROKEN as error:
+        if "allow_pickle" in str(error):
+            raise UserError(
+                f"data={data!r} holds pickled objects, which are not read, since they may run code: "
+                "save its arrays as numbers of one type and one shape"
+            ) from None
+        raise UserError(
+            f"data={data!r} can't be read as .npz ({line_of(error)}): write it anew with numpy.savez; {like}"
+        ) from None
+    missing = [name for name in names if name not in there]
+    if missing:
+        raise UserError(f"data={data!r} has no {missing[0]}, but {shown(there) or 'nothing'}: {like}")
+    for name, array in zip(names, arrays, strict=True):
+        if not isinstance(array, np.ndarray):  # a file in the zip that is no .npy comes as bytes
+            raise UserError(f"data={data!r}: {name} in it is no array of NumPy's: write it anew with numpy.savez")
+    return arrays
+
+
+def from_keras(data: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Pictures and labels to train, then to test, by Keras' own loader: from its cache, or else from the internet.
+
+    Raises
+    ------
+    UserError
+        Where neither has it.
+    """
+    import keras
+
+    home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
+    if home.exists() and not os.access(home, os.W_OK):
+        home = Path("/tmp/.keras")  # noqa: S108 - where Keras looks then
+    folder = home / "datasets"
+    try:
+        for name, digest in KERAS_FILES[data].items():
+            _keep(folder / name, KERAS_ADDRESS + name, digest)
+        with contextlib.redirect_stdout(io.StringIO()):
+            train, test = getattr(keras.datasets, data).load_data()
+    except Exception as error:  # noqa: BLE001 - Keras raises bare ones
+        first = next(iter(KERAS_FILES[data]))
+        raise UserError(
+            f"data={data} is not in Keras' cache and could not be downloaded ({line_of(error)}): put "
+            f"{', '.join(name.rpartition('/')[2] for name in KERAS_FILES[data])} from "
+            f"{(KERAS_ADDRESS + first).rpartition('/')[0]} into {(folder / first).parent}, or give data the path of an "
+            ".npz file"
+        ) from None
+    return *train, *test
+
+
+def numbers(column: pd.Series, source: str) -> pd.Series:
+    """The column as float64; an error names the first row that is no finite number in float32, which is trained on."""
+    if not len(column):
+        raise UserError(f"{source} has a head and no rows: name data with rows")
+    numbers = pd.to_numeric(column, errors="coerce").astype(np.float64)
+    with np.errstate(over="ignore"):
+        broken = np.flatnonzero(~np.isfinite(numbers.to_numpy().astype(np.float32)))
+    if len(broken):
+        value = column.iloc[broken[0]]
+        what = "missing" if pd.isna(value) else brief(value) if isinstance(value, str) else str(value)
+        raise UserError(
+            f"column {brief(column.name)} of {source} is {what} in row {broken[0] + 1} (of {len(broken)} such rows): "
+            "features, and a target beside classes, have to be numbers; mend or drop those rows, or the column"
+        )
+    return numbers
+
+
+def digest_of(*arrays: np.ndarray) -> str:
+    """SHA-256 of values, shapes and types of arrays, shortened to 16 digits."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(repr((array.shape, str(array.dtype))).encode() + np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _file(data: str) -> bytes:
+    path, data = Path(data).expanduser(), masked(data)
+    try:
+        return path.read_bytes()
+    except IsADirectoryError:
+        raise UserError(f"data={data!r} is a folder: name the file in it") from None
+    except FileNotFoundError:
+        kinds = "only http and https are read" if "://" in data else f"there is no file {path.absolute()}"
+        raise UserError(f"data={data!r}: {kinds}; name a file, a URL, or data that the packages have") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"data={data!r} can't be read ({reason}): name another file") from None
+
+
+def _refuse_bombs(kept: io.BytesIO, names: Sequence[str], data: str) -> None:
+    """Raise UserError where the arrays called `names` unpack to more than is allowed, and than the file itself."""
+    with zipfile.ZipFile(kept) as archive:
+        wanted = {form for name in names for form in (name, f"{name}.npy")}
+        size = sum(member.file_size for member in archive.infolist() if member.filename in wanted)
+    if size > max(downloads.largest_bytes(), kept.getbuffer().nbytes):
+        raise UserError(f"data={data!r} unpacks to {downloads.too_large(size)}")
+
+
+def _keep(path: Path, url: str, digest: str) -> None:
+    """See to it that what is at `url` and has that digest lies at `path`."""
+    if path.is_file() and downloads.has_digest(path.read_bytes(), digest):
+        return
+    content = downloads.fetch(url, digest)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as part:
+        part.write(content)
+    Path(part.name).replace(path)
+
+
+def shown(names: Iterable[object]) -> str:
+    """Names for a message, not all where they are many."""
+    return textwrap.shorten(", ".join(map(str, names)), 300, placeholder=" ...")
+
+
+def brief(value: object) -> str:
+    """A value for a message, not all of it where it is long."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:76]}...{text[-1]}"
+
+
+def line_of(error: Exception) -> str:
+    """The error in a line."""
+    return textwrap.shorten(str(error), 120, placeholder=" ...") or type(error).__name__

@@ -1,0 +1,159 @@
+"""What the searches ask: their parameters, data, estimator, folds and scorer."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlflow_hp.errors import UserError
+from projects import arguments, grids, models
+from projects.arguments import Parameter
+from projects.datasets import samples
+from projects.experiment import first_line
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import keras
+
+    from projects.arguments import Settings
+    from projects.datasets.samples import Samples
+
+
+def _jobs(text: str) -> int:
+    value = int(arguments.whole(-1, 1024)(text))
+    if value == 0:
+        raise ValueError("a whole number of 1 or more, or -1 for one on each core")
+    return value
+
+
+def _resume(text: str) -> bool | str:
+    try:
+        return arguments.flag(text)
+    except ValueError:
+        return False if text.lower() in ("", "none") else text
+
+
+DATA = [parameter for parameter in samples.PARAMETERS if parameter.name != "validation_size"]
+SEARCH = [
+    Parameter("cv", "3", arguments.whole(2), "folds", several=False),
+    Parameter("scoring", "none", arguments.optional(str),
+              "a scorer of scikit-learn by name; none: accuracy, or R2 where numbers are predicted", several=False),
+    Parameter("n_jobs", "1", _jobs, "fits at a time; -1: one on each core", several=False),
+    Parameter("dask", "none", arguments.optional(str),
+              "compute on Dask: a scheduler's address, or local for a cluster of n_jobs processes", several=False),
+    Parameter("halving", "false", arguments.flag,
+              "begin with few samples, and go on with three times as many for the better third", several=False),
+    Parameter("refit", "true", arguments.flag, "train the best once more, on all but the test part, test and log it",
+              several=False),
+    Parameter("resume", "false", _resume,
+              "go on with an interrupted search: the id of its run, or true for the latest", several=False),
+    Parameter("record", "epochs", arguments.one_of(lambda: ["epochs", "batches"]),
+              "of each fold: its curves by epoch, or every batch in a run of its own", several=False),
+    Parameter("seed", "0", arguments.whole(0, 2**32 - 1), "seed of split, folds, initial weights and shuffling",
+              several=False),
+]  # fmt: skip
+"""Parameters of every search."""
+HALVING_FACTOR = 3
+"""One in so many combinations goes on, with so many times the samples."""
+
+
+def load(settings: Settings) -> Samples:
+    """The samples that `settings` name; none validate, for that is done by folds of those to train on.
+
+    Raises
+    ------
+    UserError
+        For data that can't be had, or that are too few for the folds.
+    """
+    found = samples.load({**settings, "validation_size": 1e-9})
+    x = np.concatenate([found.x_train, found.x_validation])
+    y = np.concatenate([found.y_train, found.y_validation])
+    counts = np.bincount(y, minlength=len(found.classes)) if found.classes else np.array([len(y)])
+    if counts.min() < settings["cv"]:
+        of_what = f"class {found.classes[int(counts.argmin())]!r} has" if found.classes else "there are"
+        raise UserError(
+            f"cv={settings['cv']} folds need {settings['cv']} samples{' of each class' if found.classes else ''}, and "
+            f"{of_what} {counts.min()} to train on: lower cv, or use more samples"
+        )
+    return found._replace(x_train=x, y_train=y, x_validation=x[:0], y_validation=y[:0])
+
+
+def estimator(data: Samples, settings: Mapping[str, Any]) -> Any:
+    """A scikeras estimator of a perceptron for `data`, with the parameters that a search may vary, by their names."""
+    from scikeras.wrappers import KerasClassifier, KerasRegressor
+
+    kind = KerasClassifier if data.classes else KerasRegressor
+    return kind(
+        model=perceptron,
+        metrics=models.metrics_for(data),
+        verbose=0,
+        random_state=settings["seed"],
+        **{name: settings.get(name) for name in grids.VARIED},
+    )
+
+
+def perceptron(
+    meta: Mapping[str, Any],
+    compile_kwargs: Mapping[str, Any],
+    hidden: str,
+    activation: str,
+    initializer: str,
+    dropout: float,
+    learning_rate: float,
+    momentum: float | None,
+) -> keras.Model:
+    """The compiled network that scikeras builds, with as many inputs and outputs as it has seen in the data."""
+    n_classes = meta.get("n_classes_")
+    model = models.network(
+        meta["n_features_in_"], n_classes, arguments.sizes(hidden),
+        activation=activation, initializer=initializer, dropout=dropout,
+    )  # fmt: skip
+    optimizer = models.optimizer(type(compile_kwargs["optimizer"]).__name__, learning_rate, momentum=momentum)
+    loss = "sparse_categorical_crossentropy" if n_classes else "mean_squared_error"
+    model.compile(optimizer, loss=loss, metrics=compile_kwargs["metrics"])
+    return model
+
+
+def common(data: Samples, settings: Settings) -> dict[str, Any]:
+    """What any search of scikit-learn's is asked.
+
+    Raises
+    ------
+    UserError
+        For a scorer that there isn't, or that can't score such data.
+    """
+    from sklearn.model_selection import KFold, StratifiedKFold
+
+    _check_scorer(settings["scoring"], data)
+    folds = StratifiedKFold if data.classes else KFold
+    asked: dict[str, Any] = {
+        "scoring": settings["scoring"],
+        "cv": folds(settings["cv"], shuffle=True, random_state=settings["seed"]),
+        "n_jobs": None if settings["dask"] else settings["n_jobs"],
+        "refit": False,  # `searched.run` does it, recorded
+    }
+    if settings["halving"]:
+        from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+
+        asked |= {"factor": HALVING_FACTOR, "random_state": settings["seed"]}
+    return asked
+
+
+def _check_scorer(scoring: str | None, data: Samples) -> None:
+    from sklearn.dummy import DummyClassifier, DummyRegressor
+    from sklearn.metrics import check_scoring, get_scorer_names
+
+    if scoring is None:
+        return
+    grids.check_name(scoring, get_scorer_names(), "scoring")
+    dummy = (DummyClassifier if data.classes else DummyRegressor)().fit(data.x_train, data.y_train)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            check_scoring(dummy, scoring)(dummy, data.x_train, data.y_train)
+    except ValueError as error:
+        what = f"{len(data.classes)} classes" if data.classes else "numbers to predict"
+        raise UserError(f"scoring={scoring} can't score these data, which have {what}: {first_line(error)}") from None

@@ -1,0 +1,503 @@
+"""record_search: what the runs hold while and after a search, and what an interruption or an error leaves."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import os
+import signal
+import threading
+import time
+import warnings
+from concurrent.futures.process import BrokenProcessPool
+
+import joblib
+import mlflow
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_iris
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, RandomizedSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+from test_search_hook import Picky, found
+
+import mlflow_hp
+from mlflow_hp.errors import UserError
+from mlflow_hp.search.recovery import KINDS
+from mlflow_hp.training import recovery
+
+LOKY = "ignore:A worker stopped while some jobs were given to the executor"
+"""Told in a thread of loky's, where it would be an error that leaves the search waiting for ever."""
+pytestmark = [pytest.mark.usefixtures("store"), pytest.mark.filterwarnings(LOKY)]
+
+X, Y = load_iris(return_X_y=True)
+X = StandardScaler().fit_transform(X)
+LINEAR = LogisticRegression(max_iter=500, tol=0.1)
+GRID = {"C": [0.01, 1.0], "fit_intercept": [True, False]}
+
+
+def grid(**settings):
+    return GridSearchCV(LINEAR, **{"param_grid": GRID, "cv": 3, **settings})
+
+
+def record(search, x=X, y=Y, **settings):
+    """Fit `search` recorded; the parent run's id."""
+    with mlflow_hp.record_search(search, progress=False, **{"report": False, **settings}) as recording:
+        search.fit(x, y)
+    return recording.run_id
+
+
+def children(store, run_id):
+    """The runs below a run, in the order of the combinations."""
+    experiment = store.get_run(run_id).info.experiment_id
+    runs = store.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run_id}'")
+    place = {name: f"mlflow_hp.{name}" for name in ("fit", "candidate", "fold")}
+    return sorted(runs, key=lambda run: [int(run.data.tags.get(tag, 0)) for tag in place.values()])
+
+
+def points(store, run, name):
+    """Step -> value of a metric."""
+    return {point.step: point.value for point in store.get_metric_history(run.info.run_id, name)}
+
+
+def nothing_runs(store, run_id):
+    """Whether a run has ended, and all below it."""
+    return store.get_run(run_id).info.status != "RUNNING" and all(
+        nothing_runs(store, run.info.run_id) for run in children(store, run_id)
+    )
+
+
+def text(run, path):
+    return mlflow.artifacts.load_text(f"{run.info.artifact_uri}/{path}")
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_every_combination_is_a_run(store, n_jobs):
+    search = grid(return_train_score=True, n_jobs=n_jobs)
+    before = time.time() * 1000 - 1
+    run_id = record(search)
+    runs, results = children(store, run_id), search.cv_results_
+    assert [run.info.run_name for run in runs] == [
+        f"C={c} fit_intercept={i}" for c in ("0.01", "1") for i in (True, False)
+    ]
+    for index, run in enumerate(runs):
+        assert run.info.status == "FINISHED"
+        assert run.data.params == {k: str(v) for k, v in results["params"][index].items()}
+        assert run.data.tags["mlflow_hp.kind"] == "candidate"
+        for kind, name in (("test", "score"), ("train", "train_score")):
+            assert points(store, run, name) == {i: results[f"split{i}_{kind}_score"][index] for i in range(3)}
+        metrics = run.data.metrics
+        assert metrics["mean_score"] == pytest.approx(results["mean_test_score"][index], rel=1e-14)
+        assert metrics["std_score"] == pytest.approx(results["std_test_score"][index], rel=1e-12)
+        assert metrics["rank"] == results["rank_test_score"][index]
+        for kind in ("fit", "score"):
+            seconds = list(points(store, run, f"{kind}_seconds").values())
+            assert len(seconds) == 3
+            assert np.mean(seconds) == pytest.approx(results[f"mean_{kind}_time"][index])
+        assert before <= run.info.start_time <= run.info.end_time <= time.time() * 1000
+        spent = sum(sum(points(store, run, f"{kind}_seconds").values()) for kind in ("fit", "score"))
+        if n_jobs == 1:  # its folds are computed one after the other
+            assert run.info.end_time - run.info.start_time >= spent * 1000 - 2
+    if n_jobs == 1:
+        for one, next_one in itertools.pairwise(runs):
+            assert one.info.end_time <= next_one.info.start_time + 2
+
+
+def test_the_parent_holds_the_search_and_what_it_found(store):
+    search = grid(scoring="accuracy")
+    run_id = record(search)
+    parent, runs = store.get_run(run_id), children(store, run_id)
+    assert parent.info.status == "FINISHED"
+    assert mlflow.active_run() is None
+    assert parent.data.params == {
+        "search": "GridSearchCV", "estimator": "LogisticRegression(max_iter=500, tol=0.1)", "scoring": "accuracy",
+        "cv": "3", "refit": "True", "n_jobs": "None", "space/C": "[0.01, 1.0]", "space/fit_intercept": "[True, False]",
+    }  # fmt: skip
+    tags = {k.removeprefix("mlflow_hp."): v for k, v in parent.data.tags.items() if k.startswith("mlflow_hp.")}
+    assert tags["kind"] == "search"
+    assert [tags[name] for name in ("planned", "running", "done", "failed")] == ["4", "0", "4", "0"]
+    best = runs[search.best_index_]
+    assert tags["best_run_id"] == best.info.run_id
+    assert tags["best"] == best.info.run_name
+    assert json.loads(tags["best_params"]) == {k: str(v) for k, v in search.best_params_.items()}
+    assert "scikit-learn" in tags["versions"]
+    assert "recording_error" not in tags
+    metrics = parent.data.metrics
+    assert metrics["best_score"] == search.best_score_
+    assert metrics["fit_seconds"] == pytest.approx(3 * search.cv_results_["mean_fit_time"].sum())
+    assert metrics["score_seconds"] == pytest.approx(3 * search.cv_results_["mean_score_time"].sum())
+    assert metrics["refit_seconds"] == search.refit_time_
+    assert metrics["recording_seconds"] > 0
+    rows = list(csv.DictReader(text(parent, "cv_results.csv").splitlines()))
+    assert [float(row["mean_test_score"]) for row in rows] == search.cv_results_["mean_test_score"].tolist()
+    assert [row["param_C"] for row in rows] == ["0.01", "0.01", "1.0", "1.0"]
+    assert all(run.data.tags["mlflow.user"] == parent.data.tags["mlflow.user"] for run in runs)
+
+
+def test_the_search_finds_what_it_would_have_found():
+    search, bare = grid(n_jobs=2), grid(n_jobs=2).fit(X, Y)
+    record(search)
+    assert found(search) == found(bare)
+
+
+def test_several_scorers(store):
+    search = grid(scoring=["accuracy", "f1_macro"], refit="f1_macro", return_train_score=True)
+    for index, run in enumerate(children(store, record(search))):
+        for name in ("accuracy", "f1_macro"):
+            for kind in ("test", "train"):
+                expected = {i: search.cv_results_[f"split{i}_{kind}_{name}"][index] for i in range(3)}
+                assert points(store, run, f"{kind}_{name}") == expected
+            assert run.data.metrics[f"rank_test_{name}"] == search.cv_results_[f"rank_test_{name}"][index]
+            assert f"mean_test_{name}" in run.data.metrics
+
+
+def test_a_random_search(store):
+    from scipy.stats import loguniform
+
+    search = RandomizedSearchCV(LINEAR, {"C": loguniform(1e-3, 10)}, n_iter=3, cv=3, random_state=1)
+    run_id = record(search)
+    params = store.get_run(run_id).data.params
+    assert params["space/C"] == "loguniform(0.001, 10)"
+    assert params["n_iter"] == "3"
+    for run, combination in zip(children(store, run_id), search.cv_results_["params"], strict=True):
+        assert float(run.data.params["C"]) == combination["C"]
+
+
+def test_successive_halving(store):
+    search = HalvingGridSearchCV(
+        LINEAR, {"C": [0.01, 0.1, 1.0, 10.0]}, factor=2, min_resources=30, cv=3, random_state=0
+    )
+    run_id = record(search)
+    runs, results = children(store, run_id), search.cv_results_
+    assert len(runs) == len(results["params"]) > 4
+    assert store.get_run(run_id).data.tags["mlflow_hp.planned"] == str(len(runs))
+    for index, run in enumerate(runs):
+        assert run.data.metrics["n_resources"] == results["n_resources"][index]
+        assert int(run.data.tags.get("mlflow_hp.round", 0)) == results["iter"][index]
+    assert runs[-1].info.run_name.endswith(f" round={results['iter'][-1]}")
+    assert store.get_run(run_id).data.tags["mlflow_hp.best_run_id"] == runs[search.best_index_].info.run_id
+
+
+def test_failed_folds(store):
+    search = GridSearchCV(Picky(), {"strength": [0, -1, 1]}, cv=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scikit-learn's own
+        run_id = record(search)
+    runs = children(store, run_id)
+    assert [run.info.status for run in runs] == ["FINISHED", "FAILED", "FINISHED"]
+    assert text(runs[1], "error/traceback.txt").count("RuntimeError: no strength -1") == 3
+    assert np.isnan(runs[1].data.metrics["mean_score"])
+    tags = store.get_run(run_id).data.tags
+    assert (tags["mlflow_hp.done"], tags["mlflow_hp.failed"]) == ("2", "1")
+
+
+def test_all_fail(store):
+    search = GridSearchCV(Picky(), {"strength": [-1, -2]}, cv=3)
+    with (
+        pytest.raises(ValueError, match="All the 6 fits failed"),
+        mlflow_hp.record_search(search, report=False) as recording,
+    ):
+        search.fit(X, Y)
+    parent = store.get_run(recording.run_id)
+    assert parent.info.status == "FAILED"
+    assert "All the 6 fits failed" in parent.data.tags["mlflow_hp.error"]
+    assert [run.info.status for run in children(store, recording.run_id)] == ["FAILED", "FAILED"]
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_an_error_that_ends_the_search(store, n_jobs):
+    search = GridSearchCV(Picky(), {"strength": [0, 1, -1]}, cv=3, error_score="raise", n_jobs=n_jobs)
+    with pytest.raises(RuntimeError, match="no strength"), mlflow_hp.record_search(search, report=False) as recording:
+        search.fit(X, Y)
+    runs = children(store, recording.run_id)
+    assert runs[-1].info.status == "FAILED"
+    assert "no strength -1" in text(runs[-1], "error/traceback.txt")
+    assert nothing_runs(store, recording.run_id)
+
+
+class Interrupted(Picky):
+    def fit(self, x, y):
+        if self.strength == 1:
+            signal.raise_signal(signal.SIGINT)
+        return super().fit(x, y)
+
+
+def test_ctrl_c(store):
+    search = GridSearchCV(Interrupted(), {"strength": [0, 1, 2]}, cv=3)
+    with pytest.raises(KeyboardInterrupt), mlflow_hp.record_search(search, report=False) as recording:
+        search.fit(X, Y)
+    parent, runs = store.get_run(recording.run_id), children(store, recording.run_id)
+    assert parent.info.status == "KILLED"
+    assert parent.data.tags["mlflow_hp.were_running"] == "strength=1"
+    assert [run.info.status for run in runs] == ["FINISHED", "KILLED"]
+    assert points(store, runs[0], "score").keys() == {0, 1, 2}
+
+
+def test_the_body_raises(store):
+    search = grid()
+    with pytest.raises(ZeroDivisionError), mlflow_hp.record_search(search, report=False) as recording:
+        search.fit(X, Y)
+        1 / 0  # noqa: B018
+    assert store.get_run(recording.run_id).info.status == "FAILED"
+    assert "mlflow_hp.best" in store.get_run(recording.run_id).data.tags
+    assert {run.info.status for run in children(store, recording.run_id)} == {"FINISHED"}
+
+
+def test_no_fit(store):
+    with (
+        pytest.warns(RuntimeWarning, match="no fit of the search was seen"),
+        mlflow_hp.record_search(grid(), report=False) as r,
+    ):
+        pass
+    assert store.get_run(r.run_id).info.status == "FINISHED"
+
+
+def test_what_is_no_search():
+    with pytest.raises(UserError, match="LogisticRegression, no search"), mlflow_hp.record_search(LINEAR):
+        pass
+    assert mlflow.active_run() is None
+
+
+def test_inside_an_active_run(store):
+    with mlflow.start_run() as run:
+        mlflow.log_param("cv", "three")
+        mlflow.set_tag("mlflow_hp.kind", "mine")
+        assert record(grid()) == run.info.run_id
+        assert mlflow.active_run().info.run_id == run.info.run_id
+        assert store.get_run(run.info.run_id).info.status == "RUNNING"
+    parent = store.get_run(run.info.run_id)
+    assert (parent.data.params["cv"], parent.data.tags["mlflow_hp.kind"]) == ("three", "mine")
+    assert len(children(store, run.info.run_id)) == 4
+
+
+def test_a_pipeline_has_short_names(store):
+    pipeline = make_pipeline(StandardScaler(), SVC())
+    space = {"svc__C": [1, 10], "svc__gamma": [0.1], "standardscaler__with_mean": [True, False]}
+    runs = children(store, record(GridSearchCV(pipeline, space, cv=3)))
+    assert runs[0].info.run_name == "with_mean=True C=1"
+    assert runs[0].data.params.keys() == space.keys()
+
+
+def test_inside_cross_val_score(store):
+    search = grid()
+    with mlflow_hp.record_search(search, progress=False, report=False) as recording:
+        scores = cross_val_score(search, X, Y, cv=2)
+    assert scores.tolist() == cross_val_score(search, X, Y, cv=2).tolist()
+    runs = children(store, recording.run_id)
+    assert [run.data.tags.get("mlflow_hp.fit", "0") for run in runs] == ["0"] * 4 + ["1"] * 4
+    assert [p.step for p in store.get_metric_history(recording.run_id, "best_score")] == [0, 1]
+    artifacts = {a.path for a in store.list_artifacts(recording.run_id)} - {"resume"}  # which modules are loaded
+    assert artifacts == {"cv_results.csv", "fit_1"}
+
+
+def test_a_search_of_another_kind_inside_is_not_recorded(store):
+    inner = GridSearchCV(LINEAR, {"C": [0.1, 1.0]}, cv=2)
+    outer = GridSearchCV(inner, {"estimator__fit_intercept": [True, False]}, cv=2)
+    assert len(children(store, record(outer))) == 2
+
+
+def test_several_fits(store):
+    search = grid()
+    with mlflow_hp.record_search(search, progress=False, report=False) as recording:
+        search.fit(X, Y)
+        first = search.cv_results_["mean_test_score"].tolist()
+        search.fit(X[::2], Y[::2])
+    runs = children(store, recording.run_id)
+    means = [run.data.metrics["mean_score"] for run in runs]
+    assert means == pytest.approx([*first, *search.cv_results_["mean_test_score"]])
+
+
+def test_two_searches_in_threads(store):
+    ids, barrier = {}, threading.Barrier(2)
+
+    def work(name, values):
+        search = GridSearchCV(LINEAR, {"C": values}, cv=3)
+        with mlflow_hp.record_search(search, progress=False, report=False) as recording:
+            barrier.wait()
+            search.fit(X, Y)
+        ids[name] = recording.run_id
+
+    threads = [threading.Thread(target=work, args=a) for a in (("one", [1, 2]), ("other", [3, 4, 5]))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    names = {name: [run.info.run_name for run in children(store, run_id)] for name, run_id in ids.items()}
+    assert names == {"one": ["C=1", "C=2"], "other": ["C=3", "C=4", "C=5"]}
+
+
+def test_folds_with_runs_of_their_own(store):
+    search = GridSearchCV(Picky(), {"strength": [0, -1]}, cv=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        runs = children(store, record(search, per_fold_runs=True))
+    folds = children(store, runs[0].info.run_id)
+    assert [run.info.run_name for run in folds] == ["fold 0", "fold 1", "fold 2"]
+    assert [run.data.metrics["score"] for run in folds] == list(points(store, runs[0], "score").values())
+    assert {run.info.status for run in folds} == {"FINISHED"}
+    assert {run.info.status for run in children(store, runs[1].info.run_id)} == {"FAILED"}
+
+
+def unlike_joblib(*arguments, **named):
+    return joblib.Parallel(*arguments, **named)
+
+
+def test_a_search_that_can_not_be_followed_is_recorded_afterwards(store, monkeypatch):
+    from sklearn.model_selection import _search
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_search, "Parallel", unlike_joblib)
+        search = grid(return_train_score=True)
+        warnings.filterwarnings("ignore", message=".*joblib.delayed|.*sklearn.utils.parallel")
+        with pytest.warns(RuntimeWarning, match="recorded when it has ended, not live"):
+            run_id = record(search)
+    runs = children(store, run_id)
+    for index, run in enumerate(runs):
+        assert run.data.tags["mlflow_hp.recorded"] == "afterwards"
+        assert points(store, run, "score") == {i: search.cv_results_[f"split{i}_test_score"][index] for i in range(3)}
+        assert run.data.metrics["rank"] == search.cv_results_["rank_test_score"][index]
+    assert store.get_run(run_id).data.tags["mlflow_hp.best_run_id"] == runs[search.best_index_].info.run_id
+
+
+def test_a_store_that_refuses_is_told_and_the_search_goes_on(store, monkeypatch):
+    search = grid()
+    monkeypatch.setattr("mlflow_hp.delivery.run_writer.PATIENCE_SECONDS", 0.5)
+
+    def refuse(*_, **__):
+        raise OSError("the disk is full")
+
+    with mlflow.start_run() as run, monkeypatch.context() as patch:
+        patch.setattr(mlflow.MlflowClient, "create_run", refuse)
+        with pytest.warns(RuntimeWarning, match=r"lacks a part .*\(OSError: the disk is full\); `mlflow-hp recover`"):
+            record(search)
+    assert found(search) == found(clone(search).fit(X, Y))
+    assert not children(store, run.info.run_id)
+    (left,) = recovery.left_behind()
+    assert recovery.recover(left, kinds=KINDS).status == "FINISHED"
+    assert [run.info.status for run in children(store, run.info.run_id)] == ["FINISHED"] * 4
+    assert not list(recovery.recordings())
+
+
+def test_a_store_that_comes_back_gets_everything(store, monkeypatch):
+    real, left = mlflow.MlflowClient.log_batch, [6]
+
+    def flaky(*arguments, **named):
+        left[0] -= 1
+        if left[0] > 0:
+            raise OSError("gone")
+        return real(*arguments, **named)
+
+    search = grid()
+    with mlflow_hp.record_search(search, progress=False, report=False) as recording:
+        monkeypatch.setattr(mlflow.MlflowClient, "log_batch", flaky)
+        search.fit(X, Y)
+        recording._writer.flush()
+        assert isinstance(recording._writer.error, OSError)
+        recording._writer.flush()
+    for run in children(store, recording.run_id):
+        assert points(store, run, "score").keys() == {0, 1, 2}
+        assert run.info.status == "FINISHED"
+
+
+class Waits(Picky):
+    """Waits, but for the strength 0, until a file is there."""
+
+    def __init__(self, strength=0, file=None):
+        super().__init__(strength)
+        self.file = file
+
+    def fit(self, x, y):
+        latest = time.monotonic() + 60
+        while self.strength and not self.file.exists() and time.monotonic() < latest:
+            time.sleep(0.02)
+        return super().fit(x, y)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_runs_open_and_close_while_the_search_runs(store, n_jobs, monkeypatch, tmp_path):
+    monkeypatch.setattr("mlflow_hp.delivery.run_writer.EVERY_SECONDS", 0.1)
+    go_on = tmp_path / "go on"
+    search = GridSearchCV(Waits(file=go_on), {"strength": [0, 1, 2]}, cv=2, n_jobs=n_jobs)
+    seen, over = [], threading.Event()
+
+    def poll(run_id):
+        while not over.wait(0.05):
+            runs = children(store, run_id)
+            tags = store.get_run(run_id).data.tags
+            if {run.info.status for run in runs} == {"RUNNING", "FINISHED"} and tags.get("mlflow_hp.done") == "1":
+                seen.append(tags["mlflow_hp.planned"])
+                break
+        go_on.touch()
+
+    with mlflow_hp.record_search(search, progress=False, report=False) as recording:
+        poller = threading.Thread(target=poll, args=(recording.run_id,))
+        poller.start()
+        search.fit(X, Y)
+        over.set()
+        poller.join()
+    assert seen == ["3"]
+    assert nothing_runs(store, recording.run_id)
+
+
+def test_the_progress_bar(capfd):
+    with mlflow_hp.record_search(search := grid(), report=False):
+        search.fit(X, Y)
+    shown = capfd.readouterr().err
+    assert "12/12" in shown
+    assert "combinations: 4 planned, 4 done" in shown
+
+
+class Deadly(Picky):
+    def fit(self, x, y):
+        if self.strength == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().fit(x, y)
+
+
+def test_a_killed_worker(store):
+    search = GridSearchCV(Deadly(), {"strength": [0, 1, 2]}, cv=3, n_jobs=2, pre_dispatch=2)
+    with pytest.raises(BrokenProcessPool), mlflow_hp.record_search(search, progress=False, report=False) as recording:
+        search.fit(X, Y)
+    runs, tags = children(store, recording.run_id), store.get_run(recording.run_id).data.tags
+    complete = {True: "FINISHED", False: "KILLED"}
+    assert [run.info.status for run in runs] == [complete[len(points(store, run, "score")) == 3] for run in runs]
+    assert "strength=2" in tags["mlflow_hp.were_running"]
+    assert "FINISHED" in [run.info.status for run in runs]
+    assert nothing_runs(store, recording.run_id)
+
+
+def test_a_fit_that_fails_and_another(store):
+    search = GridSearchCV(Picky(), {"strength": [-1, 0]}, cv=2, error_score="raise")
+    with mlflow_hp.record_search(search, progress=False, report=False) as recording:
+        with pytest.raises(RuntimeError):
+            search.fit(X, Y)
+        search.set_params(param_grid={"strength": [0, 1]}).fit(X, Y)
+    assert [run.info.status for run in children(store, recording.run_id)] == ["FAILED", "FINISHED", "FINISHED"]
+    assert store.get_run(recording.run_id).info.status == "FINISHED"
+
+
+def test_many_combinations(store):
+    search = GridSearchCV(Picky(), {"strength": list(range(101))}, cv=2, refit=False)
+    runs = children(store, record(search, X[::5], Y[::5]))
+    assert [run.data.params["strength"] for run in runs] == [str(i) for i in range(101)]
+    assert {run.info.status for run in runs} == {"FINISHED"}
+
+
+def test_an_error_of_the_recording_is_told_and_the_search_goes_on(store, monkeypatch):
+    def broken(*_):
+        raise ZeroDivisionError("a mistake of ours")
+
+    for place in ("parent_run.search_params", "live.candidates.candidate_name", "live.candidates.score_name"):
+        search = grid()
+        with monkeypatch.context() as patch:
+            patch.setattr(f"mlflow_hp.search.{place}", broken)
+            with pytest.warns(RuntimeWarning, match="a mistake of ours"):
+                run_id = record(search)
+        assert found(search) == found(clone(search).fit(X, Y))
+        assert "a mistake of ours" in store.get_run(run_id).data.tags["mlflow_hp.recording_error"]
+        assert nothing_runs(store, run_id)

@@ -1,0 +1,332 @@
+"""Candidates that differ only in epochs get from one training what each would have got from its own."""
+
+from __future__ import annotations
+
+import time
+
+import joblib
+import keras
+import numpy as np
+import pytest
+from scikeras.wrappers import KerasClassifier
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.linear_model import SGDClassifier
+from sklearn.metrics import check_scoring
+from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, KFold
+from sklearn.model_selection._validation import _fit_and_score
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+from test_search import LOKY, children, points, record
+from test_search_hook import found
+
+import mlflow_hp
+from mlflow_hp.search.live.events import Epoch, Started
+from mlflow_hp.search.live.worker import SharedTask, Task
+from mlflow_hp.search.live.worker_channel import Inbox
+from mlflow_hp.search.speedups.epoch_sharing import Group, sharing_groups
+from mlflow_hp.search.speedups.model_reuse import forget_models
+
+pytestmark = pytest.mark.filterwarnings(LOKY)
+X, Y = load_digits(return_X_y=True)
+X, Y = (X[:300] / 16).astype("float32"), Y[:300]
+TRAIN, TEST = next(KFold(3, shuffle=True, random_state=0).split(X))
+
+
+def mlp(learning_rate=0.1):
+    model = keras.Sequential(
+        [
+            keras.Input((64,)),
+            keras.layers.Dense(16, "relu"),
+            keras.layers.Dropout(0.3),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dense(10, "softmax"),
+        ]
+    )
+    optimizer = keras.optimizers.Adam(learning_rate)
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def small(learning_rate=0.1):
+    model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(10, "softmax")])
+    model.compile(keras.optimizers.SGD(learning_rate), "sparse_categorical_crossentropy")
+    return model
+
+
+def classifier(model=mlp, **named):
+    return KerasClassifier(model, **{"batch_size": 32, "verbose": 0, "random_state": 7, **named})
+
+
+def named(estimator, **more):
+    return {
+        "X": X, "y": Y, "scorer": check_scoring(estimator, None), "train": TRAIN, "test": TEST, "verbose": 0,
+        "fit_params": {}, "score_params": {}, "return_train_score": True, "return_times": True,
+        "return_parameters": True, "error_score": "raise", **more,
+    }  # fmt: skip
+
+
+def shared(estimator, candidates, name, reuse=False, **options):
+    """The outcomes in the order of the candidates, and the events in that of their coming."""
+    events = []
+    inbox = Inbox(events.append)
+    address = inbox.address()._replace(reuse=reuse)
+    tasks = [Task(number, _fit_and_score, address) for number in range(len(candidates))]
+    counts = [candidate[name] for candidate in candidates]
+    shared_task = SharedTask(
+        tasks, counts, [{"estimator": clone(estimator), "parameters": candidate} for candidate in candidates]
+    )
+    outcomes = shared_task(**options)
+    inbox.close()
+    return sorted(outcomes), events
+
+
+NO_TIMES = ("fit_time", "score_time", "estimator")
+
+
+SCALED = Pipeline([("scale", StandardScaler()), ("clf", classifier(model__learning_rate=0.01))])
+
+
+@pytest.mark.parametrize(
+    ("estimator", "name", "reused"),
+    [(classifier(validation_split=0.1), "epochs", True), (SCALED, "clf__fit__epochs", False)],
+    ids=["reused", "pipeline"],
+)
+def test_shared_fits_are_equal_to_separate_ones(estimator, name, reused):
+    forget_models()
+    candidates = [{name: epochs} for epochs in (4, 2, 6)]
+    options = named(estimator, return_estimator=True)
+    separate = [_fit_and_score(clone(estimator), parameters=candidate, **options) for candidate in candidates]
+    outcomes, events = shared(estimator, candidates, name, reused, **options)
+    assert [outcome.trained_by for outcome in outcomes] == [2, 2, None]
+    assert len({result["train_scores"] for result in separate}) == 3
+    curves = {
+        number: {e.epoch: (e.time, e.values) for e in events if isinstance(e, Epoch) and e.task == number}
+        for number in range(3)
+    }
+    for number, epochs in enumerate((4, 2, 6)):
+        assert curves[number] == {epoch: curves[2][epoch] for epoch in range(epochs)}
+    for alone, result in zip(separate, (outcome.result for outcome in outcomes), strict=True):
+        assert result.keys() == alone.keys()
+        assert {k: v for k, v in result.items() if k not in NO_TIMES} == {
+            k: v for k, v in alone.items() if k not in NO_TIMES
+        }
+        one, other = (
+            r["estimator"][-1] if isinstance(estimator, Pipeline) else r["estimator"] for r in (alone, result)
+        )
+        assert dict(one.history_) == dict(other.history_)
+        for a, b in zip(one.model_.variables, other.model_.variables, strict=True):
+            np.testing.assert_array_equal(a, b)
+        for a, b in zip(one.model_.optimizer.variables, other.model_.optimizer.variables, strict=True):
+            np.testing.assert_array_equal(a, b)
+    forget_models()
+
+
+def test_times_are_those_of_the_epochs_of_each():
+    before = time.time()
+    estimator = classifier(small)
+    candidates = [{"epochs": epochs} for epochs in (1, 20, 10)]
+    outcomes, events = shared(estimator, candidates, "epochs", **named(estimator))
+    times = [outcome.result["fit_time"] for outcome in outcomes]
+    assert times[0] < times[2]
+    assert all(outcome.ended - outcome.started >= outcome.result["fit_time"] for outcome in outcomes)
+    assert [type(event) for event in events[:4]] == [Started, Started, Started, Epoch]
+    assert before <= min(outcome.started for outcome in outcomes) <= events[3].time <= time.time()
+
+
+def test_steps_are_trained_once():
+    trained = []
+    fit = keras.Model.fit
+
+    def counted(self, *arguments, **options):
+        trained.append(options["epochs"])
+        return fit(self, *arguments, **options)
+
+    estimator = classifier(small)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keras.Model, "fit", counted)
+        candidates = [{"epochs": epochs} for epochs in (1, 2, 4)]
+        shared(estimator, candidates, "epochs", **named(estimator))
+    assert trained == [4]
+
+
+def test_other_starts_train_for_themselves():
+    """A model whose initial weights are another for each call is not taken for one that trained before."""
+    calls = iter(range(9))
+
+    def model():
+        keras.utils.set_random_seed(next(calls))
+        return small()
+
+    estimator = classifier(model)
+    candidates = [{"epochs": epochs} for epochs in (1, 2)]
+    outcomes, events = shared(estimator, candidates, "epochs", **named(estimator))
+    assert not any(outcome.trained_by for outcome in outcomes)
+    assert [event.epoch for event in events if isinstance(event, Epoch)] == [0, 1, 0]
+
+
+def told(epochs_of=None, params=None):
+    return mlp()
+
+
+@pytest.mark.parametrize(
+    ("estimator", "reason"),
+    [
+        (classifier(random_state=None), "random_state=None"),
+        (classifier(callbacks=keras.callbacks.EarlyStopping), "callbacks"),
+        (classifier(fit__callbacks=[keras.callbacks.EarlyStopping()]), "callbacks"),
+        (classifier(told), "told the number"),
+        (classifier(lambda **kwargs: mlp()), "told the number"),
+        (classifier(warm_start=True), "warm_start"),
+        (classifier(fit__epochs=3), "fit__epochs"),
+        (SGDClassifier(), "can't be set"),
+    ],
+)
+def test_what_may_depend_on_the_total_is_not_shared(estimator, reason):
+    groups = sharing_groups([{"epochs": 1}, {"epochs": 2}], estimator)
+    assert [group.indices for group in groups] == [(0,), (1,)]
+    assert all(reason in group.reason for group in groups)
+
+
+def test_groups():
+    candidates = [
+        {"epochs": 4, "model__learning_rate": 0.1},
+        {"epochs": 2, "model__learning_rate": 0.1},
+        {"epochs": 2, "model__learning_rate": 0.2},
+        {"model__learning_rate": 0.1},
+        {"epochs": 6, "model__learning_rate": np.float64(0.2)},
+    ]
+    # np.float64(0.2) is not the same type as 0.2: the model function could tell
+    assert sharing_groups(candidates, classifier()) == [
+        Group((1, 0), "epochs"), Group((2,)), Group((3,)), Group((4,)),
+    ]  # fmt: skip
+    assert sharing_groups([{"clf__epochs": 1}, {"clf__epochs": 2}], Pipeline([("clf", classifier())])) == [
+        Group((0, 1), "clf__epochs")
+    ]
+    other = sharing_groups([{"clf__epochs": 1}, {"clf__epochs": 2}], Pipeline([("clf", _Epochs())]))
+    assert "_Epochs" in other[0].reason
+
+
+class _Epochs(SGDClassifier):
+    def __init__(self, epochs=1):
+        super().__init__()
+        self.epochs = epochs
+
+
+def search(kind=GridSearchCV, **settings):
+    grid = settings.pop("param_grid", {"epochs": [3, 1], "model__learning_rate": [0.1, 0.01]})
+    return kind(classifier(small, batch_size=50), grid, **{"cv": 2, "refit": False, **settings})
+
+
+@pytest.fixture(scope="module")
+def bare():
+    """What the search finds by itself."""
+    return found(search().fit(X, Y))
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """The epochs of each training of this process."""
+    kept, fit = [], keras.Model.fit
+
+    def counted(self, *arguments, **options):
+        kept.append(options["epochs"])
+        return fit(self, *arguments, **options)
+
+    monkeypatch.setattr(keras.Model, "fit", counted)
+    return kept
+
+
+def check(store, run_id, ours):
+    """The runs hold what belongs to each combination."""
+    runs = children(store, run_id)
+    assert [run.info.run_name for run in runs] == [
+        f"epochs={epochs} learning_rate={rate}" for epochs in (3, 1) for rate in ("0.1", "0.01")
+    ]
+    for index, run in enumerate(runs):
+        assert run.info.status == "FINISHED"
+        shared_with = None if index < 2 else runs[index - 2].info.run_name
+        assert run.data.tags.get("mlflow_hp.shared_epochs_with") == shared_with
+        scores = {fold: ours.cv_results_[f"split{fold}_test_score"][index] for fold in (0, 1)}
+        assert points(store, run, "score") == scores
+        for fold in (0, 1):
+            for name in ("loss", "learning_rate"):
+                curve = points(store, run, f"fold_{fold}/{name}")
+                assert list(curve) == list(range(3 if index < 2 else 1))
+                assert curve.items() <= points(store, runs[index % 2], f"fold_{fold}/{name}").items()
+    assert "mlflow_hp.recording_error" not in store.get_run(run_id).data.tags
+
+
+def test_a_recorded_search_trains_once_and_finds_the_same(store, bare, trained):
+    ours = search()
+    run_id = record(ours, X, Y)
+    assert found(ours) == bare
+    assert trained == [3] * 4
+    check(store, run_id, ours)
+    fit_seconds = store.get_run(run_id).data.metrics["fit_seconds"]
+    assert fit_seconds == pytest.approx(2 * ours.cv_results_["mean_fit_time"][:2].sum())
+
+    trained.clear()
+    (one,) = (run for run in children(store, run_id) if run.info.run_name == "epochs=1 learning_rate=0.1")
+    store.delete_tag(one.info.run_id, "mlflow_hp.fold_1")  # as if the search had been killed before
+    again = search()
+    record(again, X, Y, resume=run_id)
+    assert found(again) == bare
+    assert trained == [1]
+
+
+@pytest.mark.parametrize("settings", [{"share_epochs": False}, {"per_fold_runs": True}])
+def test_off(store, trained, settings):
+    ours = search(param_grid={"epochs": [1, 2]})
+    runs = children(store, record(ours, X, Y, **settings))
+    assert sorted(trained) == [1, 1, 2, 2]
+    assert not any("mlflow_hp.shared_epochs_with" in run.data.tags for run in runs)
+
+
+def test_threads_share_nothing_and_it_is_said_that_they_are_not_reproducible(store, trained, monkeypatch):
+    monkeypatch.setenv("TF_DETERMINISTIC_OPS", "1")  # unset, two seeded threads of scikeras' may both try to remove it
+    ours = search(param_grid={"epochs": [1, 2]}, n_jobs=2)
+    with joblib.parallel_config("threading"), pytest.warns(RuntimeWarning, match="not reproducible where") as told:
+        run_id = record(ours, X, Y)
+    assert len(told) == 1
+    assert sorted(trained) == [1, 1, 2, 2]
+    assert "mlflow_hp.recording_error" not in store.get_run(run_id).data.tags
+
+
+def test_each_round_of_successive_halving(store, trained):
+    settings = {"param_grid": {"epochs": [1, 2]}, "factor": 2, "min_resources": 120, "random_state": 0}
+    ours, alone = (search(HalvingGridSearchCV, **settings) for _ in range(2))
+    runs = children(store, record(ours, X, Y))
+    assert trained == [2, 2, *[ours.cv_results_["param_epochs"][2]] * 2]
+    assert found(ours) == found(alone.fit(X, Y))
+    assert ["mlflow_hp.shared_epochs_with" in run.data.tags for run in runs] == [True, False, False]
+
+
+def test_an_interruption_keeps_what_has_ended(store, trained):
+    calls = []
+
+    def scoring(estimator, x, y):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return 1.0
+
+    ours = search(param_grid={"epochs": [1, 2]}, scoring=scoring)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        mlflow_hp.record_search(ours, progress=False, report=False) as recording,
+    ):
+        ours.fit(X, Y)
+    one, two = children(store, recording.run_id)
+    assert (points(store, one, "score"), points(store, two, "score")) == ({}, {0: 1.0})
+    assert {run.info.status for run in (one, two)} == {"KILLED"}
+    assert store.get_run(recording.run_id).data.tags["mlflow_hp.were_running"] == "epochs=1\nepochs=2"
+
+
+@pytest.mark.slow
+def test_in_other_processes(store, bare):
+    ours = search(n_jobs=2)
+    run_id = record(ours, X, Y)
+    assert found(ours) == bare
+    check(store, run_id, ours)
