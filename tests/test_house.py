@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import re
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -145,3 +146,10 @@ def test_nothing_is_pinned_twice():
 def test_the_gate_and_the_readme_call_the_same_tests():
     assert "make test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert "make test" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_picture_of_the_packages_is_that_of_the_code():
+    drawn = runpy.run_path(str(ROOT / "docs" / "tree.py"))["drawn"]
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert "```mermaid" in text
+    assert drawn(text) == text, "python docs/tree.py --write"
