@@ -12,6 +12,7 @@ from mlflow_hp._lazy import handed_on
 
 if TYPE_CHECKING:
     from mlflow_hp.compare.api import compare_runs as compare_runs
+    from mlflow_hp.errors import RecordingWarning as RecordingWarning
     from mlflow_hp.errors import UserError as UserError
     from mlflow_hp.history import TrainingHistory as TrainingHistory
     from mlflow_hp.history.load import load_history as load_history
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
+    "RecordingWarning": "errors",
     "TrainingHistory": "history",
     "TrainingRecorder": "training.callback",
     "UserError": "errors",
@@ -32,6 +34,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "RecordingWarning",
     "TrainingHistory",
     "TrainingRecorder",
     "UserError",

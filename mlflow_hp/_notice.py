@@ -6,6 +6,7 @@ import contextlib
 import sys
 import warnings
 
+from mlflow_hp.errors import RecordingWarning
 from mlflow_hp.terminal import printable
 
 
@@ -24,8 +25,8 @@ def warn(message: str, stacklevel: int = 1) -> bool:
         Whether it went out as a warning, not as a printed line in place of an error.
     """
     try:
-        warnings.warn(f"mlflow_hp: {printable(message)}", RuntimeWarning, stacklevel=stacklevel + 1)
-    except RuntimeWarning:
+        warnings.warn(f"mlflow_hp: {printable(message)}", RecordingWarning, stacklevel=stacklevel + 1)
+    except RecordingWarning:
         print_line(message)
         return False
     return True

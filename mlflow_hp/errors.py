@@ -1,4 +1,4 @@
-"""The one error that users see."""
+"""The error and the warning that users see."""
 
 from __future__ import annotations
 
@@ -14,3 +14,14 @@ class UserError(ValueError):
 
     def __init__(self, message: object = "") -> None:
         super().__init__("\n".join(map(printable, str(message).split("\n"))))
+
+
+class RecordingWarning(RuntimeWarning):
+    """Something is not recorded as it should be, or a speed-up is off; training and search go on.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from mlflow_hp import RecordingWarning
+    >>> warnings.simplefilter("ignore", RecordingWarning)
+    """

@@ -82,11 +82,12 @@ def no_warning_in_silence(request, monkeypatch):
         yield
         return
     from mlflow_hp import _notice
+    from mlflow_hp.errors import RecordingWarning
 
     print_line, unexpected = _notice.print_line, []
 
     def keep(message):
-        if sys.exc_info()[0] is RuntimeWarning and threading.current_thread() is threading.main_thread():
+        if sys.exc_info()[0] is RecordingWarning and threading.current_thread() is threading.main_thread():
             unexpected.append(message)
         print_line(message)
 

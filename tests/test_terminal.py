@@ -17,7 +17,7 @@ import mlflow
 import pytest
 from comparisons import SAME, add_run, new_experiment
 
-from mlflow_hp import terminal
+from mlflow_hp import RecordingWarning, _notice, terminal
 from mlflow_hp.cli import main as cli
 from mlflow_hp.delivery import journal
 from mlflow_hp.errors import UserError
@@ -186,3 +186,15 @@ def test_the_program_itself_on_a_terminal_of_ascii(hostile):
     assert done.returncode == 0, done.stderr
     assert steering(done.stdout.decode("ascii")) == set()
     assert steering(done.stderr.decode("ascii"), "\n\r") == set()
+
+
+def test_warnings_of_ours_can_be_told_from_others():
+    with pytest.warns(RecordingWarning, match="mlflow_hp: of ours"):
+        assert _notice.warn("of ours")
+    assert issubclass(RecordingWarning, RuntimeWarning)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        warnings.simplefilter("ignore", RecordingWarning)
+        _notice.warn("of ours")
+        warnings.warn("of another", RuntimeWarning, stacklevel=1)
+    assert [str(each.message) for each in told] == ["of another"]
