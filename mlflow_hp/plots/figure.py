@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import warnings
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,20 +33,25 @@ MATPLOTLIBS_OWN = r"$\mathdefault"
 """How its tick labels that are formulas begin."""
 
 
+_ours: weakref.WeakSet[object] = weakref.WeakSet()
+"""Figures that `new_axes` has made."""
+
+
 def new_axes(width: float = 8.0, height: float = 5.0) -> Axes:
     """The axes of a new figure, `width` by `height` inches."""
     from matplotlib.figure import Figure
 
-    axes = Figure(figsize=(width, height), dpi=120, layout="constrained").add_subplot()
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
+    _ours.add(figure)
+    axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     return axes
 
 
 def entitle(axes: Axes, title: str) -> None:
-    """Write a title over the figure of `axes`, where it has none."""
-    figure = figure_of(axes)
-    if not figure.get_suptitle():
-        figure.suptitle(short(title, LONGEST_TITLE), fontsize=11)
+    """Write a title over the figure of `axes`, if `new_axes` has made it: who brings axes gives them their title."""
+    if axes.figure in _ours:
+        figure_of(axes).suptitle(short(title, LONGEST_TITLE), fontsize=11)
 
 
 def save(axes: Axes, file: Path | str) -> Path:

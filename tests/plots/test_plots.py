@@ -255,3 +255,15 @@ def test_drawing_leaves_no_global_state():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_figure_of_the_users_keeps_its_titles():
+    from matplotlib.figure import Figure
+
+    whole = Figure()
+    left, right = whole.subfigures(1, 2)
+    info = training.curves_info([training.Curve(np.arange(3), np.ones(3), "a")], "step (-1: before the first)", "loss")
+    for axes in (left.subplots(), right.subplots()):
+        assert training.draw_curves(info, axes) is axes
+    assert [each.get_suptitle() for each in (whole, left, right)] == ["", "", ""]
+    assert training.draw_curves(info).figure.get_suptitle() == "loss by step"

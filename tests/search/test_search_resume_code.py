@@ -2,27 +2,10 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from edits import FORMS, FURTHER
-from programs import Program, Programs
 
 pytestmark = pytest.mark.usefixtures("store")
-
-
-@pytest.fixture(scope="module")
-def programs(tmp_path_factory):
-    running = Programs(tmp_path_factory.mktemp("programs"))
-    yield running
-    running.close()
-
-
-@pytest.fixture
-def write(programs, store, tmp_path, request):
-    return lambda files, shift, **parts: Program(
-        programs, tmp_path / "project", f"{request.node.name} {time.time()}".replace("/", "_"), files, shift, **parts
-    )
 
 
 @pytest.mark.parametrize("name", [*FORMS, *(pytest.param(name, marks=pytest.mark.slow) for name in FURTHER)])

@@ -8,32 +8,17 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import mlflow
 import pytest
-from programs import Program, Programs, ran
+from programs import ran
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
 import mlflow_hp
 from mlflow_hp.search.resume import manifest, matching
 
 pytestmark = pytest.mark.usefixtures("store")
-
-
-@pytest.fixture(scope="module")
-def programs(tmp_path_factory):
-    running = Programs(tmp_path_factory.mktemp("programs"))
-    yield running
-    running.close()
-
-
-@pytest.fixture
-def write(programs, store, tmp_path, request):
-    return lambda files, shift, **parts: Program(
-        programs, tmp_path / "project", f"{request.node.name} {time.time()}".replace("/", "_"), files, shift, **parts
-    )
 
 
 CHANGING = """
