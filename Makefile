@@ -1,13 +1,17 @@
-# One virtual environment for all; it is made anew when pyproject.toml changes.
+# One virtual environment for all; it is made again when pyproject.toml changes.
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/ready
-LOWEST := $(VENV)/lowest/site-packages
-# of searches; what resume knows code and values by does not depend on the version of scikit-learn
-SEARCHES := $(filter-out %_resume_code.py %_isolation.py %_fingerprint.py,$(wildcard tests/search/test_search*.py))
+LOWEST := $(VENV)/lowest
+# What meets other libraries' versions: of resume, what it knows code and values by does not.
+SEARCHES := $(filter-out %_resume_code.py %_isolation.py %_fingerprint.py %_bytecode.py,$(wildcard tests/search/test_search*.py))
+VERSIONED := $(SEARCHES) tests/compat tests/server/test_page.py tests/tracking/test_runs.py tests/training/test_capture.py
+OTHERS := 3.12 3.13
+# certificates that pip trusts, too
+export UV_SYSTEM_CERTS := 1
 ACTIVE := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: run ui test test-lowest lint format benchmark clean
+.PHONY: run ui test test-lowest test-python lint format benchmark clean
 
 run: $(READY)  ## train, and record every batch
 	$(ACTIVE) MLFLOW_HTTP_REQUEST_MAX_RETRIES="$${MLFLOW_HTTP_REQUEST_MAX_RETRIES:-1}" mlflow run . --env-manager local
@@ -17,11 +21,19 @@ ui: $(READY)  ## look at the runs
 	$(ACTIVE) mlflow server --app-name mlflow-hp --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
 
 test: $(READY)  ## pass the tests
-	$(ACTIVE) python -m pytest --numprocesses 2 --dist worksteal --durations 12
+	$(ACTIVE) python -m pytest --numprocesses 3 --dist worksteal --durations 12
 
-test-lowest: $(READY)  ## pass the tests of searches on the lowest scikit-learn that is supported
-	$(VENV)/bin/python -m pip install --quiet --no-deps --upgrade --target $(LOWEST) 'scikit-learn==1.4.2'
-	$(ACTIVE) PYTHONPATH="$(CURDIR)/$(LOWEST)" python -m pytest --numprocesses 2 --dist worksteal -m 'not slow' -W 'ignore:scipy.optimize:DeprecationWarning' $(SEARCHES)
+test-lowest: $(LOWEST)/ready  ## pass the tests that meet the lowest versions of all libraries; ALL=1: all that are not slow
+	$(LOWEST)/bin/python -m pytest --numprocesses 3 --dist worksteal -m 'not slow' $(if $(ALL),,$(VERSIONED))
+
+test-python: $(READY)  ## pass the tests that are not slow on the other Pythons, as far as uv finds or brings them
+	for version in $(OTHERS); do \
+	  PYENV_VERSION="$$(pyenv versions --bare 2>/dev/null | paste -sd:)" \
+	    $(VENV)/bin/uv venv --quiet --clear --python $$version $(VENV)/$$version \
+	    || { echo "not tested on Python $$version, which uv did not find"; continue; }; \
+	  $(VENV)/bin/uv pip install --quiet --python $(VENV)/$$version/bin/python --editable '.[dev]' && \
+	  $(VENV)/$$version/bin/python -m pytest --numprocesses 3 --dist worksteal -m 'not slow' || exit 1; \
+	done
 
 lint: $(READY)
 	$(ACTIVE) ruff check .
@@ -34,13 +46,20 @@ format: $(READY)
 	$(ACTIVE) ruff format .
 
 benchmark: $(READY)
-	$(ACTIVE) python benchmarks/recording.py --memory
-	$(ACTIVE) python benchmarks/history_formats.py
+	$(ACTIVE) python -m benchmarks.recording --memory
+	$(ACTIVE) python -m benchmarks.history_formats
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv --clear $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --editable '.[dev]'
+	$(VENV)/bin/python -m pip install --quiet uv
+	$(VENV)/bin/uv pip install --quiet --compile-bytecode --python $(VENV)/bin/python --editable '.[dev]' \
+	|| $(VENV)/bin/python -m pip install --quiet --editable '.[dev]'  # which knows other settings of a mirror
 	touch $(READY)
+
+$(LOWEST)/ready: $(READY)
+	$(VENV)/bin/uv venv --quiet --clear --python $(VENV)/bin/python $(LOWEST)
+	$(VENV)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --editable '.[dev]'
+	touch $@

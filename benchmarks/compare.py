@@ -1,7 +1,7 @@
 """How long `mlflow-hp compare` takes over many runs, and how much memory.
 
-    python benchmarks/compare.py                  # 200 and 2,000 runs in SQLite
-    python benchmarks/compare.py --postgres postgresql://postgres@127.0.0.1:5432 --runs 200
+    python -m benchmarks.compare                  # 200 and 2,000 runs in SQLite
+    python -m benchmarks.compare --postgres postgresql://postgres@127.0.0.1:5432 --runs 200
 
 Half of the runs are combinations of searches, with five folds; half are trainings of five authors with a history of
 1,000 steps. The database is made for it and dropped at the end.
@@ -21,6 +21,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import psutil
+
+from mlflow_hp.tracking.tags import (
+    AUTHOR_TAG,
+    BATCH_LEARNING_RATE_METRIC,
+    BATCH_LOSS_METRIC,
+    BATCH_RUNNING_LOSS_METRIC,
+    DATA_DIGEST_TAG,
+    FIT_SECONDS_METRIC,
+    KIND_TAG,
+    MEAN_SCORE_METRIC,
+    PARENT_TAG,
+    SPLIT_DIGEST_TAG,
+    TEST_SCORE_METRIC,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,29 +85,31 @@ def fill(uri: str, folder: Path, n_runs: int, n_steps: int) -> int:
     from mlflow.store.tracking.dbmodels.models import SqlMetric
     from sqlalchemy import insert
 
+    from mlflow_hp._compat.mlflow import store_of
+
     client, rng, rows, total = mlflow.MlflowClient(uri), np.random.default_rng(0), [], 0
     experiment = client.create_experiment(EXPERIMENT, (folder / "artifacts").as_uri())
-    store = client._tracking_client.store
-    shared = {"mlflow_hp.data_digest": "d1", "mlflow_hp.split_digest": "s1"}
-    parent = client.create_run(experiment, tags=shared | {"mlflow_hp.kind": "search"}, run_name="search")
+    store = store_of(client)
+    shared = {DATA_DIGEST_TAG: "d1", SPLIT_DIGEST_TAG: "s1"}
+    parent = client.create_run(experiment, tags=shared | {KIND_TAG: "search"}, run_name="search")
     client.set_terminated(parent.info.run_id)
     for index in range(n_runs):
         start = 1_700_000_000_000 + index * 100_000
         rate, width = float(rng.choice([0.1, 0.03, 0.01, 0.003])), int(rng.choice([16, 32, 64]))
         params = [Param("learning_rate", str(rate)), Param("hidden", str(width)), Param("seed", str(index))]
         if index % 2:
-            tags = {"mlflow_hp.kind": "candidate", "mlflow.parentRunId": parent.info.run_id}
+            tags = {KIND_TAG: "candidate", PARENT_TAG: parent.info.run_id}
             folds = 0.8 + 0.1 * rate + rng.normal(0, 0.02, FOLDS)
-            histories = {"score": folds, "fit_seconds": np.full(FOLDS, 2.0)}
-            single = {"mean_score": folds.mean(), "std_score": folds.std()}
+            histories = {"score": folds, FIT_SECONDS_METRIC: np.full(FOLDS, 2.0)}
+            single = {MEAN_SCORE_METRIC: folds.mean(), "std_score": folds.std()}
         else:
-            tags = shared | {"mlflow_hp.kind": "training"}
+            tags = shared | {KIND_TAG: "training"}
             loss = np.exp(-rate * np.arange(n_steps) / 30) + rng.gamma(2, 0.05, n_steps)
             by_epoch = loss[:: n_steps // EPOCHS]
-            histories = {"batch/loss": loss, "batch/learning_rate": np.full(n_steps, rate)}
-            histories |= {"batch/running_loss": loss, "loss": by_epoch, "val_loss": by_epoch * 1.1}
-            single = {"test_score": float(1 / (1 + by_epoch[-1]))}
-        tags["mlflow_hp.author"] = AUTHORS[index % len(AUTHORS)]
+            histories = {BATCH_LOSS_METRIC: loss, BATCH_LEARNING_RATE_METRIC: np.full(n_steps, rate)}
+            histories |= {BATCH_RUNNING_LOSS_METRIC: loss, "loss": by_epoch, "val_loss": by_epoch * 1.1}
+            single = {TEST_SCORE_METRIC: float(1 / (1 + by_epoch[-1]))}
+        tags[AUTHOR_TAG] = AUTHORS[index % len(AUTHORS)]
         run_id = client.create_run(experiment, start, run_name=f"lr={rate} {width} #{index}").info.run_id
         last = [Metric(k, float(v[-1]), start + len(v) - 1, len(v) - 1) for k, v in histories.items()]
         last += [Metric(name, float(value), start, 0) for name, value in single.items()]

@@ -1,6 +1,6 @@
 """Faults, for real: what is lost, wrong or left open when processes and servers are killed, refuse or hang.
 
-    python benchmarks/faults.py [--cases kill server ...] [--kills 50] [--postgres URI] [--restart COMMAND]
+    python -m benchmarks.faults [--cases kill server ...] [--kills 50] [--postgres URI] [--restart COMMAND]
 
 kill      trainings killed with -9 at random moments, each recovered
 again     a training killed, and trained on in the same run without a recovery in between
@@ -32,7 +32,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 
-from fault_cases import crowds, hosts, kills, outages, training
+from benchmarks.fault_cases import crowds, hosts, kills, outages, training
 
 
 def main() -> None:

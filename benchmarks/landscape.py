@@ -1,6 +1,6 @@
 """What the picture of a descent costs: keeping the weights, and the loss on the plane.
 
-    python benchmarks/landscape.py [--steps 100000] [--budget 250] [--resolution 51] [--samples 2000]
+    python -m benchmarks.landscape [--steps 100000] [--budget 250] [--resolution 51] [--samples 2000]
 
 The network is 784-64-64-10 (relu, softmax) on random data of MNIST's shape. (1) Snapshots: so many steps of its
 weights go through a Thinner of the given budget (MiB); the table gives the growth of resident memory at its highest
@@ -114,7 +114,7 @@ def loss(resolution: int, samples: int) -> None:
         a, b = (np.linspace(low, high, resolution) for low, high in ranges)
         grid = np.stack(np.meshgrid(a, b), axis=-1).reshape(-1, 2)
 
-        def evaluate(points: np.ndarray, plane: room.Plane = plane) -> np.ndarray:
+        def evaluate(points: np.ndarray, plane: room.WeightPlane = plane) -> np.ndarray:
             return room.losses_on_plane(model, plane, points, x, y, n_samples=samples)
 
         start = time.perf_counter()
@@ -123,8 +123,9 @@ def loss(resolution: int, samples: int) -> None:
         few, evaluated = coarse_to_fine(evaluate, a, b, room.TOLERANCE)
         end = time.perf_counter()
         error = np.abs(few / full - 1)
-        held = f", holding {plane.held[0]:.0%} and {plane.held[1]:.0%}" if plane.held else ""
-        print(f"  {plane.kind} plane{held}; loss {full.min():.3g} to {full.max():.3g}")
+        shares = plane.variance_shares
+        explained = f", explaining {shares[0]:.0%} and {shares[1]:.0%} of the variance" if shares else ""
+        print(f"  {plane.kind} plane{explained}; loss {full.min():.3g} to {full.max():.3g}")
         print(f"    every point    {middle - start:5.1f} s")
         print(f"    coarse to fine {end - middle:5.1f} s, {evaluated:,} of {full.size:,} points; relative error "
               f"at most {error.max():.2%}, in the mean {error.mean():.3%}")  # fmt: skip

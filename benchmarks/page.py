@@ -1,7 +1,7 @@
 """How long the page takes to show an experiment of 1,000 runs, and histories of 100,000 steps.
 
-    python benchmarks/page.py --postgres postgresql+psycopg2://postgres@127.0.0.1:5432
-    python benchmarks/page.py                       # the same on SQLite
+    python -m benchmarks.page --postgres postgresql+psycopg2://postgres@127.0.0.1:5432
+    python -m benchmarks.page                       # the same on SQLite
 
 The database is made for it and dropped at the end. With a Chromium at hand (``--chromium``), the first view is timed in
 it: from the call of the address, with nothing in its cache, to the rows on the screen.
@@ -13,10 +13,7 @@ import argparse
 import contextlib
 import functools
 import os
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 import uuid
@@ -24,8 +21,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import psutil
 import requests
+
+from mlflow_hp.tracking.tags import (
+    AUTHOR_TAG,
+    BATCH_LEARNING_RATE_METRIC,
+    BATCH_LOSS_METRIC,
+    BATCH_RUNNING_LOSS_METRIC,
+    COMMAND_TAG,
+    DATA_DIGEST_TAG,
+    DESCRIPTION_TAG,
+    FIT_SECONDS_METRIC,
+    KIND_TAG,
+    RUN_NAME_TAG,
+    SOURCE_NAME_TAG,
+    SOURCE_TYPE_TAG,
+    USER_TAG,
+    VERSIONS_TAG,
+    WEIGHTS_METRIC_PREFIX,
+)
+from tests.helpers.servers import serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,7 +63,7 @@ def main() -> None:
     os.environ.update(MLFLOW_LOGGING_LEVEL="ERROR", MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT="true")
     with tempfile.TemporaryDirectory() as folder, _database(arguments.postgres, Path(folder)) as uri:
         experiment = fill(uri, Path(folder), arguments.runs, arguments.steps)
-        with _serving(uri, Path(folder)) as server:
+        with serving(Path(folder), "mlflow-hp", store=uri) as server:
             time_routes(server, experiment)
             if arguments.chromium.exists():
                 time_first_view(f"{server}/hp/#e={experiment}", arguments.chromium)
@@ -71,29 +86,6 @@ def _database(postgres: str | None, folder: Path) -> Iterator[str]:
             connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
 
 
-@contextlib.contextmanager
-def _serving(uri: str, folder: Path) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    words = ["-m", "mlflow", "server", "--app-name", "mlflow-hp", "--workers", "1", "--port", str(port)]
-    words += ["--backend-store-uri", uri, "--artifacts-destination", str(folder / "artifacts")]
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen([sys.executable, *words], stdout=log, stderr=log, env=environment)
-    try:
-        for _ in range(240):
-            with contextlib.suppress(requests.ConnectionError):
-                requests.get(f"http://127.0.0.1:{port}/health", timeout=10)
-                break
-            time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        for running in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
-            running.kill()
-        process.wait()
-
-
 def fill(uri: str, folder: Path, n_runs: int, n_steps: int) -> str:
     """Runs as the recorder leaves them: 12 params, 26 metrics, 10 tags; the first few with a long history."""
     import sqlalchemy as sa
@@ -104,9 +96,18 @@ def fill(uri: str, folder: Path, n_runs: int, n_steps: int) -> str:
     experiment = store.create_experiment(EXPERIMENT)
     rng = np.random.default_rng(0)
     rows: dict[Any, list[dict[str, Any]]] = {SqlRun: [], SqlParam: [], SqlLatestMetric: [], SqlTag: [], SqlMetric: []}
-    names = ["loss", "val_loss", "accuracy", "val_accuracy", "batch/loss", "batch/running_loss", "batch/learning_rate"]
-    names += [f"weights/dense_{n}/{part}/{what}" for n in range(3) for part in ("kernel", "bias") for what in ("norm",
-        "mean", "std")] + ["fit_seconds"]  # fmt: skip
+    names = [
+        "loss",
+        "val_loss",
+        "accuracy",
+        "val_accuracy",
+        BATCH_LOSS_METRIC,
+        BATCH_RUNNING_LOSS_METRIC,
+        BATCH_LEARNING_RATE_METRIC,
+    ]
+    tensors = [f"dense_{n}/{part}" for n in range(3) for part in ("kernel", "bias")]
+    names += [f"{WEIGHTS_METRIC_PREFIX}{tensor}/{what}" for tensor in tensors for what in ("norm", "mean", "std")]
+    names.append(FIT_SECONDS_METRIC)
     for number in range(n_runs):
         run_id, author, began = uuid.uuid4().hex, AUTHORS[number % 3], 1_760_000_000_000 + number * 60_000
         rows[SqlRun].append({
@@ -118,10 +119,10 @@ def fill(uri: str, folder: Path, n_runs: int, n_steps: int) -> str:
         params = {"learning_rate": 10 ** rng.uniform(-4, -1), "batch_size": 2 ** rng.integers(3, 9), "seed": number}
         params |= {"optimizer": ("SGD", "Adam", "RMSprop")[number % 3], "dropout": rng.uniform()}
         params |= dict.fromkeys(("epochs", "momentum", "layers", "units", "init", "loss", "data"), "the same")
-        tags = {"mlflow.user": author, "mlflow_hp.author": author, "mlflow_hp.kind": "training"}
-        tags |= {"mlflow_hp.data_digest": "ab" * 20, "mlflow.note.content": "A description. " * 40}
-        tags |= {"mlflow_hp.versions": "x" * 300, "mlflow_hp.command": "python -m projects.train " * 4}
-        tags |= {"mlflow.runName": f"run {number}", "mlflow.source.name": "train.py", "mlflow.source.type": "LOCAL"}
+        tags = {USER_TAG: author, AUTHOR_TAG: author, KIND_TAG: "training"}
+        tags |= {DATA_DIGEST_TAG: "ab" * 20, DESCRIPTION_TAG: "A description. " * 40}
+        tags |= {VERSIONS_TAG: "x" * 300, COMMAND_TAG: "python -m projects.train " * 4}
+        tags |= {RUN_NAME_TAG: f"run {number}", SOURCE_NAME_TAG: "train.py", SOURCE_TYPE_TAG: "LOCAL"}
         own = {"run_uuid": run_id}
         rows[SqlParam] += [{**own, "key": key, "value": str(value)} for key, value in params.items()]
         rows[SqlTag] += [{**own, "key": key, "value": value} for key, value in tags.items()]
@@ -129,7 +130,7 @@ def fill(uri: str, folder: Path, n_runs: int, n_steps: int) -> str:
         rows[SqlLatestMetric] += [{**latest, "key": name, "value": float(rng.uniform())} for name in names]
         if number < LONG_RUNS:
             losses = np.exp(-np.arange(n_steps) / n_steps * 5) + 0.05 * rng.normal(size=n_steps)
-            point = {**own, "key": "batch/loss", "is_nan": False}
+            point = {**own, "key": BATCH_LOSS_METRIC, "is_nan": False}
             rows[SqlMetric] += [
                 {**point, "step": step, "timestamp": began + step, "value": value}
                 for step, value in enumerate(losses.tolist())

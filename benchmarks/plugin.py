@@ -1,7 +1,7 @@
 """What the plugin adds to ``import mlflow``, and what the first run of a program waits for.
 
 Each round imports MLflow in a new process, once with the plugin and once without, in turn:
-``python benchmarks/plugin.py``.
+``python -m benchmarks.plugin``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What recording costs a training, side by side with the bare fit and with other ways to record less.
 
-    python benchmarks/recording.py [--repetitions 9] [--cases A B B2] [--memory]
+    python -m benchmarks.recording [--repetitions 9] [--cases A B B2] [--memory]
 
 (A) one Dense unit on one input, 160 rows, batch 10, 100 epochs, all weights; (B) an MLP 784-64-64-10, batch 32,
 20,000 rows, statistics of the weights; (B2) the same with all weights at every step. All ways take turns within

@@ -1,6 +1,6 @@
 """What recording a search costs and saves, side by side with the bare search and with MLflow's autologging.
 
-    python benchmarks/search.py [--repetitions 5] [--cases cheap keras tasks memory]
+    python -m benchmarks.search [--repetitions 5] [--cases cheap keras tasks memory]
 
 (cheap) LogisticRegression on the iris data, 12 combinations x 3 folds; (keras) an MLP on digits by scikeras, 4 learning
 rates x 3 folds, 10 epochs, seeded; (tasks) 300, 1,000 and 3,000 fits of an estimator that does nothing; (memory)

@@ -1,7 +1,7 @@
 """How long `mlflow-hp sync` takes to bring many runs to a tracking server, and how long it takes once they are there.
 
-    python benchmarks/sync.py                     # to a server of its own on PostgreSQL at 127.0.0.1:5432
-    python benchmarks/sync.py --to http://HOST:5000
+    python -m benchmarks.sync                     # to a server of its own on PostgreSQL at 127.0.0.1:5432
+    python -m benchmarks.sync --to http://HOST:5000
 
 Each run has 10,000 points of four metrics, ten params and two artifacts. The server is `mlflow server` with its own
 database, which is dropped at the end.
@@ -21,13 +21,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
-from servers import POSTGRES, Server, database
+
+from mlflow_hp.tracking.artifact_paths import PLOTS_FOLDER, TRAINING_FOLDER
+from mlflow_hp.tracking.tags import (
+    BATCH_LEARNING_RATE_METRIC,
+    BATCH_LOSS_METRIC,
+    BATCH_RUNNING_LOSS_METRIC,
+    WEIGHTS_METRIC_PREFIX,
+)
+from tests.helpers.servers import Server, postgresql
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 EXPERIMENT = "sync"
-METRICS = ("batch/loss", "batch/running_loss", "batch/learning_rate", "weights/dense/kernel")
+METRICS = (
+    BATCH_LOSS_METRIC,
+    BATCH_RUNNING_LOSS_METRIC,
+    BATCH_LEARNING_RATE_METRIC,
+    f"{WEIGHTS_METRIC_PREFIX}dense/kernel",
+)
 
 
 def main() -> None:
@@ -69,8 +82,8 @@ def fill(uri: str, folder: Path, runs: int, points: int) -> None:
         params = [Param(f"param_{number}", str(number * index)) for number in range(10)]
         client.log_batch(run_id, [Metric(key, 1 / steps, start + steps - 1, steps - 1) for key in METRICS], params)
         rows += [(key, 1 / (step + 1), start + step, run_id, step) for key in METRICS for step in range(steps - 1)]
-        client.log_text(run_id, "history " * 1000, "training/history.txt")
-        client.log_text(run_id, "<svg/>", "plots/loss.svg")
+        client.log_text(run_id, "history " * 1000, f"{TRAINING_FOLDER}/history.txt")
+        client.log_text(run_id, "<svg/>", f"{PLOTS_FOLDER}/loss.svg")
         client.set_terminated(run_id, end_time=start + steps)
     with contextlib.closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as database, database:
         database.executemany(
@@ -102,8 +115,8 @@ def children_seconds() -> float:
 @contextlib.contextmanager
 def served(folder: Path, workers: int) -> Iterator[str]:
     """`mlflow server` on a PostgreSQL database of its own."""
-    with database(f"mlflow_hp_sync_{os.getpid()}") as name:
-        server = Server(folder, f"{POSTGRES}/{name}", workers)
+    with postgresql(f"mlflow_hp_sync_{os.getpid()}") as store:
+        server = Server(folder, store, workers)
         server.start()
         try:
             yield server.uri

@@ -1,9 +1,9 @@
 """Draw the packages of mlflow_hp and what imports what, for CONTRIBUTING.md.
 
-    python docs/tree.py          # prints the picture
-    python docs/tree.py --write  # puts it into CONTRIBUTING.md
+    python docs/tree.py          # print the diagram
+    python docs/tree.py --write  # put it into CONTRIBUTING.md
 
-An arrow goes from a package to one that it imports, types included; those that follow from others are left out.
+An arrow goes from a package to one that it imports, types included; arrows that follow from others are left out.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from pathlib import Path
 import grimp
 
 CONTRIBUTING = Path(__file__).parents[1] / "CONTRIBUTING.md"
-HIDDEN = ("terminal", "errors", "_notice", "_forks", "_lazy", "_compat")
-"""At the bottom: all others may import them."""
+HIDDEN = ("terminal", "errors", "_extras", "_notice", "_forks", "_lazy", "_compat")
+"""Modules that all others may import."""
 
 
 def arrows() -> list[tuple[str, str]]:
-    """Each package, and those that it imports itself and by no other."""
+    """List each package with those that it imports directly and through no other."""
     graph = grimp.build_graph("mlflow_hp")
     packages = {name.rpartition(".")[2] for name in graph.find_children("mlflow_hp")} - set(HIDDEN)
     imports = {
@@ -42,19 +42,19 @@ def arrows() -> list[tuple[str, str]]:
     )
 
 
-def picture() -> str:
-    """The picture, for Markdown."""
+def diagram() -> str:
+    """Draw the diagram in Mermaid, for Markdown."""
     lines = [f"  {one} --> {other}" for one, other in arrows()]
     return "\n".join(["```mermaid", "flowchart TB", *lines, "```"])
 
 
-def drawn(text: str) -> str:
-    """The text of CONTRIBUTING.md with the picture as it is now."""
-    return re.sub(r"```mermaid\n.*?```", lambda _: picture(), text, flags=re.DOTALL)
+def with_diagram(text: str) -> str:
+    """Replace the diagram in the text of CONTRIBUTING.md by a new one."""
+    return re.sub(r"```mermaid\n.*?```", lambda _: diagram(), text, flags=re.DOTALL)
 
 
 if __name__ == "__main__":
     if "--write" in sys.argv[1:]:
-        CONTRIBUTING.write_text(drawn(CONTRIBUTING.read_text(encoding="utf-8")), encoding="utf-8")
+        CONTRIBUTING.write_text(with_diagram(CONTRIBUTING.read_text(encoding="utf-8")), encoding="utf-8")
     else:
-        print(picture())
+        print(diagram())

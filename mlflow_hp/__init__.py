@@ -1,14 +1,13 @@
 """See how hyperparameters steer the training of Keras models, in MLflow.
 
-The public names are handed on when they are first used, so that importing the package loads neither TensorFlow
-nor matplotlib.
+Public names are imported on first use: importing the package loads neither TensorFlow nor matplotlib.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mlflow_hp._lazy import handed_on
+from mlflow_hp._lazy import lazy_names
 
 if TYPE_CHECKING:
     from mlflow_hp.compare.api import compare_runs as compare_runs
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
     __version__: str
 
-_HOMES = {
+_MODULES = {
     "RecordingWarning": "errors",
     "TrainingHistory": "history",
     "TrainingRecorder": "training.callback",
@@ -44,7 +43,7 @@ __all__ = [
     "record_search",
 ]
 
-_get, __dir__ = handed_on(__name__, _HOMES)
+_get, __dir__ = lazy_names(__name__, _MODULES)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Forked children: they have copies of their parent's objects, but neither its threads nor its runs and files."""
+"""Forked child processes, which copy the parent's objects, but not its threads, and must not use its runs or files."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class Abandons(Protocol):
-    """What holds threads, runs, files or locks of this process."""
+class Abandonable(Protocol):
+    """Owner of threads, runs, files or locks of this process."""
 
     def abandon(self) -> None:
-        """In a forked child: hold nothing of the parent's any more. It waits for nothing and writes nothing."""
+        """Release, in a forked child process, all that belongs to the parent, without waiting or writing."""
 
 
-_held: weakref.WeakSet[Any] = weakref.WeakSet()
+_owners: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
-def abandon_in_child(holder: Abandons) -> None:
-    """Have ``holder.abandon()`` called in each forked child, as long as there is the `holder`."""
-    _held.add(holder)
+def abandon_in_child(owner: Abandonable) -> None:
+    """Call ``owner.abandon()`` in each forked child process, as long as `owner` exists."""
+    _owners.add(owner)
 
 
-def only_here(action: Callable[..., None]) -> Callable[..., None]:
-    """Make an `action` do nothing in a forked child."""
-    process = os.getpid()
+def only_in_this_process(action: Callable[..., None]) -> Callable[..., None]:
+    """Wrap `action` so that it does nothing in a forked child process."""
+    pid = os.getpid()
 
-    def act(*arguments: Any) -> None:
-        if os.getpid() == process:
+    def guarded(*arguments: Any) -> None:
+        if os.getpid() == pid:
             action(*arguments)
 
-    return act
+    return guarded
 
 
-def _in_child() -> None:
-    for holder in list(_held):
-        with contextlib.suppress(Exception):  # nobody could be told, and the next must hold nothing either
-            holder.abandon()
+def _abandon_all() -> None:
+    for owner in list(_owners):
+        with contextlib.suppress(Exception):  # a child has no one to report to, and must still release the other owners
+            owner.abandon()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_child)
+    os.register_at_fork(after_in_child=_abandon_all)

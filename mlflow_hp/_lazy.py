@@ -1,4 +1,4 @@
-"""Names that a package hands on when they are first used, so that importing it loads nothing heavy."""
+"""Public names of a package, imported on first use: importing the package loads nothing heavy."""
 
 from __future__ import annotations
 
@@ -10,24 +10,32 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 
-def handed_on(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """``__getattr__`` and ``__dir__`` of a package.
+def lazy_names(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Make the ``__getattr__`` and ``__dir__`` of a package.
 
     Parameters
     ----------
     package : str
-        Its name.
-    homes : mapping of str to str
-        Each public name, and the module that has it: its name below the package; for a public module, the same name.
+        Name of the package.
+    modules : mapping of str to str
+        Public name -> module that defines it, relative to the package. A public module maps to itself.
+
+    Returns
+    -------
+    tuple of callable
+        ``__getattr__`` and ``__dir__``.
     """
 
     def get(name: str) -> Any:
-        if name not in homes:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}; it has {', '.join(homes)}")
-        module = import_module(f"{package}.{homes[name]}")
-        return module if name == homes[name] else getattr(module, name)
+        if name not in modules:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}; it has {', '.join(modules)}")
+        from mlflow_hp._extras import needed_by
+
+        with needed_by(name):
+            module = import_module(f"{package}.{modules[name]}")
+        return module if name == modules[name] else getattr(module, name)
 
     def names() -> list[str]:
-        return sorted({*vars(sys.modules[package]), *homes})
+        return sorted({*vars(sys.modules[package]), *modules})
 
     return get, names

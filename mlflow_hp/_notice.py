@@ -1,8 +1,11 @@
-"""Warnings to the user. They end nothing: where the user turns warnings into errors, they are printed instead."""
+"""Messages to the user: problems are warnings, the rest is logged under ``mlflow_hp``. None of them ends a program."""
 
 from __future__ import annotations
 
 import contextlib
+import io
+import logging
+import os
 import sys
 import warnings
 
@@ -17,22 +20,56 @@ def warn(message: str, stacklevel: int = 1) -> bool:
     ----------
     message : str
     stacklevel : int
-        As of `warnings.warn`, counted from the caller.
+        As of `warnings.warn`, counted from the caller. Defaults to 1.
 
     Returns
     -------
     bool
-        Whether it went out as a warning, not as a printed line in place of an error.
+        Whether it was issued as a warning. If the user turns warnings into errors, it is logged instead.
     """
     try:
         warnings.warn(f"mlflow_hp: {printable(message)}", RecordingWarning, stacklevel=stacklevel + 1)
     except RecordingWarning:
-        print_line(message)
+        log(message, logging.WARNING)
         return False
     return True
 
 
-def print_line(message: str) -> None:
-    """Print a line to stderr, where there is one."""
-    with contextlib.suppress(OSError, ValueError):  # it is closed, or its reader has ended
-        print(f"mlflow_hp: {printable(message)}", file=sys.stderr)
+def log(message: str, level: int = logging.INFO, name: str = "mlflow_hp") -> None:
+    """Log a message; never raises.
+
+    No handler is added to any logger. If the program has none, messages are printed to stderr: those of the level
+    that it has set, or else of ``logging.INFO`` and above.
+
+    Parameters
+    ----------
+    message : str
+    level : int
+        Defaults to ``logging.INFO``.
+    name : str
+        Name of the logger, ``__name__`` of the caller's module. Defaults to ``"mlflow_hp"``.
+    """
+    logger, text = logging.getLogger(name), printable(message)
+    with contextlib.suppress(Exception):  # from a handler of the user, or a closed stderr
+        if logger.hasHandlers():
+            logger.log(level, text, stacklevel=2)
+        elif logger.isEnabledFor(level) or (level >= logging.INFO and _has_default_level(logger)):
+            _print(text)
+
+
+def _has_default_level(logger: logging.Logger) -> bool:
+    """Whether the program has neither disabled the logger nor set a level that applies to it."""
+    if not logger.isEnabledFor(logging.CRITICAL):
+        return False
+    while logger.parent is not None:
+        if logger.level != logging.NOTSET:
+            return False
+        logger = logger.parent
+    return logger.level == logging.WARNING and logger.manager.disable < logging.INFO
+
+
+def _print(text: str) -> None:
+    if sys.stderr is not None:
+        with contextlib.suppress(AttributeError, io.UnsupportedOperation):  # a stream without a descriptor
+            os.fstat(sys.stderr.fileno())  # raises for a closed one: text left in its buffer would fail the exit
+        print(f"mlflow_hp: {text}", file=sys.stderr)

@@ -1,15 +1,30 @@
-"""The error and the warning that users see."""
+"""Error and warning that users see."""
 
 from __future__ import annotations
 
 from mlflow_hp.terminal import printable
 
+__all__ = ["RecordingWarning", "UserError"]
+
 
 class UserError(ValueError):
-    """What came is wrong; the message says what came, why, and which argument or command mends it.
+    """Wrong input; the message names it, says why it is wrong, and which argument or command fixes it.
 
-    A command line prints the message in a line or two and exits with status 2; in a Python program it is an
-    ordinary ``ValueError``. What the message quotes from elsewhere can't steer a terminal.
+    A command line prints the message and exits with status 2; in a Python program it is an ordinary ``ValueError``.
+    Control characters in the message are escaped, so that text from a store cannot steer the terminal.
+
+    Parameters
+    ----------
+    message : object
+        Message for the user. Defaults to ``""``.
+
+    Examples
+    --------
+    >>> from mlflow_hp import UserError
+    >>> raise UserError("epochs=0 trains nothing; give 1 or more")
+    Traceback (most recent call last):
+        ...
+    mlflow_hp.errors.UserError: epochs=0 trains nothing; give 1 or more
     """
 
     def __init__(self, message: object = "") -> None:
@@ -17,7 +32,7 @@ class UserError(ValueError):
 
 
 class RecordingWarning(RuntimeWarning):
-    """Something is not recorded as it should be, or a speed-up is off; training and search go on.
+    """The recording is incomplete, or a speed-up is off; training and search continue.
 
     Examples
     --------

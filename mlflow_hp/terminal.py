@@ -1,7 +1,7 @@
-"""Text from elsewhere on a terminal: every character shows, and none of them steers.
+"""Safe printing of untrusted text: every character is shown, and none controls the terminal.
 
-Names, tags, params and messages come from a store that others write to. A terminal would obey what is in them: clear
-itself, change its title, make links, show a line backwards or nothing at all.
+Names, tags, params and messages come from a store that others write to. Control characters in them could clear the
+terminal, change its title, make links, or show a line backwards or not at all.
 """
 
 from __future__ import annotations
@@ -14,67 +14,100 @@ from typing import TYPE_CHECKING, Any, TextIO
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-_UNSEEN = re.compile(
+__all__ = ["printable", "say"]
+
+_INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\uffa0\U0001bca0-\U0001bca3\U000e0000-\U000e0fff]"
 )
-"""Characters without a shape that Python takes to be printable."""
+"""Characters without a glyph that ``str.isprintable`` accepts."""
 
 
 def printable(text: object) -> str:
-    r"""The text in one line in which every character shows.
+    r"""Escape the characters of a text that a terminal does not show as such.
 
-    Spelled out, as ``\n``, ``\x1b``, ``\u202e``, are controls, ends of lines, what turns or joins its neighbours, what
-    has no width or no meaning, all spaces but the common one, and halves of characters (lone surrogates).
+    Escaped (``\n``, ``\x1b``, ``\u202e``) are control characters, line ends, characters that reverse or join their
+    neighbours, characters without width or meaning, all spaces but the common one, and lone surrogates.
+
+    Parameters
+    ----------
+    text : object
+        Text, or another object, which is converted by ``str``.
+
+    Returns
+    -------
+    str
+        Escaped text; printable text is unchanged.
+
+    Examples
+    --------
+    >>> from mlflow_hp.terminal import printable
+    >>> print(printable("red: " + chr(27) + "[31m"))
+    red: \x1b[31m
     """
     text = str(text)
-    if text.isprintable() and not _UNSEEN.search(text):
+    if text.isprintable() and not _INVISIBLE.search(text):
         return text
-    return "".join(each if each.isprintable() and not _UNSEEN.match(each) else _spelled(each) for each in text)
+    return "".join(c if c.isprintable() and not _INVISIBLE.match(c) else _escaped(c) for c in text)
 
 
 def say(*lines: object, file: TextIO | None = None) -> None:
-    """Print each of `lines`, `printable`, in a line of its own, in any encoding; on stdout by default."""
+    """Print lines, escaped by `printable`.
+
+    Parameters
+    ----------
+    *lines : object
+        Texts, or other objects, printed on a line each.
+    file : text stream, optional
+        Stream to print to. Defaults to stdout.
+
+    Examples
+    --------
+    >>> from mlflow_hp.terminal import say
+    >>> say("run 1 of 2", "loss 0.25")
+    run 1 of 2
+    loss 0.25
+    """
     stream = file or sys.stdout
     for line in lines:
         print(_encodable(printable(line), stream), file=stream, flush=True)
 
 
 @contextlib.contextmanager
-def shown_safely() -> Iterator[None]:
-    """Have all that is printed in the block be `printable`, whoever prints it, but for the ends of lines.
+def escape_output() -> Iterator[None]:
+    """Escape everything that is printed in the block, also by other libraries, except line ends.
 
-    What the stream's encoding lacks is spelled out, too, instead of raising ``UnicodeEncodeError``. On stderr a write
-    may begin with a carriage return, as progress bars do.
+    Characters that the stream's encoding lacks are escaped, too, instead of raising ``UnicodeEncodeError``. On stderr
+    a write may begin with a carriage return, as progress bars do.
     """
-    with contextlib.redirect_stdout(_shown(sys.stdout)), contextlib.redirect_stderr(_shown(sys.stderr, "\r")):
+    with contextlib.redirect_stdout(_safe(sys.stdout)), contextlib.redirect_stderr(_safe(sys.stderr, "\r")):
         yield
 
 
-def _spelled(character: str) -> str:
+def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode()
 
 
 def _encodable(text: str, stream: TextIO | None) -> str:
-    """The text with what the stream's encoding lacks spelled out."""
+    """Escape the characters that the stream's encoding lacks."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
-def _shown(stream: Any, beginning: str = "") -> Any:
-    return stream if stream is None or isinstance(stream, _Shown) else _Shown(stream, beginning)
+def _safe(stream: Any, allowed_prefix: str = "") -> Any:
+    return stream if stream is None or isinstance(stream, _SafeStream) else _SafeStream(stream, allowed_prefix)
 
 
-class _Shown:
-    """A stream to which only what is printable goes on, and ends of lines, and `beginning` where a write begins so."""
+class _SafeStream:
+    """Wrapper of a text stream that escapes all but line ends, and `allowed_prefix` at the start of a write."""
 
-    def __init__(self, stream: TextIO, beginning: str) -> None:
+    def __init__(self, stream: TextIO, allowed_prefix: str) -> None:
         self._stream = stream
-        self._beginning = beginning
+        self._allowed_prefix = allowed_prefix
 
     def write(self, text: str) -> int:
-        begun = self._beginning if self._beginning and text.startswith(self._beginning) else ""
-        shown = begun + "\n".join(map(printable, text[len(begun) :].split("\n")))
-        self._stream.write(_encodable(shown, self._stream))
+        prefix = self._allowed_prefix if text.startswith(self._allowed_prefix) else ""
+        safe = prefix + "\n".join(map(printable, text[len(prefix) :].split("\n")))
+        self._stream.write(_encodable(safe, self._stream))
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from mlflow_hp.tracking import artifact_paths, tags
 from projects import arguments, minimisers
 from projects.arguments import Parameter
 from projects.experiment import Experiment, Outcome
@@ -33,22 +34,22 @@ PARAMETERS = [
 QUESTION = "Which minimisers find the lowest point of Beale's function, by which paths, and at what cost?"
 
 REACHED, NEAR = 1e-4, 1e-2
-"""Distances to the minimum within which it counts as reached, and as nearly so."""
+"""Largest distances to the minimum at which it counts as reached, and as nearly reached."""
 FLAT_COST = 0.452
-"""What f falls to beside y = 1 as x grows without end: min over t of the sum of (c_k + k t)^2, with t = x (y - 1)."""
-MOST_LOGGED = 10_000
-"""Points of a path that become metrics; a longer one is thinned evenly. The file path.csv holds them all."""
+"""Limit of f next to y = 1 as x grows without end: min over t of the sum of (c_k + k t)^2, with t = x (y - 1)."""
+MAX_LOGGED = 10_000
+"""Points of a path that are logged as metrics; a longer path is downsampled. The file path.csv has all points."""
 LOWEST_DRAWN = 1e-30
-"""What is lower is drawn there, since 0 has no place on a logarithmic axis."""
-MOST_DRAWN = 1e6
-"""Curves are drawn up to this many times the highest start: SLSQP's first step goes to f = 1e39."""
+"""Lower values are drawn at this height: a logarithmic axis has no 0."""
+MAX_DRAWN = 1e6
+"""Ratio to the highest start up to which curves are drawn: SLSQP's first step goes to f = 1e39."""
 REACHED_IT, NEARLY, FLAT, DIVERGED, ELSEWHERE = (
     "reached the minimum", "came near the minimum", "is in the flat valley", "diverged", "ended elsewhere"
 )  # fmt: skip
 
 
 class Descent(NamedTuple):
-    """Where a method went: x, y, f and gradient_norm, each (iterations + 1,); how it ended, and what that tells."""
+    """Path of a method: x, y, f and gradient_norm, each (iterations + 1,); its ending, and the finding about it."""
 
     columns: dict[str, np.ndarray]
     ending: Ending
@@ -57,24 +58,24 @@ class Descent(NamedTuple):
 
     @property
     def iterations(self) -> int:
-        """How many it took."""
+        """Number of iterations."""
         return len(self.columns["x"]) - 1
 
     @property
     def end(self) -> dict[str, float]:
-        """The last of each column."""
+        """Last value of each column."""
         return {name: float(values[-1]) for name, values in self.columns.items()}
 
 
 def train(settings: Settings, command: str) -> Outcome:
-    """Minimise by one method into the active run, and report; of an interrupted one, log the path up to there."""
+    """Minimise by one method into the active run, and report; if interrupted, log the path up to there."""
     import mlflow
 
     from mlflow_hp.analysis import BealeSurface
     from mlflow_hp.delivery import held
     from projects.recorded import after_interrupt
 
-    active, surface = mlflow.active_run(), BealeSurface()
+    active_run, surface = mlflow.active_run(), BealeSurface()
     points = [np.array([settings["x"], settings["y"]])]
     try:
         ending = minimisers.minimise(
@@ -82,18 +83,19 @@ def train(settings: Settings, command: str) -> Outcome:
         )
     except KeyboardInterrupt:
         with held("logging the path up to here"), after_interrupt():
-            _log_path(active.info.run_id, _columns(surface, points))
+            log_path(active_run.info.run_id, _columns(surface, points))
         raise
     with held("finishing the report"):
         columns = _columns(surface, points)
         descent = Descent(columns, ending, _finding(settings["method"], columns, ending), settings)
-        animate = settings["animate"] and "mlflow.parentRunId" not in active.data.tags  # else in the parent's
-        return _report(active.info.run_id, descent, command, animate=animate)
+        animate = settings["animate"] and tags.PARENT_TAG not in active_run.data.tags  # else in the parent's
+        return _report(active_run.info.run_id, descent, command, animate=animate)
 
 
 def compare(run_id: str, outcomes: dict[str, Outcome]) -> list[str]:
-    """All paths in one picture, f of all by iteration, and what they found."""
+    """Draw all paths in one picture, and f of all by iteration; return findings."""
     from mlflow_hp.plots import surface as surface_plots
+    from mlflow_hp.plots import surface_animation
     from mlflow_hp.training import Report
 
     descents = {label.removeprefix("method="): outcome.record for label, outcome in outcomes.items()}
@@ -102,39 +104,40 @@ def compare(run_id: str, outcomes: dict[str, Outcome]) -> list[str]:
         report.picture("paths", surface_plots.draw_surface(info))
         _curves(report, descents, "f")
         if next(iter(descents.values())).settings["animate"]:
-            surface_plots.animate_surface(info, report.file("plots/paths.gif"))
+            surface_animation.animate_surface(info, report.file(f"{artifact_paths.PLOTS_FOLDER}/paths.gif"))
     return findings(descents)
 
 
 def findings(descents: dict[str, Descent]) -> list[str]:
-    """What several show together, by how they ended: a sentence in markdown for each group, the cheapest first."""
+    """Summarize several methods by how they ended: a sentence in markdown for each group, the cheapest first."""
     groups: dict[str, list[str]] = {}
     for label in sorted(descents, key=lambda label: descents[label].ending.evaluations):
         groups.setdefault(descents[label].finding.verdict, []).append(label)
 
-    def said(label: str, verdict: str) -> str:
+    def describe(label: str, verdict: str) -> str:
         descent = descents[label]
         ending, end = descent.ending, descent.end
         counts = {"f": ending.nfev, "its gradient": ending.njev, "its Hessian": ending.nhev}
-        cost = f"{ending.evaluations} evaluations ({', '.join(f'{n} of {what}' for what, n in counts.items() if n)})"
+        details = ", ".join(f"{n} of {function}" for function, n in counts.items() if n)
+        cost = f"{ending.evaluations} evaluations ({details})"
         if verdict == DIVERGED:
             return f"{label} after {descent.iterations} iterations"
         if verdict == REACHED_IT:
             return f"{label} in {cost}"
-        wrong = "; it calls that a success" if ending.success and verdict in (FLAT, ELSEWHERE) else ""
-        where = f"({end['x']:.4g}, {end['y']:.4g}), f = {end['f']:.3g}, gradient norm {end['gradient_norm']:.2g}"
-        return f"{label} at {where}, after {cost}{wrong}"
+        claim = "; it calls that a success" if ending.success and verdict in (FLAT, ELSEWHERE) else ""
+        point = f"({end['x']:.4g}, {end['y']:.4g}), f = {end['f']:.3g}, gradient norm {end['gradient_norm']:.2g}"
+        return f"{label} at {point}, after {cost}{claim}"
 
     meanings = {
         REACHED_IT: f"Reached the minimum within {REACHED:g}",
         NEARLY: f"Came within {NEAR:g} of it",
-        FLAT: f"Lost in the flat valley beside y = 1, where f falls only towards {FLAT_COST} as x grows without end",
+        FLAT: f"Lost in the flat valley along y = 1, where f falls only towards {FLAT_COST} as x grows without end",
         ELSEWHERE: "Ended elsewhere",
         DIVERGED: "Diverged",
     }
     return [
         f"**{meaning}** ({len(groups[verdict])} of {len(descents)}): "
-        + "; ".join(said(label, verdict) for label in groups[verdict])
+        + "; ".join(describe(label, verdict) for label in groups[verdict])
         + "."
         for verdict, meaning in meanings.items()
         if verdict in groups
@@ -148,7 +151,7 @@ def _columns(surface: BealeSurface, points: list[np.ndarray]) -> dict[str, np.nd
 
 
 def _finding(method: str, columns: dict[str, np.ndarray], ending: Ending) -> Finding:
-    """How a path ended."""
+    """Judge the ending of a path."""
     from mlflow_hp.analysis import BealeSurface, Finding
 
     best = BealeSurface.minimum
@@ -174,35 +177,38 @@ def _finding(method: str, columns: dict[str, np.ndarray], ending: Ending) -> Fin
     return Finding("ending", verdict, f"{at}. {method} says: {ending.message.rstrip('.')}.", evidence, suggestion)
 
 
-def _log_path(run_id: str, columns: dict[str, np.ndarray]) -> None:
+def log_path(run_id: str, columns: dict[str, np.ndarray]) -> None:
     """Log each column as a metric, step = iteration, in full batches."""
     import mlflow
     from mlflow.entities import Metric
 
-    n, now, client = len(columns["x"]), round(time.time() * 1000), mlflow.MlflowClient()
-    steps = np.unique(np.linspace(0, n - 1, min(n, MOST_LOGGED)).astype(int))
-    metrics = [Metric(name, float(values[i]), now, int(i)) for i in steps for name, values in columns.items()]
+    from mlflow_hp.analysis import downsample
+
+    n, timestamp, client = len(columns["x"]), round(time.time() * 1000), mlflow.MlflowClient()
+    steps = downsample(np.arange(n), *columns.values(), buckets=MAX_LOGGED // (2 * len(columns)))
+    metrics = [Metric(name, float(values[i]), timestamp, int(i)) for i in steps for name, values in columns.items()]
     for first in range(0, len(metrics), 1000):
         client.log_batch(run_id, metrics=metrics[first : first + 1000])
 
 
 def _report(run_id: str, descent: Descent, command: str, *, animate: bool) -> Outcome:
-    """Numbers and description first, then what needs the artifact store."""
+    """Log numbers and description, then artifacts, whose store may fail."""
     import pandas as pd
 
     from mlflow_hp.analysis import diagnosis
     from mlflow_hp.plots import surface as surface_plots
+    from mlflow_hp.plots import surface_animation
     from mlflow_hp.tracking import runs
     from mlflow_hp.training import Report
 
     settings, ending, finding = descent.settings, descent.ending, descent.finding
     method = settings["method"]
-    _log_path(run_id, descent.columns)
+    log_path(run_id, descent.columns)
     counts = {"nfev": ending.nfev, "njev": ending.njev, "nhev": ending.nhev, "iterations": descent.iterations}
-    numbers = {"distance": finding.evidence["distance"], **counts, "success": float(ending.success)}
+    numbers = {tags.DISTANCE_METRIC: finding.evidence["distance"], **counts, "success": float(ending.success)}
     runs.log_numbers(run_id, numbers)
-    runs.set_tags(run_id, {"mlflow_hp.message": ending.message, "mlflow_hp.verdict": finding.verdict})
-    used = ", ".join(f"{name} {arguments.shown(value)}" for name, value in settings.items() if name != "animate")
+    runs.set_tags(run_id, {tags.MESSAGE_TAG: ending.message, tags.VERDICT_TAG: finding.verdict})
+    used = ", ".join(f"{name} {arguments.text_of(value)}" for name, value in settings.items() if name != "animate")
     result = ", ".join(f"{name} {value:.6g}" for name, value in {**descent.end, **numbers}.items())
     runs.set_description(
         run_id,
@@ -217,13 +223,13 @@ def _report(run_id: str, descent: Descent, command: str, *, animate: bool) -> Ou
         for name in ("f", "gradient_norm"):
             _curves(report, {method: descent}, name)
         if animate and descent.iterations:
-            surface_plots.animate_surface(info, report.file("plots/path.gif"))
+            surface_animation.animate_surface(info, report.file(f"{artifact_paths.PLOTS_FOLDER}/path.gif"))
     table = {**numbers, "evaluations": ending.evaluations, **descent.end}
     return Outcome(run_id, table, [f"{method} {finding.verdict}: {finding.text}"], descent)
 
 
 def _surface_info(descents: dict[str, Descent]) -> SurfaceInfo:
-    """The picture of paths on the surface, from -bound to bound, or farther where a start lies farther."""
+    """Compute the picture of paths on the surface, from -bound to bound, or farther if a start lies outside."""
     from mlflow_hp.analysis import BealeSurface
     from mlflow_hp.plots import surface as surface_plots
 
@@ -235,13 +241,13 @@ def _surface_info(descents: dict[str, Descent]) -> SurfaceInfo:
         ("x", "y"),
         window=((-edge, edge), (-edge, edge)),
         best=f"minimum ({best.x:g}, {best.y:g}), f",
-        counted=surface_plots.Counted("iteration", 0),
+        numbering=surface_plots.StepNumbering("iteration", 0),
         title="paths on Beale's function",
     )
 
 
 def _curves(report: Report, descents: dict[str, Descent], name: str) -> None:
-    """A column of all by iteration; iterations are logarithmic where some take far more than others."""
+    """Draw a column of all descents by iteration, on a logarithmic axis if some take far more iterations."""
     from mlflow_hp.plots import training
 
     columns = {label: np.maximum(descent.columns[name], LOWEST_DRAWN) for label, descent in descents.items()}
@@ -251,7 +257,7 @@ def _curves(report: Report, descents: dict[str, Descent], name: str) -> None:
     if max(lengths) > 20 * min(lengths):
         axes.set_xscale("symlog", linthresh=1)
         axes.set_xlim(0, 1.1 * max(lengths))
-    axes.set_ylim(top=min(axes.get_ylim()[1], MOST_DRAWN * max(float(values[0]) for values in columns.values())))
+    axes.set_ylim(top=min(axes.get_ylim()[1], MAX_DRAWN * max(float(values[0]) for values in columns.values())))
     report.picture(f"{name}_by_iteration", axes)
 
 

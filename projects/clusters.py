@@ -1,4 +1,4 @@
-"""Where the fits of a search are computed: on this machine, or by Dask."""
+"""Backends that compute the fits of a search: this machine, or Dask."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ANSWER_SECONDS = 10
-"""How long a scheduler may take to answer."""
-DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
-"""Program of a local worker, which Ctrl-C reaches too: the search ends it."""
+"""Longest wait for a scheduler."""
+IGNORE_INTERRUPTS = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+"""Code that a local worker runs first: Ctrl-C reaches workers too, but the search ends them."""
 
 
 @contextlib.contextmanager
 def computing_on(dask: str | None, n_jobs: int) -> Iterator[None]:
-    """Have joblib compute in processes, or on Dask, inside the block.
+    """Set joblib's backend inside the block: processes, or Dask.
 
     Parameters
     ----------
     dask : str or None
-        The address of a scheduler, ``local`` for a cluster of `n_jobs` processes of this machine, or None, for not.
+        Address of a scheduler, ``local`` for a cluster of `n_jobs` processes on this machine, or None for no Dask.
     n_jobs : int
-        How many at a time: 1 in this process; -1 for one on each core.
+        Fits at a time: 1 in this process; -1 for one on each core.
 
     Raises
     ------
     UserError
-        Where Dask is not installed, the scheduler doesn't answer, or its workers can't compute the fits.
+        If Dask is not installed, the scheduler does not answer, or its workers cannot compute the fits.
     """
     if dask is None:
         with joblib.parallel_config("loky", initializer=_load_quietly) if n_jobs != 1 else contextlib.nullcontext():
@@ -56,7 +56,7 @@ def computing_on(dask: str | None, n_jobs: int) -> Iterator[None]:
                     n_workers=n_workers,
                     threads_per_worker=1,
                     dashboard_address=None,
-                    preload=[DEAF],
+                    preload=[IGNORE_INTERRUPTS],
                     silence_logs=logging.ERROR,
                 )
             )
@@ -80,7 +80,7 @@ def _load_quietly() -> None:
 
 
 def _check_workers(client: Any, dask: str) -> None:
-    """Raise a UserError where there are no workers, or they don't have this project."""
+    """Raise a UserError if there are no workers, or they cannot import this project."""
     if not client.scheduler_info()["workers"]:
         address = masked(dask)
         raise UserError(f"dask={address}: the scheduler has no workers; start some with `dask worker {address}`")
@@ -88,6 +88,6 @@ def _check_workers(client: Any, dask: str) -> None:
         client.run(importlib.import_module, "projects.search_settings")
     except ImportError as error:
         raise UserError(
-            f"dask={masked(dask)}: a worker lacks what it needs ({first_line(error)}); install this project "
+            f"dask={masked(dask)}: a worker cannot import this project ({first_line(error)}); install this project "
             "where it runs, and start it in the folder of a checkout"
         ) from None

@@ -1,9 +1,10 @@
-"""A comparison of runs that are there, of any experiments and authors, as a report."""
+"""Report that compares existing runs, of any experiments and authors."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mlflow_hp.tracking import artifact_paths
 from projects import arguments
 from projects.arguments import Parameter
 from projects.experiment import Experiment, Outcome
@@ -17,14 +18,14 @@ PARAMETERS = [
               several=False),
     Parameter("experiment", "none", arguments.optional(str), "name of an experiment, all runs of which are compared",
               several=False),
-    Parameter("filter", "none", arguments.optional(str), "which runs of the experiment, in the language of MLflow's "
-              "search", several=False),
-    Parameter("by", "none", arguments.optional(str), "what colours and leaderboard tell apart: author, a param or tag; "
-              "none: each run", several=False),
-    Parameter("metric", "none", arguments.optional(str), "by what to judge; none: what such runs are usually judged by",
+    Parameter("filter", "none", arguments.optional(str), "which runs of the experiment, in MLflow's search syntax",
               several=False),
-    Parameter("goal", "none", arguments.optional(arguments.one_of(lambda: ["min", "max"])), "which values of it are "
-              "better, min or max; none: told from its name", several=False),
+    Parameter("by", "none", arguments.optional(str), "group the runs by author, param or tag: a colour and a row of "
+              "the leaderboard each; none: no groups", several=False),
+    Parameter("metric", "none", arguments.optional(str), "metric that ranks the runs; none: the usual one for each "
+              "kind of run", several=False),
+    Parameter("goal", "none", arguments.optional(arguments.one_of(lambda: ["min", "max"])),
+              "which values of the metric are better, min or max; none: derived from its name", several=False),
 ]  # fmt: skip
 QUESTION = "What differs between the runs, which differences are real, and what matters?"
 
@@ -36,7 +37,7 @@ def train(settings: Settings, command: str) -> Outcome:
     from mlflow_hp.compare import compare_runs
 
     run_id = mlflow.active_run().info.run_id
-    found = compare_runs(
+    comparison = compare_runs(
         [part.strip() for part in (settings["runs"] or "").split(",") if part.strip()],
         experiments=[settings["experiment"]] if settings["experiment"] else [],
         filter_string=settings["filter"] or "",
@@ -46,8 +47,9 @@ def train(settings: Settings, command: str) -> Outcome:
         into=run_id,
         command=command,
     )
-    told = [*found.told, f"The report is the artifact comparison.html of run {run_id}."]
-    return Outcome(run_id, {"runs": float(found.n_runs)}, told, None)
+    report = artifact_paths.COMPARISON_FILE
+    sentences = [*comparison.summary, f"The report is the artifact {report} of run {run_id}."]
+    return Outcome(run_id, {"runs": float(comparison.n_runs)}, sentences, None)
 
 
 EXPERIMENT = Experiment("compare", QUESTION, PARAMETERS, train, kind="comparison")

@@ -1,4 +1,4 @@
-"""The path of gradient descent over the cost surface of a linear regression, trained as one Dense unit."""
+"""Path of gradient descent over the cost surface of a linear regression, trained as one Dense unit."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from mlflow_hp.tracking import artifact_paths, tags
 from projects import arguments, models, recorded
 from projects.arguments import Parameter
 from projects.datasets import data
@@ -37,7 +38,7 @@ QUESTION = "Which path does gradient descent take over the cost surface of a lin
 
 
 class Descent(NamedTuple):
-    """One training as the pictures need it: data, surface, path (n_steps + 1,) in w and b, and history."""
+    """Recorded descent: data, surface, path (n_steps + 1,) in w and b, and history."""
 
     data: data.Regression
     surface: LinearRegressionSurface
@@ -48,7 +49,7 @@ class Descent(NamedTuple):
 
 
 def train(settings: Settings, command: str) -> Outcome:
-    """Train into the active run and report; an interrupted training is reported up to there."""
+    """Train into the active run, and report; if interrupted, report the training up to there."""
     import keras
     import mlflow
 
@@ -56,12 +57,11 @@ def train(settings: Settings, command: str) -> Outcome:
     from mlflow_hp.analysis import LinearRegressionSurface
     from mlflow_hp.tracking import runs
 
-    chosen = data.regression(settings)
-    surface = LinearRegressionSurface(chosen.x_train, chosen.y_train)
+    dataset = data.regression(settings)
+    surface = LinearRegressionSurface(dataset.x_train, dataset.y_train)
     run_id = mlflow.active_run().info.run_id
-    digests = {"data_digest": chosen.digest, "split_digest": chosen.split_digest}
-    runs.set_tags(run_id, {f"mlflow_hp.{name}": value for name, value in digests.items()})
-    data.log_input(chosen.table, chosen.target, settings["data"])
+    runs.set_tags(run_id, {tags.DATA_DIGEST_TAG: dataset.digest, tags.SPLIT_DIGEST_TAG: dataset.split_digest})
+    data.log_input(dataset.table, dataset.target, settings["data"])
     keras.utils.set_random_seed(settings["seed"])
     model = models.linear_unit(settings["weight"], settings["bias"])
     optimizer = models.optimizer(settings["optimizer"], settings["learning_rate"], momentum=settings["momentum"])
@@ -69,24 +69,24 @@ def train(settings: Settings, command: str) -> Outcome:
     recorder = mlflow_hp.TrainingRecorder(weights="all", report=False)
 
     def report(history: TrainingHistory) -> Outcome:
-        return _report(run_id, _descent(chosen, surface, history, settings), command)
+        return _report(run_id, _descent(dataset, surface, history, settings), command)
 
     outcome = recorded.fit(
         model,
         recorder,
         report,
-        chosen.x_train,
-        chosen.y_train,
-        validation_data=(chosen.x_test, chosen.y_test),
+        dataset.x_train,
+        dataset.y_train,
+        validation_data=(dataset.x_test, dataset.y_test),
         batch_size=settings["batch_size"],
         epochs=settings["epochs"],
     )
-    recorded.log_model(model, chosen.x_test)
+    recorded.log_model(model, dataset.x_test)
     return outcome
 
 
 def compare(run_id: str, outcomes: dict[str, Outcome]) -> list[str]:
-    """All paths on one surface (one for each data and scale), and all losses in one picture."""
+    """Draw all paths on one surface (one for each data and scale), and all losses in one picture."""
     from mlflow_hp.plots import surface as surface_plots
     from mlflow_hp.plots import training
     from mlflow_hp.training import Report
@@ -94,8 +94,8 @@ def compare(run_id: str, outcomes: dict[str, Outcome]) -> list[str]:
     descents = {label: outcome.record for label, outcome in outcomes.items()}
     surfaces: dict[tuple[Any, ...], dict[str, Descent]] = {}
     for label, descent in descents.items():
-        same = (descent.data.digest, descent.data.split_digest, descent.data.feature)
-        surfaces.setdefault(same, {})[label] = descent
+        key = (descent.data.digest, descent.data.split_digest, descent.data.feature)
+        surfaces.setdefault(key, {})[label] = descent
     with Report(run_id) as report:
         for index, group in enumerate(surfaces.values()):
             first = next(iter(group.values()))
@@ -118,20 +118,20 @@ def compare(run_id: str, outcomes: dict[str, Outcome]) -> list[str]:
 
 
 def _descent(
-    chosen: data.Regression, surface: LinearRegressionSurface, history: TrainingHistory, settings: Settings
+    dataset: data.Regression, surface: LinearRegressionSurface, history: TrainingHistory, settings: Settings
 ) -> Descent:
     kernel, bias = (history.weights(tensor.name)[..., 0] for tensor in history.tensors)
     return Descent(
-        chosen, surface, kernel.ravel().astype(np.float64), bias.ravel().astype(np.float64), history, settings
+        dataset, surface, kernel.ravel().astype(np.float64), bias.ravel().astype(np.float64), history, settings
     )
 
 
-def _axes(chosen: data.Regression) -> tuple[str, str]:
-    return f"weight w of {chosen.feature}", f"bias b, in units of {chosen.target}"
+def _axes(dataset: data.Regression) -> tuple[str, str]:
+    return f"weight w of {dataset.feature}", f"bias b, in units of {dataset.target}"
 
 
 def _report(run_id: str, descent: Descent, command: str) -> Outcome:
-    """Numbers and description first, then what needs the artifact store."""
+    """Log numbers and description, then artifacts, whose store may fail."""
     from mlflow_hp.analysis import diagnosis
     from mlflow_hp.compare import surface_numbers
     from mlflow_hp.tracking import runs
@@ -150,14 +150,17 @@ def _report(run_id: str, descent: Descent, command: str) -> Outcome:
     with Report(run_id) as report:
         report.findings(findings)
         _pictures(report, descent)
-    columns = {name: numbers.get(f"diagnosis/{name}", float("nan")) for name in ("final_J", "excess_J", "arrival_step")}
+    columns = {
+        name: numbers.get(f"{tags.DIAGNOSIS_METRIC_PREFIX}{name}", float("nan"))
+        for name in ("final_J", "excess_J", "arrival_step")
+    }
     verdicts = {"final_J": columns["final_J"], **{k: float(v) for k, v in last.items()}, **columns}
     return Outcome(run_id, verdicts, [f"{f.verdict}: {f.text}" for f in findings], descent)
 
 
 def _pictures(report: Any, descent: Descent) -> None:
+    from mlflow_hp.plots import regression_line, surface_animation, training
     from mlflow_hp.plots import surface as surface_plots
-    from mlflow_hp.plots import training
     from mlflow_hp.training import training_pictures
 
     best = descent.surface.minimum
@@ -173,10 +176,10 @@ def _pictures(report: Any, descent: Descent) -> None:
         "after training": (float(descent.w[-1]), float(descent.b[-1])),
         "least squares": (best.w, best.b),
     }
-    fit = training.FitInfo(x, y, lines, (descent.data.feature, descent.data.target))
-    report.picture("prediction", training.draw_fit(fit))
+    fit = regression_line.FitInfo(x, y, lines, (descent.data.feature, descent.data.target))
+    report.picture("prediction", regression_line.draw_fit(fit))
     if descent.settings["animate"] and len(info.paths["path"].w) > 1:
-        surface_plots.animate_surface(info, report.file("plots/descent.gif"))
+        surface_animation.animate_surface(info, report.file(f"{artifact_paths.PLOTS_FOLDER}/descent.gif"))
 
 
 EXPERIMENT = Experiment("cost_contour", QUESTION, PARAMETERS, train, compare, "final_J")

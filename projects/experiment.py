@@ -1,4 +1,4 @@
-"""What an experiment is, and what its programs share: a true end, quiet libraries, the command that repeats it."""
+"""Experiments, and code that their programs share: run status, quiet libraries, the command that repeats them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlflow_hp.delivery import held
 from mlflow_hp.errors import UserError
-from mlflow_hp.tracking import masked
+from mlflow_hp.tracking import artifact_paths, masked, tags
 from projects import arguments
 
 if TYPE_CHECKING:
@@ -24,48 +24,48 @@ if TYPE_CHECKING:
 
 
 class Outcome(NamedTuple):
-    """What one training gives for the comparison with others.
+    """Result of one training, for the comparison with others.
 
     Attributes
     ----------
     run_id : str
-        Its run.
+        Run of the training.
     numbers : dict of str to float
-        The columns of the table of all combinations; the experiment's objective is among them.
-    told : list of str
-        What was found, in sentences, for the terminal.
+        Columns of the table of all combinations; the experiment's objective is one of them.
+    findings : list of str
+        Findings in sentences, for the terminal.
     record : Any
-        What the experiment's pictures of several trainings need.
+        Data for the experiment's pictures of several trainings.
     """
 
     run_id: str
     numbers: dict[str, float]
-    told: list[str]
+    findings: list[str]
     record: Any
 
 
 class Experiment(NamedTuple):
-    """One entry point.
+    """Entry point of MLproject.
 
     Attributes
     ----------
     name : str
         As in MLproject.
     question : str
-        What it answers.
+        Question that it answers.
     parameters : sequence of Parameter
-        What it takes.
+        Parameters that it takes.
     train : callable
-        ``train(settings, command) -> Outcome``: one training into the active run, reported.
+        ``train(settings, command) -> Outcome``: trains once into the active run, and reports.
     compare : callable
-        ``compare(run_id, outcomes) -> list of str``: pictures of several, label -> Outcome, on the parent run, and
-        what they show together, in sentences (of markdown).
+        ``compare(run_id, outcomes) -> list of str``: draws several, label -> Outcome, on the parent run, and
+        returns their common findings in sentences (of markdown).
     objective : str
-        The entry of ``Outcome.numbers`` of which the lowest is the best.
+        Entry of ``Outcome.numbers`` whose lowest value is the best.
     kind : {"training", "search"}
-        What one call of `train` records; the tag ``mlflow_hp.kind``.
+        Kind of run that one call of `train` records; the tag ``mlflow_hp.kind``.
 
-    An experiment of which no parameter takes several values needs neither `compare` nor `objective`.
+    An experiment without a parameter that takes several values needs neither `compare` nor `objective`.
     """
 
     name: str
@@ -79,7 +79,7 @@ class Experiment(NamedTuple):
 
 @contextlib.contextmanager
 def ending(run_id: str) -> Iterator[None]:
-    """Give a run its true end whatever happens in the block: FAILED with the reason, or KILLED."""
+    """End a run with its true status after the block: FINISHED, FAILED with the reason, or KILLED."""
     import mlflow
 
     status = "FINISHED"
@@ -88,7 +88,7 @@ def ending(run_id: str) -> Iterator[None]:
     except BaseException as error:
         status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
         with held():
-            _tell(run_id, error)
+            _record_error(run_id, error)
         raise
     finally:
         with held():
@@ -96,44 +96,44 @@ def ending(run_id: str) -> Iterator[None]:
                 mlflow.end_run(status)
 
 
-def _tell(run_id: str, error: BaseException) -> None:
-    """Note in a run why it ended; the store itself may be what failed."""
+def _record_error(run_id: str, error: BaseException) -> None:
+    """Record in a run why it ended; ignores errors, since the store itself may have failed."""
     import mlflow
 
     from mlflow_hp.tracking import runs
 
     client = mlflow.MlflowClient()
     with contextlib.suppress(Exception):
-        runs.set_tags(run_id, {"mlflow_hp.error": f"{type(error).__name__}: {error}"})
+        runs.set_tags(run_id, {tags.ERROR_TAG: f"{type(error).__name__}: {error}"})
     with contextlib.suppress(Exception):
         if isinstance(error, UserError):
-            if "mlflow.note.content" not in client.get_run(run_id).data.tags:
+            if tags.DESCRIPTION_TAG not in client.get_run(run_id).data.tags:
                 runs.set_description(run_id, f"**Bad input**: {error}")
         elif not isinstance(error, KeyboardInterrupt):
-            client.log_text(run_id, masked("".join(traceback.format_exception(error))), "error/traceback.txt")
+            client.log_text(run_id, masked("".join(traceback.format_exception(error))), artifact_paths.TRACEBACK_FILE)
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what libraries say while they load from the terminal; it is shown where loading fails."""
+    """Hide messages of libraries that are imported in the block; they are shown if it fails."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     _hush()
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     try:
         terminal = os.dup(2)
-    except OSError:  # no stderr to keep quiet
+    except OSError:  # no stderr
         yield
         return
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as captured:
         sys.stderr.flush()
-        os.dup2(said.fileno(), 2)
+        os.dup2(captured.fileno(), 2)
         try:
             yield
         except Exception:
             os.dup2(terminal, 2)
-            said.seek(0)
-            sys.stderr.write(said.read().decode(errors="replace"))
+            captured.seek(0)
+            sys.stderr.write(captured.read().decode(errors="replace"))
             raise
         finally:
             sys.stderr.flush()
@@ -148,13 +148,13 @@ def _hush() -> None:
 
 
 def command(experiment: Experiment, settings: Mapping[str, Any]) -> str:
-    """The command that repeats a training with `settings`, values or texts: what differs from the defaults is given."""
-    given = {name: arguments.shown(value) for name, value in settings.items()}
-    usual = {p.name: arguments.usual(p) for p in experiment.parameters}
-    options = [f"-P {shlex.quote(f'{k}={v}')}" for k, v in given.items() if v not in usual[k]]
+    """Command that repeats a training; it has the settings that differ from the defaults."""
+    texts = {name: arguments.text_of(value) for name, value in settings.items()}
+    defaults = {p.name: arguments.default_texts(p) for p in experiment.parameters}
+    options = [f"-P {shlex.quote(f'{k}={v}')}" for k, v in texts.items() if v not in defaults[k]]
     return " ".join(["mlflow run . -e", experiment.name, "--env-manager local", *options])
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message."""
+    """First line of an error's message."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,4 +1,4 @@
-"""Whether one trained model is really better than another on the same test samples: a paired bootstrap."""
+"""Paired bootstrap: whether one trained model is really better than another on the same test samples."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 LEVEL = 0.95
 RESAMPLES = 1000
 ROUNDING = 1e-9
-"""Scores that differ by less are equal."""
+"""Scores that differ by less count as equal."""
 
 
 class Gain(NamedTuple):
-    """The score of one model less that of another, and the interval that holds it with probability ``LEVEL``."""
+    """Score of a model minus that of another, and its confidence interval at ``LEVEL``."""
 
     value: float
     low: float
@@ -25,30 +25,30 @@ class Gain(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """What the interval says."""
+        """Conclusion from the interval."""
         if np.isnan(self.low) or np.isnan(self.high):
             return "no interval can be given for this scorer"
         if self.low <= ROUNDING and self.high >= -ROUNDING:
-            return "these test samples can't tell whether there is any"
+            return "these test samples cannot tell whether there is any"
         return "it is more than the choice of test samples explains"
 
     @property
-    def told(self) -> str:
-        """The gain in words."""
+    def sentence(self) -> str:
+        """Gain, interval and verdict in words."""
         return f"{self.value:+.4f}, {LEVEL:.0%} interval from {self.low:+.4f} to {self.high:+.4f}: {self.verdict}"
 
 
 def paired_gain(scorer: Callable[..., float], tuned: Any, baseline: Any, x: np.ndarray, y: np.ndarray) -> Gain:
-    """The gain of `tuned` over `baseline` on the test samples, with its bootstrap percentile interval.
+    """Compute the gain of `tuned` over `baseline` on the test samples, with its bootstrap percentile interval.
 
     Each resample draws as many samples as there are, with replacement, and scores both models on it: Efron and
-    Tibshirani, An Introduction to the Bootstrap (1993), chapters 8 and 13. It tells what other test samples would
-    change; not what training once more with another seed would.
+    Tibshirani, An Introduction to the Bootstrap (1993), chapters 8 and 13. It estimates the effect of other test
+    samples, not that of another training with another seed.
 
     Parameters
     ----------
     scorer : callable
-        ``scorer(estimator, x, y)``, as `sklearn.metrics.check_scoring` gives it.
+        ``scorer(estimator, x, y)``, as `sklearn.metrics.check_scoring` returns it.
     tuned, baseline : classifier or regressor
         Fitted.
     x, y : ndarray of shape (n, n_features) and (n,)
@@ -57,31 +57,31 @@ def paired_gain(scorer: Callable[..., float], tuned: Any, baseline: Any, x: np.n
     Returns
     -------
     Gain
-        Its interval is nan where the scorer can't score a resample, such as one without samples of a class.
+        Its interval is nan if the scorer cannot score a resample, such as one without samples of a class.
     """
     from scipy.stats import DegenerateDataWarning, bootstrap
 
-    models = _known(tuned, x), _known(baseline, x)
+    models = _predicted(tuned, x), _predicted(baseline, x)
 
     def gain(rows: np.ndarray) -> float:
         try:
-            one, other = (scorer(model, rows[:, None], y[rows]) for model in models)
+            tuned_score, baseline_score = (scorer(model, rows[:, None], y[rows]) for model in models)
         except ValueError:
             return np.nan
-        return one - other
+        return tuned_score - baseline_score
 
     rows = np.arange(len(y))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DegenerateDataWarning)  # the interval is nan
-        found = bootstrap(
+        result = bootstrap(
             (rows,), gain, n_resamples=RESAMPLES, confidence_level=LEVEL, method="percentile", vectorized=False,
             random_state=np.random.default_rng(0),
         )  # fmt: skip
-    return Gain(gain(rows), float(found.confidence_interval.low), float(found.confidence_interval.high))
+    return Gain(gain(rows), float(result.confidence_interval.low), float(result.confidence_interval.high))
 
 
-def _known(model: Any, x: np.ndarray) -> Any:
-    """A model that has predicted all of `x` already: what it is asked to predict are rows' numbers, shape (n, 1)."""
+def _predicted(model: Any, x: np.ndarray) -> Any:
+    """Wrap the predictions for all of `x` as a model that predicts row numbers, shape (n, 1)."""
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 
     values = model.predict(x)

@@ -1,4 +1,4 @@
-"""A grid of hyperparameters, searched by cross-validation: every combination a nested run, the best one tested."""
+"""Grid search by cross-validation: every combination is a nested run, and the best one is tested."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ QUESTION = "Which combination of the grid is the best, and is it really better t
 
 
 def train(settings: Settings, command: str) -> Outcome:
-    """Search below the active run."""
+    """Search with the active run as the parent."""
     from sklearn import model_selection
 
     space = grids.read(settings["grid"], "grid")
     data = search_settings.load(settings)
-    asked = search_settings.common(data, settings)
-    kind: Any = model_selection.HalvingGridSearchCV if settings["halving"] else model_selection.GridSearchCV
-    search = kind(search_settings.estimator(data, settings), space, **asked)
-    return search_runner.run(search_runner.Asked(QUESTION, settings, command, data), search)
+    common = search_settings.common(data, settings)
+    search_class: Any = model_selection.HalvingGridSearchCV if settings["halving"] else model_selection.GridSearchCV
+    search = search_class(search_settings.estimator(data, settings), space, **common)
+    return search_runner.run(search_runner.SearchSetup(QUESTION, settings, command, data), search)
 
 
 EXPERIMENT = Experiment("grid_search", QUESTION, PARAMETERS, train, kind="search")

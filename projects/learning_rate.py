@@ -1,4 +1,4 @@
-"""Learning-rate schedules beside each other: constant, time decay, exponential decay, restarts."""
+"""Learning-rate schedules side by side: constant, time decay, exponential decay, restarts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ POSITIVE = arguments.number(0, open_low=True)
 PARAMETERS = [
     *samples.PARAMETERS,
     Parameter("schedule", ",".join(SCHEDULES), arguments.one_of(lambda: SCHEDULES), "how the learning rate changes"),
-    Parameter("learning_rate", "0.1", POSITIVE, "with which it begins"),
+    Parameter("learning_rate", "0.1", POSITIVE, "learning rate at the start"),
     Parameter("momentum", "0.8", arguments.number(0, 1, open_high=True), "momentum of SGD"),
     Parameter("batch_size", "28", arguments.whole(1), "samples in a batch"),
     Parameter("epochs", "20", arguments.whole(1), "passes over the training part (the tutorial's value is 60)"),
@@ -30,10 +30,10 @@ PARAMETERS = [
               "of time_decay, learning_rate / (1 + decay * step); none: learning_rate / epochs"),
     Parameter("k", "0.1", arguments.number(0), "of exponential, learning_rate * exp(-k * epoch)"),
     Parameter("restart_epochs", "5", arguments.whole(1), "of restarts: epochs of the first period of cosine annealing"),
-    Parameter("restarts", "3", arguments.whole(0), "of restarts: how many new starts"),
-    Parameter("restart_growth", "1", arguments.number(1), "of restarts: each period is so many times the last"),
+    Parameter("restarts", "3", arguments.whole(0), "of restarts: number of restarts"),
+    Parameter("restart_growth", "1", arguments.number(1), "of restarts: ratio of the lengths of successive periods"),
     Parameter("restart_low", "none", arguments.optional(POSITIVE),
-              "of restarts: draw each new start from restart_low to restart_high, log-uniformly; none: learning_rate"),
+              "of restarts: draw each start rate from restart_low to restart_high, log-uniformly; none: learning_rate"),
     Parameter("restart_high", "none", arguments.optional(POSITIVE), "of restarts: see restart_low"),
     Parameter("hidden", "64-64", arguments.sizes, "units of the hidden layers, with dashes between them"),
     *network.RECORDING,
@@ -50,8 +50,8 @@ def train(settings: Settings, command: str) -> Outcome:
     low, high = settings["restart_low"], settings["restart_high"]
     if (low is None) != (high is None) or (low is not None and low >= high):
         raise UserError(
-            f"restart_low={arguments.shown(low)} and restart_high={arguments.shown(high)}: give both, the lower first, "
-            "to draw each new start between them, or neither"
+            f"restart_low={arguments.text_of(low)} and restart_high={arguments.text_of(high)}: give both, the lower "
+            "first, to draw the rate of each restart between them, or neither"
         )
     data = samples.load(settings)
     keras.utils.set_random_seed(settings["seed"])
@@ -64,7 +64,7 @@ def train(settings: Settings, command: str) -> Outcome:
 
 
 def compare(run_id: str, outcomes: dict[str, Outcome]) -> list[str]:
-    """The pictures of several networks, and the answer: which is the fastest, the smoothest, and the lowest."""
+    """Compare several networks, and find the fastest, the smoothest, and the lowest."""
     network.compare(run_id, outcomes)
     losses = {label: outcome.record.history.epochs["val_loss"] for label, outcome in outcomes.items()}
     losses = {label: loss for label, loss in losses.items() if len(loss) > 2 and np.isfinite(loss).all()}
@@ -73,15 +73,15 @@ def compare(run_id: str, outcomes: dict[str, Outcome]) -> list[str]:
     lowest = {label: float(loss.min()) for label, loss in losses.items()}
     level = max(lowest.values())
     reached = {label: int(np.argmax(loss <= level)) for label, loss in losses.items()}
-    rough = {label: roughness(loss) for label, loss in losses.items()}
-    best, fastest, smoothest = (min(by, key=by.__getitem__) for by in (lowest, reached, rough))
-    roughest = max(rough, key=rough.__getitem__)
+    roughnesses = {label: roughness(loss) for label, loss in losses.items()}
+    best, fastest, smoothest = (min(values, key=values.__getitem__) for values in (lowest, reached, roughnesses))
+    roughest = max(roughnesses, key=roughnesses.__getitem__)
     first = f"the first at a validation loss of {level:.4g}, which all reach"
     return [
         f"**{best}** has the lowest validation loss, {lowest[best]:.4g} at epoch {int(losses[best].argmin())}.",
         f"**{fastest}** is {first}: at epoch {reached[fastest]}.",
-        f"**{smoothest}** is the smoothest: the validation loss bends by {rough[smoothest]:.2%} of its range an epoch.",
-        f"**{roughest}** is the least smooth: it bends by {rough[roughest]:.2%}.",
+        f"**{smoothest}** is the smoothest: the loss bends by {roughnesses[smoothest]:.2%} of its range per epoch.",
+        f"**{roughest}** is the least smooth: it bends by {roughnesses[roughest]:.2%}.",
     ]
 
 

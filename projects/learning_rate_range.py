@@ -1,4 +1,4 @@
-"""The range test: one training whose learning rate grows, to find the one for the next."""
+"""Range test: a training with a growing learning rate, to choose the one for the next training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from projects.runner import main
 if TYPE_CHECKING:
     from mlflow_hp.training import Report
     from projects.arguments import Settings
-    from projects.network import More, Trained
+    from projects.network import ReportExtension, Trained
 
 POSITIVE = arguments.number(0, open_low=True)
 PARAMETERS = [
@@ -49,18 +49,20 @@ def train(settings: Settings, command: str) -> Outcome:
     optimizer = models.optimizer(settings["optimizer"], rate, momentum=momentum)
     model.compile(optimizer, loss=models.loss_for(data, "auto"), metrics=models.metrics_for(data))
     stop = keras.callbacks.TerminateOnNaN()
-    return network.train(QUESTION, settings, command, data, model, callbacks=[stop], more=_more, judged=False)
+    return network.train(
+        QUESTION, settings, command, data, model, callbacks=[stop], extend_report=_extend_report, diagnosed=False
+    )
 
 
-def _more(trained: Trained, report: Report) -> More:
-    """The loss against the learning rate, and the value for the next run."""
+def _extend_report(trained: Trained, report: Report) -> ReportExtension:
+    """Draw the loss against the learning rate, and suggest the learning rate of the next run."""
     from mlflow_hp.analysis import diagnosis
-    from mlflow_hp.plots import training
+    from mlflow_hp.plots import range_test
 
     test = diagnosis.range_test(trained.history)
     finding = diagnosis.range_finding(test, trained.history.steps["learning_rate"])
-    info = training.range_test_info(test, finding.evidence["divergence_learning_rate"])
-    report.picture("loss_by_learning_rate", training.draw_range_test(info))
+    info = range_test.range_test_info(test, finding.evidence["divergence_learning_rate"])
+    report.picture("loss_by_learning_rate", range_test.draw_range_test(info))
     steepest = finding.evidence["steepest_learning_rate"]
     lowest = float(test.smoothed.min()) if len(test.smoothed) else math.nan
     return [finding], {"steepest_learning_rate": math.nan if steepest is None else steepest, "lowest_loss": lowest}

@@ -1,4 +1,4 @@
-"""The minimisers of SciPy and the optimizers of Keras behind one call: from a start, along its path, to an end."""
+"""Minimisers of SciPy and optimizers of Keras with a common interface: from a start along a path to an ending."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ if TYPE_CHECKING:
     import keras
 
 GRADIENT_ENOUGH = 1e-6
-"""Keras' optimizers stop where the norm of the gradient is less."""
+"""Norm of the gradient below which Keras' optimizers stop."""
 MOMENTUM = 0.9
-"""Of the methods momentum and Nesterov."""
+"""Momentum of the methods momentum and Nesterov."""
 
 
 class Surface(Protocol):
-    """A function of two numbers with its exact derivatives."""
+    """Function of two numbers with its exact derivatives."""
 
     def cost(self, x: Any, y: Any, /) -> np.ndarray:
-        """The value at (x, y)."""
+        """Value at (x, y)."""
 
     def gradient(self, x: Any, y: Any, /) -> np.ndarray:
-        """Its first derivatives, shape (2,)."""
+        """First derivatives, shape (2,)."""
 
     def hessian(self, x: Any, y: Any, /) -> np.ndarray:
-        """Its second derivatives, shape (2, 2)."""
+        """Second derivatives, shape (2, 2)."""
 
 
-class ByScipy(NamedTuple):
-    """A method of ``scipy.optimize.minimize``: its name there, the exact derivatives it uses, if it is bounded."""
+class ScipyMethod(NamedTuple):
+    """Method of ``scipy.optimize.minimize``: its name, the exact derivatives it uses, and whether it is bounded."""
 
     name: str
     gradient: bool = False
@@ -40,8 +40,8 @@ class ByScipy(NamedTuple):
     bounded: bool = False
 
 
-class ByKeras(NamedTuple):
-    """An optimizer of Keras: its class, its learning rate by default, and its other settings.
+class KerasMethod(NamedTuple):
+    """Optimizer of Keras: its class, its default learning rate, and its other settings.
 
     The learning rate is, of 1 and 3 times the powers of ten, the one that ends nearest to the minimum of Beale's
     function in 2000 iterations from (4, 4). The gradient there is 107,000 long: gradient descent that follows it at
@@ -53,42 +53,42 @@ class ByKeras(NamedTuple):
     settings: dict[str, Any]
 
 
-METHODS: dict[str, ByScipy | ByKeras] = {
-    "L-BFGS-B-bounded": ByScipy("L-BFGS-B", gradient=True, bounded=True),
-    "L-BFGS-B": ByScipy("L-BFGS-B", gradient=True),
-    "BFGS": ByScipy("BFGS", gradient=True),
-    "CG": ByScipy("CG", gradient=True),
-    "TNC": ByScipy("TNC", gradient=True),
-    "SLSQP": ByScipy("SLSQP", gradient=True),
-    "Newton-CG": ByScipy("Newton-CG", gradient=True, hessian=True),
-    "trust-ncg": ByScipy("trust-ncg", gradient=True, hessian=True),
-    "trust-krylov": ByScipy("trust-krylov", gradient=True, hessian=True),
-    "trust-exact": ByScipy("trust-exact", gradient=True, hessian=True),
-    "trust-constr": ByScipy("trust-constr", gradient=True, hessian=True),
-    "Nelder-Mead": ByScipy("Nelder-Mead"),
-    "Powell": ByScipy("Powell"),
-    "COBYLA": ByScipy("COBYLA"),
-    "COBYQA": ByScipy("COBYQA"),
-    "SGD": ByKeras("SGD", 3e-5, {}),
-    "momentum": ByKeras("SGD", 1e-6, {"momentum": MOMENTUM}),
-    "Nesterov": ByKeras("SGD", 1e-6, {"momentum": MOMENTUM, "nesterov": True}),
-    "RMSprop": ByKeras("RMSprop", 3e-3, {}),
-    "Adam": ByKeras("Adam", 3.0, {}),
+METHODS: dict[str, ScipyMethod | KerasMethod] = {
+    "L-BFGS-B-bounded": ScipyMethod("L-BFGS-B", gradient=True, bounded=True),
+    "L-BFGS-B": ScipyMethod("L-BFGS-B", gradient=True),
+    "BFGS": ScipyMethod("BFGS", gradient=True),
+    "CG": ScipyMethod("CG", gradient=True),
+    "TNC": ScipyMethod("TNC", gradient=True),
+    "SLSQP": ScipyMethod("SLSQP", gradient=True),
+    "Newton-CG": ScipyMethod("Newton-CG", gradient=True, hessian=True),
+    "trust-ncg": ScipyMethod("trust-ncg", gradient=True, hessian=True),
+    "trust-krylov": ScipyMethod("trust-krylov", gradient=True, hessian=True),
+    "trust-exact": ScipyMethod("trust-exact", gradient=True, hessian=True),
+    "trust-constr": ScipyMethod("trust-constr", gradient=True, hessian=True),
+    "Nelder-Mead": ScipyMethod("Nelder-Mead"),
+    "Powell": ScipyMethod("Powell"),
+    "COBYLA": ScipyMethod("COBYLA"),
+    "COBYQA": ScipyMethod("COBYQA"),
+    "SGD": KerasMethod("SGD", 3e-5, {}),
+    "momentum": KerasMethod("SGD", 1e-6, {"momentum": MOMENTUM}),
+    "Nesterov": KerasMethod("SGD", 1e-6, {"momentum": MOMENTUM, "nesterov": True}),
+    "RMSprop": KerasMethod("RMSprop", 3e-3, {}),
+    "Adam": KerasMethod("Adam", 3.0, {}),
 }
-"""By name. SciPy's dogleg is not among them: it needs a Hessian that is positive definite all the way."""
+"""Name -> method. SciPy's dogleg is left out: it needs a Hessian that is positive definite along the whole path."""
 
 
 class Ending(NamedTuple):
-    """How a minimisation ended.
+    """Result of a minimisation.
 
     Attributes
     ----------
     success : bool
-        Whether the method holds that it reached a minimum. It can be wrong.
+        Whether the method claims to have reached a minimum. It can be wrong.
     message : str
-        What it says of it.
+        Its message.
     nfev, njev, nhev : int
-        How often the function, its gradient and its Hessian were evaluated.
+        Number of evaluations of the function, its gradient and its Hessian.
     """
 
     success: bool
@@ -99,12 +99,12 @@ class Ending(NamedTuple):
 
     @property
     def evaluations(self) -> int:
-        """Of all three together."""
+        """Sum of all three."""
         return self.nfev + self.njev + self.nhev
 
 
 class _Counted:
-    """The function and its derivatives at a point (2,), counted."""
+    """Function and derivatives at a point (2,), with counters of the calls."""
 
     def __init__(self, surface: Surface) -> None:
         self._surface = surface
@@ -141,42 +141,44 @@ def minimise(
     surface : Surface
         The function.
     points : list of ndarray of shape (2,)
-        Holds the start, and gets the point after each iteration as it is reached: an interrupt leaves those up to it.
+        Holds the start, and receives the point after each iteration, also before an interrupt.
     bound : float
         A bounded method keeps x and y from -bound to bound.
     iterations : int
-        The most that an optimizer of Keras may take; SciPy's methods have limits of their own.
+        Limit for an optimizer of Keras; SciPy's methods have limits of their own.
     learning_rate : float, optional
-        Of an optimizer of Keras; by default the one in ``METHODS``.
+        Learning rate of an optimizer of Keras. Defaults to the one in ``METHODS``.
 
     Raises
     ------
     UserError
-        For a start outside the bounds of a bounded method.
+        If the start is outside the bounds of a bounded method.
     """
-    how, counted = METHODS[method], _Counted(surface)
-    if isinstance(how, ByScipy):
-        success, message = _by_scipy(how, counted, points, bound)
+    spec, counted = METHODS[method], _Counted(surface)
+    if isinstance(spec, ScipyMethod):
+        success, message = _minimise_by_scipy(spec, counted, points, bound)
     else:
-        rate = how.learning_rate if learning_rate is None else learning_rate
-        success, message = _by_keras(how, counted, points, iterations, rate)
+        rate = spec.learning_rate if learning_rate is None else learning_rate
+        success, message = _minimise_by_keras(spec, counted, points, iterations, rate)
     return Ending(success, message, counted.nfev, counted.njev, counted.nhev)
 
 
-def _by_scipy(how: ByScipy, counted: _Counted, points: list[np.ndarray], bound: float) -> tuple[bool, str]:
+def _minimise_by_scipy(
+    spec: ScipyMethod, counted: _Counted, points: list[np.ndarray], bound: float
+) -> tuple[bool, str]:
     from scipy.optimize import minimize
 
     start = points[0]
-    if how.bounded and np.abs(start).max() > bound:
+    if spec.bounded and np.abs(start).max() > bound:
         raise UserError(f"x={start[0]:g} and y={start[1]:g} have to lie from -bound to bound, and bound is {bound:g}")
     with np.errstate(all="ignore"):
         result = minimize(
             counted.cost,
             start,
-            method=how.name,
-            jac=counted.gradient if how.gradient else None,
-            hess=counted.hessian if how.hessian else None,
-            bounds=[(-bound, bound)] * 2 if how.bounded else None,
+            method=spec.name,
+            jac=counted.gradient if spec.gradient else None,
+            hess=counted.hessian if spec.hessian else None,
+            bounds=[(-bound, bound)] * 2 if spec.bounded else None,
             callback=lambda point, *_: points.append(np.array(point)),
         )
     if not np.array_equal(result.x, points[-1]):
@@ -184,12 +186,12 @@ def _by_scipy(how: ByScipy, counted: _Counted, points: list[np.ndarray], bound: 
     return bool(result.success), str(result.message)
 
 
-def _by_keras(
-    how: ByKeras, counted: _Counted, points: list[np.ndarray], iterations: int, rate: float
+def _minimise_by_keras(
+    spec: KerasMethod, counted: _Counted, points: list[np.ndarray], iterations: int, rate: float
 ) -> tuple[bool, str]:
     import keras
 
-    optimizer: keras.optimizers.Optimizer = getattr(keras.optimizers, how.name)(learning_rate=rate, **how.settings)
+    optimizer: keras.optimizers.Optimizer = getattr(keras.optimizers, spec.name)(learning_rate=rate, **spec.settings)
     variable = keras.Variable(points[0], dtype="float64")
     for iteration in range(iterations + 1):
         gradient = counted.gradient(points[-1])

@@ -1,4 +1,4 @@
-"""The Keras models that the experiments share, and their optimizers and losses."""
+"""Keras models that the experiments share, and their optimizers and losses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from mlflow_hp.errors import UserError
-from projects.arguments import shown
+from projects.arguments import text_of
 
 if TYPE_CHECKING:
     import keras
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 
 def optimizer_names() -> list[str]:
-    """The optimizers that Keras has, by name."""
+    """Names of the optimizers of Keras."""
     import keras
 
     base = keras.optimizers.Optimizer
-    found = [c for c in vars(keras.optimizers).values() if inspect.isclass(c) and issubclass(c, base) and c is not base]
-    own = [c for c in found if "learning_rate" in inspect.signature(c).parameters]  # others wrap one of these
-    return sorted({c.__name__ for c in own}, key=str.lower)
+    classes = {c for c in vars(keras.optimizers).values() if inspect.isclass(c) and issubclass(c, base)} - {base}
+    with_rate = [c for c in classes if "learning_rate" in inspect.signature(c).parameters]  # others wrap one of these
+    return sorted({c.__name__ for c in with_rate}, key=str.lower)
 
 
 def initializer_names() -> list[str]:
-    """The initializers that Keras has and that need no argument, by the names that ``Dense`` takes."""
+    """Names, as ``Dense`` takes them, of the initializers of Keras that need no argument."""
     return [
         "glorot_normal", "glorot_uniform", "he_normal", "he_uniform", "lecun_normal", "lecun_uniform", "normal", "ones",
         "orthogonal", "truncated_normal", "uniform", "zero",
@@ -34,12 +34,12 @@ def initializer_names() -> list[str]:
 
 
 def activation_names() -> list[str]:
-    """The activations of hidden layers that Keras has."""
+    """Names of the activations of Keras for hidden layers."""
     return ["elu", "gelu", "leaky_relu", "linear", "mish", "relu", "selu", "sigmoid", "silu", "softplus", "tanh"]
 
 
 def loss_names() -> list[str]:
-    """The losses of Keras that suit classes one-hot or by number, or numbers to predict; and auto."""
+    """Names of the losses of Keras for classes, one-hot or by number, and for numbers to predict; and auto."""
     return [
         "auto", "categorical_crossentropy", "sparse_categorical_crossentropy", "categorical_focal_crossentropy",
         "binary_crossentropy", "kl_divergence", "categorical_hinge", "mean_squared_error", "mean_absolute_error",
@@ -48,32 +48,32 @@ def loss_names() -> list[str]:
 
 
 def optimizer(name: str, learning_rate: Any, **settings: float | bool | None) -> keras.optimizers.Optimizer:
-    """A Keras optimizer by name.
+    """Make a Keras optimizer by name.
 
     Parameters
     ----------
     name : str
         One of `optimizer_names`.
     learning_rate : float or LearningRateSchedule
-        What it takes.
+        Its learning rate.
     **settings : float, bool or None
-        Others, such as momentum. What is None is left to Keras; 0 and False may be said to an optimizer without them.
+        Others, such as momentum. None leaves a setting to Keras; 0 and False are ignored by an optimizer without it.
 
     Raises
     ------
     UserError
-        For a setting that the optimizer doesn't have.
+        If the optimizer does not have a setting.
     """
     import keras
 
-    given: dict[str, float | bool] = {}
+    arguments: dict[str, float | bool] = {}
     for key, value in settings.items():
         if takes(name, key) and value is not None:
-            given[key] = value if isinstance(value, bool) else float(value)
+            arguments[key] = value if isinstance(value, bool) else float(value)
         elif value:
-            able = [other for other in optimizer_names() if takes(other, key)]
-            raise UserError(f"{key}={shown(value)}: {name} takes none; those that do are {', '.join(able)}")
-    return getattr(keras.optimizers, name)(learning_rate=learning_rate, **given)
+            alternatives = [optimizer for optimizer in optimizer_names() if takes(optimizer, key)]
+            raise UserError(f"{key}={text_of(value)}: {name} takes none; those that do are {', '.join(alternatives)}")
+    return getattr(keras.optimizers, name)(learning_rate=learning_rate, **arguments)
 
 
 def takes(optimizer: str, setting: str) -> bool:
@@ -84,7 +84,7 @@ def takes(optimizer: str, setting: str) -> bool:
 
 
 def linear_unit(weight: float | None, bias: float | None) -> keras.Model:
-    """One Dense unit on one input, ``y = w x + b``; initial values as given, else as Keras draws them."""
+    """Make one Dense unit on one input, ``y = w x + b``; initial values that are None are drawn by Keras."""
     import keras
 
     def initial(value: float | None, default: str) -> Any:
@@ -107,7 +107,7 @@ def perceptron(
     initializer: str = "glorot_uniform",
     dropout: float = 0.0,
 ) -> keras.Model:
-    """A `network` that suits `samples`."""
+    """Make a `network` for `samples`."""
     n_features, n_classes = samples.x_train.shape[1], len(samples.classes) or None
     return network(n_features, n_classes, hidden, activation=activation, initializer=initializer, dropout=dropout)
 
@@ -121,20 +121,20 @@ def network(
     initializer: str,
     dropout: float,
 ) -> keras.Model:
-    """A multilayer perceptron: Dense layers of `hidden` units, then softmax, or one linear unit.
+    """Make a multilayer perceptron: Dense layers of `hidden` units, then softmax, or one linear unit.
 
     Parameters
     ----------
     n_features : int
         Numbers in a sample.
     n_classes : int or None
-        Classes to tell apart; None where a number is predicted.
+        Number of classes; None if a number is predicted.
     hidden : tuple of int
         Units of each hidden layer.
     activation, initializer : str
         Of the hidden layers; the initializer is the output's too.
     dropout : float
-        Share of the units that is left out at each training step, behind each hidden layer.
+        Share of the units that is dropped at each training step, after each hidden layer.
     """
     import keras
 
@@ -149,22 +149,22 @@ def network(
 
 
 def loss_for(samples: Samples, loss: str) -> str:
-    """`loss`, or for ``auto`` the usual one: categorical cross-entropy, or mean squared error for numbers.
+    """Choose `loss`, or for ``auto`` the usual one: categorical cross-entropy, or mean squared error for numbers.
 
     Raises
     ------
     UserError
-        For a loss of classes where numbers are to be predicted.
+        If the loss is for classes, but numbers are predicted.
     """
     if loss == "auto":
         return "categorical_crossentropy" if samples.classes else "mean_squared_error"
     if not samples.classes and loss not in ("mean_squared_error", "mean_absolute_error", "huber", "log_cosh"):
-        raise UserError(f"loss={loss} needs classes, and the target is numbers: mean_squared_error suits")
+        raise UserError(f"loss={loss} needs classes, but the target is numbers: use mean_squared_error, for example")
     return loss
 
 
 def labels_for(samples: Samples, y: np.ndarray, loss: str) -> np.ndarray:
-    """Labels as `loss` takes them: class numbers for a sparse one, else one-hot rows; numbers as they are."""
+    """Convert labels for `loss`: class numbers for a sparse one, else one-hot rows; numbers as they are."""
     import keras
 
     if not samples.classes:
@@ -173,5 +173,5 @@ def labels_for(samples: Samples, y: np.ndarray, loss: str) -> np.ndarray:
 
 
 def metrics_for(samples: Samples) -> list[str]:
-    """What Keras shows beside the loss."""
+    """Metrics that Keras shows next to the loss."""
     return ["accuracy"] if samples.classes else ["mean_absolute_error"]

@@ -1,4 +1,4 @@
-"""How an experiment on a network trains and reports: a recorded fit, findings, pictures, and several compared."""
+"""Training and report of an experiment on a network: a recorded fit, findings, pictures, and a comparison."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from mlflow_hp.tracking import tags
 from projects import arguments, models, recorded
 from projects.arguments import Parameter
 from projects.datasets import samples
@@ -26,23 +27,23 @@ if TYPE_CHECKING:
 RECORDING = [
     Parameter("seed", "0", arguments.whole(0, 2**32 - 1), "seed of split, initial weights and shuffling"),
     Parameter("weights", "auto", arguments.one_of(lambda: ["auto", "all", "statistics", "none"]),
-              "what is recorded of them: all keeps every weight at every step, which the gradient noise scale needs",
+              "weights to record: all keeps every weight at every step, which the gradient noise scale needs",
               several=False),
     Parameter("metrics_every", "none", arguments.optional(arguments.whole(1)),
-              "of which steps MLflow gets metrics; none: of about a thousand in all; the history has every step",
+              "log metrics to MLflow of each such step; none: of about a thousand in all; the history has every step",
               several=False),
     Parameter("landscape", "false", arguments.flag, "draw the loss around the path on a plane through weight space",
               several=False),
     Parameter("snapshot_megabytes", "64", arguments.number(0, open_low=True),
-              "memory for the weights along the path that the landscape is drawn from", several=False),
+              "memory for the snapshots of weights from which the landscape is drawn", several=False),
 ]  # fmt: skip
-"""Parameters of what is recorded and drawn."""
+"""Parameters of the recording and the plots."""
 STEPS_IN_MLFLOW = 1000
-"""Steps of which MLflow gets metrics by default; its charts draw 320 points, and each takes it milliseconds."""
+"""Steps with metrics in MLflow by default: its charts draw 320 points, and it needs milliseconds for each."""
 
 
 class Trained(NamedTuple):
-    """One training as reports and pictures need it."""
+    """Recorded training, with its data and settings."""
 
     samples: Samples
     model: keras.Model
@@ -52,7 +53,7 @@ class Trained(NamedTuple):
 
     @property
     def loss(self) -> str:
-        """The name of its loss."""
+        """Name of its loss."""
         return str(self.model.loss)
 
     def labels(self, y: np.ndarray) -> np.ndarray:
@@ -60,8 +61,8 @@ class Trained(NamedTuple):
         return models.labels_for(self.samples, y, self.loss)
 
 
-More = tuple[list["Finding"], dict[str, float]]
-"""What an experiment adds to a report: findings, and numbers; those without a slash are in the table of several too."""
+ReportExtension = tuple[list["Finding"], dict[str, float]]
+"""Findings and numbers that an experiment adds to its report; numbers without a slash are also in the sweep's table."""
 
 
 def train(
@@ -72,27 +73,27 @@ def train(
     model: keras.Model,
     *,
     callbacks: Sequence[keras.callbacks.Callback] = (),
-    more: Callable[[Trained, Report], More] | None = None,
-    judged: bool = True,
+    extend_report: Callable[[Trained, Report], ReportExtension] | None = None,
+    diagnosed: bool = True,
 ) -> Outcome:
     """Fit a compiled model into the active run, and report.
 
     Parameters
     ----------
     question : str
-        Of the experiment.
+        Question of the experiment.
     settings, command : Settings, str
-        As `Experiment.train` gets them: epochs, batch_size and those of ``RECORDING`` among them.
+        As `Experiment.train` receives them, with epochs, batch_size and those of ``RECORDING``.
     data : Samples
-        What to train on.
+        Data to train on.
     model : keras.Model
         Compiled with one of `models.loss_names`.
     callbacks : sequence of keras.callbacks.Callback
-        Of the fit.
-    more : callable, optional
-        Adds to the report what only this experiment has.
-    judged : bool
-        Whether the trained network is tested, and its training judged by the rules for networks.
+        Callbacks of the fit.
+    extend_report : callable, optional
+        Adds to the report, and returns findings and numbers. Defaults to None.
+    diagnosed : bool
+        Whether the network is tested, and its training diagnosed by the rules for networks. Defaults to True.
 
     Returns
     -------
@@ -105,7 +106,7 @@ def train(
     from mlflow_hp.tracking import runs
 
     run_id = mlflow.active_run().info.run_id
-    runs.set_tags(run_id, {"mlflow_hp.data_digest": data.digest, "mlflow_hp.split_digest": data.split_digest})
+    runs.set_tags(run_id, {tags.DATA_DIGEST_TAG: data.digest, tags.SPLIT_DIGEST_TAG: data.split_digest})
     samples.log_input(data, settings["data"])
     budget = settings["snapshot_megabytes"] if settings["landscape"] else 0.0
     n_steps = math.ceil(len(data.x_train) / settings["batch_size"]) * settings["epochs"]
@@ -118,7 +119,7 @@ def train(
 
     def report(history: TrainingHistory) -> Outcome:
         trained = Trained(data, model, history, recorder.snapshots, settings)
-        return _report(run_id, question, trained, command, more, judged)
+        return _report(run_id, question, trained, command, extend_report, diagnosed)
 
     return recorded.fit(
         model,
@@ -134,7 +135,7 @@ def train(
 
 
 def compare(run_id: str, outcomes: Mapping[str, Outcome]) -> list[str]:
-    """All losses, metrics and learning rates over each other, and all paths on one plane where they were kept."""
+    """Draw the losses, metrics and learning rates of all trainings together, and their paths on one plane."""
     from mlflow_hp.plots import training
     from mlflow_hp.training import Report
 
@@ -161,7 +162,7 @@ def compare(run_id: str, outcomes: Mapping[str, Outcome]) -> list[str]:
 
 
 def result(history: TrainingHistory) -> dict[str, float]:
-    """The last epoch's numbers, without the time it took."""
+    """Numbers of the last epoch, without its duration."""
     return {n: float(v[-1]) for n, v in history.epochs.items() if n not in ("epoch", "seconds") and len(v)}
 
 
@@ -170,8 +171,8 @@ def _report(
     question: str,
     trained: Trained,
     command: str,
-    more: Callable[[Trained, Report], More] | None,
-    judged: bool,
+    extend_report: Callable[[Trained, Report], ReportExtension] | None,
+    diagnosed: bool,
 ) -> Outcome:
     from mlflow_hp.analysis import diagnosis
     from mlflow_hp.tracking import runs
@@ -180,21 +181,21 @@ def _report(
     data, model, history = trained.samples, trained.model, trained.history
     numbers: dict[str, float] = {}
     findings: list[Finding] = []
-    if judged:
+    if diagnosed:
         tested = model.evaluate(data.x_test, trained.labels(data.y_test), verbose=0, return_dict=True)
         numbers = {f"test_{name}": float(value) for name, value in tested.items()}
         dead = dead_shares(model, data.x_validation)
         findings = diagnosis.diagnose_network(history, n_classes=len(data.classes) or None, dead=dead)
     with Report(run_id) as report:
-        if more is not None:
-            others, added = more(trained, report)
-            findings, numbers = [*others, *findings], numbers | added
+        if extend_report is not None:
+            extra_findings, extra_numbers = extend_report(trained, report)
+            findings, numbers = [*extra_findings, *findings], numbers | extra_numbers
         runs.log_numbers(run_id, diagnosis.to_metrics(findings) | numbers)
         last = result(history)
         about = f"{data.source}: {data.sizes}, {len(data.classes) or 'no'} classes."
-        shown = last | {name: value for name, value in numbers.items() if name.startswith("test_")}
-        told = recorded.description(question, about, history, trained.settings, shown, findings, command)
-        runs.set_description(run_id, told)
+        scores = last | {name: value for name, value in numbers.items() if name.startswith("test_")}
+        text = recorded.description(question, about, history, trained.settings, scores, findings, command)
+        runs.set_description(run_id, text)
         report.findings(findings)
         training_pictures(report, history)
         samples.picture(report, data)
@@ -206,7 +207,7 @@ def _report(
 
 
 def _landscapes(report: Report, several: Mapping[str, Trained]) -> None:
-    """One plane for all trainings of the same architecture and data; several of them where they differ."""
+    """Draw one plane for all trainings of the same architecture and data; several where these differ."""
     from mlflow_hp.plots import draw_landscape, landscape_info
     from mlflow_hp.training import landscape
 
@@ -214,11 +215,11 @@ def _landscapes(report: Report, several: Mapping[str, Trained]) -> None:
     for label, trained in several.items():
         if trained.snapshots is not None:
             shapes = tuple(values.shape[1:] for values in trained.snapshots.tensors.values())
-            same = (shapes, trained.samples.digest, trained.samples.split_digest, trained.loss)
-            groups.setdefault(same, {})[label] = trained
+            key = (shapes, trained.samples.digest, trained.samples.split_digest, trained.loss)
+            groups.setdefault(key, {})[label] = trained
     for index, group in enumerate(groups.values()):
         first = next(iter(group.values()))
         paths = {label: trained.snapshots for label, trained in group.items() if trained.snapshots is not None}
-        found = landscape(first.model, paths, first.samples.x_train, first.labels(first.samples.y_train))
+        plane = landscape(first.model, paths, first.samples.x_train, first.labels(first.samples.y_train))
         name = "landscape" if len(groups) == 1 else f"landscape_{index + 1}"
-        report.picture(name, draw_landscape(landscape_info(found)))
+        report.picture(name, draw_landscape(landscape_info(plane)))

@@ -1,4 +1,4 @@
-"""A random search against a baseline: both tested on the same held-out part, the gain with its interval."""
+"""Random search against a baseline: both tested on the same held-out part, and the gain with its interval."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from projects import arguments, gain, grids, search_runner, search_settings
 from projects.arguments import Parameter
 from projects.experiment import Experiment, Outcome
 from projects.runner import main
-from projects.search_runner import Asked, Trained
+from projects.search_runner import SearchSetup, Trained
 
 if TYPE_CHECKING:
     from mlflow_hp.training import Report
@@ -26,11 +26,11 @@ PARAMETERS = [
     ),
     *search_settings.SEARCH,
 ]  # fmt: skip
-QUESTION = "Is what a random search finds really better than the baseline?"
+QUESTION = "Is the best combination of a random search really better than the baseline?"
 
 
 def train(settings: Settings, command: str) -> Outcome:
-    """Search below the active run, and compare the best with the network that `settings` describe."""
+    """Search with the active run as the parent, and compare the best with the network that `settings` describe."""
     from sklearn import model_selection
 
     space = grids.read(settings["space"], "space")
@@ -40,36 +40,38 @@ def train(settings: Settings, command: str) -> Outcome:
         "random_state": settings["seed"],
         "n_candidates" if settings["halving"] else "n_iter": settings["n_iter"],
     }
-    kind: Any = model_selection.HalvingRandomSearchCV if settings["halving"] else model_selection.RandomizedSearchCV
-    asked = Asked(QUESTION, settings, command, data)
-    search = kind(estimator, space, **common)
-    return search_runner.run(asked, search, lambda best, report: _compared(best, report, asked, estimator))
+    search_class: Any = (
+        model_selection.HalvingRandomSearchCV if settings["halving"] else model_selection.RandomizedSearchCV
+    )
+    setup = SearchSetup(QUESTION, settings, command, data)
+    search = search_class(estimator, space, **common)
+    return search_runner.run(setup, search, lambda best, report: _report_gain(best, report, setup, estimator))
 
 
-def _compared(best: Trained, report: Report, asked: Asked, estimator: Any) -> search_runner.More:
-    """Train the baseline, and hold the best against it."""
+def _report_gain(best: Trained, report: Report, setup: SearchSetup, estimator: Any) -> search_runner.ReportExtension:
+    """Train the baseline, and report the gain of the best combination over it."""
     from sklearn.metrics import check_scoring
 
-    baseline = search_runner.trained("baseline", estimator, {}, asked)
-    scorer = check_scoring(baseline.estimator, asked.settings["scoring"])
-    found = gain.paired_gain(scorer, best.estimator, baseline.estimator, asked.data.x_test, asked.data.y_test)
+    baseline = search_runner.train_and_test("baseline", estimator, {}, setup)
+    scorer = check_scoring(baseline.estimator, setup.settings["scoring"])
+    difference = gain.paired_gain(scorer, best.estimator, baseline.estimator, setup.data.x_test, setup.data.y_test)
     _draw(best, baseline, report)
-    said = (
-        f"The best of the search has {asked.scorer} {best.test_score:.4g} on the test part, the baseline "
-        f"{baseline.test_score:.4g}. The gain is {found.told} (percentile bootstrap of the "
-        f"{len(asked.data.y_test):,} test samples, paired; Efron and Tibshirani 1993)."
+    sentence = (
+        f"The best of the search has {setup.scorer} {best.test_score:.4g} on the test part, the baseline "
+        f"{baseline.test_score:.4g}. The gain is {difference.sentence} (percentile bootstrap of the "
+        f"{len(setup.data.y_test):,} test samples, paired; Efron and Tibshirani 1993)."
     )
-    numbers = {"baseline_score": baseline.test_score, "gain": found.value, "gain_low": found.low,
-               "gain_high": found.high}  # fmt: skip
-    return [said], numbers
+    numbers = {"baseline_score": baseline.test_score, "gain": difference.value, "gain_low": difference.low,
+               "gain_high": difference.high}  # fmt: skip
+    return [sentence], numbers
 
 
 def _draw(best: Trained, baseline: Trained, report: Report) -> None:
-    """Loss and metric of both by epoch, on the training and the test part."""
+    """Draw loss and metric of both by epoch, on the training and the test part."""
     from mlflow_hp.plots import training
 
-    both = {"best": best.history, "baseline": baseline.history}
-    histories = {name: history for name, history in both.items() if history is not None}
+    trained = {"best": best, "baseline": baseline}
+    histories = {name: each.history for name, each in trained.items() if each.history is not None}
     names = next((list(history.epochs) for history in histories.values()), [])
     for name in [name for name in names if f"val_{name}" in names]:
         curves = [

@@ -1,4 +1,4 @@
-"""A recorded fit, its report (also of as much as there was when it was interrupted), and its model."""
+"""Recorded fit, its report, also after an interrupt, and its model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from mlflow_hp.delivery import held
 from mlflow_hp.terminal import say
-from mlflow_hp.tracking import plain
+from mlflow_hp.tracking import plain, tags
 from projects import arguments
 from projects.experiment import first_line
 
@@ -34,20 +34,20 @@ def fit(
     *data: Any,
     **settings: Any,
 ) -> Outcome:
-    """``model.fit(*data, **settings)`` with the recorder, and what `report` makes of its history.
+    """Call ``model.fit(*data, **settings)`` with the recorder, and `report` its history.
 
     Raises
     ------
     KeyboardInterrupt
-        Where the training was interrupted: after the report of what was recorded up to then.
+        If the training was interrupted; the recording up to there is reported first.
     RuntimeError
-        Where nothing was recorded.
+        If nothing was recorded.
     """
     callbacks = [recorder, *settings.pop("callbacks", [])]
     try:
         model.fit(*data, callbacks=callbacks, verbose=2, **settings)
     except KeyboardInterrupt:
-        with held("reporting what was recorded"), after_interrupt():
+        with held("reporting the recording"), after_interrupt():
             recorder.close()
             if recorder.history is not None and recorder.history.n_steps:
                 report(recorder.history)
@@ -67,14 +67,16 @@ def description(
     findings: Sequence[Finding],
     command: str,
 ) -> str:
-    """A run's description in markdown: question, data, result, findings, settings, and the command that repeats it."""
+    """Write a run's description in markdown: question, data, result, findings, settings, and command to repeat it."""
     from mlflow_hp.analysis import diagnosis
 
-    used = ", ".join(f"{name} {plain(arguments.shown(value))}" for name, value in settings.items() if name != "animate")
-    told = ", ".join(f"{plain(name)} {value:.4g}" for name, value in result.items())
+    used = ", ".join(
+        f"{name} {plain(arguments.text_of(value))}" for name, value in settings.items() if name != "animate"
+    )
+    numbers = ", ".join(f"{plain(name)} {value:.4g}" for name, value in result.items())
     return (
         f"**{question}**\n\n{plain(about)}\n\n"
-        f"**Result** after {history.n_steps} steps: {told or 'no epoch was finished'}\n\n"
+        f"**Result** after {history.n_steps} steps: {numbers or 'no epoch was finished'}\n\n"
         f"**Findings**\n\n{diagnosis.to_markdown(findings) or '- nothing out of the ordinary'}\n\n"
         f"**Settings**: {used}\n\n**To repeat it**: `{command}`\n"
     )
@@ -90,36 +92,37 @@ def log_model(model: keras.Model, x: np.ndarray, register: str | None = None) ->
     x : ndarray
         Inputs to predict; the first three are the example.
     register : str, optional
-        Under which name it goes into MLflow's model registry; not at all by default.
+        Name in MLflow's model registry. Defaults to None: it is not registered.
     """
     import mlflow
 
     predicted = model.predict(x, verbose=0)
     signature = mlflow.models.infer_signature(x, predicted)
-    needed = [f"{name}=={version(name)}" for name in ("mlflow", "tensorflow", "keras", "numpy")]
+    requirements = [f"{name}=={version(name)}" for name in ("mlflow", "tensorflow", "keras", "numpy")]
     with contextlib.redirect_stdout(io.StringIO()):  # the loaded model predicts with a progress bar
         logged = mlflow.tensorflow.log_model(
             model,
             name="model",
             signature=signature,
             input_example=x[:3],
-            pip_requirements=needed,
+            pip_requirements=requirements,
             registered_model_name=register,
         )
-        again = mlflow.pyfunc.load_model(logged.model_uri).predict(x)
-    mlflow.log_metric("model/largest_difference", largest_difference(again, predicted))
+        predicted_after_loading = mlflow.pyfunc.load_model(logged.model_uri).predict(x)
+    mlflow.log_metric(tags.MODEL_DIFFERENCE_METRIC, largest_difference(predicted_after_loading, predicted))
 
 
-def largest_difference(predicted: np.ndarray, other: np.ndarray) -> float:
-    """How far two arrays of predictions differ at the most; what is not finite in both alike doesn't differ."""
+def largest_difference(first: np.ndarray, second: np.ndarray) -> float:
+    """Largest difference of two arrays of predictions; equal infinities, and two NaN, do not differ."""
     with np.errstate(invalid="ignore"):
-        apart = np.where((predicted == other) | (np.isnan(predicted) & np.isnan(other)), 0.0, np.abs(predicted - other))
-    return float(apart.max(initial=0.0))
+        is_equal = (first == second) | (np.isnan(first) & np.isnan(second))
+        difference = np.where(is_equal, 0.0, np.abs(first - second))
+    return float(difference.max(initial=0.0))
 
 
 @contextlib.contextmanager
 def after_interrupt() -> Iterator[None]:
-    """Tell an error of what is done about an interrupt, and go on: it was the interrupt that ended the run."""
+    """Print an error in the work after an interrupt, instead of raising it in place of the interrupt."""
     try:
         yield
     except Exception as error:  # noqa: BLE001

@@ -1,4 +1,4 @@
-"""Runs an experiment: its run adopted or started, its arguments checked, one training or several, a true end."""
+"""Program of an experiment: resume or start a run, parse the arguments, train once or several times, end the run."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ EXIT_BAD_INPUT, EXIT_FAILED, EXIT_KILLED = 2, 1, 130
 
 def main(experiment: Experiment, argv: Sequence[str] | None = None) -> NoReturn:
     """Run an experiment as a program: end with status 0, 1 (failed), 2 (bad input) or 130 (interrupted)."""
-    warnings.formatwarning = lambda message, *_, **__: f"{message}\n"  # a line for the user, not for its programmer
+    warnings.formatwarning = lambda message, *_, **__: f"{message}\n"  # a line for users, not for programmers
     raise SystemExit(run(experiment, argv))
 
 
 def run(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
-    """Run an experiment, and give the program's exit status. Errors are a line or two on stderr."""
-    written = arguments.parse(argv, experiment.parameters, experiment.question)
-    given = os.environ.get("MLFLOW_RUN_ID")  # by `mlflow run`, which has named its run
+    """Run an experiment, and return the program's exit status. Errors are a line or two on stderr."""
+    texts = arguments.parse(argv, experiment.parameters, experiment.question)
+    run_id = os.environ.get("MLFLOW_RUN_ID")  # set by `mlflow run`, which has started the run
     try:
         with stopping.listening():
             with quiet():
@@ -38,15 +38,18 @@ def run(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
 
                 from mlflow_hp.tracking import runs
             runs.ensure_reachable()
-            with mlflow.start_run(run_name=None if given else experiment.name) as active, ending(active.info.run_id):
-                _run_in(experiment, written, active)
+            with (
+                mlflow.start_run(run_name=None if run_id else experiment.name) as active_run,
+                ending(active_run.info.run_id),
+            ):
+                _run_in(experiment, texts, active_run)
     except UserError as error:
         say(f"{experiment.name}: {masked(str(error))}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
-        say(f"{experiment.name}: interrupted; what was recorded up to now is in the run", file=sys.stderr)
-        if given:
-            stopping.keep_killed(given)
+        say(f"{experiment.name}: interrupted; the recording up to now is in the run", file=sys.stderr)
+        if run_id:
+            stopping.keep_killed(run_id)
         return EXIT_KILLED
     except Exception as error:  # noqa: BLE001 - the traceback is in the run
         say(f"{experiment.name}: {type(error).__name__}: {masked(first_line(error))}", file=sys.stderr)
@@ -54,29 +57,29 @@ def run(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _run_in(experiment: Experiment, written: dict[str, str], active: Any) -> None:
-
-    from mlflow_hp.tracking import runs
+def _run_in(experiment: Experiment, texts: dict[str, str], active_run: Any) -> None:
+    from mlflow_hp.tracking import runs, tags
     from projects.sweep import sweep
 
     with quiet():
-        import keras  # noqa: F401 - it takes seconds, and says things that no newcomer needs
-    chosen = arguments.combinations(written, experiment.parameters)
-    several = len(chosen) > 1
-    tags = runs.run_tags("sweep" if several else experiment.kind, experiment=experiment.name)
-    runs.log_once(active, tags=tags)
-    runs.log_code(active.info.run_id)
-    if several:
-        runs.log_once(active, params=written)
-        told = sweep(experiment, chosen, active, command(experiment, written))
+        import keras  # noqa: F401 - importing takes seconds, and prints messages
+    combinations = arguments.combinations(texts, experiment.parameters)
+    is_sweep = len(combinations) > 1
+    kind = "sweep" if is_sweep else experiment.kind
+    runs.log_once(active_run, tags=runs.run_tags(kind, {tags.EXPERIMENT_TAG: experiment.name}))
+    runs.log_code(active_run.info.run_id)
+    if is_sweep:
+        runs.log_once(active_run, params=texts)
+        findings = sweep(experiment, combinations, active_run, command(experiment, texts))
     else:
-        runs.log_once(active, params={name: arguments.shown(value) for name, value in chosen[0].items()})
-        told = experiment.train(chosen[0], command(experiment, chosen[0])).told
-    say("", *told, "")
-    say(f"Look at it: mlflow ui --backend-store-uri {_shown_store()}   (run {active.info.run_id})")
+        (settings,) = combinations
+        runs.log_once(active_run, params={name: arguments.text_of(value) for name, value in settings.items()})
+        findings = experiment.train(settings, command(experiment, settings)).findings
+    say("", *findings, "")
+    say(f"Look at it: mlflow ui --backend-store-uri {_quoted_store()}   (run {active_run.info.run_id})")
 
 
-def _shown_store() -> str:
+def _quoted_store() -> str:
     import mlflow
 
     return shlex.quote(mlflow.get_tracking_uri())

@@ -1,4 +1,4 @@
-"""How a search runs: recorded, the best of it trained once more, tested and logged, and all of that reported."""
+"""Run of a search: record it; train the best again, test and log it; and report."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from mlflow_hp.delivery import held
 from mlflow_hp.errors import UserError
+from mlflow_hp.tracking import tags
 from projects import arguments, clusters, grids, recorded
 from projects.datasets import samples
 from projects.experiment import Outcome, ending
@@ -26,21 +27,21 @@ if TYPE_CHECKING:
     from projects.datasets.samples import Samples
 
 STEPS_IN_MLFLOW = 300
-"""Steps of the best, and of a baseline, of which MLflow gets metrics; the history has every step."""
-SHOWN = 10
-"""Combinations in the description's table."""
+"""Steps of the best, and of a baseline, with metrics in MLflow; the history has every step."""
+MAX_ROWS = 10
+"""Number of combinations in the description's table."""
 
 
 class Trained(NamedTuple):
-    """An estimator trained on all but the test part, its score there, and its history where it could be recorded."""
+    """Estimator trained on all but the test part, its score there, and its history if it was recorded."""
 
     estimator: Any
     test_score: float
     history: TrainingHistory | None
 
 
-class Asked(NamedTuple):
-    """What a search was asked, for its description."""
+class SearchSetup(NamedTuple):
+    """Question, settings and data of a search, for its description."""
 
     question: str
     settings: Settings
@@ -49,19 +50,19 @@ class Asked(NamedTuple):
 
     @property
     def scorer(self) -> str:
-        """What scores are."""
+        """Name of the score."""
         return self.settings["scoring"] or ("accuracy" if self.data.classes else "R2")
 
     @property
     def digests(self) -> dict[str, str]:
-        """Tags by which runs on the same data are known."""
-        return {"data_digest": self.data.digest, "split_digest": self.data.split_digest}
+        """Tags that runs on the same data share."""
+        return {tags.DATA_DIGEST_TAG: self.data.digest, tags.SPLIT_DIGEST_TAG: self.data.split_digest}
 
     @property
     def about(self) -> str:
-        """The data, what it was asked with, and the command that repeats it, in markdown."""
+        """Data, settings, and the command that repeats it, in markdown."""
         data, settings = self.data, self.settings
-        used = ", ".join(f"{name} {arguments.shown(value)}" for name, value in settings.items())
+        used = ", ".join(f"{name} {arguments.text_of(value)}" for name, value in settings.items())
         return (
             f"**Data**: {data.source}, {len(data.x_train):,} samples to search on in {settings['cv']} folds, "
             f"{len(data.x_test):,} to test; {len(data.classes) or 'no'} classes. Scores are {self.scorer}.\n\n"
@@ -69,28 +70,30 @@ class Asked(NamedTuple):
         )
 
 
-More = tuple[list[str], dict[str, float]]
-"""What an experiment reports of its best: the result in words, and numbers."""
+ReportExtension = tuple[list[str], dict[str, float]]
+"""Result of an experiment about its best combination: sentences, and numbers."""
 
 
-def run(asked: Asked, search: Any, more: Callable[[Trained, Report], More] | None = None) -> Outcome:
-    """Fit a search below the active run, train the best once more, test and log it, and report.
+def run(
+    setup: SearchSetup, search: Any, extend_report: Callable[[Trained, Report], ReportExtension] | None = None
+) -> Outcome:
+    """Fit a search with the active run as the parent, train the best again, test and log it, and report.
 
     Parameters
     ----------
-    asked : Asked
-        Its settings are those of `searching.SEARCH` and more, its data as `searching.load` gives them.
+    setup : SearchSetup
+        Settings include those of `search_settings.SEARCH`; its data are those of `search_settings.load`.
     search : BaseSearchCV
-        Over `searching.estimator`, made with what `searching.common` gives.
-    more : callable, optional
-        Reports what only this experiment has, of a best that was trained once more.
+        Made of `search_settings.estimator` with the arguments of `search_settings.common`.
+    extend_report : callable, optional
+        Reports on the trained best, and returns sentences and numbers. Defaults to None.
 
     Raises
     ------
     KeyboardInterrupt
-        Where it was interrupted: after the description of what was done up to then.
+        If the search was interrupted; the finished combinations are described first.
     UserError
-        For bad input, and where not one fit succeeded.
+        If the input is bad, or no fit succeeded.
     """
     import mlflow
 
@@ -100,41 +103,47 @@ def run(asked: Asked, search: Any, more: Callable[[Trained, Report], More] | Non
     from mlflow_hp.training import Report
 
     active_id = mlflow.active_run().info.run_id
-    asked = asked._replace(command=re.sub(r" -P resume=\S+", "", asked.command))  # what repeats it starts anew
-    runs.set_tags(active_id, {f"mlflow_hp.{name}": value for name, value in asked.digests.items()})
-    samples.log_input(asked.data, asked.settings["data"])
+    setup = setup._replace(command=re.sub(r" -P resume=\S+", "", setup.command))  # a repetition is a new search
+    runs.set_tags(active_id, setup.digests)
+    samples.log_input(setup.data, setup.settings["data"])
     with Report(active_id) as report:
-        samples.picture(report, asked.data)
-    run_id, reasons = _fit(asked, search, active_id)
+        samples.picture(report, setup.data)
+    run_id, reasons = _fit(setup, search, active_id)
     if not math.isfinite(search.best_score_):
-        raise UserError(f"no combination has a finite {asked.scorer}: lower the learning rates, or take another scorer")
+        raise UserError(f"no combination has a finite {setup.scorer}: lower the learning rates, or take another scorer")
     results = from_cv_results(search.cv_results_)
-    found, lines, numbers = [*search_sentences(results), *reasons], [], {"best_score": float(search.best_score_)}
+    findings, lines, numbers = (
+        [*search_sentences(results), *reasons],
+        [],
+        {tags.BEST_SCORE_METRIC: float(search.best_score_)},
+    )
     with _inside(run_id):
-        _describe(run_id, asked, [], found, results)
-        if asked.settings["refit"]:
-            best = trained("best", search.estimator, search.best_params_, asked)
-            recorded.log_model(best.estimator.model_, asked.data.x_test)
-            numbers["test_score"] = best.test_score
-            lines = [f"The best of the search has {asked.scorer} {best.test_score:.4g} on the test part."]
-            if more is not None:
+        _describe(run_id, setup, [], findings, results)
+        if setup.settings["refit"]:
+            best = train_and_test("best", search.estimator, search.best_params_, setup)
+            recorded.log_model(best.estimator.model_, setup.data.x_test)
+            numbers[tags.TEST_SCORE_METRIC] = best.test_score
+            lines = [f"The best of the search has {setup.scorer} {best.test_score:.4g} on the test part."]
+            if extend_report is not None:
                 with Report(run_id) as report:
-                    lines, added = more(best, report)
-                numbers |= added
+                    lines, extra_numbers = extend_report(best, report)
+                numbers |= extra_numbers
             with held("finishing the report"):
-                runs.log_numbers(run_id, {name: value for name, value in numbers.items() if name != "best_score"})
-                _describe(run_id, asked, lines, found, results)
+                runs.log_numbers(
+                    run_id, {name: value for name, value in numbers.items() if name != tags.BEST_SCORE_METRIC}
+                )
+                _describe(run_id, setup, lines, findings, results)
     if run_id != active_id:
-        runs.set_tags(active_id, {"mlflow_hp.went_on_with": run_id})
-        runs.set_description(active_id, f"**{asked.question}**\n\nThis went on with run `{run_id}`: look there.\n")
-        lines = [*lines, f"All of that is in run {run_id}, with which this went on."]
-    return Outcome(run_id, numbers, [line.replace("`", "") for line in [*lines, *found]], results)
+        runs.set_tags(active_id, {tags.WENT_ON_WITH_TAG: run_id})
+        runs.set_description(active_id, f"**{setup.question}**\n\nThis resumed run `{run_id}`: look there.\n")
+        lines = [*lines, f"All of that is in run {run_id}, which this resumed."]
+    return Outcome(run_id, numbers, [line.replace("`", "") for line in [*lines, *findings]], results)
 
 
-def trained(name: str, estimator: Any, params: Mapping[str, Any], asked: Asked) -> Trained:
+def train_and_test(name: str, estimator: Any, params: Mapping[str, Any], setup: SearchSetup) -> Trained:
     """Train a clone of `estimator` with `params` on all but the test part, recorded in a nested run, and test it.
 
-    Its validation curves are of the test part: nothing is chosen by them.
+    Its validation curves are of the test part: nothing is clone_of_best by them.
     """
     import mlflow
     from sklearn.base import clone
@@ -143,41 +152,41 @@ def trained(name: str, estimator: Any, params: Mapping[str, Any], asked: Asked) 
     import mlflow_hp
     from mlflow_hp.tracking import runs
 
-    data = asked.data
+    data = setup.data
     plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in params.items()}
-    chosen = clone(estimator).set_params(**plain)
-    n_steps = math.ceil(len(data.x_train) / chosen.batch_size) * chosen.epochs
+    clone_of_best = clone(estimator).set_params(**plain)
+    n_steps = math.ceil(len(data.x_train) / clone_of_best.batch_size) * clone_of_best.epochs
     recorder = mlflow_hp.TrainingRecorder(metrics_every=max(1, n_steps // STEPS_IN_MLFLOW))
-    given = chosen.get_params()
-    with mlflow.start_run(run_name=name, nested=True) as active, ending(active.info.run_id):
-        params = {name: arguments.shown(given[name]) for name in grids.VARIED}
+    used = clone_of_best.get_params()
+    with mlflow.start_run(run_name=name, nested=True) as active_run, ending(active_run.info.run_id):
+        params = {name: arguments.text_of(used[name]) for name in grids.HYPERPARAMETERS}
         runs.log_once(
-            active, params | {"seed": str(asked.settings["seed"])}, runs.run_tags("training", **asked.digests)
+            active_run, params | {"seed": str(setup.settings["seed"])}, runs.run_tags("training", setup.digests)
         )
-        chosen.set_params(fit__callbacks=[recorder])
+        clone_of_best.set_params(fit__callbacks=[recorder])
         try:
-            chosen.fit(data.x_train, data.y_train, validation_data=(data.x_test, data.y_test))
+            clone_of_best.fit(data.x_train, data.y_train, validation_data=(data.x_test, data.y_test))
         finally:
             recorder.close()
-        chosen.set_params(fit__callbacks=None)
-        score = float(check_scoring(chosen, asked.settings["scoring"])(chosen, data.x_test, data.y_test))
-        runs.log_numbers(active.info.run_id, {"test_score": score})
-    return Trained(chosen, score, recorder.history)
+        clone_of_best.set_params(fit__callbacks=None)
+        score = float(check_scoring(clone_of_best, setup.settings["scoring"])(clone_of_best, data.x_test, data.y_test))
+        runs.log_numbers(active_run.info.run_id, {tags.TEST_SCORE_METRIC: score})
+    return Trained(clone_of_best, score, recorder.history)
 
 
-def _fit(asked: Asked, search: Any, active_id: str) -> tuple[str, list[str]]:
+def _fit(setup: SearchSetup, search: Any, active_id: str) -> tuple[str, list[str]]:
     """Fit the search, recorded.
 
     Returns
     -------
     str
-        The id of its parent run, an earlier one where that was gone on with.
+        Id of its parent run, an earlier one if that was resumed.
     list of str
-        Why fits failed, in sentences.
+        Reasons of failed fits, in sentences.
     """
     import mlflow_hp
 
-    settings, run_id, reasons = asked.settings, active_id, []
+    settings, run_id, reasons = setup.settings, active_id, []
     try:
         with (
             clusters.computing_on(settings["dask"], settings["n_jobs"]),
@@ -185,48 +194,50 @@ def _fit(asked: Asked, search: Any, active_id: str) -> tuple[str, list[str]]:
             mlflow_hp.record_search(search, record=settings["record"], resume=settings["resume"]) as recording,
         ):
             run_id = recording.run_id
-            search.fit(asked.data.x_train, asked.data.y_train)
+            search.fit(setup.data.x_train, setup.data.y_train)
     except KeyboardInterrupt:
-        with held("describing what was done"), recorded.after_interrupt():
-            _describe_part(run_id, asked)
+        with held("describing the finished combinations"), recorded.after_interrupt():
+            _describe_part(run_id, setup)
         raise
     except ValueError as error:
         if "fits failed" not in str(error):
             raise
-        raise UserError(f"all fits failed; {_why(str(error))}. The runs below have the tracebacks") from error
+        raise UserError(
+            f"all fits failed; {_exception_line(str(error))}. The nested runs have the tracebacks"
+        ) from error
     return run_id, reasons
 
 
 @contextlib.contextmanager
 def _failures() -> Iterator[list[str]]:
-    """Gather why fits failed, in place of warnings with all their tracebacks: the combinations' runs have these."""
+    """Collect the reasons of failed fits in place of warnings with tracebacks, which the combinations' runs have."""
     from sklearn.exceptions import FitFailedWarning
 
     reasons: list[str] = []
     with warnings.catch_warnings():
         show = warnings.showwarning
 
-        def gather(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
+        def collect(message: Any, category: type[Warning], *position: Any, **options: Any) -> None:
             if not issubclass(category, FitFailedWarning):
-                show(message, category, *where, **more)
-            elif (reason := f"Fits failed with {_why(str(message))}.") not in reasons:
+                show(message, category, *position, **options)
+            elif (reason := f"Fits failed with {_exception_line(str(message))}.") not in reasons:
                 reasons.append(reason)
 
         warnings.simplefilter("always", FitFailedWarning)
         warnings.filterwarnings("ignore", "One or more of the")  # scores that are not finite
-        warnings.showwarning = gather
+        warnings.showwarning = collect
         yield reasons
 
 
-def _why(told: str) -> str:
-    """The line with the exception in what scikit-learn says of fits that failed."""
-    lines = told.rpartition("Traceback (most recent call last):")[2].splitlines()
-    return next((line for line in lines if line and not line[0].isspace()), told.strip().splitlines()[0])
+def _exception_line(message: str) -> str:
+    """Line with the exception in scikit-learn's message about failed fits."""
+    lines = message.rpartition("Traceback (most recent call last):")[2].splitlines()
+    return next((line for line in lines if line and not line[0].isspace()), message.strip().splitlines()[0])
 
 
 @contextlib.contextmanager
 def _inside(run_id: str) -> Iterator[None]:
-    """Have a run be the active one, and end as the block ends."""
+    """Make a run the active one, and end it as the block ends."""
     import mlflow
 
     if mlflow.active_run().info.run_id == run_id:
@@ -236,36 +247,39 @@ def _inside(run_id: str) -> Iterator[None]:
         yield
 
 
-def _describe(run_id: str, asked: Asked, lines: list[str], found: list[str], results: SearchResults) -> None:
-    """The description: the result before all else, for the UI shows a few lines."""
+def _describe(run_id: str, setup: SearchSetup, lines: list[str], findings: list[str], results: SearchResults) -> None:
+    """Write the description, the result first, since the UI shows only a few lines."""
     from mlflow_hp.tracking import runs
 
     result = "".join(f"**Result**: {line}\n\n" for line in lines)
-    search = "\n".join(f"- {line}" for line in found)
-    table = results.to_markdown(SHOWN)
-    runs.set_description(run_id, f"**{asked.question}**\n\n{result}{search}\n\n{table}\n\n{asked.about}")
+    search = "\n".join(f"- {line}" for line in findings)
+    table = results.to_markdown(MAX_ROWS)
+    runs.set_description(run_id, f"**{setup.question}**\n\n{result}{search}\n\n{table}\n\n{setup.about}")
 
 
-def _describe_part(run_id: str, asked: Asked) -> None:
-    """Describe a search that was interrupted: the combinations that are done, and how to go on."""
+def _describe_part(run_id: str, setup: SearchSetup) -> None:
+    """Describe a search that was interrupted: the finished combinations, and how to resume it."""
     import mlflow
 
     from mlflow_hp.tracking import runs
 
     client = mlflow.MlflowClient()
     parent = client.get_run(run_id)
-    below = f"tags.`mlflow.parentRunId` = '{run_id}' and tags.`mlflow_hp.kind` = 'candidate'"
-    done = client.search_runs(
-        [parent.info.experiment_id], f"{below} and attributes.status = 'FINISHED'", order_by=["metrics.mean_score DESC"]
+    below = f"tags.`{tags.PARENT_TAG}` = '{run_id}' and tags.`{tags.KIND_TAG}` = 'candidate'"
+    finished = client.search_runs(
+        [parent.info.experiment_id],
+        f"{below} and attributes.status = 'FINISHED'",
+        order_by=[f"metrics.{tags.MEAN_SCORE_METRIC} DESC"],
     )
     rows = [
-        f"| {run.info.run_name} | {run.data.metrics.get('mean_score', math.nan):.4g} |" for run in list(done)[:SHOWN]
+        f"| {run.info.run_name} | {run.data.metrics.get(tags.MEAN_SCORE_METRIC, math.nan):.4g} |"
+        for run in list(finished)[:MAX_ROWS]
     ]
     table = "\n".join(["| combination | mean score |", "| --- | --- |", *rows]) if rows else ""
-    tags = parent.data.tags
+    parent_tags = parent.data.tags
     runs.set_description(
         run_id,
-        f"**{asked.question}**\n\n**Interrupted** when {tags.get('mlflow_hp.done', 0)} of "
-        f"{tags.get('mlflow_hp.planned', 'all')} combinations were done. To go on with it: "
-        f"`{asked.command} -P resume={run_id}`\n\n{table}\n\n{asked.about}",
+        f"**{setup.question}**\n\n**Interrupted** when {parent_tags.get(tags.DONE_TAG, 0)} of "
+        f"{parent_tags.get(tags.PLANNED_TAG, 'all')} combinations were done. To resume it: "
+        f"`{setup.command} -P resume={run_id}`\n\n{table}\n\n{setup.about}",
     )

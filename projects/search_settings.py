@@ -1,4 +1,4 @@
-"""What the searches ask: their parameters, data, estimator, folds and scorer."""
+"""Settings of the searches: their parameters, data, estimator, folds and scorer."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ DATA = [parameter for parameter in samples.PARAMETERS if parameter.name != "vali
 SEARCH = [
     Parameter("cv", "3", arguments.whole(2), "folds", several=False),
     Parameter("scoring", "none", arguments.optional(str),
-              "a scorer of scikit-learn by name; none: accuracy, or R2 where numbers are predicted", several=False),
+              "a scorer of scikit-learn by name; none: accuracy, or R2 if numbers are predicted", several=False),
     Parameter("n_jobs", "1", _jobs, "fits at a time; -1: one on each core", several=False),
     Parameter("dask", "none", arguments.optional(str),
               "compute on Dask: a scheduler's address, or local for a cluster of n_jobs processes", several=False),
     Parameter("halving", "false", arguments.flag,
-              "begin with few samples, and go on with three times as many for the better third", several=False),
-    Parameter("refit", "true", arguments.flag, "train the best once more, on all but the test part, test and log it",
+              "begin with few samples, and continue with three times as many for the better third", several=False),
+    Parameter("refit", "true", arguments.flag, "train the best again on all but the test part, test and log it",
               several=False),
     Parameter("resume", "false", _resume,
-              "go on with an interrupted search: the id of its run, or true for the latest", several=False),
+              "resume an interrupted search: the id of its run, or true for the latest", several=False),
     Parameter("record", "epochs", arguments.one_of(lambda: ["epochs", "batches"]),
               "of each fold: its curves by epoch, or every batch in a run of its own", several=False),
     Parameter("seed", "0", arguments.whole(0, 2**32 - 1), "seed of split, folds, initial weights and shuffling",
@@ -57,41 +57,41 @@ SEARCH = [
 ]  # fmt: skip
 """Parameters of every search."""
 HALVING_FACTOR = 3
-"""One in so many combinations goes on, with so many times the samples."""
+"""Ratio of the combinations of successive rounds of a halving search, and of their samples, inversely."""
 
 
 def load(settings: Settings) -> Samples:
-    """The samples that `settings` name; none validate, for that is done by folds of those to train on.
+    """Load the samples that `settings` name; there is no validation part: folds of the training part validate.
 
     Raises
     ------
     UserError
-        For data that can't be had, or that are too few for the folds.
+        If the data cannot be read, or are too few for the folds.
     """
-    found = samples.load({**settings, "validation_size": 1e-9})
-    x = np.concatenate([found.x_train, found.x_validation])
-    y = np.concatenate([found.y_train, found.y_validation])
-    counts = np.bincount(y, minlength=len(found.classes)) if found.classes else np.array([len(y)])
+    data = samples.load({**settings, "validation_size": 1e-9})
+    x = np.concatenate([data.x_train, data.x_validation])
+    y = np.concatenate([data.y_train, data.y_validation])
+    counts = np.bincount(y, minlength=len(data.classes)) if data.classes else np.array([len(y)])
     if counts.min() < settings["cv"]:
-        of_what = f"class {found.classes[int(counts.argmin())]!r} has" if found.classes else "there are"
+        subject = f"class {data.classes[int(counts.argmin())]!r} has" if data.classes else "there are"
         raise UserError(
-            f"cv={settings['cv']} folds need {settings['cv']} samples{' of each class' if found.classes else ''}, and "
-            f"{of_what} {counts.min()} to train on: lower cv, or use more samples"
+            f"cv={settings['cv']} folds need {settings['cv']} samples{' of each class' if data.classes else ''}, and "
+            f"{subject} {counts.min()} to train on: lower cv, or use more samples"
         )
-    return found._replace(x_train=x, y_train=y, x_validation=x[:0], y_validation=y[:0])
+    return data._replace(x_train=x, y_train=y, x_validation=x[:0], y_validation=y[:0])
 
 
 def estimator(data: Samples, settings: Mapping[str, Any]) -> Any:
-    """A scikeras estimator of a perceptron for `data`, with the parameters that a search may vary, by their names."""
+    """Make a scikeras estimator of a perceptron for `data`, with the parameters that a search may vary."""
     from scikeras.wrappers import KerasClassifier, KerasRegressor
 
-    kind = KerasClassifier if data.classes else KerasRegressor
-    return kind(
+    wrapper = KerasClassifier if data.classes else KerasRegressor
+    return wrapper(
         model=perceptron,
         metrics=models.metrics_for(data),
         verbose=0,
         random_state=settings["seed"],
-        **{name: settings.get(name) for name in grids.VARIED},
+        **{name: settings.get(name) for name in grids.HYPERPARAMETERS},
     )
 
 
@@ -105,7 +105,7 @@ def perceptron(
     learning_rate: float,
     momentum: float | None,
 ) -> keras.Model:
-    """The compiled network that scikeras builds, with as many inputs and outputs as it has seen in the data."""
+    """Compile the network that scikeras builds, with as many inputs and outputs as it has seen in the data."""
     n_classes = meta.get("n_classes_")
     model = models.network(
         meta["n_features_in_"], n_classes, arguments.sizes(hidden),
@@ -118,28 +118,28 @@ def perceptron(
 
 
 def common(data: Samples, settings: Settings) -> dict[str, Any]:
-    """What any search of scikit-learn's is asked.
+    """Make the arguments that all searches of scikit-learn share.
 
     Raises
     ------
     UserError
-        For a scorer that there isn't, or that can't score such data.
+        If the scorer is unknown, or cannot score the data.
     """
     from sklearn.model_selection import KFold, StratifiedKFold
 
     _check_scorer(settings["scoring"], data)
     folds = StratifiedKFold if data.classes else KFold
-    asked: dict[str, Any] = {
+    keywords: dict[str, Any] = {
         "scoring": settings["scoring"],
         "cv": folds(settings["cv"], shuffle=True, random_state=settings["seed"]),
         "n_jobs": None if settings["dask"] else settings["n_jobs"],
-        "refit": False,  # `searched.run` does it, recorded
+        "refit": False,  # `search_runner.run` does it, recorded
     }
     if settings["halving"]:
         from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 
-        asked |= {"factor": HALVING_FACTOR, "random_state": settings["seed"]}
-    return asked
+        keywords |= {"factor": HALVING_FACTOR, "random_state": settings["seed"]}
+    return keywords
 
 
 def _check_scorer(scoring: str | None, data: Samples) -> None:
@@ -155,5 +155,7 @@ def _check_scorer(scoring: str | None, data: Samples) -> None:
             warnings.simplefilter("ignore")
             check_scoring(dummy, scoring)(dummy, data.x_train, data.y_train)
     except ValueError as error:
-        what = f"{len(data.classes)} classes" if data.classes else "numbers to predict"
-        raise UserError(f"scoring={scoring} can't score these data, which have {what}: {first_line(error)}") from None
+        labels = f"{len(data.classes)} classes" if data.classes else "numbers to predict"
+        raise UserError(
+            f"scoring={scoring} cannot score these data, which have {labels}: {first_line(error)}"
+        ) from None

@@ -1,4 +1,4 @@
-"""How an experiment is stopped: a signal interrupts it, and its run keeps the status that is true."""
+"""Signals that end an experiment, and the true status of its run."""
 
 from __future__ import annotations
 
@@ -9,55 +9,60 @@ import subprocess
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 WATCH_SECONDS = 15.0
-"""How long after the end of a program `mlflow run` may take to set its status."""
-
-
-AGAIN_SECONDS = 0.01
-"""When an interrupt that Python dropped is sent again."""
+"""Seconds that `mlflow run` may take after the end of a program to set its status."""
+RESEND_SECONDS = 0.01
+"""Seconds after which an interrupt that Python dropped is sent again."""
 
 
 class Stopped(KeyboardInterrupt):
-    """The process was asked to end by SIGTERM."""
+    """Interrupt by SIGTERM."""
 
 
 @contextlib.contextmanager
 def listening() -> Iterator[None]:
-    """Have SIGINT and SIGTERM raise KeyboardInterrupt in the block.
+    """Raise KeyboardInterrupt on SIGINT and SIGTERM in the block.
 
     On Ctrl-C under `mlflow run` both come, milliseconds apart: the terminal sends SIGINT to all, and MLflow then
-    SIGTERM to the program it started. What must be done in between is done under `held`. Python drops an exception
+    SIGTERM to the program it started. Work that must be done in between is done under `held`. Python drops an exception
     that comes while it destroys an object, as Keras' iterators are at every epoch's end: then the signal is sent again.
     """
+    is_sent_again = False
 
-    def stop(number: int, _: Any) -> NoReturn:
-        raise Stopped(f"signal {number}") if number == signal.SIGTERM else KeyboardInterrupt
+    def stop(number: int, _: Any) -> None:
+        if not is_sent_again:
+            raise Stopped(f"signal {number}") if number == signal.SIGTERM else KeyboardInterrupt
 
     def dropped(unraisable: Any) -> None:
+        nonlocal is_sent_again
         if issubclass(unraisable.exc_type, KeyboardInterrupt):
-            threading.Timer(AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGINT)).start()
+            is_sent_again = True  # a second signal would end this function, and nothing would be sent
+            try:
+                threading.Timer(RESEND_SECONDS, os.kill, (os.getpid(), signal.SIGINT)).start()
+            finally:
+                is_sent_again = False
         else:
             hook(unraisable)
 
     hook, sys.unraisablehook = sys.unraisablehook, dropped
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous_handlers = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
         sys.unraisablehook = hook
-        for number, handler in before.items():
+        for number, handler in previous_handlers.items():
             signal.signal(number, handler)
 
 
 def keep_killed(run_id: str) -> None:
-    """Leave a process behind that makes a run KILLED again, should `mlflow run` call it FAILED after our end.
+    """Start a process that outlives this one and makes a run KILLED again if `mlflow run` makes it FAILED.
 
-    MLflow 3.17 means to keep the status of a run that has ended, and takes KILLED for one that has not.
+    MLflow 3.17 intends to keep the status of an ended run, but takes KILLED for one that has not ended.
     """
     subprocess.Popen(
         [sys.executable, "-m", "projects.stopping", run_id],
@@ -69,7 +74,7 @@ def keep_killed(run_id: str) -> None:
 
 
 def watch(run_id: str, seconds: float = WATCH_SECONDS, pause: float = 0.5) -> bool:
-    """Set the run to KILLED as soon as it is FAILED; whether that came within `seconds`."""
+    """Set the run to KILLED as soon as it is FAILED; return whether that happened within `seconds`."""
     import mlflow
 
     client = mlflow.MlflowClient()

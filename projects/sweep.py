@@ -1,4 +1,4 @@
-"""Several values: a nested run for each combination, live, and the comparison on their parent."""
+"""Sweep over several values: a nested run for each combination, and their comparison in the parent run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tqdm import tqdm
 from mlflow_hp.delivery import held
 from mlflow_hp.errors import UserError
 from mlflow_hp.terminal import printable
-from mlflow_hp.tracking import plain, runs
+from mlflow_hp.tracking import artifact_paths, plain, runs, tags
 from mlflow_hp.training import Report
 from projects import arguments
 from projects.experiment import command, ending, first_line
@@ -27,45 +27,46 @@ if TYPE_CHECKING:
 
 
 class SweepError(RuntimeError):
-    """Not one combination could be trained."""
+    """No combination could be trained."""
 
 
-def sweep(experiment: Experiment, chosen: list[Settings], parent: Any, repeat: str) -> list[str]:
-    """Train each combination in a nested run of `parent`, and compare them there.
+def sweep(experiment: Experiment, combinations: list[Settings], parent: Any, repeat: str) -> list[str]:
+    """Train each combination in a nested run of `parent`, and compare them in the parent.
 
-    A combination that fails is a FAILED run with its traceback, and the others go on. `repeat` is the command
-    that repeats them all.
+    A combination that fails becomes a FAILED run with a traceback, and the sweep continues. `repeat` is the command
+    that repeats the sweep.
 
     Returns
     -------
     list of str
-        What was found, in sentences.
+        Findings in sentences.
 
     Raises
     ------
     SweepError
-        Where none could be trained: why the first could not.
+        If no combination could be trained; the message has the first error.
     UserError
-        Likewise, where that is bad input.
+        The same, if the first error is bad input.
     """
-    names = arguments.varied(chosen)
+    names = arguments.varying_names(combinations)
     outcomes: dict[str, Outcome] = {}
     failures: dict[str, Exception] = {}
     run_ids: dict[str, str] = {}
     try:
-        with tqdm(chosen, unit="run", desc=experiment.name, dynamic_ncols=True) as bar:
+        with tqdm(combinations, unit="run", desc=experiment.name, dynamic_ncols=True) as bar:
             for settings in bar:
                 label = arguments.label(settings, names)
                 bar.set_postfix_str(printable(label))
                 try:
-                    with mlflow.start_run(run_name=label, nested=True) as active, ending(active.info.run_id):
-                        run_ids[label] = active.info.run_id
-                        params = {name: arguments.shown(value) for name, value in settings.items()}
-                        tags = runs.run_tags("training", experiment=experiment.name)
-                        runs.log_once(active, params, tags)
-                        with contextlib.redirect_stdout(io.StringIO()):  # the bar is what is shown
+                    with mlflow.start_run(run_name=label, nested=True) as active_run, ending(active_run.info.run_id):
+                        run_ids[label] = active_run.info.run_id
+                        params = {name: arguments.text_of(value) for name, value in settings.items()}
+                        runs.log_once(
+                            active_run, params, runs.run_tags("training", {tags.EXPERIMENT_TAG: experiment.name})
+                        )
+                        with contextlib.redirect_stdout(io.StringIO()):  # only the progress bar is shown
                             outcomes[label] = experiment.train(settings, command(experiment, settings))
-                except Exception as error:  # noqa: BLE001 - it is in the child run, and told at the end
+                except Exception as error:  # noqa: BLE001 - recorded in the child run, and reported at the end
                     failures[label] = error
                     bar.write(
                         printable(f"{label} failed: {type(error).__name__}: {first_line(error)}"), file=sys.stderr
@@ -73,20 +74,20 @@ def sweep(experiment: Experiment, chosen: list[Settings], parent: Any, repeat: s
                     _forget_graphs()
     except KeyboardInterrupt:
         if outcomes:
-            with held("comparing those that ended"), after_interrupt():
-                _compare(experiment, chosen, names, outcomes, failures, run_ids, parent.info.run_id, repeat)
+            with held("comparing the finished combinations"), after_interrupt():
+                _compare(experiment, combinations, names, outcomes, failures, run_ids, parent.info.run_id, repeat)
         raise
     if not outcomes:
         label, first = next(iter(failures.items()))
-        kind = UserError if isinstance(first, UserError) else SweepError
-        raise kind(f"all {len(failures)} combinations failed; {label}: {first_line(first)}") from first
-    with held("comparing them"):
-        return _compare(experiment, chosen, names, outcomes, failures, run_ids, parent.info.run_id, repeat)
+        error_class = UserError if isinstance(first, UserError) else SweepError
+        raise error_class(f"all {len(failures)} combinations failed; {label}: {first_line(first)}") from first
+    with held("comparing the combinations"):
+        return _compare(experiment, combinations, names, outcomes, failures, run_ids, parent.info.run_id, repeat)
 
 
 def _compare(
     experiment: Experiment,
-    chosen: list[Settings],
+    combinations: list[Settings],
     names: list[str],
     outcomes: dict[str, Outcome],
     failures: dict[str, Exception],
@@ -94,50 +95,56 @@ def _compare(
     parent_id: str,
     repeat: str,
 ) -> list[str]:
-    """Table, best child and pictures on the parent."""
-    table = _table(chosen, names, outcomes, failures, run_ids)
+    """Record table, best child run and pictures in the parent run."""
+    table = _table(combinations, names, outcomes, failures, run_ids)
     best = min(outcomes, key=lambda label: (_nan_last(outcomes[label].numbers[experiment.objective]), label))
     lowest = outcomes[best].numbers[experiment.objective]
     runs.set_tags(
         parent_id,
         {
-            "mlflow_hp.best_run_id": outcomes[best].run_id,
-            "mlflow_hp.best": best,
-            "mlflow_hp.combinations": f"{len(chosen)} planned, {len(outcomes)} done, {len(failures)} failed",
+            tags.BEST_RUN_ID_TAG: outcomes[best].run_id,
+            tags.BEST_TAG: best,
+            tags.COMBINATIONS_TAG: f"{len(combinations)} planned, {len(outcomes)} done, {len(failures)} failed",
         },
     )
-    runs.log_numbers(parent_id, {f"best/{experiment.objective}": lowest, "combinations_failed": len(failures)})
+    runs.log_numbers(
+        parent_id,
+        {f"{tags.BEST_METRIC_PREFIX}{experiment.objective}": lowest, tags.COMBINATIONS_FAILED_METRIC: len(failures)},
+    )
     result = f"The best of {len(outcomes)} is **{plain(best)}**, {experiment.objective} {lowest:.4g}"
     if failures:
         result += f"; {len(failures)} failed"
-    alike = {name: plain(arguments.shown(value)) for name, value in chosen[0].items() if name not in names}
-    same = ", ".join(f"{name} {value}" for name, value in alike.items())
-    began = f"**{experiment.question}**\n\n**Result**: {result} (run `{outcomes[best].run_id}`).\n\n"
-    ended = f"{_markdown(table)}\n\n**Settings** of all: {same or 'none'}\n\n**To repeat it**: `{repeat}`\n"
-    runs.set_description(parent_id, began + ended)  # before the artifacts, whose store may be what fails
+    common_settings = ", ".join(
+        f"{name} {plain(arguments.text_of(value))}" for name, value in combinations[0].items() if name not in names
+    )
+    beginning = f"**{experiment.question}**\n\n**Result**: {result} (run `{outcomes[best].run_id}`).\n\n"
+    ending_text = (
+        f"{_markdown(table)}\n\n**Settings** of all: {common_settings or 'none'}\n\n**To repeat it**: `{repeat}`\n"
+    )
+    runs.set_description(parent_id, beginning + ending_text)  # before the artifacts, whose store may fail
     with Report(parent_id) as report:
-        table.to_csv(report.file("combinations.csv"), index=False)
-    told = experiment.compare(parent_id, outcomes)
-    if told:
-        findings = "\n".join(f"- {sentence}" for sentence in told)
-        runs.set_description(parent_id, f"{began}**Findings**\n\n{findings}\n\n{ended}")
-    said = [f"{result}.", *told, f"The table of all is combinations.csv of run {parent_id}."]
-    return [sentence.replace("**", "") for sentence in said]
+        table.to_csv(report.file(artifact_paths.COMBINATIONS_FILE), index=False)
+    findings = experiment.compare(parent_id, outcomes)
+    if findings:
+        lines = "\n".join(f"- {sentence}" for sentence in findings)
+        runs.set_description(parent_id, f"{beginning}**Findings**\n\n{lines}\n\n{ending_text}")
+    table_sentence = f"The table of all is {artifact_paths.COMBINATIONS_FILE} of run {parent_id}."
+    return [sentence.replace("**", "") for sentence in (f"{result}.", *findings, table_sentence)]
 
 
 def _table(
-    chosen: list[Settings],
+    combinations: list[Settings],
     names: list[str],
     outcomes: dict[str, Outcome],
     failures: dict[str, Exception],
     run_ids: dict[str, str],
 ) -> pd.DataFrame:
     rows = []
-    for settings in chosen:
+    for settings in combinations:
         label = arguments.label(settings, names)
         if label not in run_ids:
             continue
-        row: dict[str, Any] = {name: arguments.shown(settings[name]) for name in names}
+        row: dict[str, Any] = {name: arguments.text_of(settings[name]) for name in names}
         row["status"] = "FINISHED" if label in outcomes else "FAILED" if label in failures else "KILLED"
         row |= outcomes[label].numbers if label in outcomes else {}
         rows.append({**row, "run_id": run_ids[label]})
@@ -145,7 +152,7 @@ def _table(
 
 
 def _markdown(table: pd.DataFrame) -> str:
-    """The table in markdown, numbers with four digits."""
+    """Write the table in markdown, numbers with four digits."""
 
     def cell(value: Any) -> str:
         return ("" if pd.isna(value) else f"{value:.4g}") if isinstance(value, float) else plain(str(value))

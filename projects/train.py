@@ -1,4 +1,4 @@
-"""A network with any optimizer, loss and initialisation: its curves, its test, and its files, loaded back."""
+"""Network with any optimizer, loss and initialisation: its curves, its test scores, and its saved files."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlflow_hp.tracking import artifact_paths, tags
 from projects import arguments, models, network, recorded
 from projects.arguments import Parameter
 from projects.datasets import samples
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from mlflow_hp.training import Report
     from projects.arguments import Settings
-    from projects.network import More, Trained
+    from projects.network import ReportExtension, Trained
 
 SHARE = arguments.number(0, 1, open_high=True)
 PARAMETERS = [
@@ -35,18 +36,18 @@ PARAMETERS = [
     Parameter("hidden", "64-64", arguments.sizes, "units of the hidden layers, with dashes between them"),
     Parameter("activation", "relu", arguments.one_of(models.activation_names), "of the hidden layers"),
     Parameter("initializer", "glorot_uniform", arguments.one_of(models.initializer_names), "of all layers' kernels"),
-    Parameter("dropout", "0", SHARE, "share of the units left out at each step, behind each hidden layer"),
+    Parameter("dropout", "0", SHARE, "share of the units dropped at each step, after each hidden layer"),
     Parameter("monitor", "val_loss", arguments.one_of(lambda: ["val_loss", "loss"]),
-              "by which the checkpoint is the best and early stopping waits", several=False),
+              "metric for the best checkpoint and for early stopping", several=False),
     Parameter("patience", "none", arguments.optional(arguments.whole(0)),
-              "early stopping: end after so many epochs without a better one; none: never"),
-    Parameter("min_delta", "0", arguments.number(0), "early stopping: by how much an epoch has to be better"),
-    Parameter("restore_best", "true", arguments.flag, "early stopping: go back to the weights of the best epoch"),
-    Parameter("register", "none", arguments.optional(str), "name under which the model goes into MLflow's registry",
-              several=False),
+              "early stopping: end after so many epochs without an improvement; none: never"),
+    Parameter("min_delta", "0", arguments.number(0), "early stopping: least improvement that counts"),
+    Parameter("restore_best", "true", arguments.flag, "early stopping: restore the weights of the best epoch"),
+    Parameter("register", "none", arguments.optional(str),
+              "name of the model in MLflow's model registry; none: not registered", several=False),
     *network.RECORDING,
 ]  # fmt: skip
-QUESTION = "How well does a network learn with these settings, and do its files give it back?"
+QUESTION = "How well does a network learn with these settings, and do its saved files predict the same?"
 CHECKPOINT = "best.keras"
 
 
@@ -60,8 +61,8 @@ def train(settings: Settings, command: str) -> Outcome:
     keras.utils.set_random_seed(settings["seed"])
     shape = {name: settings[name] for name in ("hidden", "activation", "initializer", "dropout")}
     model = models.perceptron(data, **shape)
-    others = {name: settings[name] for name in ("momentum", "rho", "nesterov")}
-    optimizer = models.optimizer(settings["optimizer"], settings["learning_rate"], **others)
+    options = {name: settings[name] for name in ("momentum", "rho", "nesterov")}
+    optimizer = models.optimizer(settings["optimizer"], settings["learning_rate"], **options)
     model.compile(optimizer, loss=models.loss_for(data, settings["loss"]), metrics=models.metrics_for(data))
     with tempfile.TemporaryDirectory(prefix="mlflow_hp_checkpoint_") as folder:
         checkpoint = Path(folder, CHECKPOINT)
@@ -72,7 +73,7 @@ def train(settings: Settings, command: str) -> Outcome:
             data,
             model,
             callbacks=_callbacks(settings, checkpoint),
-            more=lambda trained, report: _more(trained, report, checkpoint),
+            extend_report=lambda trained, report: _extend_report(trained, report, checkpoint),
         )
     recorded.log_model(model, data.x_test, settings["register"])
     return outcome
@@ -82,7 +83,7 @@ def _callbacks(settings: Settings, checkpoint: Path) -> list[keras.callbacks.Cal
     import keras
 
     monitor = settings["monitor"]
-    kept: list[Any] = [keras.callbacks.ModelCheckpoint(checkpoint, monitor=monitor, save_best_only=True)]
+    callbacks: list[Any] = [keras.callbacks.ModelCheckpoint(checkpoint, monitor=monitor, save_best_only=True)]
     if settings["patience"] is not None:
         stopping = keras.callbacks.EarlyStopping(
             monitor,
@@ -90,12 +91,12 @@ def _callbacks(settings: Settings, checkpoint: Path) -> list[keras.callbacks.Cal
             patience=settings["patience"],
             restore_best_weights=settings["restore_best"],
         )
-        kept.append(stopping)
-    return kept
+        callbacks.append(stopping)
+    return callbacks
 
 
-def _more(trained: Trained, report: Report, checkpoint: Path) -> More:
-    """Test scores, the confusion matrix, the best epoch's model, and the files of this one, loaded back."""
+def _extend_report(trained: Trained, report: Report, checkpoint: Path) -> ReportExtension:
+    """Report test scores, confusion matrix, the best epoch's model, and the saved files."""
     import shutil
 
     from mlflow_hp.analysis import Finding
@@ -103,19 +104,21 @@ def _more(trained: Trained, report: Report, checkpoint: Path) -> More:
     data, model = trained.samples, trained.model
     predicted = model.predict(data.x_test, verbose=0)
     numbers = _scores(trained, predicted, report)
-    watched = trained.history.epochs.get(trained.settings["monitor"], np.zeros(0))
-    if checkpoint.exists() and np.isfinite(watched).any():
+    monitored = trained.history.epochs.get(trained.settings["monitor"], np.zeros(0))
+    if checkpoint.exists() and np.isfinite(monitored).any():
         shutil.copy(checkpoint, report.file(f"checkpoint/{CHECKPOINT}"))
-        numbers["best_epoch"] = float(trained.history.epochs["epoch"][int(np.nanargmin(watched))])
+        numbers["best_epoch"] = float(trained.history.epochs["epoch"][int(np.nanargmin(monitored))])
     numbers |= _saved(model, data.x_test, predicted, report)
     findings = []
     if "best_epoch" in numbers:
         stopped = trained.history.n_epochs < trained.settings["epochs"]
         when = f"early stopping ended it after epoch {trained.history.epochs['epoch'][-1]:.0f}; " if stopped else ""
-        text = f"{when}the lowest {trained.settings['monitor']}, {np.nanmin(watched):.4g}, was at epoch"
+        text = f"{when}the lowest {trained.settings['monitor']}, {np.nanmin(monitored):.4g}, was at epoch"
         text = f"{text[0].upper()}{text[1:]} {numbers['best_epoch']:.0f}; that model is checkpoint/{CHECKPOINT}."
         findings.append(Finding("checkpoint", "stopped early" if stopped else "best epoch", text, {}))
-    broken = {name: value for name, value in numbers.items() if name.startswith("saved/") and value != 0}
+    broken = {
+        name: value for name, value in numbers.items() if name.startswith(tags.SAVED_METRIC_PREFIX) and value != 0
+    }
     if broken:
         text = f"The saved model predicts differently when loaded back: {broken}."
         findings.append(Finding("saved", "not the same", text, {}, "keep the MLflow model instead"))
@@ -123,7 +126,7 @@ def _more(trained: Trained, report: Report, checkpoint: Path) -> More:
 
 
 def _scores(trained: Trained, predicted: np.ndarray, report: Report) -> dict[str, float]:
-    """R2 of what is put out against the labels (one-hot for classes), and the scores by class."""
+    """Score the outputs: R2 against the labels (one-hot for classes), and scores by class."""
     import pandas as pd
     from sklearn.metrics import classification_report, r2_score
 
@@ -135,16 +138,16 @@ def _scores(trained: Trained, predicted: np.ndarray, report: Report) -> dict[str
     if not data.classes:
         return {"test_r2": float(r2_score(data.y_test, predicted[:, 0]))}
     one_hot = np.eye(len(data.classes))[data.y_test]
-    chosen = predicted.argmax(axis=1)
-    info = classification.confusion_info(data.y_test, chosen, data.classes)
+    predicted_classes = predicted.argmax(axis=1)
+    info = classification.confusion_info(data.y_test, predicted_classes, data.classes)
     report.picture("confusion_matrix", classification.draw_confusion(info))
-    told = classification_report(
-        data.y_test, chosen, labels=range(len(data.classes)), target_names=data.classes, output_dict=True,
-        zero_division=0.0,
+    scores = classification_report(
+        data.y_test, predicted_classes, labels=range(len(data.classes)), target_names=data.classes,
+        output_dict=True, zero_division=0.0,
     )  # fmt: skip
-    table = pd.DataFrame({name: told[name] for name in data.classes}).T
+    table = pd.DataFrame({name: scores[name] for name in data.classes}).T
     table.to_csv(report.file("per_class.csv"), index_label="class")
-    numbers = {f"f1/{name}": float(told[name]["f1-score"]) for name in data.classes}
+    numbers = {f"{tags.F1_METRIC_PREFIX}{name}": float(scores[name]["f1-score"]) for name in data.classes}
     return {"test_r2": float(r2_score(one_hot, predicted)), **numbers}
 
 
@@ -152,15 +155,19 @@ def _saved(model: keras.Model, x: np.ndarray, predicted: np.ndarray, report: Rep
     """Save as JSON with HDF5 weights and as .keras, load both, and compare their predictions on `x`."""
     import keras
 
-    structure, weights = report.file("saved/model.json"), report.file("saved/model.weights.h5")
-    whole = report.file("saved/model.keras")
+    structure, weights, whole = (
+        report.file(f"{artifact_paths.SAVED_FOLDER}/model.{ending}") for ending in ("json", "weights.h5", "keras")
+    )
     structure.write_text(model.to_json(), encoding="utf-8")
     model.save_weights(weights)
     model.save(whole)
     parts = keras.models.model_from_json(structure.read_text(encoding="utf-8"))
     parts.load_weights(weights)
-    loaded = {"saved/json_and_h5_difference": parts, "saved/keras_difference": keras.models.load_model(whole)}
-    return {name: recorded.largest_difference(again.predict(x, verbose=0), predicted) for name, again in loaded.items()}
+    models = {
+        f"{tags.SAVED_METRIC_PREFIX}json_and_h5_difference": parts,
+        f"{tags.SAVED_METRIC_PREFIX}keras_difference": keras.models.load_model(whole),
+    }
+    return {name: recorded.largest_difference(model.predict(x, verbose=0), predicted) for name, model in models.items()}
 
 
 EXPERIMENT = Experiment("train", QUESTION, PARAMETERS, train, network.compare, "val_loss")

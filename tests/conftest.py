@@ -15,9 +15,11 @@ import gc
 import signal
 import sys
 import threading
+from pathlib import Path
 
-import fast_sqlite
 import pytest
+
+from tests.helpers import fast_sqlite
 
 fast_sqlite.install()
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has what it starts in the background ignore it
@@ -41,7 +43,7 @@ def store(tracking_uri, tmp_path, monkeypatch):
 
     monkeypatch.setenv("MLFLOW_HP_FOLDER", str(tmp_path / "on-its-way"))
     # what a developer has not committed yet is not looked for
-    monkeypatch.setattr("mlflow_hp.tracking.provenance.uncommitted", lambda: None)
+    monkeypatch.setattr("mlflow_hp.tracking.uncommitted_code.uncommitted", lambda: None)
     mlflow.set_tracking_uri(tracking_uri)
     experiment = mlflow.set_experiment("tests")
     client = mlflow.MlflowClient()
@@ -51,6 +53,41 @@ def store(tracking_uri, tmp_path, monkeypatch):
     for run in client.search_runs([experiment.experiment_id], "attributes.status = 'RUNNING'"):
         client.set_terminated(run.info.run_id, "KILLED")
     mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Send as soon as there is something to send, and try again soon; MLflow's client gives up on a call at once."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    for name, value in (
+        ("time_share.FIRST_SECONDS", 0.0),
+        ("metric_sender.OLDEST_SECONDS", 0.05),
+        ("time_share.SHARE_OF_TIME", 0.9),
+        ("search_sender.EVERY_SECONDS", 0.1),
+        ("retry.LONGEST_PAUSE_SECONDS", 0.2),
+    ):
+        monkeypatch.setattr(f"mlflow_hp.delivery.{name}", value)
+
+
+@pytest.fixture
+def gives_up_soon(monkeypatch):
+    """At the end of a training or a search, wait a second for a server that is away; called, wait a minute again."""
+
+    def wait(seconds):
+        monkeypatch.setattr("mlflow_hp.delivery.patience.PATIENCE_SECONDS", seconds)
+        monkeypatch.setattr("mlflow_hp.delivery.patience.QUICK_SECONDS", seconds / 2)
+
+    wait(1.0)
+    return lambda: wait(60.0)
+
+
+@pytest.fixture
+def blank_pictures(monkeypatch):
+    """Files of pictures are there and empty: for tests of something else, where another test draws such pictures."""
+    from matplotlib.figure import Figure
+
+    monkeypatch.setattr(Figure, "savefig", lambda self, file, **_: Path(file).touch())
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -66,6 +103,8 @@ def nothing_of_another_test():
     yield
     if late_params := sys.modules.get("mlflow_hp.delivery.late_params"):
         late_params.late_params.abandon()
+    if run_observer := sys.modules.get("mlflow_hp.tracking.run_observer"):
+        run_observer.observer.forget()
     if config := sys.modules.get("tensorflow.python.framework.config"):
         config.disable_op_determinism()  # which scikeras turns on where it is given a random_state
 
@@ -84,13 +123,13 @@ def no_warning_in_silence(request, monkeypatch):
     from mlflow_hp import _notice
     from mlflow_hp.errors import RecordingWarning
 
-    print_line, unexpected = _notice.print_line, []
+    log, unexpected = _notice.log, []
 
-    def keep(message):
+    def keep(message, *words, **named):
         if sys.exc_info()[0] is RecordingWarning and threading.current_thread() is threading.main_thread():
             unexpected.append(message)
-        print_line(message)
+        log(message, *words, **named)
 
-    monkeypatch.setattr(_notice, "print_line", keep)
+    monkeypatch.setattr(_notice, "log", keep)
     yield
     assert not unexpected

@@ -16,9 +16,9 @@ import keras
 import mlflow
 import numpy as np
 import pytest
-from fakes import LABELS, X, record, regression
 
 import mlflow_hp
+from tests.helpers.fits import LABELS, X, record, regression
 
 pytestmark = pytest.mark.usefixtures("store")
 
@@ -27,20 +27,10 @@ HEAD = f"""
     parent = os.getpid()
     # The last of Python's exit: what TensorFlow does behind it, without us too, hangs in a child of a busy parent.
     atexit.register(lambda: os.getpid() == parent or os._exit(7))
-    import multiprocessing, signal, sys, time
-    sys.path.insert(0, {str(Path(__file__).parent)!r})
-    from fakes import *
+    import multiprocessing, signal, sys
+    sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+    from tests.helpers.fits import *
     mlflow.set_experiment("tests")
-    def wait(pid):
-        # a child that hangs is told, not waited for
-        until = time.monotonic() + 60
-        while time.monotonic() < until:
-            found, status = os.waitpid(pid, os.WNOHANG)
-            if found:
-                return os.waitstatus_to_exitcode(status)
-            time.sleep(0.05)
-        os.kill(pid, signal.SIGKILL)
-        return "hangs"
     class Forks(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
             if epoch == 1:
@@ -49,10 +39,11 @@ HEAD = f"""
     def fork(do):
         pid = os.fork()
         if pid == 0:
+            signal.alarm(100)  # ends a child that hangs
             kept.append(sys._getframe())  # else TensorFlow waits for its threads where it forgets the data, bare too
             do()
             sys.exit(7)
-        return wait(pid)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     def fit(recorder, *callbacks):
         model = regression(run_eagerly=True)
         model.fit(X, Y, batch_size=8, epochs=3, verbose=0, callbacks=[recorder, *callbacks])
@@ -93,7 +84,7 @@ expected = 0
 def child(): pass
 def fork(do):
     process = multiprocessing.get_context("fork").Process(target=do)
-    process.start(); process.join(60)
+    process.start(); process.join()
     return process.exitcode
 """,
         IN_CALLBACK,
@@ -159,7 +150,7 @@ def test_a_forked_child(tracking_uri, tmp_path, child):
     }  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program],
-        capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=280,
+        capture_output=True, text=True, env=environment, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("to the end\n"), done.stderr

@@ -18,14 +18,14 @@ import yaml
 ROOT = Path(__file__).parents[1]
 
 KNOWN_IN = {
-    "keras": {"training", "search"},
-    "tensorflow": {"training", "search"},
+    "keras": {"_compat", "training", "search"},
+    "tensorflow": {"_compat", "training", "search"},
     "mlflow": {
         "_compat", "tracking", "history", "delivery", "training", "search", "sync", "compare", "server", "reproduce",
         "cli",
     },
-    "sklearn": {"search"},
-    "joblib": {"analysis", "search"},
+    "sklearn": {"_compat", "search"},
+    "joblib": {"_compat", "analysis", "search"},
     "distributed": {"search"},
     "scikeras": {"search"},
     "optuna": {"analysis"},
@@ -35,6 +35,8 @@ KNOWN_IN = {
     "pyarrow": {"history"},
     "plotly": {"compare", "server"},
     "flask": {"server"},
+    "click": {"cli"},
+    "jinja2": {"compare"},
 }  # fmt: skip
 """Libraries that only some packages know. Which package may import which: import-linter, in pyproject.toml."""
 
@@ -65,8 +67,17 @@ def imported(path):
 
 
 def test_test_files_have_names_of_their_own():
-    names = [path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py"]
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
     assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_tests_share_code_through_their_helpers_only(path):
+    test_files = {other.stem for other in (ROOT / "tests").rglob("test_*.py")} | {"conftest", "benchmarks"}
+    in_programs = re.findall(r"^\s*(?:from|import) (\w[\w.]*)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    for name in [*imported(path), *in_programs]:
+        assert not test_files & set(name.split(".")), f"{path.name} imports {name}"
+        assert not re.match(r"tests\b(?!\.helpers\b)", name), f"{path.name} imports {name}"
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
@@ -77,18 +88,30 @@ def test_libraries_are_known_where_they_belong(path):
             assert room(path) in KNOWN_IN[library], f"{path.name} imports {name}"
 
 
-@pytest.mark.parametrize(
-    "path", sorted((ROOT / "projects").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT))
-)
-def test_the_experiments_use_public_names(path):
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def programs():
+    """What users read: the experiments, and the Python in the documentation."""
+    for path in sorted((ROOT / "projects").rglob("*.py")):
+        yield pytest.param(path.read_text(encoding="utf-8"), id=str(path.relative_to(ROOT)))
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        blocks = re.findall(r"```(?:python|py)\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
+        yield from (pytest.param(block, id=f"{path.relative_to(ROOT)}-{n}") for n, block in enumerate(blocks))
+
+
+@pytest.mark.parametrize("program", list(programs()))
+def test_users_are_shown_public_names_only(program):
+    for node in ast.walk(ast.parse(program)):
         if isinstance(node, ast.Import):
-            assert not any(alias.name.startswith("mlflow_hp.") for alias in node.names), f"{path.name}:{node.lineno}"
+            assert not any(alias.name.startswith("mlflow_hp.") for alias in node.names), ast.unparse(node)
         elif isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "mlflow_hp":
-            public = importlib.import_module(node.module)
-            known = getattr(public, "__all__", dir(public))
-            assert node.module.count(".") < 2, f"{path.name}:{node.lineno} imports {node.module}"
-            assert {alias.name for alias in node.names} <= set(known), f"{path.name}:{node.lineno}"
+            assert {alias.name for alias in node.names} <= set(public_names(node.module)), ast.unparse(node)
+        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) == "mlflow_hp":
+            assert node.attr in public_names("mlflow_hp"), ast.unparse(node)
+
+
+def public_names(package):
+    """The names in the `__all__` of mlflow_hp or of a package in it; none of any deeper module."""
+    assert package.count(".") < 2, f"{package} is not public"
+    return importlib.import_module(package).__all__
 
 
 @pytest.mark.parametrize(
@@ -104,9 +127,10 @@ def test_importing_loads_nothing_heavy(statement):
 def test_public_names():
     import mlflow_hp
 
-    for package in sorted({room(path) for path in modules() if path.parent != ROOT / "mlflow_hp"}):
+    for package in sorted({room(path) for path in modules()}):
         public = importlib.import_module(f"mlflow_hp.{package}")
         assert inspect.getdoc(public), package
+        assert package.startswith("_") != hasattr(public, "__all__"), package
         for name in getattr(public, "__all__", ()):
             assert hasattr(public, name), f"{package}.{name}"
         assert set(getattr(public, "__all__", ())) <= set(dir(public))
@@ -135,7 +159,7 @@ def test_what_mlproject_declares_is_what_the_program_takes(name, entry):
 
 def test_nothing_is_pinned_twice():
     pip = yaml.safe_load((ROOT / "conda.yaml").read_text(encoding="utf-8"))["dependencies"][-1]["pip"]
-    assert pip == ["."]
+    assert pip == [".[all]"]
     found = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"][
         "find"
     ]
@@ -149,7 +173,13 @@ def test_the_gate_and_the_readme_call_the_same_tests():
 
 
 def test_the_picture_of_the_packages_is_that_of_the_code():
-    drawn = runpy.run_path(str(ROOT / "docs" / "tree.py"))["drawn"]
+    with_diagram = runpy.run_path(str(ROOT / "docs" / "tree.py"))["with_diagram"]
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     assert "```mermaid" in text
-    assert drawn(text) == text, "python docs/tree.py --write"
+    assert with_diagram(text) == text, "python docs/tree.py --write"
+
+
+def test_contributing_names_files_that_exist():
+    paths = re.findall(r"`(mlflow_hp/[\w/.]+)`", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+    assert len(paths) > 5
+    assert [path for path in paths if not (ROOT / path).exists()] == []

@@ -9,7 +9,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import uuid
 from pathlib import Path
 
@@ -19,6 +18,8 @@ import yaml
 
 import mlflow_hp
 from mlflow_hp.server import app
+from tests.helpers.forked_python import commands
+from tests.helpers.needs import since_mlflow
 
 ROOT = Path(__file__).parents[1]
 TEAM = ROOT / "docs" / "team"
@@ -57,6 +58,7 @@ def test_the_server_is_given_options_that_it_has(words):
     assert {word for word in words if word.startswith("--")} <= options
 
 
+@since_mlflow("3.17", "reads the first administrator from its environment")
 def test_settings_are_those_that_are_read():
     _, variables = server_options()
     of_mlflow = {
@@ -179,7 +181,7 @@ class Team:
 
     def _within(self, environment):
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "PG"))}
-        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        path = f"{commands()}:{os.environ['PATH']}"
         ours = {"PATH": path, "PYTHONPATH": str(ROOT), "MLFLOW_HP_FOLDER": str(self.folder / "hp")}
         return {"cwd": ROOT, "env": kept | ours | environment}
 

@@ -15,13 +15,17 @@ import warnings
 
 import mlflow
 import pytest
-from comparisons import SAME, add_run, new_experiment
 
 from mlflow_hp import RecordingWarning, _notice, terminal
 from mlflow_hp.cli import main as cli
 from mlflow_hp.delivery import journal
 from mlflow_hp.errors import UserError
-from mlflow_hp.tracking import provenance, runs
+from mlflow_hp.tracking import git_repository
+from mlflow_hp.tracking.artifact_paths import UNCOMMITTED_FILE
+from mlflow_hp.tracking.home import local_home
+from mlflow_hp.tracking.tags import UNCOMMITTED_TAG
+from tests.helpers.forked_python import python
+from tests.helpers.stored_runs import SAME, add_run, new_experiment
 
 CONTROLS = "".join(map(chr, [*range(32), *range(127, 160)]))
 ORDERS = "\x1b[2J\x1b]0;title\x07\x1b]8;;http://evil\x1b\\link\x1b]8;;\x1b\\\x9b31m\x90\r\b\b\bforged\n0 differences\n"
@@ -79,7 +83,7 @@ def test_all_that_is_printed_in_the_block(monkeypatch):
     log.propagate = False
 
     def write():
-        with terminal.shown_safely():
+        with terminal.escape_output():
             log.addHandler(logging.StreamHandler())
             print(HOSTILE, "größe", "\ud800")
             print("\rover the line", HOSTILE, file=sys.stderr)
@@ -123,11 +127,11 @@ def hostile(store, tmp_path, monkeypatch):
         params = {"rate": f"{number}{HOSTILE}", "param": HOSTILE}
         name = f"{number} {HOSTILE}"
         ids.append(add_run(client, experiment, name, params=params, tags=tags, metrics={"val_loss": [1.0, number]}))
-    patch = f"# a\n{provenance.UNTRACKED}{HOSTILE}\udcff\ndiff --git a/x b/x\n{HOSTILE}\n"
+    patch = f"# a\n{git_repository.UNTRACKED}{HOSTILE}\udcff\ndiff --git a/x b/x\n{HOSTILE}\n"
     path = tmp_path / "uncommitted.diff"
     path.write_bytes(patch.encode(errors="surrogateescape"))
     client.log_artifact(ids[0], str(path), "code")
-    client.set_tag(ids[0], runs.CODE_TAG, provenance.DIFF_PATH)
+    client.set_tag(ids[0], UNCOMMITTED_TAG, UNCOMMITTED_FILE)
     with sqlite3.connect(tmp_path / "hostile.db") as database:
         database.execute("update params set key = ? where key = 'param'", [HOSTILE])
         database.execute("update experiments set name = ? where experiment_id = ?", [HOSTILE, experiment])
@@ -141,10 +145,10 @@ def leave_behind(run_id, folder):
     head = {"journal": journal.VERSION, "run_id": run_id, "tracking_uri": f"sqlite:///{HOSTILE}", "fit": 0,
             "metrics_every": 1, "report": False, "process": json.dumps([HOSTILE, 1, 1.0])}  # fmt: skip
     for name in ("training_a", "training_b"):
-        (runs.local_home() / folder / name).mkdir(parents=True)
-    with journal.Journal(runs.local_home() / folder / "training_a", head) as made:
+        (local_home() / folder / name).mkdir(parents=True)
+    with journal.Journal(local_home() / folder / "training_a", head) as made:
         made.append({"kind": HOSTILE})
-    (runs.local_home() / folder / "training_b" / journal.FILE).write_text(HOSTILE)
+    (local_home() / folder / "training_b" / journal.FILE).write_text(HOSTILE)
 
 
 def test_every_subcommand_in_a_hostile_store(hostile, monkeypatch, tmp_path):
@@ -158,6 +162,8 @@ def test_every_subcommand_in_a_hostile_store(hostile, monkeypatch, tmp_path):
         ["compare", "--experiment", "nothing like it"],
         ["recover"],
         ["recover", HOSTILE],
+        ["recover", "--discard", "--take-over", HOSTILE],
+        ["recover", f"--{HOSTILE}"],
         ["repeat", hostile[0]],
         ["repeat", hostile[0], "--run"],
         ["repeat", hostile[1], "--here"],
@@ -168,8 +174,9 @@ def test_every_subcommand_in_a_hostile_store(hostile, monkeypatch, tmp_path):
         ["sync", "--to", f"sqlite:///{tmp_path}/to.db", "--experiment", HOSTILE, "--verify"],
         ["sync", "--to", f"sqlite:///{tmp_path}/to.db", "--experiment", "nothing like it"],
         ["sync", "--to", HOSTILE],
+        ["compare", "--goal", HOSTILE],
     ]
-    assert {words[0] for words in lines} == {command.name for command in cli.COMMANDS}
+    assert {words[0] for words in lines} == set(cli.commands.commands)
     for words in lines:
         out, err = on_ascii(monkeypatch, functools.partial(cli.main, words))
         assert steering(out) == set(), words
@@ -181,7 +188,7 @@ def test_every_subcommand_in_a_hostile_store(hostile, monkeypatch, tmp_path):
 
 def test_the_program_itself_on_a_terminal_of_ascii(hostile):
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0"}
-    words = [sys.executable, "-m", "mlflow_hp.cli", "repeat", hostile[0]]
+    words = [python(), "-m", "mlflow_hp.cli", "repeat", hostile[0]]
     done = subprocess.run(words, capture_output=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert steering(done.stdout.decode("ascii")) == set()

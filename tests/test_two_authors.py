@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 
 import mlflow
 import pytest
-from comparisons import facts_of
 
 from mlflow_hp.compare import open_source, sections
+from tests.helpers.forked_python import python
+from tests.helpers.stored_runs import facts_of
 
 PROGRAM = """
 import warnings
@@ -39,7 +39,7 @@ def checkout(origin, folder, author):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed: apt-get install git")
 def test_two_checkouts_in_one_store(store, tmp_path):
     git(tmp_path, "init", "--quiet", "origin")
     ada = checkout(tmp_path / "origin", tmp_path / "ada", "Ada Lovelace")
@@ -54,7 +54,7 @@ def test_two_checkouts_in_one_store(store, tmp_path):
     known = {"MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(), "MLFLOW_EXPERIMENT_ID": experiment}
     ours = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "GIT_"))}
     for folder in (ada, grace):
-        subprocess.run([sys.executable, "search.py"], cwd=folder, env={**ours, **known}, check=True, timeout=120)
+        subprocess.run([python(), "search.py"], cwd=folder, env={**ours, **known}, check=True)
     found = {each.key: each for each in sections(facts_of(store, experiment), open_source(store))}
     scores = found["scores-1"].table
     authors = {row[scores.columns.index("author")] for row in scores.rows}

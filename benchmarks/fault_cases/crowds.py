@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import mlflow
 import numpy as np
-from servers import Server
 
-from fault_cases.search import search_command
-from fault_cases.training import EXPERIMENT, Training, record_of, running, show, show_row
+from benchmarks.fault_cases.search import search_command
+from benchmarks.fault_cases.training import EXPERIMENT, Training, record_of, running, show, show_row
+from tests.helpers.servers import Server
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import mlflow
 
-from fault_cases.training import EXPERIMENT, Training, left_behind, record_of, recover, running, show
+from benchmarks.fault_cases.training import EXPERIMENT, Training, left_behind, record_of, recover, running, show
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import mlflow
 import numpy as np
 
-from fault_cases.search import search_command
-from fault_cases.training import EXPERIMENT, Training, left_behind, record_of, recover, running, show
+from benchmarks.fault_cases.search import search_command
+from benchmarks.fault_cases.training import EXPERIMENT, Training, left_behind, record_of, recover, running, show
+from mlflow_hp.tracking.tags import KIND_TAG
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,6 +89,6 @@ def search(folder: Path, kills: int) -> None:
             killed += 1
     same = np.array_equal(np.load(folder / "alone.npy"), np.load(folder / "resumed.npy"))
     runs: Any = mlflow.search_runs(search_all_experiments=True, output_format="list")
-    children = [run for run in runs if run.data.tags.get("mlflow_hp.kind") == "candidate"]
+    children = [run for run in runs if run.data.tags.get(KIND_TAG) == "candidate"]
     head = ["search killed", "results equal to those of the search alone", "combinations", "their runs", "left RUNNING"]
     show(head, [[f"{killed} times", "yes" if same else "NO", n, len(children), running()]])

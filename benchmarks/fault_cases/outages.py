@@ -10,10 +10,22 @@ from typing import TYPE_CHECKING
 
 import mlflow
 import numpy as np
-from servers import ANSWERS, Line, Proxy, Server
 
-from fault_cases.search import search_command
-from fault_cases.training import EXPERIMENT, Training, left_behind, record_of, recover, running, show, show_row
+from benchmarks.fault_cases.search import search_command
+from benchmarks.fault_cases.training import (
+    EXPERIMENT,
+    Training,
+    left_behind,
+    record_of,
+    recover,
+    running,
+    show,
+    show_row,
+)
+from mlflow_hp.tracking.tags import PARENT_TAG
+from tests.helpers.cut_line import Line
+from tests.helpers.failing_proxy import ANSWERS, Proxy
+from tests.helpers.servers import Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -203,7 +215,7 @@ def away(folder: Path, store: str | None) -> None:
     recover()
     same = np.array_equal(np.load(folder / "alone.npy"), np.load(folder / "away.npy"))
     client = mlflow.MlflowClient()
-    runs = client.search_runs([client.get_run(run_id).info.experiment_id], f"tags.`mlflow.parentRunId` = '{run_id}'")
+    runs = client.search_runs([client.get_run(run_id).info.experiment_id], f"tags.`{PARENT_TAG}` = '{run_id}'")
     folds = sum(len(client.get_metric_history(run.info.run_id, "score")) for run in runs)
     head = ["server away in a search", "results equal", "combinations", "their runs", "folds", "recorded", "warnings"]
     when = f"{seconds:.0f} s{'' if still else ' (it had ended)'}"

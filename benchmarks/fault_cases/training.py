@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import mlflow
 import numpy as np
 
+from mlflow_hp.tracking.tags import BATCH_LOSS_METRIC, WEIGHTS_METRIC_PREFIX
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -83,9 +85,10 @@ class Training:
     ) -> None:
         self._told = folder / f"told-{time.time_ns()}"
         words = json.dumps([mlflow.get_tracking_uri(), str(self._told), n_steps, pause, run_id])
-        program = Path(__file__).parents[1] / "faults.py"
-        self.process = subprocess.Popen([*inside, sys.executable, str(program), "--train", words],
-                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+        command = [*inside, sys.executable, "-m", "benchmarks.faults", "--train", words]
+        self.process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                        text=True)  # fmt: skip
         assert self.process.stdout is not None
         self.run_id = self.process.stdout.readline().strip()
         if not self.run_id:
@@ -153,11 +156,15 @@ class Record(NamedTuple):
     losses: list[np.ndarray]
 
 
+KERNEL = f"{WEIGHTS_METRIC_PREFIX}dense/kernel"
+"""Metric of the only weight."""
+
+
 def record_of(run_id: str, n_fits: int = 1) -> Record:
     """Compare the metrics of a run with its histories."""
     import mlflow_hp
 
-    expected: dict[str, dict[int, float]] = {"batch/loss": {}, "weights/dense/kernel": {}}
+    expected: dict[str, dict[int, float]] = {BATCH_LOSS_METRIC: {}, KERNEL: {}}
     n_steps, last, losses = 0, 0.0, []
     for fit in range(n_fits):
         try:
@@ -168,10 +175,10 @@ def record_of(run_id: str, n_fits: int = 1) -> Record:
         n_steps += len(steps)
         losses.append(np.array(history.steps["batch_loss"]))
         last = max([last, *history.steps["time"][-1:].tolist()])
-        expected["batch/loss"] |= dict(zip(steps, losses[-1].tolist(), strict=True))
+        expected[BATCH_LOSS_METRIC] |= dict(zip(steps, losses[-1].tolist(), strict=True))
         kernel = history.weights("dense/kernel")[1:, 0, 0].tolist()
-        expected["weights/dense/kernel"] |= dict(zip(steps, kernel, strict=True))
-    wrong = n_steps - len(expected["batch/loss"])  # steps of two fits under one number
+        expected[KERNEL] |= dict(zip(steps, kernel, strict=True))
+    wrong = n_steps - len(expected[BATCH_LOSS_METRIC])  # steps of two fits under one number
     for name, values in expected.items():
         points = points_of(run_id, name)
         wrong += sum(points.get(step) != [value] for step, value in values.items()) + len(points.keys() - values.keys())

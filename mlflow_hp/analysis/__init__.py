@@ -1,28 +1,30 @@
-"""Numbers only: what a training shows, cost surfaces, what a search measured and which of it is significant.
+"""Numbers only: diagnosis of trainings, cost surfaces, results of searches and their significance.
 
-Nothing here draws, and nothing here asks MLflow.
+Nothing in this package draws or calls MLflow.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlflow_hp._lazy import handed_on
+from mlflow_hp._lazy import lazy_names
 
 if TYPE_CHECKING:
     from mlflow_hp.analysis import diagnosis as diagnosis
     from mlflow_hp.analysis.diagnosis import Finding as Finding
+    from mlflow_hp.analysis.downsampling import downsample as downsample
     from mlflow_hp.analysis.search_results import SearchResults as SearchResults
     from mlflow_hp.analysis.search_results import from_cv_results as from_cv_results
     from mlflow_hp.analysis.surfaces.beale import BealeSurface as BealeSurface
     from mlflow_hp.analysis.surfaces.linear_regression import LinearRegressionSurface as LinearRegressionSurface
 
-_HOMES = {
+_MODULES = {
     "BealeSurface": "surfaces.beale",
     "Finding": "diagnosis",
     "LinearRegressionSurface": "surfaces.linear_regression",
     "SearchResults": "search_results",
     "diagnosis": "diagnosis",
+    "downsample": "downsampling",
     "from_cv_results": "search_results",
 }
 
@@ -32,7 +34,8 @@ __all__ = [
     "LinearRegressionSurface",
     "SearchResults",
     "diagnosis",
+    "downsample",
     "from_cv_results",
 ]
 
-__getattr__, __dir__ = handed_on(__name__, _HOMES)
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

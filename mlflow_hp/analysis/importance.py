@@ -1,4 +1,4 @@
-"""Which parameters of a search matter: Optuna's PED-ANOVA, and exact shares of variance on a full grid."""
+"""Importance of a search's parameters: Optuna's PED-ANOVA, and exact shares of variance on a full grid."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ if TYPE_CHECKING:
     from mlflow_hp.analysis.search_space import Parameter
 
 TOP_SHARE = 0.1
-"""PED-ANOVA asks what the best tenth have in common ..."""
-TOP_LEAST = 5
-"""... or, of fewer than fifty, the best five, as Optuna's documentation advises ..."""
-TOP_MOST = 0.5
-"""... but no more than half."""
+"""Share of the best candidates that PED-ANOVA compares with the others."""
+MIN_TOP = 5
+"""Least number of them, as Optuna's documentation advises for few trials."""
+MAX_TOP_SHARE = 0.5
+"""Largest share of them."""
 
 
 def importance(results: SearchResults) -> dict[str, float]:
-    """How much each varying parameter decides over being among the best, by Optuna's PED-ANOVA; descending, sums to 1.
+    """Importance of each varying parameter for being among the best, by Optuna's PED-ANOVA; descending, sums to 1.
 
-    Candidates with a failed fold are left out. Empty where there is nothing to share out: fewer than two parameters
-    that vary, fewer than four candidates, or equal scores.
+    Candidates with a failed fold are left out. Empty with fewer than two varying parameters, fewer than four
+    candidates, or equal scores.
     """
     import optuna
 
-    whole = np.flatnonzero(np.isfinite(results.mean))
-    scores = results.mean[whole]
-    if len(results.parameters) < 2 or len(whole) < 4 or np.ptp(scores) == 0:
+    complete = np.flatnonzero(np.isfinite(results.mean))
+    scores = results.mean[complete]
+    if len(results.parameters) < 2 or len(complete) < 4 or np.ptp(scores) == 0:
         return {}
     parameters = [results.parameter(name) for name in results.parameters]
     distributions = {p.name: _distribution(p) for p in parameters}
-    chosen = {p.name: p.labels if p.kind == "category" else [_plain(level) for level in p.levels] for p in parameters}
+    values = {p.name: p.labels if p.kind == "category" else [_plain(level) for level in p.levels] for p in parameters}
     trials = [
         optuna.trial.create_trial(
-            params={p.name: chosen[p.name][p.codes[index]] for p in parameters},
+            params={p.name: values[p.name][p.codes[index]] for p in parameters},
             distributions=distributions,
             value=float(score),
         )
-        for index, score in zip(whole, scores, strict=True)
+        for index, score in zip(complete, scores, strict=True)
     ]
-    share = min(max(TOP_SHARE, TOP_LEAST / len(whole)), TOP_MOST)
-    before = optuna.logging.get_verbosity()
+    share = min(max(TOP_SHARE, MIN_TOP / len(complete)), MAX_TOP_SHARE)
+    verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         with warnings.catch_warnings():
@@ -51,20 +51,20 @@ def importance(results: SearchResults) -> dict[str, float]:
             study = optuna.create_study(direction="maximize")
             study.add_trials(trials)
             evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=share)
-            found = optuna.importance.get_param_importances(study, evaluator=evaluator, normalize=False)
+            importances = optuna.importance.get_param_importances(study, evaluator=evaluator, normalize=False)
     finally:
-        optuna.logging.set_verbosity(before)
-    total = sum(found.values())
+        optuna.logging.set_verbosity(verbosity)
+    total = sum(importances.values())
     if not total > 0:
         return {}
-    return {name: value / total for name, value in sorted(found.items(), key=lambda item: -item[1])}
+    return {name: value / total for name, value in sorted(importances.items(), key=lambda item: -item[1])}
 
 
 def variance_shares(results: SearchResults) -> dict[str, float] | None:
-    """Exact shares of the variance of the mean scores on a full grid, by parameter, of its values' means alone.
+    """Exact share of the variance of the mean scores that each parameter explains alone, on a full grid.
 
-    What is missing to 1 is what parameters do together, and noise. None where the search is no full grid (each
-    combination of the varying parameters once, none failed) or where all means are equal.
+    The remainder to 1 is interaction and noise. None if the search is not a full grid (every tuple of values
+    exactly once, none failed) or all means are equal.
     """
     parameters = [results.parameter(name) for name in results.parameters]
     shape = tuple(len(p.levels) for p in parameters)
@@ -83,7 +83,7 @@ def variance_shares(results: SearchResults) -> dict[str, float] | None:
 
 
 def _distribution(parameter: Parameter) -> Any:
-    """Optuna's distribution over the values that were tried."""
+    """Optuna's distribution over the values tried."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if parameter.kind == "category":

@@ -1,4 +1,4 @@
-"""What a search measured: candidates by folds, as arrays and as a table."""
+"""Results of a search: scores by candidate and fold, as arrays and as a table."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
     import pandas as pd
 LARGEST = 1e100
-"""A score beyond this, which is none to compute with, is taken as that of a fold that failed."""
+"""Scores beyond this would overflow; their fold counts as failed."""
 
 
 class SearchResults(NamedTuple):
-    """A finished search.
+    """Results of a finished search.
 
     Attributes
     ----------
@@ -29,17 +29,30 @@ class SearchResults(NamedTuple):
     scores : dict of str to ndarray of shape (n_candidates, n_splits)
         Scorer -> the score on each test fold, larger is better; nan where the fold failed.
     train_scores : dict of str to ndarray of shape (n_candidates, n_splits), or None
-        The same on the training folds, where the search was asked for them.
+        The same on the training folds; None unless the search had ``return_train_score=True``.
     fit_seconds, score_seconds : ndarray of shape (n_candidates,)
         Mean over the folds.
     ranks : ndarray of int, shape (n_candidates,)
-        By `scorer`, from 1, the best; equal means share a rank. After halving, who came further stands before.
+        By `scorer`, from 1, the best; equal means share a rank. In a halving search, candidates of later iterations
+        rank first.
     scorer : str
-        The one that ranks; ``"score"`` in a search with one.
+        The scorer that ranks; ``"score"`` in a search with a single one.
     parameters : tuple of str
-        The names of the parameters that vary.
+        Names of the parameters that vary.
     iterations : ndarray of int, shape (n_candidates,), or None
-        After halving: the 0-based iteration that the numbers are from, each candidate's last.
+        In a halving search: each candidate's last iteration (0-based), which its numbers come from. Defaults to None.
+
+    Examples
+    --------
+    >>> from mlflow_hp.analysis import from_cv_results
+    >>> from sklearn.datasets import make_regression
+    >>> from sklearn.linear_model import Ridge
+    >>> from sklearn.model_selection import GridSearchCV
+    >>> X, y = make_regression(30, 3, random_state=0)
+    >>> search = GridSearchCV(Ridge(), {"alpha": [0.1, 1.0, 10.0]}, cv=3).fit(X, y)
+    >>> results = from_cv_results(search.cv_results_)
+    >>> results.parameters, results.fold_scores.shape
+    (('alpha',), (3, 3))
     """
 
     candidates: list[dict[str, Any]]
@@ -69,23 +82,40 @@ class SearchResults(NamedTuple):
 
     @property
     def compared(self) -> np.ndarray:
-        """Who can be compared, bool of shape (n_candidates,): no fold failed and, after halving, the last iteration."""
-        whole = np.isfinite(self.mean)
-        if self.iterations is None or not whole.any():
-            return whole
-        return np.asarray(whole & (self.iterations == self.iterations.max()))
+        """Comparable candidates, bool of shape (n_candidates,): no failed fold and, after halving, last iteration."""
+        complete = np.isfinite(self.mean)
+        if self.iterations is None or not complete.any():
+            return complete
+        return np.asarray(complete & (self.iterations == self.iterations.max()))
 
     @property
     def labels(self) -> list[str]:
-        """Each candidate in words."""
+        """Label of each candidate: the values of its varying parameters."""
         return [candidate_text(candidate, self.parameters) or "the only one" for candidate in self.candidates]
 
     def parameter(self, name: str) -> Parameter:
-        """The parameter `name` over all candidates, as axes need it."""
+        """Collect the parameter `name` over all candidates, as axes need it.
+
+        Parameters
+        ----------
+        name : str
+            Its name.
+
+        Returns
+        -------
+        Parameter
+            The parameter.
+        """
         return parameter(self.candidates, name)
 
     def to_table(self) -> pd.DataFrame:
-        """A row per candidate, the best first: rank, parameters, mean, std and folds of each scorer, seconds."""
+        """Table with a row per candidate, best first: rank, parameters, mean, std and folds of each scorer, seconds.
+
+        Returns
+        -------
+        DataFrame
+            Rank, parameters, mean, std and folds of each scorer, seconds.
+        """
         import pandas as pd
 
         columns: dict[str, Any] = {"rank": self.ranks}
@@ -101,7 +131,18 @@ class SearchResults(NamedTuple):
         return pd.DataFrame(columns).sort_values("rank", kind="stable", ignore_index=True)
 
     def to_markdown(self, n: int = 10) -> str:
-        """The best `n` as a table in markdown."""
+        """Markdown table of the best `n` candidates.
+
+        Parameters
+        ----------
+        n : int
+            How many. Defaults to 10.
+
+        Returns
+        -------
+        str
+            The table.
+        """
         order = np.argsort(self.ranks, kind="stable")[:n]
         rows = [["rank", *self.parameters, self.scorer, "fit seconds"], ["---"] * (len(self.parameters) + 3)]
         for index in order:
@@ -115,20 +156,36 @@ class SearchResults(NamedTuple):
 def from_cv_results(cv_results: Mapping[str, Any], scorer: str | None = None) -> SearchResults:
     """Read scikit-learn's ``cv_results_``.
 
-    Of a halving search each candidate is kept once, with the numbers of its last iteration: only those of the very
-    last were scored with the same resources, and only these are `SearchResults.compared`.
+    In a halving search each candidate is kept once, with the numbers of its last iteration. Only candidates of the
+    final iteration were scored with the same resources, and only these are `SearchResults.compared`.
 
     Parameters
     ----------
     cv_results : mapping
-        A search's ``cv_results_``, or a part of it that holds ``params`` and ``split<i>_test_<scorer>``.
+        A search's ``cv_results_``, or a part of it with ``params`` and ``split<i>_test_<scorer>``.
     scorer : str, optional
-        The scorer that ranks, as in the search's ``refit``. By default the only one, or the first of several.
+        The scorer that ranks, as in the search's ``refit``. Defaults to the first.
+
+    Returns
+    -------
+    SearchResults
+        The results.
 
     Raises
     ------
     UserError
         If there is no candidate, or no such scorer.
+
+    Examples
+    --------
+    >>> from mlflow_hp.analysis import from_cv_results
+    >>> from sklearn.datasets import make_regression
+    >>> from sklearn.linear_model import Ridge
+    >>> from sklearn.model_selection import GridSearchCV
+    >>> X, y = make_regression(30, 3, random_state=0)
+    >>> search = GridSearchCV(Ridge(), {"alpha": [0.1, 1.0, 10.0]}, cv=3).fit(X, y)
+    >>> from_cv_results(search.cv_results_).ranks
+    array([1, 2, 3])
     """
     candidates = [dict(candidate) for candidate in cv_results.get("params", ())]
     scores = _by_scorer(cv_results, "test")
@@ -148,8 +205,8 @@ def from_cv_results(cv_results: Mapping[str, Any], scorer: str | None = None) ->
     candidates = [_without_secrets(candidates[row]) for row in rows]
     scores = {name: values[rows] for name, values in scores.items()}
     train = {name: values[rows] for name, values in _by_scorer(cv_results, "train").items()}
-    nothing = np.full(len(cv_results["params"]), np.nan)
-    seconds = [np.asarray(cv_results.get(f"mean_{kind}_time", nothing), np.float64)[rows] for kind in ("fit", "score")]
+    unknown = np.full(len(cv_results["params"]), np.nan)
+    seconds = [np.asarray(cv_results.get(f"mean_{kind}_time", unknown), np.float64)[rows] for kind in ("fit", "score")]
     if iterations is None and f"rank_test_{scorer}" in cv_results:
         ranks = np.asarray(cv_results[f"rank_test_{scorer}"], np.int64)
     else:
@@ -160,15 +217,15 @@ def from_cv_results(cv_results: Mapping[str, Any], scorer: str | None = None) ->
 
 
 def plus_minus(mean: float, std: float) -> str:
-    """A mean and its spread to two digits of the spread, such as ``0.953 ± 0.011``."""
+    """Text of a mean and its spread, to two digits of the spread, such as ``0.953 ± 0.011``."""
     size = std if np.isfinite(std) and std > 0 else abs(mean) / 100 or 1.0
     digits = int(np.clip(1 - np.floor(np.log10(size)), 0, 12))
     return f"{mean:.{digits}f} ± {std:.{digits}f}" if np.isfinite(std) else f"{mean:.{digits}f}"
 
 
 def _by_scorer(cv_results: Mapping[str, Any], kind: str) -> dict[str, np.ndarray]:
-    """Scorer -> scores of shape (n_rows, n_splits), what is not finite or beyond ``LARGEST`` as nan."""
-    found: dict[str, np.ndarray] = {}
+    """Scorer -> scores of shape (n_rows, n_splits); nan where not finite or beyond ``LARGEST``."""
+    scores: dict[str, np.ndarray] = {}
     for key in cv_results:
         start = f"split0_{kind}_"
         if key.startswith(start):
@@ -177,8 +234,8 @@ def _by_scorer(cv_results: Mapping[str, Any], kind: str) -> dict[str, np.ndarray
             while (column := f"split{len(columns)}_{kind}_{name}") in cv_results:
                 columns.append(np.asarray(cv_results[column], np.float64))
             values = np.stack(columns, axis=1)
-            found[name] = np.where(np.abs(values) <= LARGEST, values, np.nan)
-    return found
+            scores[name] = np.where(np.abs(values) <= LARGEST, values, np.nan)
+    return scores
 
 
 def _without_secrets(candidate: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,7 +243,7 @@ def _without_secrets(candidate: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _last_rows(candidates: Sequence[Mapping[str, Any]], iterations: np.ndarray) -> np.ndarray:
-    """The row of each distinct candidate's last iteration, in the order in which the candidates came first."""
+    """Row of each distinct candidate's last iteration, in order of first appearance."""
     last: dict[tuple[tuple[str, str], ...], int] = {}
     for row in np.argsort(iterations, kind="stable"):
         last[tuple((name, identity(value)) for name, value in candidates[row].items())] = int(row)
@@ -194,7 +251,7 @@ def _last_rows(candidates: Sequence[Mapping[str, Any]], iterations: np.ndarray) 
 
 
 def _ranks(mean: np.ndarray, iterations: np.ndarray | None) -> np.ndarray:
-    """One plus how many stand before: of a later iteration or, in the same one, with a better mean."""
+    """Rank of each candidate: later iterations first, then by mean, descending; from 1, ties share a rank."""
     level = np.zeros(len(mean)) if iterations is None else iterations
     score = np.where(np.isnan(mean), -np.inf, mean)
     before = (level[None] > level[:, None]) | ((level[None] == level[:, None]) & (score[None] > score[:, None]))

@@ -1,4 +1,4 @@
-"""The parameters of a search: which vary, how their values are ordered, and what they are called in words."""
+"""The parameters of a search: which vary, how their values are ordered and labelled."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 LOG_FROM = 8.0
-"""Positive numbers of which the largest is so many times the smallest may stand on a logarithmic axis."""
+"""Least ratio of largest to smallest positive value for a logarithmic axis."""
 WHOLE_BELOW = 1e6
 """Whole numbers below this are written with all digits."""
 ABSENT = "(absent)"
-"""What a combination has in place of a parameter that it does not set, in a search over a list of grids."""
+"""Value of a parameter in candidates that do not set it, in a search over a list of grids."""
 
 
 class Parameter(NamedTuple):
@@ -28,9 +28,9 @@ class Parameter(NamedTuple):
     name : str
         As in the search space, such as ``"svc__C"``.
     kind : {"linear", "log", "category"}
-        Numbers, numbers that are spread better on a logarithmic axis, or anything else.
+        Numbers, numbers better spread on a logarithmic axis, or anything else.
     levels : list
-        The distinct values: numbers ascending, then what is no number, in the order in which it came.
+        The distinct values: numbers ascending, then the others in order of first appearance.
     labels : list of str
         A distinct text for each level.
     codes : ndarray of int, shape (n_candidates,)
@@ -45,14 +45,14 @@ class Parameter(NamedTuple):
 
     @property
     def numbers(self) -> np.ndarray:
-        """Each candidate's value, shape (n_candidates,), where the parameter is one of numbers; else its level."""
+        """Each candidate's value, shape (n_candidates,); its level's index for a category."""
         if self.kind == "category":
             return self.codes.astype(np.float64)
         return np.array(self.levels, np.float64)[self.codes]
 
 
 def value_text(value: Any) -> str:
-    """A value in a few words: numbers to four digits, functions and classes by name, others on one line."""
+    """Short text of a value: numbers to four digits, functions and classes by name, others on one line."""
     if isinstance(value, (np.number, np.bool_, np.str_, np.bytes_)) and not isinstance(value, np.timedelta64):
         value = value.item()
     if isinstance(value, float) and math.isfinite(value):
@@ -63,26 +63,26 @@ def value_text(value: Any) -> str:
 
 
 def any_text(value: Any) -> str:
-    """``str`` of a value, or the name of its type where it gives none."""
+    """``str`` of a value, or the name of its type where that fails."""
     try:
         return str(value)
-    except Exception:  # noqa: BLE001 - an object of the user's; a number of too many digits
+    except Exception:  # noqa: BLE001 - the user's own class, or an int with too many digits
         return f"<{type(value).__name__}>"
 
 
 def candidate_text(candidate: Mapping[str, Any], names: Sequence[str]) -> str:
-    """A combination in words, such as ``learning_rate=0.01 momentum=0.9``, of those of `names` that it sets."""
+    """Text of a candidate, such as ``learning_rate=0.01 momentum=0.9``, of those of `names` that it sets."""
     return " ".join(f"{name}={value_text(candidate[name])}" for name in names if name in candidate)
 
 
 def varying(candidates: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """The names of the parameters of which the candidates have several values, in the order in which they came."""
+    """Names of the parameters with more than one value, in order of first appearance."""
     names = dict.fromkeys(name for candidate in candidates for name in candidate)
     return tuple(name for name in names if len({identity(c.get(name, ABSENT)) for c in candidates}) > 1)
 
 
 def parameter(candidates: Sequence[Mapping[str, Any]], name: str) -> Parameter:
-    """The parameter `name` over all candidates."""
+    """Collect the parameter `name` over all candidates."""
     values = [candidate.get(name, ABSENT) for candidate in candidates]
     levels = list({identity(value): value for value in values}.values())
     numeric = [is_number(level) for level in levels]
@@ -96,9 +96,9 @@ def parameter(candidates: Sequence[Mapping[str, Any]], name: str) -> Parameter:
 
 
 def identity(value: Any) -> str:
-    """What makes two values the same one: 1 and 1.0 and ``numpy.int64(1)`` are, 1 and True and "1" are not.
+    """Key that is equal for equal values: 1, 1.0 and ``numpy.int64(1)`` share one; 1, True and "1" do not.
 
-    Containers, arrays and objects are the same where their contents are; the text of a long one leaves some of it out.
+    Containers, arrays and objects are hashed by content, since the repr of a long array is abbreviated.
     """
     if is_number(value):
         return f"number {float(value)!r}"
@@ -107,31 +107,31 @@ def identity(value: Any) -> str:
         return f"{kind} {_repr(value)}"
     try:
         return f"{kind} {joblib.hash(value)}"
-    except Exception:  # noqa: BLE001 - what can't be pickled
+    except Exception:  # noqa: BLE001 - cannot be pickled
         return f"{kind} {_repr(value)}"
 
 
 def _repr(value: Any) -> str:
     try:
         return repr(value)
-    except Exception:  # noqa: BLE001 - an object of the user's; a number of too many digits
+    except Exception:  # noqa: BLE001 - the user's own class, or an int with too many digits
         return hex(value) if isinstance(value, int) else f"at {id(value)}"
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a finite number that has a place on an axis; a bool is not."""
+    """Whether a value is a finite number; a bool is not."""
     if not isinstance(value, (int, float, np.integer, np.floating)):
         return False
     if isinstance(value, (bool, np.bool_, np.timedelta64)):
         return False
     try:
         return math.isfinite(value)
-    except OverflowError:  # a whole number beyond all floats
+    except OverflowError:  # an int beyond float64
         return False
 
 
 def _spread_over_decades(levels: np.ndarray) -> bool:
-    """Whether the middle one of ascending positive numbers is nearer the middle of a logarithmic axis."""
+    """Whether the median of ascending levels lies nearer the middle of a logarithmic than of a linear axis."""
     low, high, middle = levels[0], levels[-1], float(np.median(levels))
     if low <= 0 or high < LOG_FROM * low:
         return False
@@ -141,7 +141,7 @@ def _spread_over_decades(levels: np.ndarray) -> bool:
 
 
 def _distinct(labels: list[str], levels: list[Any]) -> list[str]:
-    """Labels that differ: where two are the same, numbers to all their digits, others numbered."""
+    """Make labels distinct: where two are equal, write numbers to all digits and number the others."""
     if len(set(labels)) == len(labels):
         return labels
     labels = [repr(float(level)) if is_number(level) else text for text, level in zip(labels, levels, strict=True)]

@@ -4,68 +4,75 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import argparse
+import click
 
+from mlflow_hp.cli.command import Command
+from mlflow_hp.tracking.artifact_paths import COMPARISON_FILE
+
+if TYPE_CHECKING:
     from mlflow_hp.compare.comparability import Goal
 
 
-def declare(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
-    add = parser.add_argument
-    add("runs", nargs="*", metavar="RUN", help="ids of runs, each with those nested in it")
-    add(
-        "--experiment",
-        dest="experiments",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="all runs of an experiment; may be given several times",
-    )
-    add(
-        "--filter",
-        dest="filter_string",
-        default="",
-        metavar="TEXT",
-        help="which runs of the experiments, in MLflow's language",
-    )
-    add(
-        "--by",
-        metavar="NAME",
-        help="what colours and the leaderboard tell apart: author, or a param or tag; default: runs",
-    )
-    add("--metric", metavar="NAME", help="by what to judge; default: what each kind of run is usually judged by")
-    add("--goal", choices=("min", "max"), help="which values of it are better; default: told from its name")
-    add("--output", metavar="FILE", help="write the report to a file, too")
-
-
-def run(
-    runs: list[str],
-    experiments: list[str],
+@click.command(cls=Command)
+@click.argument("run_ids", nargs=-1, metavar="[RUN]...")
+@click.option(
+    "--experiment",
+    "experiments",
+    multiple=True,
+    metavar="NAME",
+    help="Experiment whose runs are compared; may be given several times.",
+)
+@click.option(
+    "--filter",
+    "filter_string",
+    default="",
+    metavar="TEXT",
+    help="Which runs of the experiments, in MLflow's search syntax.",
+)
+@click.option(
+    "--by",
+    metavar="NAME",
+    help="Group runs by author, param or tag: a colour and a row of the leaderboard each. Default: no groups.",
+)
+@click.option(
+    "--metric", metavar="NAME", help="Metric that ranks the runs. Default: the usual one for each kind of run."
+)
+@click.option(
+    "--goal",
+    type=click.Choice(["min", "max"]),
+    help="Which values of the metric are better. Default: derived from its name.",
+)
+@click.option("--output", metavar="FILE", help="File to write the report to, besides the run's artifact.")
+def compare(
+    run_ids: tuple[str, ...],
+    experiments: tuple[str, ...],
     filter_string: str,
     by: str | None,
     metric: str | None,
     goal: Goal | None,
     output: str | None,
-) -> int:
-    """Compare, and print what was found and where the report is."""
+) -> int:  # fmt: skip
+    """Compare runs, and write a report of their differences.
+
+    RUN is the id of a run; the runs nested in it are compared as well.
+    """
     import mlflow
 
-    from mlflow_hp.compare.api import REPORT, compare_runs
+    from mlflow_hp.compare.api import compare_runs
     from mlflow_hp.terminal import say
     from mlflow_hp.tracking.redaction import masked
 
-    found = compare_runs(
-        runs,
-        experiments=experiments,
+    comparison = compare_runs(
+        list(run_ids),
+        experiments=list(experiments),
         filter_string=filter_string,
         metric=metric,
         goal=goal,
         by=by,
         output=output,
     )
-    say(*found.told, "")
-    say(f"Report: artifact {REPORT} of run {found.run_id} in {masked(mlflow.get_tracking_uri())}")
+    say(*comparison.summary, "")
+    say(f"Report: artifact {COMPARISON_FILE} of run {comparison.run_id} in {masked(mlflow.get_tracking_uri())}")
     if output is not None:
         say(f"        and {output}")
     return 0

@@ -5,60 +5,66 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from mlflow_hp.cli.command import EXIT_DIFFERS, print_some
+import click
+
+from mlflow_hp.cli.command import EXIT_DIFFERS, Command, at_most_one, print_some
 from mlflow_hp.errors import UserError
 from mlflow_hp.terminal import say
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
 
 
-def declare(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
-    add = parser.add_argument
-    add("run", metavar="RUN", help="id of a run; of a nested one, all of its program is repeated")
-    how = parser.add_mutually_exclusive_group()
-    how.add_argument("--run", dest="again", action="store_true", help="run it, in a copy of its code, and compare")
-    how.add_argument(
-        "--here", action="store_true", help="run it in this folder, with the code that is here, and compare"
-    )
-    how.add_argument("--against", metavar="RUN", help="compare with a run that there is")
-    add("--yes", action="store_true", help="run what is shown without asking, for scripts")
-    add("--trust", action="store_true",
-        help="run also what does not bear your seal: whoever may write to the store can have written it")  # fmt: skip
+@click.command(cls=Command)
+@click.argument("run_id", metavar="RUN")
+@click.option("--run", "in_worktree", is_flag=True, help="Run it again in a copy of its code, and compare.")
+@click.option(
+    "--here", "in_this_folder", is_flag=True, help="Run it again in this folder, with the code in it, and compare."
+)
+@click.option("--against", "other_run_id", metavar="RUN", help="Compare with an existing run.")
+@click.option("--yes", is_flag=True, help="Run without asking for consent, for scripts.")
+@click.option(
+    "--trust",
+    is_flag=True,
+    help="Run also without your seal: anyone who may write to the store can have written it.",
+)
+def repeat(
+    run_id: str, other_run_id: str | None, *, in_worktree: bool, in_this_folder: bool, yes: bool, trust: bool
+) -> int:
+    """Show what a repetition of a run needs; run it again, and compare.
 
-
-def run(run: str, against: str | None, *, again: bool, here: bool, yes: bool, trust: bool) -> int:
-    """Tell what it takes, or run it again and compare."""
+    RUN is the id of a run; for a nested one, its whole program is repeated.
+    """
     from mlflow_hp.reproduce import recipe, run_comparison
 
-    if against is not None:
-        one, other = recipe.find(run), recipe.find(against)
+    at_most_one(run=in_worktree, here=in_this_folder, against=other_run_id is not None)
+    if other_run_id is not None:
+        original, repetition = recipe.get_run(run_id), recipe.get_run(other_run_id)
     else:
-        made = recipe.recipe(run)
-        say(*recipe.told(made))
-        if not (again or here):
+        steps = recipe.recipe_of(run_id)
+        say(*recipe.describe(steps))
+        if not (in_worktree or in_this_folder):
             return 0
         from mlflow_hp.reproduce.rerun import run_again
 
-        one, other = made.run, run_again(made, here=here, trust=trust, agree=_said if yes else _asked)
-    found = run_comparison.likeness(one, other)
-    say("", f"run {one.info.run_id}, and {other.info.run_id}: {found.compared}")
-    print_some(found.differences)
-    say(f"{len(found.differences)} differences" if found.differences else "the same, bit for bit")
-    return EXIT_DIFFERS if found.differences else 0
+        confirm = _show if yes else _ask
+        original, repetition = steps.run, run_again(steps, here=in_this_folder, trust=trust, confirm=confirm)
+    comparison = run_comparison.compare(original, repetition)
+    say("", f"run {original.info.run_id}, and {repetition.info.run_id}: {comparison.compared}")
+    print_some(comparison.differences)
+    say(f"{len(comparison.differences)} differences" if comparison.differences else "the same, bit for bit")
+    return EXIT_DIFFERS if comparison.differences else 0
 
 
-def _said(lines: Sequence[str]) -> None:
+def _show(lines: Sequence[str]) -> None:
     say(*lines)
 
 
-def _asked(lines: Sequence[str]) -> None:
-    """Show what is about to be run, and ask."""
+def _ask(lines: Sequence[str]) -> None:
+    """Show the program, and ask for consent to run it; raise if it is not given."""
     say(*lines)
     if sys.stdin is None or not sys.stdin.isatty():
-        raise UserError("nothing was run: that is asked for first, and stdin is no terminal. In a script, give --yes")
+        raise UserError("nothing was run: it needs your consent, and stdin is not a terminal. In a script, give --yes")
     print("Run it? [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise UserError("nothing was run: the answer was not yes")

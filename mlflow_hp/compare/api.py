@@ -1,4 +1,4 @@
-"""A comparison as a run: asked, read, written as one HTML file, described in words."""
+"""`compare_runs`: compare runs, and record the report as a run of its own."""
 
 from __future__ import annotations
 
@@ -9,38 +9,37 @@ from typing import TYPE_CHECKING, NamedTuple
 import mlflow
 from mlflow.exceptions import MlflowException
 
+from mlflow_hp.compare.compared_runs import gather
 from mlflow_hp.compare.formatting import count
 from mlflow_hp.compare.html_report import Head, page
 from mlflow_hp.compare.parts import sections
-from mlflow_hp.compare.run_summary import gather
 from mlflow_hp.compare.source import open_source
 from mlflow_hp.errors import UserError
 from mlflow_hp.tracking import provenance, runs
+from mlflow_hp.tracking.artifact_paths import COMPARISON_FILE
 from mlflow_hp.tracking.params_and_tags import plain
 from mlflow_hp.tracking.redaction import masked
+from mlflow_hp.tracking.tags import USER_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mlflow_hp.compare.comparability import Goal
     from mlflow_hp.compare.section import Section
-    from mlflow_hp.compare.source import Source
-
-REPORT = "comparison.html"
-"""The artifact."""
+    from mlflow_hp.compare.source import RunSource
 
 
 class Comparison(NamedTuple):
-    """What a comparison gave.
+    """Result of a comparison.
 
     Attributes
     ----------
     run_id : str
-        The run that holds the report.
+        Run that holds the report.
     sections : list of Section
-        What it says.
+        Contents of the report.
     n_runs : int
-        How many runs were looked at.
+        Number of runs read.
     """
 
     run_id: str
@@ -48,15 +47,15 @@ class Comparison(NamedTuple):
     n_runs: int
 
     @property
-    def told(self) -> list[str]:
-        """What was found, in sentences."""
-        told = list(self.sections[0].words)
+    def summary(self) -> list[str]:
+        """Main results, in sentences."""
+        lines = list(self.sections[0].words)
         for section in self.sections[1:]:
             if section.level == 2:
-                told.append(f"{section.title}:")
+                lines.append(f"{section.title}:")
             elif section.key.split("-")[0] in ("scores", "leaderboard", "importance", "differences"):
-                told += section.words[:2]
-        return told
+                lines += section.words[:2]
+        return lines
 
 
 def compare_runs(
@@ -71,7 +70,7 @@ def compare_runs(
     into: str | None = None,
     command: str | None = None,
 ) -> Comparison:
-    """Compare runs of any colleagues, and record what was found: a report, and in words.
+    """Compare runs of any authors, and record a report and a summary as a run.
 
     The report is one HTML file, the artifact ``comparison.html`` of a run of kind ``comparison`` in the experiment of
     the first run compared.
@@ -79,116 +78,129 @@ def compare_runs(
     Parameters
     ----------
     run_ids : sequence of str
-        Runs to compare, each with those nested in it.
+        Runs to compare, each with its nested runs. Defaults to none.
     experiments : sequence of str
-        Names of experiments, of which all runs are compared that `filter_string` lets through.
+        Names of experiments whose runs are compared, as far as they match `filter_string`. Defaults to none.
     filter_string : str
-        In the language of MLflow's search, as ``"metrics.val_loss < 0.1"``.
+        Filter of MLflow's search, such as ``"metrics.val_loss < 0.1"``. Defaults to no filter.
     metric : str, optional
-        By what to judge; by default what each kind of run is usually judged by.
+        Metric to rank runs by. Defaults to the usual one of each kind of run.
     goal : {"min", "max"}, optional
-        Which values of it are better; by default told from its name.
+        Whether lower or higher values of the metric are better. Defaults to a guess from its name.
     by : str, optional
-        ``"author"``, ``"kind"``, ``"experiment"``, or the name of a param or tag: what colours tell apart, and whose
-        leaderboard is made.
+        ``"author"``, ``"kind"``, ``"experiment"``, or the name of a param or tag, by which runs are coloured and the
+        leaderboard is grouped. Defaults to a colour per run, and a leaderboard by author.
     output : path, optional
-        A file to write the report to, besides.
+        File to which the report is written as well. Defaults to none.
     into : str, optional
-        The run to record into, which the caller ends; by default a new one.
+        Id of the run to record into, which the caller ends. Defaults to a new run.
     command : str, optional
-        What repeats the comparison; by default the command line of this process.
+        Command that repeats the comparison. Defaults to the command line of this process.
 
     Returns
     -------
     Comparison
+        What was found, and the run that holds the report.
 
     Raises
     ------
     UserError
-        Where the store doesn't answer, a run or experiment is not there, the filter or the metric is none, there is
-        nothing to compare, or the report can't be written.
+        If the store does not answer, a run or experiment does not exist, the filter or metric is invalid, there is
+        nothing to compare, or the report cannot be written.
+
+    Examples
+    --------
+    >>> import mlflow, mlflow_hp
+    >>> for loss in (0.2, 0.1):
+    ...     with mlflow.start_run(tags={"mlflow_hp.data_digest": "d", "mlflow_hp.split_digest": "s"}) as run:
+    ...         mlflow.log_metric("val_loss", loss)
+    >>> first, second = mlflow.search_runs(max_results=2)["run_id"]
+    >>> comparison = mlflow_hp.compare_runs([first, second], metric="val_loss", output="report.html")
+    >>> comparison.n_runs
+    2
     """
-    if not run_ids and not experiments:
-        raise UserError("nothing to compare: name runs by their ids, or experiments with --experiment")
     if filter_string and not experiments:
-        raise UserError("a filter chooses among the runs of experiments: name them with --experiment")
+        raise UserError("a filter selects among the runs of experiments: give an experiment, too")
+    if not run_ids and not experiments:
+        raise UserError("nothing to compare: name runs by their ids, or give an experiment")
     runs.ensure_reachable()
     client = mlflow.MlflowClient()
     source = open_source(client)
     facts = gather(source, run_ids, [_id_of(name, source, client) for name in experiments], filter_string)
     facts = [run for run in facts if run.run_id != into]
     if not facts:
-        raise UserError("nothing to compare: no run was found; look at the experiment and the filter")
-    found = sections(facts, source, metric=metric, goal=goal, by=by)
-    asked = {"runs": ",".join(run_ids), "experiments": ",".join(experiments), "filter": filter_string}
-    asked |= {"metric": metric or "", "goal": goal or "", "by": by or ""}
-    given = {name: value for name, value in asked.items() if value}
+        raise UserError("nothing to compare: no runs match; check the experiment and the filter")
+    content = sections(facts, source, metric=metric, goal=goal, by=by)
+    arguments = {"runs": ",".join(run_ids), "experiments": ",".join(experiments), "filter": filter_string}
+    arguments |= {"metric": metric or "", "goal": goal or "", "by": by or ""}
+    params = {name: value for name, value in arguments.items() if value}
     tags = runs.run_tags("comparison")
     command = command or provenance.command()
-    report = page(_head(len(facts), given), found)
+    report = page(_head(len(facts), params), content)
     if output is not None:
         _write(Path(output), report)
     experiment_id = next((run.experiment_id for run in facts if run.run_id in run_ids), facts[0].experiment_id)
-    comparison = Comparison(into or "", found, len(facts))
+    comparison = Comparison(into or "", content, len(facts))
     if into is not None:
-        _record(client, comparison, given, tags, report, command)
+        _record(client, comparison, params, tags, report, command)
         return comparison
-    named = f"comparison of {count(len(facts), 'run')}"
-    made = client.create_run(experiment_id, tags={"mlflow.user": provenance.login()}, run_name=named)
-    comparison = comparison._replace(run_id=made.info.run_id)
+    name = f"comparison of {count(len(facts), 'run')}"
+    run = client.create_run(experiment_id, tags={USER_TAG: provenance.login()}, run_name=name)
+    comparison = comparison._replace(run_id=run.info.run_id)
     status = "FAILED"
     try:
-        _record(client, comparison, given, tags, report, command)
+        _record(client, comparison, params, tags, report, command)
         status = "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"
         raise
     finally:
-        client.set_terminated(made.info.run_id, status)
+        client.set_terminated(run.info.run_id, status)
     return comparison
 
 
 def _record(
     client: mlflow.MlflowClient,
-    found: Comparison,
-    given: dict[str, str],
+    comparison: Comparison,
+    params: dict[str, str],
     tags: dict[str, str],
     report: str,
     command: str,
 ) -> None:
-    """Words first, then what needs the artifact store."""
-    run_id = found.run_id
-    runs.log_once(client.get_run(run_id), given, tags)
-    groups = [section for section in found.sections if section.key.startswith("group-")]
-    runs.log_numbers(run_id, {"runs": found.n_runs, "groups": len(groups)})
-    told = "\n".join(f"- {plain(words)}" for words in found.told)
+    """Record the summary first, then the report, since the artifact store may fail."""
+    run_id = comparison.run_id
+    runs.log_once(client.get_run(run_id), params, tags)
+    groups = [section for section in comparison.sections if section.key.startswith("group-")]
+    runs.log_numbers(run_id, {"runs": comparison.n_runs, "groups": len(groups)})
+    lines = "\n".join(f"- {plain(line)}" for line in comparison.summary)
     runs.set_description(
         run_id,
-        f"**What differs, and is it real?**\n\n{told}\n\nThe report is `{REPORT}`.\n\n**To repeat it**: `{command}`\n",
+        f"**What differs, and is it real?**\n\n{lines}\n\nThe report is `{COMPARISON_FILE}`.\n\n"
+        f"**To repeat it**: `{command}`\n",
     )
     try:
-        client.log_text(run_id, report, REPORT)
+        client.log_text(run_id, report, COMPARISON_FILE)
     except (OSError, MlflowException) as error:
         raise UserError(
-            f"the report can't be written to the artifact store ({type(error).__name__}: {error}); "
-            "--output FILE writes it to a file of this machine, too"
+            f"the report cannot be written to the artifact store ({type(error).__name__}: {error}); "
+            "--output FILE writes it to a local file as well"
         ) from error
 
 
-def _id_of(name: str, source: Source, client: mlflow.MlflowClient) -> str:
-    found = source.experiment_named(name)
-    if found is None:
-        there = ", ".join(sorted(repr(other.name) for other in client.search_experiments(max_results=20)))
-        raise UserError(f"there is no experiment {name!r}: the store has {there}")
-    return str(found.experiment_id)
+def _id_of(name: str, source: RunSource, client: mlflow.MlflowClient) -> str:
+    experiment = source.experiment_named(name)
+    if experiment is None:
+        names = ", ".join(sorted(repr(other.name) for other in client.search_experiments(max_results=20)))
+        raise UserError(f"there is no experiment {name!r}: the store has {names}")
+    return str(experiment.experiment_id)
 
 
-def _head(n_runs: int, given: dict[str, str]) -> Head:
-    uri = mlflow.get_tracking_uri()
-    asked = ", ".join(f"{name} {value}" for name, value in given.items())
+def _head(n_runs: int, params: dict[str, str]) -> Head:
+    tracking_uri = mlflow.get_tracking_uri()
+    arguments = ", ".join(f"{name} {value}" for name, value in params.items())
     when = time.strftime("%d %B %Y, %H:%M %Z")
-    lines = [f"Made on {when} from {masked(uri)}.", masked(f"Asked for: {asked}.")]
-    server = masked(uri).rstrip("/") if uri.startswith(("http://", "https://")) else ""
+    lines = [f"Created on {when} from {masked(tracking_uri)}.", masked(f"Compared: {arguments}.")]
+    server = masked(tracking_uri).rstrip("/") if tracking_uri.startswith(("http://", "https://")) else ""
     return Head(f"Comparison of {count(n_runs, 'run')}", [line[:2000] for line in lines], server)
 
 
@@ -198,5 +210,5 @@ def _write(file: Path, report: str) -> None:
         file.write_text(report, encoding="utf-8")
     except OSError as error:
         raise UserError(
-            f"--output {str(file)!r} can't be written ({error}): name a file in a folder of yours"
+            f"--output {str(file)!r} cannot be written ({error}): name a file in a folder that you may write to"
         ) from error

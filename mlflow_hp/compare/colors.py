@@ -1,4 +1,4 @@
-"""Which run has which colour: the best have one each, or all have that of their author or setting."""
+"""Colours of runs in figures: one for each of the best runs, or one for each author or setting."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlflow_hp.compare import figures
+from mlflow_hp.tracking.tags import TAG_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,69 +17,69 @@ OTHERS = "others"
 
 
 class Colouring(NamedTuple):
-    """How runs are told apart in figures.
+    """Assignment of colours to runs.
 
     Attributes
     ----------
-    said : str
-        That, in a sentence.
-    places : dict of str to int
-        Run -> number of its colour, of those that have one.
+    sentence : str
+        Description of the colours; empty if every run has one.
+    colours : dict of str to int
+        Run id -> index of its colour; other runs are grey.
     names : list of str
-        By number of the colour.
-    first : dict of str to str
-        Name -> the run under which the legend shows it.
+        Name in the legend, by index of the colour.
+    legend_runs : dict of str to str
+        Name -> id of the run that the legend shows it for.
     """
 
-    said: str
-    places: dict[str, int]
+    sentence: str
+    colours: dict[str, int]
     names: list[str]
-    first: dict[str, str]
+    legend_runs: dict[str, str]
 
     def of(self, run: RunFacts) -> dict[str, Any]:
-        """What a trace of lines says of name, legend and colour."""
-        place = self.places.get(run.run_id)
-        if place is None:
-            return {"showlegend": False, "line": {"color": figures.BEHIND, "width": 1}, "legendgroup": OTHERS}
-        name = self.names[place]
+        """Name, legend and line style for the trace of a run."""
+        index = self.colours.get(run.run_id)
+        if index is None:
+            return {"showlegend": False, "line": {"color": figures.GREY, "width": 1}, "legendgroup": OTHERS}
+        name = self.names[index]
         return {
             "name": figures.text(name),
-            "legendgroup": str(place),
-            "showlegend": self.first[name] == run.run_id,
-            "line": figures.line(place),
+            "legendgroup": str(index),
+            "showlegend": self.legend_runs[name] == run.run_id,
+            "line": figures.line(index),
         }
 
 
-def colouring(runs: Sequence[RunFacts], by: str | None = None) -> Colouring:
-    """Colours for runs that come with the best first.
+def colour_runs(runs: Sequence[RunFacts], by: str | None = None) -> Colouring:
+    """Assign colours to `runs`, which are sorted best first.
 
-    The best ``NAMED`` have each their own; or, with `by`, each has that of its author, kind, experiment, param or tag.
+    The best ``MAX_NAMED`` have a colour each; with `by`, each author, kind, experiment, or value of a param or tag has.
     """
     if by is None:
-        chosen = runs[: figures.NAMED]
-        seen = Counter(run.name for run in chosen)
-        twice = {run.run_id: f"{run.name} · {run.author}" for run in chosen}
-        again = Counter(twice.values())
+        chosen = runs[: figures.MAX_NAMED]
+        n_same_name = Counter(run.name for run in chosen)
+        with_author = {run.run_id: f"{run.name} · {run.author}" for run in chosen}
+        n_same_author = Counter(with_author.values())
         names = [
-            run.name if seen[run.name] == 1
-            else twice[run.run_id] if again[twice[run.run_id]] == 1
-            else f"{twice[run.run_id]} · {run.run_id[:6]}"
+            run.name if n_same_name[run.name] == 1
+            else with_author[run.run_id] if n_same_author[with_author[run.run_id]] == 1
+            else f"{with_author[run.run_id]} · {run.run_id[:6]}"
             for run in chosen
         ]  # fmt: skip
-        rest = len(runs) - len(chosen)
-        said = f"The best {len(chosen)} have colours, {rest} others are grey." if rest else ""
-        places = {run.run_id: index for index, run in enumerate(chosen)}
-        return Colouring(said, places, names, {n: run.run_id for n, run in zip(names, chosen, strict=True)})
-    values = {run.run_id: value_of(run, by) for run in runs}
-    names = [name for name, _ in Counter(values.values()).most_common(figures.NAMED)]
-    first: dict[str, str] = {}
+        n_grey = len(runs) - len(chosen)
+        sentence = f"The best {len(chosen)} have colours, {n_grey} others are grey." if n_grey else ""
+        colours = {run.run_id: index for index, run in enumerate(chosen)}
+        return Colouring(sentence, colours, names, {n: run.run_id for n, run in zip(names, chosen, strict=True)})
+    values = {run.run_id: group_name(run, by) for run in runs}
+    names = [name for name, _ in Counter(values.values()).most_common(figures.MAX_NAMED)]
+    legend_runs: dict[str, str] = {}
     for run in runs:
-        first.setdefault(values[run.run_id], run.run_id)
-    said = f"Coloured by {by}."
-    return Colouring(said, {i: names.index(v) for i, v in values.items() if v in names}, names, first)
+        legend_runs.setdefault(values[run.run_id], run.run_id)
+    colours = {run_id: names.index(value) for run_id, value in values.items() if value in names}
+    return Colouring(f"Coloured by {by}.", colours, names, legend_runs)
 
 
-def value_of(run: RunFacts, by: str) -> str:
-    """What a run is grouped by: its author, kind or experiment, or one of its params or tags."""
-    own = {"author": run.author, "kind": run.kind, "experiment": run.experiment}
-    return own.get(by) or run.params.get(by) or run.tags.get(by) or run.tag(by) or f"no {by}"
+def group_name(run: RunFacts, by: str) -> str:
+    """Value by which a run is grouped: its author, kind or experiment, or one of its params or tags."""
+    attributes = {"author": run.author, "kind": run.kind, "experiment": run.experiment}
+    return attributes.get(by) or run.params.get(by) or run.tag(by) or run.tag(f"{TAG_PREFIX}{by}") or f"no {by}"

@@ -1,4 +1,4 @@
-"""Which runs are comparable, by what they are judged, and why the others are left out."""
+"""Groups of comparable runs, the metric that ranks each group, and why other runs are left out."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from mlflow_hp.compare.run_summary import fold_metrics
+from mlflow_hp.compare.fold_scores import fold_metrics
 from mlflow_hp.errors import UserError
+from mlflow_hp.tracking.tags import DATA_DIGEST_TAG, MEAN_METRIC_PREFIX, MEAN_SCORE_METRIC, TEST_SCORE_METRIC
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,31 +18,40 @@ if TYPE_CHECKING:
 
 Goal = Literal["min", "max"]
 
-PREFERRED = ("mean_score", "val_accuracy", "val_loss", "distance", "test_score", "test_accuracy", "accuracy", "loss")
-"""By what runs are judged unless it is said: the first of these that one has, after means over folds."""
+PREFERRED = (
+    MEAN_SCORE_METRIC,
+    "val_accuracy",
+    "val_loss",
+    "distance",
+    TEST_SCORE_METRIC,
+    "test_accuracy",
+    "accuracy",
+    "loss",
+)
+"""Default metrics to rank runs by: the first that a run has, unless it has a mean over folds."""
 LOWER = re.compile(r"loss|error|(^|_)(mae|mse|rmse|mape|msle)($|_)|distance|perplexity|deviance|seconds|excess|final_J")
-"""Names of metrics of which less is better; not of scores of scikit-learn's searches, of which more always is."""
-NOT_JUDGED_BY = re.compile(
+"""Names of metrics that are better when lower. Scores of scikit-learn's searches are always better when higher."""
+NO_SCORE = re.compile(
     r"/|^(epoch|step|rank|nfev|njev|nhev|iterations|success|n_resources|report_seconds)|seconds$|^lr$"
 )
 PARENTS = ("search", "sweep")
 
 
-class Group(NamedTuple):
-    """Runs that can be compared.
+class RunGroup(NamedTuple):
+    """Comparable runs.
 
     Attributes
     ----------
     runs : list of RunFacts
-        The best first; equals in the order of their start.
+        Best first; ties in the order of their start.
     metric : str
-        By what they are judged.
+        Metric that ranks them.
     goal : {"min", "max"}
-        Which of its values are better.
+        Whether lower or higher values are better.
     data_digest : str
-        What all were trained on.
+        Digest of the data that all were trained on.
     split_digest : str or None
-        How that was divided; None where none of them says it.
+        Digest of the split; None if it was not recorded.
     """
 
     runs: list[RunFacts]
@@ -52,126 +62,127 @@ class Group(NamedTuple):
 
     @property
     def scores(self) -> list[float]:
-        """Of each run."""
+        """Value of the metric for each run."""
         return [run.metrics[self.metric] for run in self.runs]
 
     @property
     def fold_metric(self) -> str:
-        """The name under which the scores of folds stand of which the metric is the mean; ``""`` where it is none."""
-        return self.metric.removeprefix("mean_") if self.metric.startswith("mean_") else ""
+        """Name of the metric that holds the scores of the folds; ``""`` if the ranking metric is not their mean."""
+        return self.metric.removeprefix(MEAN_METRIC_PREFIX) if self.metric.startswith(MEAN_METRIC_PREFIX) else ""
 
 
 class LeftOut(NamedTuple):
-    """A run that is not compared, and why."""
+    """Run that is not compared, and the reason."""
 
     run: RunFacts
     reason: str
 
 
-class Grouped(NamedTuple):
-    """All runs: those of groups, the largest group first, and those left out."""
+class Grouping(NamedTuple):
+    """Groups of comparable runs, the largest first, and the runs left out."""
 
-    groups: list[Group]
+    groups: list[RunGroup]
     left_out: list[LeftOut]
 
 
-def grouped(
+def group_runs(
     facts: Sequence[RunFacts], metric: str | None = None, goal: Goal | None = None, *, unfinished: bool = False
-) -> Grouped:
-    """Sort runs into groups of the same data, the same split, and the same metric to judge by.
+) -> Grouping:
+    """Group runs by data, split and ranking metric.
 
     Parameters
     ----------
     facts : sequence of RunFacts
     metric : str, optional
-        By what to judge; by default what each kind of run is usually judged by, see ``PREFERRED``.
+        Metric to rank runs by. Defaults to the usual one of each kind of run, see ``PREFERRED``.
     goal : {"min", "max"}, optional
-        Which values of it are better; by default told from its name.
+        Whether lower or higher values are better. Defaults to a guess from the metric's name.
     unfinished : bool
-        Whether runs that are running are compared by what they have reached.
+        Whether to compare running runs, too, by their latest values. Defaults to False.
 
     Raises
     ------
     UserError
-        Where `metric` is given, and no run has it.
+        If no run has `metric`.
     """
     if metric is not None and not any(metric in run.metrics for run in facts):
-        there = Counter(name for run in facts for name in run.metrics if "/" not in name)
+        available = Counter(name for run in facts for name in run.metrics if "/" not in name)
         raise UserError(
             f"metric {metric!r}: none of the {len(facts)} runs has it. They have "
-            f"{', '.join(name for name, _ in there.most_common(12)) or 'no metrics'}"
+            f"{', '.join(name for name, _ in available.most_common(12)) or 'no metrics'}"
         )
     parents = {run.parent_id for run in facts if run.kind != "fold"}
     left_out: list[LeftOut] = []
     by_key: dict[tuple[str, str | None, str], list[RunFacts]] = {}
-    common = Counter(name for run in facts for name in run.metrics if not NOT_JUDGED_BY.search(name))
+    common = Counter(name for run in facts for name in run.metrics if not NO_SCORE.search(name))
     for run in facts:
-        judged_by = metric or _judged_by(run, common)
-        reason = _reason(run, judged_by, parents, unfinished=unfinished)
+        ranked_by = metric or _default_metric(run, common)
+        reason = _reason(run, ranked_by, parents, unfinished=unfinished)
         if reason is not None:
             left_out.append(LeftOut(run, reason))
         else:
             assert run.data_digest is not None
-            by_key.setdefault((run.data_digest, run.split_digest, judged_by), []).append(run)
+            by_key.setdefault((run.data_digest, run.split_digest, ranked_by), []).append(run)
     groups = []
-    for (data, split, judged_by), runs in by_key.items():
+    for (data, split, ranked_by), runs in by_key.items():
         if len(runs) == 1:
-            left_out.append(LeftOut(runs[0], _alone(runs[0], judged_by, facts)))
+            left_out.append(LeftOut(runs[0], _reason_alone(runs[0], ranked_by, facts)))
             continue
-        towards: Goal = goal or goal_of(judged_by)
-        sign = -1 if towards == "max" else 1
-        runs.sort(key=lambda run: (sign * run.metrics[judged_by], run.started))
-        groups.append(Group(runs, judged_by, towards, data, split))
+        group_goal: Goal = goal or goal_of(ranked_by)
+        sign = -1 if group_goal == "max" else 1
+        runs.sort(key=lambda run: (sign * run.metrics[ranked_by], run.started))
+        groups.append(RunGroup(runs, ranked_by, group_goal, data, split))
     groups.sort(key=lambda group: -len(group.runs))
-    return Grouped(groups, left_out)
+    return Grouping(groups, left_out)
 
 
 def goal_of(metric: str) -> Goal:
-    """Whether more or less of a metric is better, told from its name."""
-    return "max" if metric.startswith("mean_") or not LOWER.search(metric) else "min"
+    """Guess from the name of a metric whether lower or higher is better."""
+    return "max" if metric.startswith(MEAN_METRIC_PREFIX) or not LOWER.search(metric) else "min"
 
 
-def _judged_by(run: RunFacts, common: Counter[str]) -> str:
-    """The metric that says how good a run is; ``""`` where it has none."""
+def _default_metric(run: RunFacts, common: Counter[str]) -> str:
+    """Choose the metric to rank a run by; ``""`` if it has none."""
     if fold_metrics(run.metrics) or run.folds:
-        means = [f"mean_{name}" for name in run.folds] or [f"mean_{n}" for n in fold_metrics(run.metrics)]
+        names = list(run.folds) or fold_metrics(run.metrics)
+        means = [f"{MEAN_METRIC_PREFIX}{name}" for name in names]
         return next((name for name in means if name in run.metrics), means[0])
     for name in PREFERRED:
         if name in run.metrics:
             return name
-    others = [name for name in run.metrics if not NOT_JUDGED_BY.search(name)]
+    others = [name for name in run.metrics if not NO_SCORE.search(name)]
     return max(others, key=lambda name: (common[name], name), default="")
 
 
 def _reason(run: RunFacts, metric: str, parents: set[str | None], *, unfinished: bool) -> str | None:
-    """Why a run is not compared; None where it is."""
+    """Why a run is not compared; None if it is."""
     if run.kind == "comparison":
         return "it is a comparison itself"
     if run.kind == "fold":
-        return "it is a fold: its score is in the run of its combination"
+        return "it is a fold: its score is in the run of its candidate"
     if run.run_id in parents and run.kind in (*PARENTS, ""):
-        return "the runs nested in it stand for it"
+        return "its nested runs are compared instead"
     if run.status in ("RUNNING", "SCHEDULED") and not unfinished:
         return "it has not ended"
     if run.status in ("FAILED", "KILLED"):
         return f"it did not end well: {run.status}"
     if run.data_digest is None:
         return (
-            "nothing says what it was trained on: record it with this package, call mlflow.log_input, or set the tag "
-            "mlflow_hp.data_digest"
+            "its data are not known: record it with this package, call mlflow.log_input, or set the tag "
+            f"{DATA_DIGEST_TAG}"
         )
     if metric not in run.metrics:
-        return f"it has no metric {metric}" if metric else "it has no metric to judge it by"
-    if not math.isfinite(run.metrics[metric]) or abs(run.metrics[metric]) > 1e300:  # MLflow keeps infinities as that
+        return f"it has no metric {metric}" if metric else "it has no metric to rank it by"
+    if not math.isfinite(run.metrics[metric]) or abs(run.metrics[metric]) > 1e300:  # MLflow stores infinities so
         return f"its {metric} is not finite"
     return None
 
 
-def _alone(run: RunFacts, metric: str, facts: Sequence[RunFacts]) -> str:
-    """Why a run that could be compared has none beside it."""
+def _reason_alone(run: RunFacts, metric: str, facts: Sequence[RunFacts]) -> str:
+    """Why a comparable run has nothing to be compared with."""
     others = [other for other in facts if other.run_id != run.run_id and other.data_digest == run.data_digest]
     if not others:
         return f"no other run was trained on its data ({run.data_digest})"
     if all(other.split_digest != run.split_digest for other in others):
-        return "the others on its data divided them differently"
-    return f"no other comparable run on its data and split is judged by {metric}"
+        return "the other runs on its data used a different split"
+    return f"no other comparable run on its data and split is ranked by {metric}"

@@ -1,9 +1,19 @@
-"""What differs between runs: hyperparameters, code, versions, machine, author; what is the same is not listed."""
+"""Differences between runs: hyperparameters, code, versions, machine, author."""
 
 from __future__ import annotations
 
 from collections import Counter
 from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from mlflow_hp.tracking.tags import (
+    DEVICE_TAG,
+    GIT_COMMIT_TAG,
+    GIT_DIRTY_TAG,
+    HOST_TAG,
+    SEARCH_CV_TAG,
+    SOURCE_COMMIT_TAG,
+    VERSIONS_TAG,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,16 +28,16 @@ COMMIT = 10
 """Characters of a commit that are shown."""
 
 
-class Difference(NamedTuple):
-    """Something in which runs differ.
+class RunDifference(NamedTuple):
+    """Property in which runs differ.
 
     Attributes
     ----------
     name : str
     kind : str
-        What it belongs to.
+        Category of the property.
     values : list of str
-        Of each run.
+        Value for each run.
     """
 
     name: str
@@ -35,28 +45,28 @@ class Difference(NamedTuple):
     values: list[str]
 
     @property
-    def counted(self) -> list[tuple[str, int]]:
-        """Each value and how many runs have it, the most frequent first."""
+    def value_counts(self) -> list[tuple[str, int]]:
+        """Each value and the number of runs that have it, the most frequent first."""
         return Counter(self.values).most_common()
 
 
-def differences(runs: Sequence[RunFacts]) -> list[Difference]:
-    """Everything in which `runs` differ; parameters first, those with few values before those with many."""
+def differences(runs: Sequence[RunFacts]) -> list[RunDifference]:
+    """Find everything in which `runs` differ; parameters first, sorted by their number of values."""
     names = dict.fromkeys(name for run in runs for name in run.params)
-    params = [Difference(name, "parameter", [run.params.get(name, ABSENT) for run in runs]) for name in names]
-    found = [
-        *sorted(params, key=lambda difference: len(difference.counted)),
-        Difference("folds", "search", [_folds(run) for run in runs]),
-        Difference("git commit", "code", [_commit(run) for run in runs]),
-        Difference("uncommitted changes", "code", [YES_NO.get(run.tag("git_dirty"), MISSING) for run in runs]),
-        Difference("author", "author", [run.author for run in runs]),
-        Difference("host", "machine", [run.tag("host") or MISSING for run in runs]),
-        Difference("device", "machine", [run.tag("device") or MISSING for run in runs]),
+    params = [RunDifference(name, "parameter", [run.params.get(name, ABSENT) for run in runs]) for name in names]
+    properties = [
+        *sorted(params, key=lambda difference: len(difference.value_counts)),
+        RunDifference("folds", "search", [_folds(run) for run in runs]),
+        RunDifference("git commit", "code", [_commit(run) for run in runs]),
+        RunDifference("uncommitted changes", "code", [YES_NO.get(run.tag(GIT_DIRTY_TAG), MISSING) for run in runs]),
+        RunDifference("author", "author", [run.author for run in runs]),
+        RunDifference("host", "machine", [run.tag(HOST_TAG) or MISSING for run in runs]),
+        RunDifference("device", "machine", [run.tag(DEVICE_TAG) or MISSING for run in runs]),
     ]
     versions = [_versions(run) for run in runs]
-    libraries = dict.fromkeys(name for own in versions for name in own)
-    found += [Difference(name, "version", [own.get(name, MISSING) for own in versions]) for name in libraries]
-    return [difference for difference in found if len(set(difference.values)) > 1]
+    libraries = dict.fromkeys(name for of_run in versions for name in of_run)
+    properties += [RunDifference(name, "version", [v.get(name, MISSING) for v in versions]) for name in libraries]
+    return [each for each in properties if len(set(each.values)) > 1]
 
 
 def varying_params(runs: Sequence[RunFacts]) -> list[str]:
@@ -65,15 +75,15 @@ def varying_params(runs: Sequence[RunFacts]) -> list[str]:
 
 
 def _folds(run: RunFacts) -> str:
-    """How the folds were made on which a combination was tested."""
-    return run.tag("search_cv") or (f"{len(next(iter(run.folds.values())))} folds" if run.folds else MISSING)
+    """Cross-validation of a candidate's search, else the number of folds."""
+    return run.tag(SEARCH_CV_TAG) or (f"{len(next(iter(run.folds.values())))} folds" if run.folds else MISSING)
 
 
 def _commit(run: RunFacts) -> str:
-    return (run.tag("git_commit") or run.tags.get("mlflow.source.git.commit", ""))[:COMMIT] or MISSING
+    return (run.tag(GIT_COMMIT_TAG) or run.tag(SOURCE_COMMIT_TAG))[:COMMIT] or MISSING
 
 
 def _versions(run: RunFacts) -> dict[str, str]:
-    """Library -> version, of the tag ``mlflow_hp.versions``: ``name version`` each, with commas between."""
-    words = (part.strip().rpartition(" ") for part in run.tag("versions").split(",") if part.strip())
+    """Parse the tag ``mlflow_hp.versions``, a comma-separated list of ``name version``, into a dict."""
+    words = (part.strip().rpartition(" ") for part in run.tag(VERSIONS_TAG).split(",") if part.strip())
     return {name: version for name, _, version in words}

@@ -1,4 +1,4 @@
-"""Numbers and counts in words."""
+"""Numbers, counts, durations and short texts for reports."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 
 def number(value: float, digits: int = 4) -> str:
-    """A number to so many digits, without an exponent where it is of a usual size."""
+    """Format a number to `digits` significant digits, without an exponent from 0.001 up to a million."""
     if not math.isfinite(value):
         return str(value)
     if value == int(value) and abs(value) < 1e6:
@@ -16,13 +16,13 @@ def number(value: float, digits: int = 4) -> str:
     return f"{value:.{digits}g}"
 
 
-def count(n: int, what: str) -> str:
-    """``1 run``, ``2 runs``."""
-    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
+def count(n: int, noun: str) -> str:
+    """Format a count: ``1 run``, ``2 runs``."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
 def duration(seconds: float) -> str:
-    """``1 h 02 min``, ``3 min 05 s``, ``4.2 s``."""
+    """Format a duration: ``1 h 02 min``, ``3 min 05 s``, ``4.2 s``."""
     if seconds < 60:
         return f"{number(seconds, 2)} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -31,10 +31,10 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def short(text: str, longest: int = 60) -> str:
-    """A text on one line, without its middle where it is too long."""
+def short(text: str, max_length: int = 60) -> str:
+    """Put a text on one line, and cut its middle out if it has more than `max_length` characters."""
     text = " ".join(text.split())
-    if len(text) <= longest:
+    if len(text) <= max_length:
         return text
-    head = (longest - 1) * 2 // 3
-    return f"{text[:head]}…{text[len(text) - (longest - 1 - head) :]}"
+    head = (max_length - 1) * 2 // 3
+    return f"{text[:head]}…{text[len(text) - (max_length - 1 - head) :]}"

@@ -1,30 +1,30 @@
-"""Who has the best run, and what scores cost in time."""
+"""Leaderboard, and scores against time."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from mlflow_hp.compare import figures
-from mlflow_hp.compare.colors import value_of
+from mlflow_hp.compare.colors import group_name
 from mlflow_hp.compare.formatting import duration, number
 from mlflow_hp.compare.section import Cell, RunCell, Section, Table
 
 if TYPE_CHECKING:
-    from mlflow_hp.compare.comparability import Group
+    from mlflow_hp.compare.comparability import RunGroup
     from mlflow_hp.compare.run_summary import RunFacts
 
-NAMED_OWNERS = 5
-"""In the sentence; the table has all."""
+MAX_OWNERS_IN_TEXT = 5
+"""Owners named in the sentence; the table has all."""
 
 
-def leaderboard_section(group: Group, key: str, by: str | None) -> Section:
-    """The best run of each author, or of what else runs are grouped by, with their number and their time."""
+def leaderboard_section(group: RunGroup, key: str, by: str | None) -> Section:
+    """List the best run of each author, or of each value of `by`, with number of runs and total time."""
     by = by or "author"
     owners: dict[str, list[RunFacts]] = {}
     for run in group.runs:
-        owners.setdefault(value_of(run, by), []).append(run)
+        owners.setdefault(group_name(run, by), []).append(run)
     rows: list[list[Cell]] = []
-    for rank, (owner, runs) in enumerate(owners.items()):  # the runs are sorted, so owners are by their best
+    for rank, (owner, runs) in enumerate(owners.items()):  # sorted by best run, since the runs are sorted
         best = runs[0]
         total = sum(run.seconds or 0.0 for run in runs)
         cell = RunCell(best.run_id, best.experiment_id, best.name)
@@ -32,15 +32,17 @@ def leaderboard_section(group: Group, key: str, by: str | None) -> Section:
     first = next(iter(owners))
     words = [f"{first} has the best run, {group.metric} {number(group.runs[0].metrics[group.metric])}."]
     if len(owners) > 1:
-        shares = [f"{owner} {len(runs)}" for owner, runs in list(owners.items())[:NAMED_OWNERS]]
-        rest = f" and of {len(owners) - NAMED_OWNERS} others the rest" if len(owners) > NAMED_OWNERS else ""
-        words.append(f"Runs of each: {', '.join(shares)}{rest}.")
-    columns = ["place", by, f"best {group.metric}", "run", "runs", "seconds in all"]
+        numbers = [f"{owner} {len(runs)}" for owner, runs in list(owners.items())[:MAX_OWNERS_IN_TEXT]]
+        n_others = len(owners) - MAX_OWNERS_IN_TEXT
+        words.append(
+            f"Number of runs: {', '.join(numbers)}{f', the rest by {n_others} others' if n_others > 0 else ''}."
+        )
+    columns = ["rank", by, f"best {group.metric}", "run", "runs", "total seconds"]
     return Section(key, f"Leaderboard by {by}", 3, words, Table(f"The best run of each {by}", columns, rows))
 
 
-def time_section(group: Group, key: str, by: str | None) -> Section | None:
-    """Scores against the time that they took; None where no run says it."""
+def time_section(group: RunGroup, key: str, by: str | None) -> Section | None:
+    """Draw scores against time; None if fewer than two runs have a time."""
     by = by or "author"
     timed = [run for run in group.runs if run.seconds]
     if len(timed) < 2:
@@ -52,45 +54,45 @@ def time_section(group: Group, key: str, by: str | None) -> Section | None:
             front.append(run)
     owners: dict[str, list[RunFacts]] = {}
     for run in timed:
-        owners.setdefault(value_of(run, by), []).append(run)
-    named = sorted(owners, key=lambda owner: -len(owners[owner]))
+        owners.setdefault(group_name(run, by), []).append(run)
+    by_number = sorted(owners, key=lambda owner: -len(owners[owner]))
     data: list[dict[str, Any]] = [
         {
             "type": "scatter",
             "mode": "lines",
-            "name": "nothing better in less time",
+            "name": "Pareto front: none is better and faster",
             "x": [run.seconds for run in front],
             "y": [run.metrics[group.metric] for run in front],
-            "line": {"color": figures.BEHIND, "width": 2, "shape": "hv"},
+            "line": {"color": figures.GREY, "width": 2, "shape": "hv"},
             "hoverinfo": "skip",
         }
     ]
-    for index, owner in enumerate(named):
-        own = owners[owner]
+    for index, owner in enumerate(by_number):
+        runs = owners[owner]
         data.append(
             {
                 "type": "scatter",
                 "mode": "markers",
                 "name": figures.text(owner),
-                "showlegend": index < figures.NAMED,
-                "x": [run.seconds for run in own],
-                "y": [run.metrics[group.metric] for run in own],
-                "text": [figures.text(run.name, 90) for run in own],
+                "showlegend": index < figures.MAX_NAMED,
+                "x": [run.seconds for run in runs],
+                "y": [run.metrics[group.metric] for run in runs],
+                "text": [figures.text(run.name, 90) for run in runs],
                 "hovertemplate": "%{text}<br>%{y:.6g} after %{x:.4g} s<extra></extra>",
                 "marker": figures.marker(index),
             }
         )
-    cheapest, best = front[0], front[-1]
-    few = f"for {len(front)} of the {len(timed)} runs, nothing better took less time"
-    words = [f"The best took {duration(best.seconds or 0)}; {few}."]
-    if cheapest is not best:
+    fastest, best = front[0], front[-1]
+    pareto = f"Pareto-optimal (no other run is both better and faster): {len(front)} of {len(timed)} runs"
+    words = [f"The best took {duration(best.seconds or 0)}. {pareto}."]
+    if fastest is not best:
         words.append(
-            f"The fastest, “{cheapest.name}” by {cheapest.author}, took {duration(cheapest.seconds or 0)} for "
-            f"{number(cheapest.metrics[group.metric])}."
+            f"The fastest, “{fastest.name}” by {fastest.author}, took {duration(fastest.seconds or 0)} for "
+            f"{number(fastest.metrics[group.metric])}."
         )
-    words.append("Times are those of the whole run, on whatever machine it ran.")
-    axis = {"title": {"text": "seconds"}, "type": "log"}
-    height = {"title": {"text": figures.text(group.metric)}, "type": figures.scale(group.scores)}
-    figure = figures.figure(data, axis, height)
+    words.append("Times are those of the whole run, on the machine that it ran on.")
+    x_axis = {"title": {"text": "seconds"}, "type": "log"}
+    y_axis = {"title": {"text": figures.text(group.metric)}, "type": figures.scale(group.scores)}
+    figure = figures.figure(data, x_axis, y_axis)
     alt = f"{group.metric} against the seconds of {len(timed)} runs. {words[0]}"
     return Section(key, "Time against score", 3, words, None, figure, alt)

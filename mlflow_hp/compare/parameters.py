@@ -1,4 +1,4 @@
-"""Which hyperparameters matter, over all combinations that the team has tried."""
+"""Importance of hyperparameters over all runs of a group."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from mlflow_hp.compare.section import Section, Table
 
 if TYPE_CHECKING:
     from mlflow_hp.analysis.search_results import SearchResults
-    from mlflow_hp.compare.comparability import Group
+    from mlflow_hp.compare.comparability import RunGroup
 
-FEWEST_RUNS = 8
-"""Under so many, a ranking of parameters says nothing."""
-MOST_PARAMS = 30
-IDENTITY_FROM = 10
-"""A param of words with so many values, one for nearly every run, is a name and no setting."""
+MIN_RUNS = 8
+"""With fewer runs, a ranking of parameters means nothing."""
+MAX_PARAMS = 30
+MAX_CATEGORIES = 10
+"""A categorical param with more values, and a new one in every other run, is a name, not a setting."""
 
 
-def importance_section(group: Group, key: str) -> Section | None:
-    """Shares of the parameters; None where there are too few runs or parameters."""
+def importance_section(group: RunGroup, key: str) -> Section | None:
+    """Draw the importance of each parameter; None with too few runs or parameters."""
     from mlflow_hp.analysis.importance import importance, variance_shares
 
     results = results_of(group)
@@ -34,13 +34,13 @@ def importance_section(group: Group, key: str) -> Section | None:
         return None
     first, share = next(iter(shares.items()))
     authors = len({run.author for run in group.runs})
-    over = f"{count(len(group.runs), 'combination')} of {count(authors, 'author')}"
+    over = f"{count(len(group.runs), 'run')} of {count(authors, 'author')}"
     words = [
-        f"Over {over}, {first} decides most about being among the best: {share:.0%} (Optuna's PED-ANOVA).",
-        "What was tried together can't be told apart: shares say what to try next, not what causes what.",
+        f"Over {over}, {first} matters most for being among the best: {share:.0%} (Optuna's PED-ANOVA).",
+        "Parameters that were only changed together count as one: shares tell what to try next, not what causes what.",
     ]
     if exact is not None:
-        words.append("The combinations are a full grid: the exact shares of the variance of its scores are given too.")
+        words.append("The runs are a full grid: the exact shares of the variance of their scores are given as well.")
     columns = ["parameter", "share", *(["exact share of the variance"] if exact else []), "values tried"]
     tried = {name: len(results.parameter(name).levels) for name in shares}
     rows: list[list[Any]] = [
@@ -58,32 +58,32 @@ def importance_section(group: Group, key: str) -> Section | None:
     axis = {"autorange": "reversed", "type": "category"}
     share_axis = {"title": {"text": "share"}, "tickformat": ".0%"}
     figure = figures.figure([bars], share_axis, axis, height=120 + 28 * len(names), showlegend=False)
-    table = Table("What each parameter decides over being among the best", columns, rows)
+    table = Table("Share of each parameter in being among the best", columns, rows)
     return Section(key, "Which parameters matter", 3, words, table, figure, f"Share of each parameter; {words[0]}")
 
 
-def results_of(group: Group) -> SearchResults | None:
-    """A group as the results of one search, larger scores better, a combination for each run; None where it is none.
+def results_of(group: RunGroup) -> SearchResults | None:
+    """Convert a group to results of a search, a candidate per run, higher scores better; None with too few runs.
 
-    Parameters that were only ever changed together can't be told apart: they are one, named ``first & second``.
+    Parameters that were only ever changed together become one, named ``first & second``.
     """
     from mlflow_hp.analysis.search_results import SearchResults
     from mlflow_hp.analysis.search_space import ABSENT, parameter
 
     runs = group.runs
-    params = varying_params(runs)[:MOST_PARAMS]
-    if len(runs) < FEWEST_RUNS or not params:
+    params = varying_params(runs)[:MAX_PARAMS]
+    if len(runs) < MIN_RUNS or not params:
         return None
     candidates = [{name: _value(run.params.get(name, ABSENT)) for name in params} for run in runs]
     together: dict[tuple[int, ...], list[str]] = {}
     for name in params:
-        known = parameter(candidates, name)
-        if known.kind != "category" or len(known.levels) <= max(IDENTITY_FROM, len(runs) / 2):
-            place = {code: index for index, code in enumerate(dict.fromkeys(known.codes.tolist()))}
-            together.setdefault(tuple(place[code] for code in known.codes.tolist()), []).append(name)
-    names = [" & ".join(alike) for alike in together.values()]
-    first = [alike[0] for alike in together.values()]
-    candidates = [dict(zip(names, (own[name] for name in first), strict=True)) for own in candidates]
+        tried = parameter(candidates, name)
+        if tried.kind != "category" or len(tried.levels) <= max(MAX_CATEGORIES, len(runs) / 2):
+            order = {code: index for index, code in enumerate(dict.fromkeys(tried.codes.tolist()))}
+            together.setdefault(tuple(order[code] for code in tried.codes.tolist()), []).append(name)
+    names = [" & ".join(same) for same in together.values()]
+    first = [same[0] for same in together.values()]
+    candidates = [dict(zip(names, (values[name] for name in first), strict=True)) for values in candidates]
     scores = np.array(group.scores, np.float64)[:, None] * (1 if group.goal == "max" else -1)
     seconds = np.array([run.seconds if run.seconds is not None else np.nan for run in runs])
     ranks = np.arange(1, len(runs) + 1)
@@ -91,7 +91,7 @@ def results_of(group: Group) -> SearchResults | None:
 
 
 def _value(text: str) -> Any:
-    """A param as the value that it is the text of, as far as that is a number."""
+    """Parse the text of a param as a number, if it is one."""
     try:
         return int(text)
     except ValueError:

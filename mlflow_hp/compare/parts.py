@@ -1,41 +1,42 @@
-"""A comparison in parts: what is comparable, and for each group of runs what it shows."""
+"""Sections of a comparison: an overview, and the parts of each group of comparable runs."""
 
 from __future__ import annotations
 
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from mlflow_hp.compare.colors import colouring
-from mlflow_hp.compare.comparability import Goal, Group, Grouped, LeftOut, grouped
+from mlflow_hp.compare.colors import colour_runs
+from mlflow_hp.compare.comparability import Goal, Grouping, LeftOut, RunGroup, group_runs
 from mlflow_hp.compare.curves import curves_sections
 from mlflow_hp.compare.descents import descents_sections
-from mlflow_hp.compare.differences import Difference, differences
+from mlflow_hp.compare.differences import RunDifference, differences
 from mlflow_hp.compare.formatting import count, short
 from mlflow_hp.compare.leaderboard import leaderboard_section, time_section
 from mlflow_hp.compare.parameters import importance_section
 from mlflow_hp.compare.scores import scores_section
 from mlflow_hp.compare.section import Cell, RunCell, Section, Table
 from mlflow_hp.compare.source import PIXELS
+from mlflow_hp.tracking.tags import GIT_DIRTY_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from mlflow_hp.compare.run_summary import RunFacts
-    from mlflow_hp.compare.source import Source
+    from mlflow_hp.compare.source import RunSource
 
 PARTS = ("overview", "leaderboard", "scores", "differences", "importance", "time", "curves", "descents")
-"""What can be asked for; in this order they come."""
-GROUPS = 8
+"""Parts of a comparison, in their order."""
+MAX_GROUPS = 8
 """Groups that are shown, the largest."""
-LISTED = 200
-"""Runs that are listed as left out, by name."""
-VALUES = 8
+MAX_LEFT_OUT = 200
+"""Runs left out that are listed by name."""
+MAX_VALUES = 8
 """Values of a difference that are listed, the most frequent."""
 
 
 def sections(
     facts: Sequence[RunFacts],
-    source: Source,
+    source: RunSource,
     *,
     metric: str | None = None,
     goal: Goal | None = None,
@@ -49,92 +50,103 @@ def sections(
     Parameters
     ----------
     facts : sequence of RunFacts
-        As `gather` gives them.
-    source : Source
-        Where their histories are read.
-    metric, goal
-        By what to judge, and whether ``"min"`` or ``"max"`` of it is better; by default what `groups.grouped` takes.
+        Runs, as `gather` returns them.
+    source : RunSource
+        Source of their histories.
+    metric : str, optional
+        Metric to rank runs by. Defaults to the usual one of each kind of run.
+    goal : {"min", "max"}, optional
+        Whether lower or higher values are better. Defaults to a guess from the metric's name.
     by : str, optional
-        ``"author"``, ``"experiment"``, or a param or tag: by what runs are coloured and the leaderboard is made. By
-        default each run has a colour, and the leaderboard is by author.
+        ``"author"``, ``"kind"``, ``"experiment"``, or a param or tag, by which runs are coloured and the leaderboard
+        is grouped. Defaults to a colour per run, and a leaderboard by author.
     unfinished : bool
-        Whether runs that are running are compared, too, by what they have reached.
+        Whether to compare running runs, too, by their latest values. Defaults to False.
     parts : sequence of str
-        Which of ``PARTS``; each costs only its own time.
+        Parts to compute, of ``PARTS``. Defaults to all.
     pixels : int
-        Width of curves on the screen.
+        Width of curves on the screen. Defaults to ``PIXELS``.
 
     Returns
     -------
     list of Section
-        First the overview, then for each group of comparable runs, the largest first, one of level 2 and its parts.
+        The overview; then for each group of comparable runs, the largest first, a section of level 2 and its parts.
 
     Raises
     ------
     UserError
-        Where there is no run, or none has `metric`.
+        If no run has `metric`.
+
+    Examples
+    --------
+    >>> import mlflow
+    >>> from mlflow_hp.compare import gather, open_source, sections
+    >>> with mlflow.start_run(tags={"mlflow_hp.data_digest": "d", "mlflow_hp.split_digest": "s"}) as run:
+    ...     mlflow.log_metric("val_loss", 0.5)
+    >>> source = open_source(mlflow.MlflowClient())
+    >>> sections(gather(source, [run.info.run_id]), source, parts=["overview"])[0].title
+    'What is compared'
     """
-    found, names = grouped(facts, metric, goal, unfinished=unfinished), _data_names(facts)
-    made = [overview(facts, found)] if "overview" in parts else []
-    for index, group in enumerate(found.groups[:GROUPS]):
+    grouping, names = group_runs(facts, metric, goal, unfinished=unfinished), _data_names(facts)
+    result = [overview(facts, grouping)] if "overview" in parts else []
+    for index, group in enumerate(grouping.groups[:MAX_GROUPS]):
         if set(parts) - {"overview"}:
             title = f"Group {index + 1}: {_short(group, names)}"
-            made.append(Section(f"group-{index + 1}", title, 2, [_about(group)]))
-        made += _of_group(group, str(index + 1), source, by, parts, pixels)
-    return made
+            result.append(Section(f"group-{index + 1}", title, 2, [_about(group)]))
+        result += _of_group(group, str(index + 1), source, by, parts, pixels)
+    return result
 
 
-def overview(facts: Sequence[RunFacts], found: Grouped) -> Section:
-    """How many runs of whom are compared, and which are left out and why."""
+def overview(facts: Sequence[RunFacts], grouping: Grouping) -> Section:
+    """Count runs and authors, and list the runs left out with the reason."""
     authors, names = Counter(run.author for run in facts), _data_names(facts)
     experiments = {run.experiment for run in facts}
-    whose = f"{count(len(authors), 'author')} ({_few(authors)})"
-    where = f"{count(len(experiments), 'experiment')} ({_few(dict.fromkeys(sorted(experiments)))})"
-    words = [f"{count(len(facts), 'run')} of {whose} in {where}."]
-    compared = sum(len(group.runs) for group in found.groups)
-    if found.groups:
+    by_authors = f"{count(len(authors), 'author')} ({_first(authors)})"
+    in_experiments = f"{count(len(experiments), 'experiment')} ({_first(dict.fromkeys(sorted(experiments)))})"
+    words = [f"{count(len(facts), 'run')} by {by_authors} in {in_experiments}."]
+    groups = grouping.groups
+    if groups:
+        n_comparable = sum(len(group.runs) for group in groups)
         words.append(
-            f"{compared:,} of them are comparable, in {count(len(found.groups), 'group')} of the same data, the same "
-            "split and the same metric: " + "; ".join(_short(group, names) for group in found.groups[:GROUPS]) + "."
+            f"{n_comparable:,} of them are comparable, in {count(len(groups), 'group')} with the same data, split and "
+            "metric: " + "; ".join(_short(group, names) for group in groups[:MAX_GROUPS]) + "."
         )
     else:
         words.append("No two of them are comparable: the table says why.")
-    if len(found.groups) > GROUPS:
-        words.append(f"The largest {GROUPS} groups are shown.")
-    reasons = Counter(left.reason for left in found.left_out)
+    if len(groups) > MAX_GROUPS:
+        words.append(f"The largest {MAX_GROUPS} groups are shown.")
+    reasons = Counter(run.reason for run in grouping.left_out)
     words += [f"Left out ({n:,}): {reason}." for reason, n in reasons.most_common(6)]
-    return Section("overview", "What is compared", 2, words, _left_out(found.left_out))
+    return Section("overview", "What is compared", 2, words, _left_out(grouping.left_out))
 
 
-def differences_section(group: Group, key: str) -> Section:
-    """What differs between the runs of a group."""
-    found = differences(group.runs)
-    rows: list[list[Cell]] = [[d.name, d.kind, len(d.counted), _values(d)] for d in found]
-    kinds = Counter(difference.kind for difference in found)
+def differences_section(group: RunGroup, key: str) -> Section:
+    """List the differences between the runs of a group."""
+    differing = differences(group.runs)
+    rows: list[list[Cell]] = [[d.name, d.kind, len(d.value_counts), _values(d)] for d in differing]
+    params = [d.name for d in differing if d.kind == "parameter"]
     words = []
-    if not found:
-        words = ["Nothing that was recorded differs: these repeat one another."]
-    elif kinds["parameter"]:
-        named = [d.name for d in found if d.kind == "parameter"]
-        words.append(f"{count(len(named), 'hyperparameter')}: {_few(dict.fromkeys(named), 12)}.")
-    others = [d.name for d in found if d.kind not in ("parameter", "author")]
+    if not differing:
+        words = ["Nothing that was recorded differs: these runs repeat each other."]
+    elif params:
+        words.append(f"{count(len(params), 'hyperparameter')}: {_first(dict.fromkeys(params), 12)}.")
+    others = [d.name for d in differing if d.kind not in ("parameter", "author")]
     if others:
         words.append(
-            f"The runs also differ in {_few(dict.fromkeys(others), 12)}: a difference of scores may come from there."
+            f"The runs also differ in {_first(dict.fromkeys(others), 12)}: differences of scores may come from there."
         )
-    changed = sum(run.tag("git_dirty") == "true" for run in group.runs)
-    if changed:
-        words.append(f"{count(changed, 'run')} had uncommitted changes: the same commit need not be the same code.")
-    table = Table(
-        "What differs, and how many runs have each value", ["what", "kind", "values", "each value (runs)"], rows
-    )
+    n_dirty = sum(run.tag(GIT_DIRTY_TAG) == "true" for run in group.runs)
+    if n_dirty:
+        words.append(f"{count(n_dirty, 'run')} had uncommitted changes: the same commit need not mean the same code.")
+    columns = ["property", "kind", "values", "each value (runs)"]
+    table = Table("Properties that differ, and how many runs have each value", columns, rows)
     return Section(key, "What differs", 3, words, table if rows else None)
 
 
 def _of_group(
-    group: Group, number: str, source: Source, by: str | None, parts: Sequence[str], pixels: int
+    group: RunGroup, number: str, source: RunSource, by: str | None, parts: Sequence[str], pixels: int
 ) -> Iterator[Section]:
-    colours = colouring(group.runs, by)
+    colouring = colour_runs(group.runs, by)
     for part in (part for part in PARTS if part in parts):
         key = f"{part}-{number}"
         if part == "leaderboard":
@@ -148,25 +160,25 @@ def _of_group(
         elif part == "time":
             yield from filter(None, [time_section(group, key, by)])
         elif part == "curves":
-            yield from curves_sections(group, key, source, colours, pixels)
+            yield from curves_sections(group, key, source, colouring, pixels)
         elif part == "descents":
-            yield from descents_sections(group, key, source, colours)
+            yield from descents_sections(group, key, source, colouring)
 
 
-def _short(group: Group, names: Mapping[str, str]) -> str:
+def _short(group: RunGroup, names: Mapping[str, str]) -> str:
     data = short(names.get(group.data_digest, group.data_digest))
     return f"{count(len(group.runs), 'run')} on {data} by {group.metric}"
 
 
 def _data_names(facts: Sequence[RunFacts]) -> dict[str, str]:
-    """What data are called, by their digest, as far as a run on them says it."""
+    """Names of data by digest, as far as a run has the param ``data``."""
     return {run.data_digest: run.params["data"] for run in facts if run.data_digest and run.params.get("data")}
 
 
-def _about(group: Group) -> str:
-    split = f"split {group.split_digest}" if group.split_digest else "how it was split is not recorded"
-    better = "more is better" if group.goal == "max" else "less is better"
-    return f"Data {group.data_digest}, {split}; judged by the last {group.metric}, of which {better}."
+def _about(group: RunGroup) -> str:
+    split = f"split {group.split_digest}" if group.split_digest else "split not recorded"
+    better = "higher is better" if group.goal == "max" else "lower is better"
+    return f"Data {group.data_digest}, {split}; ranked by the last {group.metric} ({better})."
 
 
 def _left_out(left_out: Sequence[LeftOut]) -> Table | None:
@@ -174,18 +186,18 @@ def _left_out(left_out: Sequence[LeftOut]) -> Table | None:
         return None
     rows: list[list[Cell]] = [
         [RunCell(run.run_id, run.experiment_id, run.name), run.author, run.status.lower(), reason]
-        for run, reason in left_out[:LISTED]
+        for run, reason in left_out[:MAX_LEFT_OUT]
     ]
-    of = f"{LISTED} of the {len(left_out):,} runs" if len(left_out) > LISTED else "The runs"
-    return Table(f"{of} that are left out, and why", ["run", "author", "status", "why"], rows)
+    which = f"{MAX_LEFT_OUT} of the {len(left_out):,} runs" if len(left_out) > MAX_LEFT_OUT else "The runs"
+    return Table(f"{which} that are left out, and why", ["run", "author", "status", "why"], rows)
 
 
-def _values(difference: Difference) -> str:
-    counted = difference.counted
-    shown = [f"{short(value)} ({n})" for value, n in counted[:VALUES]]
-    return "; ".join(shown) + (f"; and {len(counted) - VALUES} more" if len(counted) > VALUES else "")
+def _values(difference: RunDifference) -> str:
+    counts = difference.value_counts
+    shown = [f"{short(value)} ({n})" for value, n in counts[:MAX_VALUES]]
+    return "; ".join(shown) + (f"; and {len(counts) - MAX_VALUES} more" if len(counts) > MAX_VALUES else "")
 
 
-def _few(names: dict[str, object] | Counter[str], most: int = 6) -> str:
-    listed = list(names)[:most]
-    return ", ".join(listed) + (f" and {len(names) - most} more" if len(names) > most else "")
+def _first(names: dict[str, object] | Counter[str], limit: int = 6) -> str:
+    listed = list(names)[:limit]
+    return ", ".join(listed) + (f" and {len(names) - limit} more" if len(names) > limit else "")

@@ -1,4 +1,4 @@
-"""How good the runs of a group are, and which differences are real."""
+"""Scores of a group's runs, and which differences are significant."""
 
 from __future__ import annotations
 
@@ -10,33 +10,35 @@ from mlflow_hp.compare import figures
 from mlflow_hp.compare.differences import varying_params
 from mlflow_hp.compare.formatting import count, number, short
 from mlflow_hp.compare.section import Cell, RunCell, Section, Table
+from mlflow_hp.tracking.tags import FOLDS_DIGEST_TAG, N_RESOURCES_METRIC
 
 if TYPE_CHECKING:
     from mlflow_hp.analysis.significance import Winner
-    from mlflow_hp.compare.comparability import Group
+    from mlflow_hp.compare.comparability import RunGroup
     from mlflow_hp.compare.run_summary import RunFacts
 
-ROWS = 200
-"""Runs in the table and in the figure, the best; the page and the store have the others."""
+MAX_ROWS = 200
+"""Runs in table and figure, the best; the page and the store have the others."""
 UNTESTED = (
-    "Whether differences are real can't be told: there are no scores on the same folds to pair. A difference between "
-    "two single runs can be that of their seeds; repeat the best with several, or cross-validate."
+    "Differences cannot be tested: there are no scores on the same folds to pair. A difference between two single runs "
+    "may come from their seeds alone; repeat the best with several seeds, or cross-validate."
 )
-PARAMS = 5
+MAX_PARAMS = 5
 """Columns of the table for hyperparameters."""
+VERDICTS = ("best", "not significantly worse", "significantly worse", "not tested")
 
 
-class Judged(NamedTuple):
-    """A group's scores over the folds.
+class FoldTest(NamedTuple):
+    """Paired test of a group's runs over their folds.
 
     Attributes
     ----------
     folds : list of tuple of float
-        Of each run of the group, in its order; empty where it has none.
+        Scores of the folds of each run, in the order of the group; empty for runs without folds.
     paired : ndarray of int
-        Indices of the runs with the same folds as the best run that has any, itself first.
+        Indices of the runs with the same folds as the best run that has any, that one first.
     winner : Winner or None
-        Of the paired; None where there are fewer than two.
+        Result of the test of the paired runs; None for fewer than two.
     """
 
     folds: list[tuple[float, ...]]
@@ -44,158 +46,162 @@ class Judged(NamedTuple):
     winner: Winner | None
 
     def verdict(self, index: int) -> tuple[float | None, str]:
-        """The corrected p of a run of the group against the best of the paired, and what it means."""
+        """Corrected p-value of run `index` against the best paired run, and its meaning: one of ``VERDICTS``."""
+        best, tied, worse, untested = VERDICTS
         place = np.flatnonzero(self.paired == index)
         if self.winner is None or not place.size:
-            return None, "not tested"
+            return None, untested
         if place[0] == self.winner.best:
-            return None, "the best"
+            return None, best
         p = float(self.winner.adjusted[place[0]])
         if not np.isfinite(p):
-            return None, "not tested"
-        return p, "can't be told from the best" if self.winner.tied[place[0]] else "worse"
+            return None, untested
+        return p, tied if self.winner.tied[place[0]] else worse
 
 
-def judge(group: Group) -> Judged:
-    """Test each run against the best over folds, paired, as far as they were made alike.
+def fold_test(group: RunGroup) -> FoldTest:
+    """Test each run against the best, paired over the folds.
 
-    Folds are the same where data, split, ``cv``, their number and, after halving, the resources are; of a search whose
-    ``cv`` can't be known again, only within it.
+    Runs have the same folds if data, split, ``cv``, number of folds and, after halving, resources are the same; if the
+    ``cv`` of a search cannot be identified, only runs of that search do.
     """
     from mlflow_hp.analysis.search_results import SearchResults
     from mlflow_hp.analysis.significance import winner
 
     folds = [run.folds.get(group.fold_metric, ()) if group.fold_metric else () for run in group.runs]
-    whole = [i for i, row in enumerate(folds) if len(row) > 1 and np.isfinite(row).all()]
-    if not whole:
-        return Judged(folds, np.zeros(0, np.int64), None)
-    same = _folds_key(group.runs[whole[0]], folds[whole[0]])
-    paired = np.array([i for i in whole if _folds_key(group.runs[i], folds[i]) == same], np.int64)
+    complete = [i for i, row in enumerate(folds) if len(row) > 1 and np.isfinite(row).all()]
+    if not complete:
+        return FoldTest(folds, np.zeros(0, np.int64), None)
+    key = _folds_key(group.runs[complete[0]], folds[complete[0]])
+    paired = np.array([i for i in complete if _folds_key(group.runs[i], folds[i]) == key], np.int64)
     if len(paired) < 2:
-        return Judged(folds, paired, None)
+        return FoldTest(folds, paired, None)
     scores = np.array([folds[i] for i in paired], np.float64)
     if group.goal == "min":
         scores = -scores
     seconds = np.array([group.runs[i].seconds or np.nan for i in paired])
     ranks = np.arange(1, len(paired) + 1)
     results = SearchResults([{}] * len(paired), {"score": scores}, None, seconds, seconds, ranks, "score", ())
-    return Judged(folds, paired, winner(results))
+    return FoldTest(folds, paired, winner(results))
 
 
-def scores_section(group: Group, key: str) -> Section:
-    """The runs by their score, with the spread over folds, and what the test says."""
-    judged = judge(group)
+def scores_section(group: RunGroup, key: str) -> Section:
+    """Show runs by score, with the standard deviation over folds and the result of the test."""
+    test = fold_test(group)
     return Section(
         key,
         "Scores, and which differences are real",
         3,
-        _words(group, judged),
-        _table(group, judged),
-        _figure(group, judged),
+        _words(group, test),
+        _table(group, test),
+        _figure(group, test),
         f"{group.metric} of each run, the best first, with the standard deviation over its folds where it has any.",
     )
 
 
 def _folds_key(run: RunFacts, row: tuple[float, ...]) -> tuple[Any, ...]:
-    folds = run.tag("folds_digest") or run.parent_id or run.run_id  # without the digest they may be other rows
-    return (run.data_digest, run.split_digest, folds, len(row), run.metrics.get("n_resources"))
+    folds = run.tag(FOLDS_DIGEST_TAG) or run.parent_id or run.run_id  # without a digest, other searches may differ
+    return (run.data_digest, run.split_digest, folds, len(row), run.metrics.get(N_RESOURCES_METRIC))
 
 
-def _words(group: Group, judged: Judged) -> list[str]:
+def _words(group: RunGroup, test: FoldTest) -> list[str]:
     best = group.runs[0]
-    better = "more is better" if group.goal == "max" else "less is better"
+    better = "higher is better" if group.goal == "max" else "lower is better"
     score = number(best.metrics[group.metric])
     words = [f"The best of {len(group.runs)} is “{best.name}” by {best.author}: {group.metric} {score} ({better})."]
-    winner = judged.winner
+    winner = test.winner
     if winner is None:
         return [*words, UNTESTED]
-    n = len(judged.paired)
-    tied = int(winner.tied.sum()) - 1
-    n_splits = len(judged.folds[judged.paired[0]])
-    first = group.runs[judged.paired[winner.best]]
+    n = len(test.paired)
+    n_tied = int(winner.tied.sum()) - 1
+    n_splits = len(test.folds[test.paired[0]])
+    first = group.runs[test.paired[winner.best]]
     name = "it" if first.run_id == best.run_id else f"“{first.name}”, the best with folds,"
     words.append(
-        f"{tied} of the {n - 1} others with the same {n_splits} folds can't be told from {name}"
-        if tied
-        else f"Each of the {n - 1} others with the same {n_splits} folds is worse than {name}"
+        f"{n_tied} of the {n - 1} others with the same {n_splits} folds {'is' if n_tied == 1 else 'are'} not "
+        f"significantly worse than {name}"
+        if n_tied
+        else f"Each of the {n - 1} others with the same {n_splits} folds is significantly worse than {name}"
     )
     words[-1] += (
         " (paired over the folds with Nadeau and Bengio's variance, as for k-fold; Holm's correction over all, "
         f"level {winner.level:g})."
     )
-    if tied and np.isfinite(winner.visible):
+    if n_tied and np.isfinite(winner.visible):
         words.append(
-            f"With so few folds a difference among them under about {number(winner.visible)} stays unseen: "
-            "what can't be told need not be equal."
+            f"So few folds cannot show differences below about {number(winner.visible)}: runs without a significant "
+            "difference need not be equal."
         )
-    cheap = group.runs[judged.paired[winner.cheapest]]
-    if cheap.run_id != first.run_id and cheap.seconds and first.seconds:
+    cheapest = group.runs[test.paired[winner.cheapest]]
+    if cheapest.run_id != first.run_id and cheapest.seconds and first.seconds:
         words.append(
-            f"“{cheap.name}” by {cheap.author} is within one standard error of it and took {number(cheap.seconds)} "
-            f"seconds in place of {number(first.seconds)}."
+            f"“{cheapest.name}” by {cheapest.author} is within one standard error of it and took "
+            f"{number(cheapest.seconds)} seconds instead of {number(first.seconds)}."
         )
     if n < len(group.runs):
-        words.append(f"{count(len(group.runs) - n, 'run')} without scores on these folds can't be tested against them.")
+        words.append(
+            f"{count(len(group.runs) - n, 'run')} without scores on these folds cannot be tested against them."
+        )
     return words
 
 
-def _table(group: Group, judged: Judged) -> Table:
+def _table(group: RunGroup, test: FoldTest) -> Table:
     params = varying_params(group.runs)
-    shown = params[:PARAMS]
-    tested = judged.winner is not None
+    shown = params[:MAX_PARAMS]
+    tested = test.winner is not None
     columns = ["rank", "run", "author", group.metric]
     columns += ["std over folds", "folds", "p, corrected", "verdict"] if tested else []
     unfinished = any(run.status != "FINISHED" for run in group.runs)
     columns += ["seconds", *(["status"] if unfinished else []), *shown]
     rows: list[list[Cell]] = []
-    for index, run in enumerate(group.runs[:ROWS]):
+    for index, run in enumerate(group.runs[:MAX_ROWS]):
         row: list[Cell] = [index + 1, RunCell(run.run_id, run.experiment_id, run.name), run.author]
         row.append(run.metrics[group.metric])
         if tested:
-            folds = judged.folds[index]
-            row += [float(np.std(folds)) if folds else None, len(folds) or None, *judged.verdict(index)]
+            folds = test.folds[index]
+            row += [float(np.std(folds)) if folds else None, len(folds) or None, *test.verdict(index)]
         row += [run.seconds, *([run.status.lower()] if unfinished else [])]
         rows.append([*row, *(short(run.params.get(name, "")) for name in shown)])
-    of = f"The best {ROWS} of {len(group.runs)} runs" if len(group.runs) > ROWS else "All runs"
-    hidden = f"; {len(params) - PARAMS} more hyperparameters differ, see below" if len(params) > PARAMS else ""
-    return Table(f"{of} by {group.metric}, the best first{hidden}", columns, rows)
+    which = f"The best {MAX_ROWS} of {len(group.runs)} runs" if len(group.runs) > MAX_ROWS else "All runs"
+    n_hidden = len(params) - MAX_PARAMS
+    hidden = f"; {n_hidden} more hyperparameters differ, see below" if n_hidden > 0 else ""
+    return Table(f"{which} by {group.metric}, the best first{hidden}", columns, rows)
 
 
-def _figure(group: Group, judged: Judged) -> dict[str, Any]:
-    """Dots with bars: names beside them where there are few, ranks where there are many."""
-    runs = group.runs[:ROWS]
-    few = len(runs) <= 2 * figures.NAMED
-    kinds: dict[str, list[int]] = {}
+def _figure(group: RunGroup, test: FoldTest) -> dict[str, Any]:
+    """Draw dots with error bars: a row with its name for each of few runs, by rank for many."""
+    runs = group.runs[:MAX_ROWS]
+    few = len(runs) <= 2 * figures.MAX_NAMED
+    by_verdict: dict[str, list[int]] = {}
     for index in range(len(runs)):
-        kinds.setdefault(judged.verdict(index)[1], []).append(index)
-    order = ["the best", "can't be told from the best", "worse", "not tested"]
+        by_verdict.setdefault(test.verdict(index)[1], []).append(index)
     data = []
-    for kind in (kind for kind in order if kind in kinds):
-        chosen = kinds[kind]
-        places = [index + 1 for index in chosen]
+    for verdict in (verdict for verdict in VERDICTS if verdict in by_verdict):
+        chosen = by_verdict[verdict]
+        ranks = [index + 1 for index in chosen]
         values = [runs[i].metrics[group.metric] for i in chosen]
-        bars = [float(np.std(judged.folds[i])) if judged.folds[i] else 0.0 for i in chosen]
-        x, y, bar = (values, places, "error_x") if few else (places, values, "error_y")
+        bars = [float(np.std(test.folds[i])) if test.folds[i] else 0.0 for i in chosen]
+        x, y, bar = (values, ranks, "error_x") if few else (ranks, values, "error_y")
         trace: dict[str, Any] = {
             "type": "scatter",
             "mode": "markers",
-            "name": kind,
-            "showlegend": judged.winner is not None,
+            "name": verdict,
+            "showlegend": test.winner is not None,
             "x": x,
             "y": y,
             "text": [figures.text(f"{runs[i].name}, {runs[i].author}", 90) for i in chosen],
             "hovertemplate": "%{text}<br>%{" + ("x" if few else "y") + ":.6g}<extra></extra>",
-            "marker": figures.marker(order.index(kind) if judged.winner else 0),
+            "marker": figures.marker(VERDICTS.index(verdict) if test.winner else 0),
         }
         if any(bars):
             trace[bar] = {"type": "data", "array": bars, "thickness": 1.2, "width": 3}
         data.append(trace)
-    height = {"title": {"text": figures.text(group.metric)}, "type": figures.scale(group.scores)}
+    score_axis = {"title": {"text": figures.text(group.metric)}, "type": figures.scale(group.scores)}
     if not few:
-        return figures.figure(data, "rank", height)
-    axis = {
+        return figures.figure(data, "rank", score_axis)
+    name_axis = {
         "tickvals": list(range(1, len(runs) + 1)),
         "ticktext": [figures.text(f"{run.name} · {run.author}") for run in runs],
         "range": [len(runs) + 0.6, 0.4],
     }
-    return figures.figure(data, height, axis, height=140 + 22 * len(runs))
+    return figures.figure(data, score_axis, name_axis, height=140 + 22 * len(runs))

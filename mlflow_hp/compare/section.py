@@ -1,4 +1,4 @@
-"""One part of a comparison, as pure data: what a page and a report both draw from."""
+"""One part of a comparison as plain data, which both the page and the report render."""
 
 from __future__ import annotations
 
@@ -7,7 +7,23 @@ from typing import Any, NamedTuple
 
 
 class RunCell(NamedTuple):
-    """A run in a cell of a table: its name, and where it is."""
+    """Link to a run in a cell of a table.
+
+    Attributes
+    ----------
+    run_id : str
+        Id of the run.
+    experiment_id : str
+        Id of its experiment.
+    name : str
+        Name of the run.
+
+    Examples
+    --------
+    >>> from mlflow_hp.compare import RunCell
+    >>> RunCell("0f3a", "1", "quick-fox-12").name
+    'quick-fox-12'
+    """
 
     run_id: str
     experiment_id: str
@@ -18,16 +34,22 @@ Cell = str | int | float | None | RunCell
 
 
 class Table(NamedTuple):
-    """A table.
+    """Table of a section.
 
     Attributes
     ----------
     caption : str
-        What it shows, in a line.
+        Description in one line.
     columns : list of str
-        Their headings.
+        Headings.
     rows : list of list
-        Each as long as `columns`. Numbers are given whole: whoever shows them rounds.
+        Cells, as many per row as `columns`. Numbers are not rounded; the renderer does that.
+
+    Examples
+    --------
+    >>> from mlflow_hp.compare import Table
+    >>> Table("Losses", ["run", "val_loss"], [["a", 0.1], ["b", 0.2]]).columns
+    ['run', 'val_loss']
     """
 
     caption: str
@@ -36,24 +58,31 @@ class Table(NamedTuple):
 
 
 class Section(NamedTuple):
-    """One part of a comparison. Every text is plain: whoever shows it escapes it.
+    """One part of a comparison. All texts are plain; the renderer escapes them.
 
     Attributes
     ----------
     key : str
-        Names the part within a comparison, as ``scores-1``; the same for the same part of the same runs.
+        Identifier within a comparison, such as ``scores-1``; the same for the same part of the same runs.
     title : str
-        Its heading.
+        Heading.
     level : {2, 3}
-        Of the heading: 3 stands below the 2 before it.
+        Level of the heading; 3 is below the last 2 before it.
     words : list of str
-        What was found, a sentence or two each; the most important first.
+        Results, a sentence or two each, the most important first.
     table : Table or None
+        The table below the words. Defaults to None.
     figure : dict or None
-        Plotly's ``{"data": [...], "layout": {...}}``, of JSON's types, without colours of background and text: whoever
-        draws it sets these, for light or dark.
+        Plotly's ``{"data": [...], "layout": {...}}`` in JSON types, without colours of background and text, which the
+        renderer sets for light or dark. Defaults to None.
     alt : str
-        What the figure shows, for who can't see it; empty without one.
+        Text alternative of the figure; empty without a figure. Defaults to ``""``.
+
+    Examples
+    --------
+    >>> from mlflow_hp.compare import Section
+    >>> Section("scores-1", "Scores", 3, ["The best run is “a”."]).table is None
+    True
     """
 
     key: str
@@ -66,13 +95,31 @@ class Section(NamedTuple):
 
 
 def to_json(section: Section) -> dict[str, Any]:
-    """A section of JSON's types: what is not finite becomes None, a run ``{"run_id", "experiment_id", "name"}``."""
+    """Convert a section to JSON types; numbers that are not finite become None, runs become objects.
+
+    Parameters
+    ----------
+    section : Section
+        A section.
+
+    Returns
+    -------
+    dict of str to object
+        Its fields; a run becomes ``{"run_id", "experiment_id", "name"}``.
+
+    Examples
+    --------
+    >>> from mlflow_hp.compare import Section, Table, to_json
+    >>> section = Section("scores-1", "Scores", 3, ["One run."], Table("Scores", ["loss"], [[float("nan")]]))
+    >>> to_json(section)["table"]["rows"]
+    [[None]]
+    """
     plain: dict[str, Any] = finite(section._asdict())
     return plain
 
 
 def finite(value: Any) -> Any:
-    """The value with named tuples as dicts, other tuples as lists, and what is not finite as None."""
+    """Convert named tuples to dicts, other tuples to lists, and numbers that are not finite to None, recursively."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

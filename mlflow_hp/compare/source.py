@@ -1,4 +1,4 @@
-"""Where runs are read from: a tracking store behind a client, or the server's own."""
+"""Sources of runs: a tracking store behind a client, or the server's own store."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 
+from mlflow_hp._compat.mlflow import store_of
 from mlflow_hp.compare import metric_history
 
 if TYPE_CHECKING:
@@ -17,25 +18,82 @@ if TYPE_CHECKING:
 
     from mlflow_hp.analysis.downsampling import Points
 
-RUNS_IN_A_PAGE = 1000
+RUNS_PER_PAGE = 1000
 PIXELS = 600
-"""Width of a curve on the screen, by default."""
+"""Default width of a curve on the screen."""
 
 
-class Source(Protocol):
-    """What a comparison needs to read."""
+class RunSource(Protocol):
+    """Read access that a comparison needs.
 
-    def search(self, experiment_ids: Sequence[str], filter_string: str, most: int | None) -> Iterator[Run]:
-        """The runs of experiments that a filter in MLflow's language lets through, newest first; at most `most`."""
+    Examples
+    --------
+    >>> import mlflow
+    >>> from mlflow_hp.compare import open_source
+    >>> source = open_source(mlflow.MlflowClient())
+    >>> source.experiment_named("there is no such experiment") is None
+    True
+    """
+
+    def search(self, experiment_ids: Sequence[str], filter_string: str, limit: int | None) -> Iterator[Run]:
+        """Search runs by an MLflow filter string, newest first, at most `limit`.
+
+        Parameters
+        ----------
+        experiment_ids : sequence of str
+            Ids of the experiments.
+        filter_string : str
+            In MLflow's language.
+        limit : int or None
+            How many at most; None for all.
+
+        Returns
+        -------
+        iterator of Run
+            The runs.
+        """
 
     def runs(self, run_ids: Sequence[str]) -> dict[str, Run]:
-        """Those of `run_ids` that are there, by id."""
+        """Get the existing runs among `run_ids`, by id.
+
+        Parameters
+        ----------
+        run_ids : sequence of str
+            Ids of runs.
+
+        Returns
+        -------
+        dict of str to Run
+            Runs by id.
+        """
 
     def experiment(self, experiment_id: str) -> Experiment:
-        """An experiment by its id."""
+        """Get an experiment by id.
+
+        Parameters
+        ----------
+        experiment_id : str
+            Its id.
+
+        Returns
+        -------
+        Experiment
+            The experiment.
+        """
 
     def experiment_named(self, name: str) -> Experiment | None:
-        """An experiment by its name; None where there is none."""
+        """Find an experiment by name; None if there is none.
+
+        Parameters
+        ----------
+        name : str
+            Its name.
+
+        Returns
+        -------
+        Experiment or None
+            The experiment; None if there is none.
+        """
 
     def points(
         self,
@@ -45,19 +103,37 @@ class Source(Protocol):
         start: int | None = None,
         end: int | None = None,
     ) -> dict[str, Points]:
-        """A metric by step of those of `run_ids` that have it, from step `start` to step `end`, both included.
+        """Read a metric by step, by id of the runs that have it, from step `start` to `end`, both inclusive.
 
-        A run with more than two points for each of the `pixels` is thinned to the lowest and the highest of each.
+        With more than two points per pixel, each pixel keeps its lowest and its highest point.
+
+        Parameters
+        ----------
+        run_ids : sequence of str
+            Ids of runs.
+        metric : str
+            Name of the metric.
+        pixels : int
+            Width of the picture: a run with more than two points for each is downsampled. Defaults to 600.
+        start : int, optional
+            First step. Defaults to the first there is.
+        end : int, optional
+            Last step. Defaults to the last there is.
+
+        Returns
+        -------
+        dict of str to Points
+            Points by run id.
         """
 
 
 class TrackingSource:
-    """A `Source` over MLflow's client or over a tracking store, which have these methods in common.
+    """`RunSource` over an MLflow client or a tracking store, which share the methods used.
 
     Parameters
     ----------
     reader : mlflow.MlflowClient or AbstractStore
-        A store gives all that it holds: whoever serves others from it asks first what these may read.
+        A store applies no permissions: a server has to filter by what the sender of a request may read.
     """
 
     def __init__(self, reader: mlflow.MlflowClient | Any) -> None:
@@ -66,14 +142,13 @@ class TrackingSource:
 
     @property
     def _store(self) -> Any:
-        client = getattr(self._reader, "_tracking_client", None)
-        return self._reader if client is None else client.store
+        return store_of(self._reader) or self._reader
 
-    def search(self, experiment_ids: Sequence[str], filter_string: str = "", most: int | None = None) -> Iterator[Run]:
-        """See `Source`."""
-        token, left = None, most
+    def search(self, experiment_ids: Sequence[str], filter_string: str = "", limit: int | None = None) -> Iterator[Run]:
+        """See `RunSource`."""
+        token, left = None, limit
         while experiment_ids and left != 0:
-            size = RUNS_IN_A_PAGE if left is None else min(left, RUNS_IN_A_PAGE)
+            size = RUNS_PER_PAGE if left is None else min(left, RUNS_PER_PAGE)
             page = self._reader.search_runs(
                 list(experiment_ids), filter_string, ViewType.ACTIVE_ONLY, size, ["attributes.start_time DESC"], token
             )
@@ -83,8 +158,8 @@ class TrackingSource:
                 return
 
     def runs(self, run_ids: Sequence[str]) -> dict[str, Run]:
-        """See `Source`: one is asked for by its id, and with it all those of its experiment."""
-        found: dict[str, Run] = {}
+        """See `RunSource`. Gets one run by id, then all others of its experiment in one search, and so on."""
+        runs_by_id: dict[str, Run] = {}
         missing = list(dict.fromkeys(run_ids))
         while missing:
             first = missing.pop(0)
@@ -94,25 +169,25 @@ class TrackingSource:
                 if error.get_http_status_code() >= 500:
                     raise
                 continue
-            found[first] = run
-            for start in range(0, len(missing), RUNS_IN_A_PAGE):
-                ids = ", ".join(f"'{run_id}'" for run_id in missing[start : start + RUNS_IN_A_PAGE] if run_id.isalnum())
+            runs_by_id[first] = run
+            for start in range(0, len(missing), RUNS_PER_PAGE):
+                ids = ", ".join(f"'{run_id}'" for run_id in missing[start : start + RUNS_PER_PAGE] if run_id.isalnum())
                 if ids:
-                    alike = self.search([run.info.experiment_id], f"attributes.run_id IN ({ids})", None)
-                    found |= {other.info.run_id: other for other in alike}
-            missing = [run_id for run_id in missing if run_id not in found]
-        return {run_id: found[run_id] for run_id in dict.fromkeys(run_ids) if run_id in found}
+                    others = self.search([run.info.experiment_id], f"attributes.run_id IN ({ids})", None)
+                    runs_by_id |= {other.info.run_id: other for other in others}
+            missing = [run_id for run_id in missing if run_id not in runs_by_id]
+        return {run_id: runs_by_id[run_id] for run_id in dict.fromkeys(run_ids) if run_id in runs_by_id}
 
     def experiment(self, experiment_id: str) -> Experiment:
-        """See `Source`."""
+        """See `RunSource`."""
         if experiment_id not in self._experiments:
             self._experiments[experiment_id] = self._reader.get_experiment(experiment_id)
         return self._experiments[experiment_id]
 
     def experiment_named(self, name: str) -> Experiment | None:
-        """See `Source`."""
-        found: Experiment | None = self._reader.get_experiment_by_name(name)
-        return found
+        """See `RunSource`."""
+        experiment: Experiment | None = self._reader.get_experiment_by_name(name)
+        return experiment
 
     def points(
         self,
@@ -122,10 +197,28 @@ class TrackingSource:
         start: int | None = None,
         end: int | None = None,
     ) -> dict[str, Points]:
-        """See `Source`."""
+        """See `RunSource`."""
         return metric_history.read(self._store, run_ids, metric, pixels, (start, end))
 
 
-def open_source(reader: mlflow.MlflowClient | Any) -> Source:
-    """A source over an ``mlflow.MlflowClient``, or over the tracking store of a server."""
+def open_source(reader: mlflow.MlflowClient | Any) -> RunSource:
+    """Make a source from an ``mlflow.MlflowClient``, or from the tracking store of a server.
+
+    Parameters
+    ----------
+    reader : MlflowClient or store
+        What reads.
+
+    Returns
+    -------
+    RunSource
+        The source.
+
+    Examples
+    --------
+    >>> import mlflow
+    >>> from mlflow_hp.compare import open_source
+    >>> open_source(mlflow.MlflowClient()).runs([])
+    {}
+    """
     return TrackingSource(reader)

@@ -1,18 +1,18 @@
-"""Everything on its way to MLflow: kept on this machine first, sent in the background, sent again after an outage.
+"""Delivery of recorded data to MLflow: spooled on this machine, sent in the background, retried after an outage.
 
-Public: `held` has Ctrl-C wait until a block is done.
+Public: `held` defers Ctrl-C until the end of a block.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlflow_hp._lazy import handed_on
+from mlflow_hp._lazy import lazy_names
 
 if TYPE_CHECKING:
     from mlflow_hp.delivery.signals import held as held
 
-_HOMES = {
+_MODULES = {
     "held": "signals",
 }
 
@@ -20,4 +20,4 @@ __all__ = [
     "held",
 ]
 
-__getattr__, __dir__ = handed_on(__name__, _HOMES)
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

@@ -1,116 +1,114 @@
-"""Where a fit stands in its run: its number, and those of its first step and epoch, so that no two fits collide."""
+"""Position of a fit in its run: its number, and those of its first step and epoch, so that no two fits collide."""
 
 from __future__ import annotations
 
 import threading
 from typing import TYPE_CHECKING, NamedTuple
 
-from mlflow_hp.delivery import journal
+from mlflow_hp.delivery import journal, training_journal
 from mlflow_hp.delivery.journal import JournalError
+from mlflow_hp.tracking.tags import CLAIM_TAG, EPOCHS_TAG, FITS_TAG, STEPS_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-FITS, STEPS, EPOCHS = "mlflow_hp.fits", "mlflow_hp.steps", "mlflow_hp.epochs"
-"""Tags of a run: how many fits, steps and epochs of it have been recorded."""
-CLAIM = "mlflow_hp.claim"
-"""Tag with the folder of the recording that has counted itself last, and of those that it knows to stand before it."""
-
 
 class FitNumbers(NamedTuple):
-    """Numbers of a fit, of its first step, and of its first epoch, in its run; each 0-based."""
+    """Number of a fit in its run, of its first step, and of its first epoch; each 0-based."""
 
     fit: int = 0
     step: int = 0
     epoch: int = 0
 
     def plus(self, other: FitNumbers) -> FitNumbers:
-        """Give the sums of both."""
-        return FitNumbers(*(one + two for one, two in zip(self, other, strict=True)))
+        """Return the element-wise sum."""
+        return FitNumbers(*(a + b for a, b in zip(self, other, strict=True)))
 
 
-_known: dict[str, FitNumbers] = {}
-"""What comes next in runs that this process has recorded into."""
+_next_of_runs: dict[str, FitNumbers] = {}
+"""Run id -> numbers of the next fit, for runs that this process has recorded into."""
 _lock = threading.Lock()
 
 
 def from_tags(tags: Mapping[str, str]) -> FitNumbers:
-    """What comes next by the tags of a run."""
-    return FitNumbers(*(_number(tags.get(name)) for name in (FITS, STEPS, EPOCHS)))
+    """Read the numbers of the next fit from the tags of a run."""
+    return FitNumbers(*(_count(tags.get(name)) for name in (FITS_TAG, STEPS_TAG, EPOCHS_TAG)))
 
 
 def next_numbers(run_id: str, tags: Mapping[str, str], folder: Path) -> tuple[FitNumbers, list[str]]:
-    """Take the numbers of the next fit of a run; gives also the recordings on this machine that come before it.
+    """Take the numbers of the next fit of a run; also return the folder names of earlier recordings on this machine.
 
     Parameters
     ----------
     run_id : str
-    tags : mapping
-        The run's; empty where MLflow does not answer.
+        Id of the run.
+    tags : mapping of str to str
+        Tags of the run; empty if MLflow does not answer.
     folder : Path
-        Where recordings of this run may have been left behind.
+        Folder of the run's recordings on this machine.
     """
     with _lock:
-        left = _left(folder)
-        behind = map(_behind, left.values())
-        numbers = _highest([from_tags(tags), _known.get(run_id, FitNumbers()), *behind])
-        _known[run_id] = numbers._replace(fit=numbers.fit + 1)
-    return numbers, list(left)
+        journals = _training_journals(folder)
+        after_journals = map(_numbers_after, journals.values())
+        numbers = _maximum([from_tags(tags), _next_of_runs.get(run_id, FitNumbers()), *after_journals])
+        _next_of_runs[run_id] = numbers._replace(fit=numbers.fit + 1)
+    return numbers, list(journals)
 
 
 def end_at(run_id: str, numbers: FitNumbers) -> None:
-    """Note what comes next in a run, when a fit has ended."""
+    """Note the numbers of the next fit of a run at the end of a fit."""
     with _lock:
-        _known[run_id] = _highest([numbers, _known.get(run_id, FitNumbers())])
+        _next_of_runs[run_id] = _maximum([numbers, _next_of_runs.get(run_id, FitNumbers())])
 
 
-def shift(ours: FitNumbers, tags: Mapping[str, str], claim: str) -> FitNumbers:
-    """How far the numbers of a recording have to be moved, where others have counted before it was known of.
+def shift(numbers: FitNumbers, tags: Mapping[str, str], claim: str) -> FitNumbers:
+    """Offset of a recording's numbers if other fits have taken them before the run knew of this one.
 
     Parameters
     ----------
-    ours : FitNumbers
-        What the recording has begun with.
-    tags : mapping
-        The run's tags now.
+    numbers : FitNumbers
+        Numbers with which the recording began.
+    tags : mapping of str to str
+        Current tags of the run.
     claim : str
-        Name of the recording's folder: where the run knows of it, nothing is moved.
+        Name of the recording's folder; if the run has it in a tag, the offset is 0.
     """
-    theirs = from_tags(tags)
-    if claim in tags.get(CLAIM, "").split() or theirs.fit <= ours.fit:
+    next_in_run = from_tags(tags)
+    if claim in tags.get(CLAIM_TAG, "").split() or next_in_run.fit <= numbers.fit:
         return FitNumbers()
-    return FitNumbers(*(max(0, there - here) for there, here in zip(theirs, ours, strict=True)))
+    return FitNumbers(*(max(0, taken - own) for taken, own in zip(next_in_run, numbers, strict=True)))
 
 
-def _left(folder: Path) -> dict[str, journal.Entries]:
-    """The journals of the trainings of a run that are on this machine, by the names of their folders."""
+def _training_journals(folder: Path) -> dict[str, journal.Entries]:
+    """Read the journals of a run's trainings on this machine: folder name -> entries."""
     entries = {}
     for path in folder.glob(f"*/{journal.FILE}"):
         try:
-            entries[path.parent.name] = journal.of_a_training(journal.read(path.parent))
+            entries[path.parent.name] = training_journal.validated(journal.read(path.parent))
         except (JournalError, OSError):
             continue
     return entries
 
 
-def _behind(entries: journal.Entries) -> FitNumbers:
-    """What comes behind a recorded training."""
-    head = entries.head
-    moved = next((FitNumbers(*r["shift"]) for r in entries.records if "shift" in r), FitNumbers())
-    steps = sum(record["chunk"]["rows"] for record in entries.records if "chunk" in record)
-    epochs = [int(record["epoch"]["epoch"]) + 1 for record in entries.records if "epoch" in record]
+def _numbers_after(entries: journal.Entries) -> FitNumbers:
+    """Numbers of the fit after a recorded one."""
+    header = entries.header
+    offset = next((FitNumbers(*record["shift"]) for record in entries.records if "shift" in record), FitNumbers())
+    n_steps = sum(record["chunk"]["rows"] for record in entries.records if "chunk" in record)
+    next_epochs = [int(record["epoch"]["epoch"]) + 1 for record in entries.records if "epoch" in record]
     return FitNumbers(
-        head["fit"] + moved.fit + 1,
-        head.get("first_step", 0) + moved.step + steps,
-        max(epochs, default=0) + moved.epoch,
+        header["fit"] + offset.fit + 1,
+        header.get("first_step", 0) + offset.step + n_steps,
+        max(next_epochs, default=0) + offset.epoch,
     )
 
 
-def _highest(numbers: list[FitNumbers]) -> FitNumbers:
+def _maximum(numbers: list[FitNumbers]) -> FitNumbers:
+    """Element-wise maximum."""
     return FitNumbers(*map(max, zip(*numbers, strict=True)))
 
 
-def _number(text: str | None) -> int:
-    """A count as a tag holds it; 0 for what is none."""
+def _count(text: str | None) -> int:
+    """Parse the count of a tag; 0 if it is none."""
     return int(text) if text is not None and text.isdecimal() else 0

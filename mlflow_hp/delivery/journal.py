@@ -1,8 +1,8 @@
-"""The journal of a recording: what has to reach MLflow, on the local disk before it is sent.
+"""Journal of a recording: data for MLflow, written to the local disk before it is sent.
 
-A journal is a text file that is only ever appended to. Each line is a record: the CRC-32 of what follows, eight
-hexadecimal digits, a space, and JSON. The first says whose journal it is. Beside it stands a file with the number of
-records, from the first, that MLflow has acknowledged.
+A journal is a text file that is only appended to. Each line is a record: its checksum, a space, and JSON. The first
+record is the header, which names the recording. A file next to it has the number of records, from the first after the
+header, that MLflow has acknowledged.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import io
 import json
 import os
 import threading
-import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from mlflow_hp.history.checksums import is_intact, text_checksum
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,35 +23,35 @@ if TYPE_CHECKING:
 
 FILE = "journal"
 ACKNOWLEDGED_FILE = "acknowledged"
-VERSION = 1
-_NEW = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
+VERSION = 2
+_OPEN_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
 
 Record = dict[str, Any]
 
 
 class Entries(NamedTuple):
-    """What a journal holds.
+    """Content of a journal.
 
     Attributes
     ----------
-    head : dict
-        Whose journal it is.
+    header : dict
+        Header, which names the recording.
     records : list of dict
-        Those behind the head, up to the first that is torn or altered.
-    acknowledged : int
-        How many of them MLflow has, from the first.
+        Records after the header, up to the first damaged one.
+    n_acknowledged : int
+        Number of records, from the first, that MLflow has.
     problem : str or None
-        What is wrong with the rest; None where all records are whole.
+        Description of the damage; None if all records are intact.
     """
 
-    head: Record
+    header: Record
     records: list[Record]
-    acknowledged: int
+    n_acknowledged: int
     problem: str | None
 
 
 class JournalError(ValueError):
-    """There is nothing in a journal that can be used."""
+    """Journal without any usable record."""
 
 
 class Journal:
@@ -59,26 +60,26 @@ class Journal:
     Parameters
     ----------
     folder : Path
-        Where it is made; there has to be none yet.
-    head : mapping
-        Whose journal it is; as all records, something that JSON can hold.
+        Folder of the journal, which must not have one yet.
+    header : mapping
+        Header, which names the recording; must be serialisable as JSON, as all records.
 
     Attributes
     ----------
     n_records : int
-        How many records have been appended, the head apart.
+        Number of records after the header.
 
     Raises
     ------
     OSError
-        Where it can't be written.
+        If the journal cannot be written.
     """
 
-    def __init__(self, folder: Path, head: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, header: Mapping[str, Any]) -> None:
         self._open(folder, os.O_EXCL)
         try:
             self._acknowledged.truncate(0)
-            self.append({"journal": VERSION, **head})
+            self.append({"journal": VERSION, **header})
         except OSError:
             self.close()
             raise
@@ -86,26 +87,27 @@ class Journal:
     def _open(self, folder: Path, flags: int) -> None:
         self.n_records = -1
         self._lock = threading.Lock()
-        self._file = _opened(folder / FILE, flags | os.O_APPEND)
+        self._file = _open_file(folder / FILE, flags | os.O_APPEND)
         try:
-            self._acknowledged = _opened(folder / ACKNOWLEDGED_FILE)
+            self._acknowledged = _open_file(folder / ACKNOWLEDGED_FILE)
         except OSError:
             self._file.close()
             raise
 
     @classmethod
     def reopen(cls, folder: Path) -> Self:
-        """Append to a journal that there is; what is torn or altered at its end is cut off.
+        """Open an existing journal to append to it; damaged records at its end are cut off.
 
         Raises
         ------
         JournalError, OSError
-            As `read` does; where it can't be written.
+            As of `read`, or if the journal cannot be written.
         """
         entries = read(folder)
         journal = cls.__new__(cls)
         journal._open(folder, 0)
-        journal._file.truncate(sum(len(_line(record)) for record in (entries.head, *entries.records)))
+        intact_lines = (folder / FILE).read_bytes().split(b"\n")[: 1 + len(entries.records)]
+        journal._file.truncate(sum(len(line) + 1 for line in intact_lines))
         journal.n_records = len(entries.records)
         return journal
 
@@ -116,170 +118,113 @@ class Journal:
         self.close()
 
     def append(self, record: Mapping[str, Any]) -> int:
-        """Append a record; the operating system has it when this returns.
+        """Append a record; the operating system has it on return.
 
         Returns
         -------
         int
-            Its number, from 0 behind the head.
+            Number of the record (0-based, the header not counted).
 
         Raises
         ------
         OSError
-            Where it can't be written; then nothing of it is in the journal.
+            If it cannot be written; then the journal is unchanged.
         ValueError
-            Where the journal is closed.
+            If the journal is closed.
         """
         line = _line(record)
         with self._lock:
-            whole = self._file.seek(0, os.SEEK_END)
+            size = self._file.seek(0, os.SEEK_END)
             try:
                 _write(self._file, line)
             except OSError:
-                self._file.truncate(whole)
+                self._file.truncate(size)
                 raise
             self.n_records += 1
             return self.n_records - 1
 
     def fileno(self) -> int:
-        """The descriptor of its file, for `os.fsync`."""
+        """Descriptor of the file, for `os.fsync`."""
         return self._file.fileno()
 
     def acknowledge(self, count: int) -> None:
-        """Note that MLflow has the first `count` records; where that can't be written, they are sent twice at worst."""
+        """Note that MLflow has the first `count` records; if that cannot be written, at worst they are sent twice."""
         with self._lock, contextlib.suppress(OSError):
             if not self._acknowledged.closed:
                 self._acknowledged.seek(0)
                 _write(self._acknowledged, f"{count:020}\n".encode())
 
     def close(self) -> None:
-        """Close the files; a second time, do nothing."""
+        """Close the files; idempotent."""
         with self._lock:
             self._file.close()
             self._acknowledged.close()
 
 
-def _opened(path: Path, flags: int = 0) -> io.FileIO:
-    """A file for writing that only its user may read; each write goes to the operating system at once."""
-    return io.FileIO(path, "r+", opener=lambda name, _: os.open(name, _NEW | flags, 0o600))
+def _open_file(path: Path, flags: int = 0) -> io.FileIO:
+    """Open a file for unbuffered writing that only its user may read."""
+    return io.FileIO(path, "r+", opener=lambda name, _: os.open(name, _OPEN_FLAGS | flags, 0o600))
 
 
 def read(folder: Path) -> Entries:
-    """What there is of a journal, also while it grows: all up to the first record that is not whole.
+    """Read a journal, also while it grows, up to the first damaged record.
 
     Raises
     ------
     JournalError
-        Where not even its first record can be used, or it is of a newer version.
+        If even the header is damaged, or the journal is of a newer version.
     OSError
-        Where there is none, or it can't be read.
+        If there is no journal, or it cannot be read.
     """
     path = folder / FILE
-    lines = path.read_bytes().split(b"\n")
-    rest = lines.pop()
+    content, size = path.read_bytes(), 0
     records: list[Record] = []
-    for line in lines:
-        record = _parsed(line)
-        if record is None:
+    for line in content.splitlines(keepends=True):
+        record = _parse_line(line)
+        if record is None or (records and "journal" in record):  # damaged, or a second header
             break
         records.append(record)
+        size += len(line)
     if not records or not isinstance(records[0].get("journal"), int):
-        raise JournalError(f"{path} holds no record that is whole: nothing can be recovered from it")
-    head, *records = records
-    if head["journal"] > VERSION:
-        raise JournalError(f"{path} is of version {head['journal']}, above {VERSION}: upgrade mlflow_hp to recover it")
-    n_lost = len(lines) - len(records) - 1 + bool(rest)
-    problem = f"{path}: what follows record {len(records)} is torn or altered ({n_lost} records)" if n_lost else None
-    return Entries(head, records, min(_acknowledged(folder), len(records)), problem)
+        raise JournalError(f"{path} has no intact record: nothing can be recovered from it")
+    header, *records = records
+    if header["journal"] > VERSION:
+        raise JournalError(
+            f"{path} is of version {header['journal']}, above {VERSION}: upgrade mlflow_hp to recover it"
+        )
+    damage = _damage(content, size)
+    problem = None if damage is None else f"{path}, after its record {len(records)}: {damage}"
+    return Entries(header, records, min(_n_acknowledged(folder), len(records)), problem)
 
 
-def of_a_training(entries: Entries) -> Entries:
-    """Entries up to the first that no recording of a training writes; kinds of records that are not known pass.
-
-    Raises
-    ------
-    JournalError
-        Where the head is of no such recording.
-    """
-    for name, is_kind in _HEAD.items():
-        if not is_kind(entries.head.get(name, _OLD_HEADS.get(name))):
-            raise JournalError(
-                f"the head of a journal has {name}={entries.head.get(name)!r:.100}: not a training journal"
-            )
-    for number, record in enumerate(entries.records):
-        if not all(is_kind(record) for name, is_kind in _RECORDS.items() if name in record):
-            problem = f"record {number} of the journal, from 0, is not a training's: nothing from there on is used"
-            known = min(number, entries.acknowledged)
-            return entries._replace(records=entries.records[:number], acknowledged=known, problem=problem)
-    return entries
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _are_texts(values: Any) -> bool:
-    return isinstance(values, dict) and all(isinstance(value, str) for value in values.values())
-
-
-def _is_chunk(record: Record) -> bool:
-    chunk = record["chunk"]
-    return isinstance(chunk, dict) and _is_count(chunk.get("rows")) and _is_count(chunk.get("end"))
-
-
-def _is_epoch(record: Record) -> bool:
-    row = record["epoch"]
-    numbers = isinstance(row, dict) and all(isinstance(value, int | float) for value in row.values())
-    return numbers and _is_count(row.get("epoch")) and _is_count(record.get("time"))
-
-
-def _is_description(record: Record) -> bool:
-    return _are_texts(record["params"]) and _are_texts(record.get("tags"))
-
-
-def _is_end(record: Record) -> bool:
-    return isinstance(record["ended"], dict) and isinstance(record["ended"].get("whole"), bool)
-
-
-def _is_shift(record: Record) -> bool:
-    moved = record["shift"]
-    return isinstance(moved, list) and len(moved) == len(("fit", "step", "epoch")) and all(map(_is_count, moved))
-
-
-_HEAD = {
-    "run_id": _is_text,
-    "tracking_uri": _is_text,
-    "process": _is_text,
-    "fit": _is_count,
-    "first_step": _is_count,
-    "first_epoch": _is_count,
-    "metrics_every": lambda value: _is_count(value) and value > 0,
-    "report": lambda value: isinstance(value, bool),
-}
-_OLD_HEADS = {"first_step": 0, "first_epoch": 0}
-"""What stands for what the heads of earlier versions lack."""
-_RECORDS = {"chunk": _is_chunk, "epoch": _is_epoch, "params": _is_description, "ended": _is_end, "shift": _is_shift}
+def _damage(content: bytes, size: int) -> str | None:
+    """Describe the content after the intact part, which has this size; None if there is nothing."""
+    intact, rest = content[:size], content[size:]
+    if not rest:
+        return None
+    n_lines = rest.count(b"\n") + (not rest.endswith(b"\n"))
+    if rest.startswith(intact[: intact.index(b"\n") + 1]) and intact.startswith(rest):
+        return f"the next {n_lines} lines repeat the first ones, so nothing is lost"
+    return f"the next {n_lines} lines are torn or altered"
 
 
 def _write(file: io.FileIO, text: bytes) -> None:
-    written = file.write(text) or 0
-    if written < len(text):
-        raise OSError(errno.ENOSPC, f"only {written} of {len(text)} bytes could be written")
+    n_written = file.write(text) or 0
+    if n_written < len(text):
+        raise OSError(errno.ENOSPC, f"only {n_written} of {len(text)} bytes could be written")
 
 
 def _line(record: Mapping[str, Any]) -> bytes:
     text = json.dumps(record, separators=(",", ":")).encode()
-    return b"%08x %b\n" % (zlib.crc32(text), text)
+    return b"%b %b\n" % (text_checksum(text).encode(), text)
 
 
-def _parsed(line: bytes) -> Record | None:
-    """The record of a line; None for one that is torn or altered."""
-    checksum, _, text = line.partition(b" ")
-    if checksum != b"%08x" % zlib.crc32(text):
+def _parse_line(line: bytes) -> Record | None:
+    """Parse the record of a line; None if it is torn or altered."""
+    if not line.endswith(b"\n"):
+        return None
+    checksum, _, text = line[:-1].partition(b" ")
+    if not is_intact(text, checksum):
         return None
     try:
         record = json.loads(text)
@@ -288,7 +233,7 @@ def _parsed(line: bytes) -> Record | None:
     return record if isinstance(record, dict) else None
 
 
-def _acknowledged(folder: Path) -> int:
+def _n_acknowledged(folder: Path) -> int:
     try:
         return max(0, int((folder / ACKNOWLEDGED_FILE).read_text()))
     except (OSError, ValueError):

@@ -1,8 +1,4 @@
-"""On the way to MLflow: metrics in full batches, from a background thread that leaves training its time.
-
-What MLflow has not taken is sent again, whatever it said: a token may have expired, a run may be restored. Only what it
-refuses while it takes other things for the same run is set aside, item by item, on disk: that blocks nothing.
-"""
+"""Send the metrics of a training in full batches, from a background thread with a limited time share."""
 
 from __future__ import annotations
 
@@ -10,97 +6,79 @@ import contextlib
 import queue
 import threading
 import time
-from collections import Counter, deque
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 
 import mlflow
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Metric, RunTag
 
-from mlflow_hp.tracking.redaction import masked
-from mlflow_hp.tracking.server_health import blames_content, ensure_reachable, hush_outages
+from mlflow_hp.delivery import batches, patience
+from mlflow_hp.delivery.acknowledgements import Acknowledgements
+from mlflow_hp.delivery.batches import BatchWriter, n_per_call
+from mlflow_hp.delivery.patience import Patience
+from mlflow_hp.delivery.retry import AbandonedError, Retry
+from mlflow_hp.delivery.time_share import TimeShare
+from mlflow_hp.tracking.server_health import ensure_reachable, reason, silence_locked_database
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from mlflow_hp.delivery.batches import Item
     from mlflow_hp.delivery.metric_points import Points
 
-FULL_BATCH = 990
-"""Metrics in one call; MLflow takes 1000 things, params and tags among them."""
-OTHERS_AT_ONCE = 100
-"""Params, and tags, that MLflow takes in one call."""
-SHARE_OF_TIME = 0.05
-"""Share of the time that writing may take while training runs; it and training compete for Python's lock."""
-FIRST_SECONDS = 1.0
-"""Nothing is written before a training has run for so long: a shorter one is written at its end."""
 OLDEST_SECONDS = 5.0
-"""A batch that is not full is sent when it has waited for this long."""
-LONGEST_PAUSE_SECONDS = 30.0
-"""Pause between two attempts to reach a store that fails."""
-PATIENCE_SECONDS = 10.0
-"""How long `flush` waits, in all; and how long `wait` does for a store that fails, or takes longer than it should."""
-QUICK_SECONDS = 2.0
-"""A call that comes back so soon is waited for, however many there are."""
-SLOWEST_UPLOAD = 10 * 2**20
-"""Bytes a second: an upload that is slower is not waited for longer than `PATIENCE_SECONDS`."""
-PROOFS = 3
-"""How often MLflow has to refuse an item, and to take another thing in between, until that is set aside."""
-PROOFS_OF_A_FAILURE = 10
-"""The same where it does not say that the item is to blame."""
+"""Age at which a batch is sent although it is not full."""
 ATTEMPTS = 3
-"""How often an action is tried that fails while MLflow takes other things: its artifact store may be another's."""
-CONTROL = "mlflow_hp.refused_at"
-"""The tag with the time of a refusal: written to see whether MLflow takes anything of a run."""
-
-Item: TypeAlias = Metric | Param | RunTag
+"""Attempts for an action that fails while the run accepts other data: the artifact store may be another server."""
+DENIED_ITEMS = "a part of its metrics, params and tags"
+"""Name in `MetricSender.undone` of single items to which MLflow denies access."""
 
 
 class _Task(NamedTuple):
-    """Items to be made and sent, from the disk or (`asks`) from what MLflow says; or something to be done."""
+    """Items to be made and sent, or an action to be called.
+
+    `reads_mlflow` says whether making the items calls MLflow. While `must_wait` returns True, making them would block.
+    """
 
     make_items: Callable[[], Iterable[Item]] | None = None
-    asks: bool = False
-    do: Callable[[], None] | None = None
-    what: str = "a part of what was recorded"
-    waits: Callable[[], bool] | None = None
-    seconds: float = 0.0
+    reads_mlflow: bool = False
+    action: Callable[[], None] | None = None
+    name: str = "a part of the recorded data"
+    must_wait: Callable[[], bool] | None = None
+    n_bytes: int = 0
     record: int | None = None
 
 
-class _AbandonedError(Exception):
-    """Nobody waits for the rest any more."""
+class MetricSender:
+    """Writes to one run of MLflow in the background, with retries, while training goes on.
 
-
-class Sender:
-    """Writes to one run of MLflow in the background, and tries a store that fails again while training goes on.
-
-    What is submitted is a function that makes the items when their turn comes: so the backlog of a slow store takes no
+    Items are submitted as functions that make them when they are sent, so that the backlog of a slow store takes no
     memory.
 
     Parameters
     ----------
     run_id : str
-        The run.
+        Id of the run.
     tracking_uri : str, optional
-        Where it is; by default the tracking URI in force.
+        Tracking URI of the run. Defaults to the current one.
     on_acknowledged : callable, optional
-        Given, each time that MLflow has taken more, the number of the journal's records that it has all of.
+        Called with the number of the journal's records, from the first, that MLflow has, whenever it grows. Defaults to
+        nothing.
     on_trouble : callable, optional
-        Given a sentence when the store begins to fail, and when it is back.
+        Called with a message when the store begins to fail, and when it works again. Defaults to nothing.
     set_aside : callable, optional
-        Given a metric, param or tag that MLflow refuses, and why; when it returns that has to be kept.
+        Called with a metric, param or tag that MLflow refuses for its content, and the reason; keeps the item
+        elsewhere. Defaults to nothing.
 
     Attributes
     ----------
-    sent, submitted : int
-        Metric points that MLflow has, and that it is to have.
-    error : Exception or None
-        Why the last attempt to write failed; None where it did not.
+    n_sent, n_submitted : int
+        Number of metric points that MLflow has, and of all points.
     n_refused, n_unreadable : int
-        Items that were set aside; functions whose items could not be made.
-    refusal, unreadable : Exception or None
-        Why, the first time.
+        Number of items that were set aside, and of tasks whose items could not be made.
+    refusal, read_error : Exception or None
+        First error of each kind.
     undone : dict of str to Exception
-        What could not be brought to MLflow while it took other things, and why.
+        Name of data that could not be sent while MLflow accepted other data -> error. It stays in the journal.
     """
 
     def __init__(
@@ -109,33 +87,33 @@ class Sender:
         tracking_uri: str | None = None,
         *,
         on_acknowledged: Callable[[int], None] | None = None,
-        on_trouble: Callable[[str], None] | None = None,
+        on_trouble: Callable[[str], object] | None = None,
         set_aside: Callable[[Item, str], None] | None = None,
     ) -> None:
-        self.sent = self.submitted = self.n_refused = self.n_unreadable = 0
-        self.error: Exception | None = None
+        self.n_sent = self.n_submitted = self.n_refused = self.n_unreadable = 0
         self.refusal: Exception | None = None
-        self.unreadable: Exception | None = None
+        self.read_error: Exception | None = None
         self.undone: dict[str, Exception | None] = {}
-        self._run_id = run_id
         self._tracking_uri = tracking_uri or mlflow.get_tracking_uri()
-        self._client = mlflow.MlflowClient(self._tracking_uri)
-        self._on_acknowledged = on_acknowledged or (lambda _: None)
         self._on_trouble = on_trouble or (lambda _: None)
         self._set_aside = set_aside or (lambda _, __: None)
+        self._retry = Retry(on_trouble)
+        self._patience = Patience(lambda: self.error is not None)
+        self._share = TimeShare(self._retry)
+        self._writer = BatchWriter(
+            mlflow.MlflowClient(self._tracking_uri),
+            run_id,
+            self._note_refusal,
+            on_written=self._count,
+            extra_tags=lambda: [RunTag(*tag) for tag in self._progress_tags.items()],
+            call_mlflow=self._call_mlflow,
+            call_control=self._call_control,
+        )
         self._queue: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
-        self._hurry = threading.Event()
-        self._abandoned = threading.Event()
-        self._asking_since: float | None = None
-        self._good_seconds = 0.0
-        self._waiting: list[Item] = []
-        self._progress: dict[str, str] = {}
-        self._taken = self._handled = 0
-        self._complete = True
-        self._refusals: Counter[str] = Counter()
-        self._unacknowledged: deque[tuple[int, int]] = deque()
-        self._not_before = time.monotonic() + FIRST_SECONDS
-        hush_outages()
+        self._items: list[Item] = []
+        self._progress_tags: dict[str, str] = {}
+        self._acknowledgements = Acknowledgements(on_acknowledged or (lambda _: None))
+        silence_locked_database()
         self._thread = threading.Thread(target=self._work, name="mlflow_hp-sender", daemon=True)
         self._thread.start()
 
@@ -144,114 +122,119 @@ class Sender:
         count: int,
         make_points: Callable[[], Points],
         record: int | None = None,
-        progress: Callable[[], Mapping[str, str]] | None = None,
-        waits: Callable[[], bool] | None = None,
+        progress_tags: Callable[[], Mapping[str, str]] | None = None,
+        must_wait: Callable[[], bool] | None = None,
     ) -> None:
-        """Have the `count` points that `make_points` will give written, after all those before.
+        """Send the points that `make_points` returns, of which there are `count`, after everything submitted before.
 
-        The tags that `progress` gives are written with them: how far the run is then. Where `waits` says that
-        `make_points` would have to wait for something, what is there is written first.
+        The tags of `progress_tags` are written with them. While `must_wait` returns True, `make_points` would block,
+        and earlier items are sent first.
         """
-        self.submitted += count
+        self.n_submitted += count
 
         def make_items() -> Iterator[Item]:
             points = make_points()
-            if progress is not None:
-                self._progress |= progress()
+            if progress_tags is not None:
+                self._progress_tags |= progress_tags()
             return (Metric(*point) for point in points)
 
-        self._queue.put(_Task(make_items, record=record, waits=waits))
+        self._queue.put(_Task(make_items, record=record, must_wait=must_wait))
 
     def describe(self, make_items: Callable[[], Iterable[Item]], record: int | None = None) -> None:
-        """Have items written, after all those before; `make_items` may ask MLflow for what it has."""
-        self._queue.put(_Task(make_items, asks=True, record=record))
+        """Send items after everything submitted before; `make_items` may call MLflow."""
+        self._queue.put(_Task(make_items, reads_mlflow=True, record=record))
 
-    def do(self, what: str, action: Callable[[], None], n_bytes: int = 0) -> None:
-        """Have `action` done, which brings `what` to MLflow, `n_bytes` long; again, where the store fails."""
-        self._queue.put(_Task(do=action, what=what, seconds=n_bytes / SLOWEST_UPLOAD))
+    def do(self, name: str, action: Callable[[], None], n_bytes: int = 0) -> None:
+        """Call `action`, which uploads `n_bytes`, after everything submitted before, with retries.
+
+        `name` is its name in `undone` if it fails.
+        """
+        self._queue.put(_Task(action=action, name=name, n_bytes=n_bytes))
 
     def flush(self, on_progress: Callable[[], object] | None = None) -> bool:
-        """Write what is left without pauses, for as long as `PATIENCE_SECONDS`; nothing may be submitted after that.
+        """Send the rest without pauses, for at most `PATIENCE_SECONDS`; nothing may be submitted afterwards.
 
         Parameters
         ----------
         on_progress : callable, optional
-            Called some times a second meanwhile.
+            Called several times a second meanwhile. Defaults to nothing.
 
         Returns
         -------
         bool
-            Whether the end was reached. Where it was not, MLflow goes on taking what is left: `wait` for it.
+            Whether everything was processed. If not, sending continues: `wait` for it.
 
         Raises
         ------
         Exception
-            Why MLflow does not take it; nothing more is sent then.
+            If MLflow fails or hangs at the end of that time; nothing more is sent then.
         """
-        self._hurry.set()
+        self._retry.hurry()
         self._queue.put(None)
-        until = time.monotonic() + PATIENCE_SECONDS
-        with self._given_up_on_error():
-            while self._thread.is_alive() and time.monotonic() < until:
-                self._thread.join(0.1)
+        until = time.monotonic() + patience.PATIENCE_SECONDS
+        with self._abandon_on_error():
+            while not self._joined(0.1) and time.monotonic() < until:
                 if on_progress is not None:
                     on_progress()
             if not self._thread.is_alive():
                 return True
-            since = self._asking_since
-            if self.error is not None or (since is not None and time.monotonic() - since > QUICK_SECONDS):
-                raise self.error or TimeoutError(f"MLflow has not answered for {PATIENCE_SECONDS:g} s")
+            if self.error is not None or self._patience.is_hanging:
+                raise self._error_or_timeout()
         return False
 
     def wait(self, on_progress: Callable[[], object] | None = None) -> None:
-        """Wait for the rest as long as MLflow takes it: what it is slow with, or fails at, may take as long as `flush`.
+        """Wait for the rest as long as MLflow accepts it; slow and failed calls may take `PATIENCE_SECONDS` in all.
 
         Parameters
         ----------
         on_progress : callable, optional
-            As for `flush`.
+            Called several times a second meanwhile. Defaults to nothing.
 
         Raises
         ------
         Exception
             As `flush`.
         """
-        spent, last, good = 0.0, time.monotonic(), self._good_seconds
-        with self._given_up_on_error():
-            while self._thread.is_alive():
-                self._thread.join(0.1)
-                if on_progress is not None:
-                    on_progress()
-                now = time.monotonic()
-                if self._asking_since is not None or self.error is not None:
-                    spent += now - last
-                last = now
-                if spent - (self._good_seconds - good) > PATIENCE_SECONDS and self._thread.is_alive():
-                    raise self.error or TimeoutError(f"MLflow has not answered for {PATIENCE_SECONDS:g} s")
+        with self._abandon_on_error():
+            self._patience.wait(self._joined, patience.PATIENCE_SECONDS, on_progress)
+            if self._thread.is_alive():
+                raise self._error_or_timeout()
+
+    @property
+    def error(self) -> Exception | None:
+        """Error of the last attempt to write; None if it succeeded."""
+        return self._retry.error
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything submitted so far is sent or set aside, and nothing failed."""
+        return self._acknowledgements.is_complete and self.error is None
+
+    def _joined(self, seconds: float) -> bool:
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def _error_or_timeout(self) -> Exception:
+        return self.error or TimeoutError(f"MLflow has not answered for {patience.PATIENCE_SECONDS:g} s")
 
     @contextlib.contextmanager
-    def _given_up_on_error(self) -> Iterator[None]:
-        """Have nothing more sent where the block is left by an exception; raise what ended the sending."""
+    def _abandon_on_error(self) -> Iterator[None]:
+        """Stop sending if the block raises; raise the error that ended the thread."""
         try:
             yield
         except BaseException:
-            self._abandoned.set()
+            self._retry.abandon()
             raise
         if not self._thread.is_alive() and self.error is not None:
             raise self.error
 
-    @property
-    def complete(self) -> bool:
-        """Whether MLflow has, or refuses, all that has come so far, and nothing failed."""
-        return self._complete and self.error is None and self._handled == self._taken
-
     def _work(self) -> None:
         try:
             self._send_all()
-        except _AbandonedError:
+        except AbandonedError:
             pass
-        except Exception as error:  # noqa: BLE001 - whatever it is, `flush` raises it
-            self.error = error
+        except Exception as error:  # noqa: BLE001 - raised by `flush`
+            self._retry.error = error
 
     def _send_all(self) -> None:
         oldest = time.monotonic()
@@ -261,181 +244,93 @@ class Sender:
                 task = self._queue.get(timeout=OLDEST_SECONDS)
             if task is None:
                 break
-            if not self._waiting:
+            if not self._items:
                 oldest = time.monotonic()
-            while self._waiting and task.waits is not None and task.waits():
+            while self._items and task.must_wait is not None and task.must_wait():
                 self._send()
             self._take(task)
-            while len(self._waiting) >= FULL_BATCH:
+            while len(self._items) >= batches.ITEMS_PER_CALL:
                 self._send()
-            if self._waiting and time.monotonic() - oldest > OLDEST_SECONDS:
+            if self._items and time.monotonic() - oldest > OLDEST_SECONDS:
                 self._send()
-        while self._waiting:
+        while self._items:
             self._send()
 
     def _take(self, task: _Task) -> None:
-        self._rest()
-        if task.do is not None:
-            while self._waiting:
+        self._share.wait_for_turn()
+        if task.action is not None:
+            while self._items:
                 self._send()
-            done = self._done(task.do, task.what, task.seconds)
+            items: list[Item] | None = [] if self._call_action(task.action, task.name, task.n_bytes) else None
         else:
-            done = task.make_items is None or self._made(task.make_items, asks=task.asks)
-        self._complete &= done
-        if task.record is not None and self._complete:  # none is acknowledged behind one that is not done
-            self._unacknowledged.append((self._taken, task.record))
-            self._acknowledge()
+            items = self._make_items(task)
+        if items is None:
+            self._acknowledgements.note_gap()
+            return
+        self._items += items
+        self._acknowledgements.add_items(len(items), task.record)
 
-    def _made(self, make_items: Callable[[], Iterable[Item]], *, asks: bool) -> bool:
-        """Whether the items were made, and wait now; they are not where the disk does not give back what was there."""
+    def _make_items(self, task: _Task) -> list[Item] | None:
+        """Make the items of a task; None if MLflow does not answer the questions, or the disk cannot be read."""
         items: list[Item] = []
-        if asks:
-            done = self._done(lambda: items.extend(make_items()), "params and tags")
-        else:
-            began = time.monotonic()
-            try:
-                items, done = list(make_items()), True
-            except Exception as error:  # noqa: BLE001 - what comes behind it is sent all the same
-                self.n_unreadable += 1
-                self.unreadable, done = self.unreadable or error, False
-            self._worked_since(began)
-        self._waiting += items
-        self._taken += len(items)
-        return done
+        make_items = task.make_items or (lambda: items)
+        if task.reads_mlflow:
+            return items if self._call_action(lambda: items.extend(make_items()), "params and tags") else None
+        try:
+            with self._share.work():
+                return list(make_items())
+        except Exception as error:  # noqa: BLE001 - later tasks are sent all the same
+            self.n_unreadable += 1
+            self.read_error = self.read_error or error
+            return None
 
-    def _done(self, action: Callable[[], None], what: str, seconds: float = 0.0) -> bool:
-        """Whether an action was done; where MLflow takes other things all the while, it is given up, and told."""
+    def _call_action(self, action: Callable[[], None], name: str, n_bytes: int = 0) -> bool:
+        """Call an action; return False if it fails while the run accepts other data."""
         for attempt in range(ATTEMPTS):
             if attempt:
-                self._abandoned.wait(1.0)
-            error = self._until_it_works(action, seconds)
+                self._retry.pause(1.0)
+            error = self._retry.until_it_works(
+                lambda: self._writer.error_of(lambda: self._call_mlflow(action, n_bytes))
+            )
             if error is None:
                 return True
-        self.undone[what] = error
+        self.undone[name] = error
         return False
 
     def _send(self) -> None:
-        """Write the oldest items, as many as MLflow takes in a call."""
-        n, others = 0, Counter[type]()
-        while n < min(len(self._waiting), FULL_BATCH):
-            kind = type(self._waiting[n])
-            if kind is not Metric and others[kind] >= OTHERS_AT_ONCE - len(self._progress):
-                break
-            others[kind] += 1
-            n += 1
-        self._write(self._waiting[:n])
-        del self._waiting[:n]
-        self._handled += n
-        self._acknowledge()
+        """Send the oldest items, as many as MLflow accepts in one call."""
+        n = n_per_call(self._items)
+        batch = self._items[:n]
+        error = self._retry.until_it_works(lambda: self._writer.write(batch))
+        if error is not None:
+            self._note_denied(error)
+        del self._items[:n]
+        self._acknowledgements.note_sent(n)
 
-    def _write(self, items: list[Item]) -> None:
-        """Write items; those that MLflow refuses are found by halves, and set aside."""
-        error = self._until_it_works(lambda: self._log(items))
-        if error is None:
-            self.sent += sum(isinstance(item, Metric) for item in items)
-        elif len(items) == 1:
-            self._write_one(items[0], error)
-        else:
-            items = sorted(items, key=lambda item: str(item.key))  # what is of one name is in one half
-            self._write(items[: len(items) // 2])
-            self._write(items[len(items) // 2 :])
+    def _note_denied(self, error: Exception) -> None:
+        """Leave items to a recovery to which MLflow denies access, although it accepts others."""
+        self._acknowledgements.note_gap()
+        if DENIED_ITEMS not in self.undone:
+            self.undone[DENIED_ITEMS] = error
+            self._on_trouble(f"MLflow does not accept {DENIED_ITEMS}, which is kept meanwhile: {reason(error)}")
 
-    def _write_one(self, item: Item, error: Exception) -> None:
-        """Write an item that MLflow has refused; again, until it is shown that it is to blame."""
-        known = self._refusals[item.key] >= PROOFS
-        for _ in range(0 if known else (PROOFS if blames_content(error) else PROOFS_OF_A_FAILURE) - 1):
-            again = self._until_it_works(lambda: self._log([item]))
-            if again is None:
-                self.sent += isinstance(item, Metric)
-                return
-        if isinstance(item, Param) and self._is_logged(item):
-            return  # by the user, meanwhile: that it stays
-        self._refusals[item.key] += 1
+    def _note_refusal(self, item: Item, error: Exception) -> None:
         self.n_refused += 1
         self.refusal = self.refusal or error
         self._set_aside(item, str(error))
 
-    def _is_logged(self, param: Param) -> bool:
-        with contextlib.suppress(Exception):
-            return param.key in self._client.get_run(self._run_id).data.params
-        return False
-
-    def _log(self, items: Iterable[Item]) -> None:
-        by_kind: dict[type, list[Any]] = {Metric: [], Param: [], RunTag: []}
-        for item in items:
-            by_kind[type(item)].append(item)
-        tags = by_kind[RunTag] + [RunTag(*tag) for tag in self._progress.items()]
-        self._client.log_batch(self._run_id, metrics=by_kind[Metric], params=by_kind[Param], tags=tags)
-
-    def _acknowledge(self) -> None:
-        """Tell which records of the journal MLflow has all of."""
-        done = None
-        while self._unacknowledged and self._unacknowledged[0][0] <= self._handled:
-            done = self._unacknowledged.popleft()[1]
-        if done is not None:
-            self._on_acknowledged(done + 1)
-
-    def _until_it_works(self, write: Callable[[], None], seconds: float = 0.0) -> Exception | None:
-        """Do it; try again as long as MLflow takes nothing.
-
-        Gives what it raised where MLflow takes other things.
-        """
-        pause = 1.0
-        while True:
-            self._rest()
-            began = self._asking_since = time.monotonic()
-            try:
-                ensure_reachable(self._tracking_uri)
-                write()
-            except Exception as error:  # noqa: BLE001 - told, and tried again
-                if self._takes_anything():
-                    self._asking_since = None
-                    self._worked_since(began)
-                    return error
-                self._asking_since = None
-                self._fail(error)
-                self._not_before = time.monotonic() + pause
-                if self._hurry.is_set():
-                    self._abandoned.wait(min(pause, 1.0))
-                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
-                continue
-            self._asking_since = None
-            self._recover()
-            took = time.monotonic() - began
-            if took < QUICK_SECONDS + seconds:
-                self._good_seconds += took
-            self._worked_since(began)
-            return None
-
-    def _takes_anything(self) -> bool:
-        """Whether MLflow takes something else of the run now."""
-        try:
+    def _call_mlflow(self, call: Callable[[], object], n_bytes: int = 0) -> None:
+        """Make a call to MLflow, within the time share, and if the server answers."""
+        self._share.wait_for_turn()
+        with self._share.work(), self._patience.call(n_bytes):
             ensure_reachable(self._tracking_uri)
-            self._client.log_batch(
-                self._run_id, tags=[RunTag(CONTROL, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))]
-            )
-        except Exception:  # noqa: BLE001 - it is the state of the store, and not what was sent
-            return False
-        self._recover()
-        return True
+            call()
+        self._retry.note_success()
 
-    def _fail(self, error: Exception) -> None:
-        if self.error is None:
-            self._on_trouble(f"MLflow does not take what is recorded, which is kept meanwhile: {masked(str(error))}")
-        self.error = error
+    def _call_control(self, call: Callable[[], object]) -> None:
+        """Make the call for the control, after a call that failed."""
+        self._call_mlflow(call)
+        self._patience.note_refusal()
 
-    def _recover(self) -> None:
-        if self.error is not None:
-            self.error = None
-            self._on_trouble("MLflow takes again what is recorded")
-
-    def _rest(self) -> None:
-        """Leave the time to the training until it is our turn; once it has ended, do not."""
-        self._hurry.wait(max(0.0, self._not_before - time.monotonic()))
-        if self._abandoned.is_set():
-            raise _AbandonedError
-
-    def _worked_since(self, began: float) -> None:
-        """Earn the pause for work that began at `began`."""
-        now = time.monotonic()
-        self._not_before = max(self._not_before, now) + (now - began) * (1 / SHARE_OF_TIME - 1)
+    def _count(self, items: list[Item]) -> None:
+        self.n_sent += sum(isinstance(item, Metric) for item in items)

@@ -1,194 +1,142 @@
-"""The runs of one search on their way to MLflow: what is to be written is collected, in memory and in the journal."""
+"""Outbox of one search: its runs and their pending changes, in memory and in the journal."""
 
 from __future__ import annotations
 
 import threading
-import time
 from typing import TYPE_CHECKING, Any
 
-from mlflow_hp.delivery.pending_run import GivenUpError, Run
+from mlflow_hp.delivery.run_changes import RunChanges
 from mlflow_hp.tracking.names import LONGEST_NAME
 from mlflow_hp.tracking.params_and_tags import storable
 from mlflow_hp.tracking.redaction import masked
-from mlflow_hp.tracking.server_health import ensure_reachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
-    import mlflow
-
-    from mlflow_hp.delivery.run_changes import Change, Changes
-
-
-READILY_SECONDS = 3.0
-"""A store that needs longer for a run, of some calls, does not take it readily."""
+    from mlflow_hp.delivery.run_changes import Change
 
 
 class Outbox:
-    """Runs, and what is to be written of them.
+    """Runs of a search, and the order in which they are to be written.
 
     Parameters
     ----------
-    head : mapping
-        The head of the journal: ``run_id``, ``name``, ``start`` of the parent, its ``experiment_id``, the tags
-        ``common`` to all runs below it, and ``key``, which no other recording has.
-    client : MlflowClient
-        Of MLflow's store.
+    header : mapping
+        Header of the journal: ``run_id``, ``name`` and ``start`` of the parent, its ``experiment_id``, the ``common``
+        tags of all its child runs, and ``key``, which is unique to the recording.
+    append : callable, optional
+        Appends a record to the journal, and returns its number, or None if that fails. Defaults to no journal.
 
     Attributes
     ----------
-    runs : list of Run
-        By number; the first is the parent.
-    error : Exception or None
-        Why the last attempt to write failed; None where it did not.
+    runs : list of RunChanges
+        Runs by number; the first is the parent.
     refusals : list of str
-        What MLflow refused for what it is, and where it is instead.
-    busy_seconds, good_seconds : float
-        How long it has written, and how much of that into a store that took it readily.
-    is_in_charge : bool
-        Whether the runs' states are its to be written.
+        Descriptions of what MLflow refused for its content, and where it is instead.
+    problems : list of str
+        Descriptions of other failures.
+    owns_status : bool
+        Whether the status of the runs is written.
     """
 
-    def __init__(self, head: Mapping[str, Any], client: mlflow.MlflowClient, tracking_uri: str) -> None:
-        self.tracking_uri = tracking_uri
-        self.experiment_id = str(head["experiment_id"])
-        self.common: dict[str, str] = dict(head["common"])
-        self.key = str(head["key"])
-        self.error: Exception | None = None
+    def __init__(
+        self, header: Mapping[str, Any], append: Callable[[Mapping[str, Any]], int | None] = lambda _: None
+    ) -> None:
+        self.experiment_id = str(header["experiment_id"])
+        self.common_tags: dict[str, str] = dict(header["common"])
+        self.key = str(header["key"])
         self.refusals: list[str] = []
-        self._said: list[str] = []
-        self.busy_seconds = self.good_seconds = 0.0
-        self.is_in_charge = True
+        self.problems: list[str] = []
+        self.owns_status = True
         self.lock = threading.RLock()
-        self._client = client
-        self._dirty: dict[Run | Callable[[], Any], None] = {}
-        self.runs = [Run(self, 0, head["run_id"], head["name"], head["start"])]
+        self._append = append
+        self._queue: dict[RunChanges | Callable[[], Any], None] = {}
+        self.runs = [RunChanges(self.note, self.lock, 0, header["run_id"], header["name"], header["start"])]
 
     @property
-    def parent(self) -> Run:
-        """The run below which the others are."""
+    def parent(self) -> RunChanges:
+        """Parent run of the search."""
         return self.runs[0]
 
-    def open(self, name: str, start: float, parent: Run | None = None) -> Run:
-        """A new run below `parent`, by default the outbox's, that started at `start` seconds since the epoch."""
+    def open_run(self, name: str, start: float, parent: RunChanges | None = None) -> RunChanges:
+        """Add a new run that started at `start` seconds since the epoch.
+
+        Parameters
+        ----------
+        name : str
+            Name of the run.
+        start : float
+            Start in seconds since the epoch.
+        parent : RunChanges, optional
+            Run that it is nested in. Defaults to the parent of the search.
+        """
         name = storable(masked(name))[:LONGEST_NAME]
         return self._add({"open": {"name": name, "start": start, "parent": (parent or self.parent).number}})
 
-    def known(self, run_id: str, name: str, start: float) -> Run:
-        """A run that is there already."""
+    def add_existing_run(self, run_id: str, name: str, start: float) -> RunChanges:
+        """Add a run that MLflow has already."""
         return self._add({"known": {"run_id": run_id, "name": name, "start": start}})
 
-    def _add(self, change: Change) -> Run:
+    def _add(self, change: Change) -> RunChanges:
         with self.lock:
-            run = self.made_by(change)
+            run = self.add_run_of(change)
             self.note(run, change)
             return run
 
-    def made_by(self, change: Change) -> Run:
-        """The new run that a change tells of."""
+    def add_run_of(self, change: Change) -> RunChanges:
+        """Add the run of a change that opens one, without noting the change."""
         number = len(self.runs)
         if "open" in change:
-            made = change["open"]
-            run = Run(self, number, None, made["name"], made["start"], self.runs[made["parent"]])
+            opened = change["open"]
+            parent = self.runs[opened["parent"]]
+            run = RunChanges(self.note, self.lock, number, None, opened["name"], opened["start"], parent)
         else:
-            run = Run(self, number, **change["known"])
+            run = RunChanges(self.note, self.lock, number, **change["known"])
         self.runs.append(run)
         return run
 
-    def note(self, run: Changes, change: Change) -> None:
-        """Take a change to a run, after all that was noted before."""
+    def note(self, run: RunChanges, change: Change) -> None:
+        """Append a change of a run to the journal, apply it, and enqueue the run."""
         with self.lock:
-            run.last = self.append({"run": run.number, **change})
+            record = self._append({"run": run.number, **change})
+            run.last_record = -1 if record is None else record
             run.apply(change)
-            self.put(self.runs[run.number])
+            self.enqueue(run)
 
-    def put(self, item: Run | Callable[[], Any]) -> None:
-        """Have a run written, or an action done, after what was put before."""
+    def enqueue(self, task: RunChanges | Callable[[], Any]) -> None:
+        """Enqueue a run to be written, or an action to be called."""
         with self.lock:
-            self._dirty.pop(item, None)
-            self._dirty[item] = None
+            self._queue.pop(task, None)
+            self._queue[task] = None
 
-    def append(self, record: Mapping[str, Any]) -> int:  # noqa: ARG002
-        """Append a record to the journal, where there is one; gives its number, -1 where it can't be."""
-        return -1
+    def take_all(self) -> list[RunChanges | Callable[[], Any]]:
+        """Remove and return the whole queue."""
+        with self.lock:
+            tasks, self._queue = list(self._queue), {}
+        return tasks
+
+    def enqueue_first(self, runs: list[RunChanges]) -> None:
+        """Enqueue runs before everything that was enqueued meanwhile."""
+        with self.lock:
+            self._queue = dict.fromkeys([*runs, *self._queue])
+
+    def note_written(self, run: RunChanges) -> None:
+        """Note in the journal that a run is written completely; enqueue it again if it has changed meanwhile."""
+        with self.lock:
+            if run.is_pending:
+                self.enqueue(run)
+            elif run.last_record >= 0:
+                self._append({"run": run.number, "written": run.last_record})
 
     @property
-    def said(self) -> list[str]:
-        """What the user should know."""
+    def messages(self) -> list[str]:
+        """Messages for the user."""
         n = len(self.refusals)
-        more = f"; so it does {n - 1:,} others" if n > 1 else ""
-        return [*self._said, *([f"MLflow refuses {self.refusals[0]}{more}"] if n else [])]
-
-    def go_on_or_raise(self) -> None:
-        """Raise `GivenUpError` where nobody waits any more."""
-
-    @property
-    def report_folder(self) -> Path | None:
-        """Where the files of the report are."""
-        return None
+        more = f", and {n - 1:,} more" if n > 1 else ""
+        return [*self.problems, *([f"MLflow refuses {self.refusals[0]}{more}"] if n else [])]
 
     @property
     def is_pending(self) -> bool:
         """Whether something is still to be written."""
         with self.lock:
             return any(run.is_pending for run in self.runs)
-
-    def write(self) -> bool:
-        """Try to write all that waits; gives whether some of it was, or nothing waited."""
-        with self.lock:
-            waiting, self._dirty = list(self._dirty), {}
-        if not waiting:
-            return True
-        self.error, away, n_written = None, None, 0
-        try:
-            ensure_reachable(self.tracking_uri)
-        except Exception as error:  # noqa: BLE001 - it may be back at the next attempt
-            self.error = away = error
-        failed: list[Run] = []
-        for item in waiting:
-            began = time.perf_counter()
-            if not isinstance(item, Run):
-                self._do(item)
-                continue
-            if self.error is not None and self.error is away:
-                failed.append(item)
-                continue
-            try:
-                self.go_on_or_raise()
-                item.write(self._client)
-                self._tell_journal(item)
-                n_written += 1
-                if (took := time.perf_counter() - began) < READILY_SECONDS:
-                    self.good_seconds += took
-            except GivenUpError:
-                failed.append(item)
-            except Exception as error:  # noqa: BLE001 - the recording tells it
-                failed.append(item)
-                self.error = error
-            self.busy_seconds += time.perf_counter() - began
-        with self.lock:
-            self._dirty = dict.fromkeys([*failed, *self._dirty])
-        return n_written > 0
-
-    def _do(self, action: Callable[[], Any]) -> None:
-        try:
-            action()
-        except Exception as error:  # noqa: BLE001 - the search goes on
-            self._said.append(f"{type(error).__name__}: {error}")
-
-    def _tell_journal(self, run: Run) -> None:
-        """Have the journal know that all of a run is written that it holds."""
-        with self.lock:
-            if run.is_pending:
-                self.put(run)
-            elif run.last >= 0:
-                self.append({"run": run.number, "written": run.last})
-
-
-def reason(error: Exception) -> str:
-    """Why a store did not take something, in a line."""
-    text = str(error)
-    if "database is locked" in text:
-        return "another process has been writing to the database all the time"
-    return masked(" ".join(text.split()))[:300]

@@ -1,198 +1,321 @@
-"""The thread that writes the runs of a search to MLflow, while the search goes on."""
+"""Write the runs of an outbox to MLflow: items in full batches, artifacts, and status."""
 
 from __future__ import annotations
 
-import contextlib
-import queue
-import secrets
-import sys
-import threading
+import functools
+import hashlib
+import json
 import time
 from typing import TYPE_CHECKING, Any
 
-import mlflow
+from mlflow.entities import Metric
 
-from mlflow_hp._forks import abandon_in_child
-from mlflow_hp.delivery.outbox import Outbox
-from mlflow_hp.delivery.pending_run import GivenUpError
-from mlflow_hp.delivery.search_spool import Spool
-from mlflow_hp.tracking import provenance, runs
-from mlflow_hp.tracking.params_and_tags import texts
-from mlflow_hp.tracking.process_identity import this_process
-from mlflow_hp.tracking.server_health import hush_outages
+from mlflow_hp.delivery.batches import BatchWriter, kind_of
+from mlflow_hp.delivery.retry import AbandonedError
+from mlflow_hp.delivery.run_changes import RunChanges, milliseconds
+from mlflow_hp.delivery.run_creation import RunCreation
+from mlflow_hp.tracking.artifact_paths import REFUSED_FOLDER
+from mlflow_hp.tracking.server_health import blames_content, ensure_reachable
+from mlflow_hp.tracking.tags import REFUSED_TAG
+from mlflow_hp.tracking.uncommitted_code import log_patch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
-    from mlflow_hp.delivery.pending_run import Run
+    import mlflow
 
-EVERY_SECONDS = 1.0
-"""How often what has come together is written: each run in as few calls as MLflow allows."""
-LONGEST_PAUSE_SECONDS = 30.0
-"""Pause between two attempts to reach a store that fails."""
-PATIENCE_SECONDS = 10.0
-"""How long the end of a search waits for MLflow in all: what is left then stays on this machine."""
-LEAVING_SECONDS = 1.0
-"""How long the thread may take to leave."""
+    from mlflow_hp.delivery.batches import Item
+    from mlflow_hp.delivery.outbox import Outbox
+    from mlflow_hp.delivery.patience import Patience
+    from mlflow_hp.delivery.retry import Retry
+
+REFUSED_FILE = "refused_by_mlflow.json"
+"""Artifact of a run with the items that MLflow has refused for their content."""
 
 
-class Writer(Outbox):
-    """Writes runs to MLflow, in the background; what MLflow does not have yet is on this machine.
-
-    A store that fails is tried again while the search goes on.
+class RunWriter:
+    """Writes the runs of an outbox.
 
     Parameters
     ----------
-    parent : mlflow.entities.Run
-        The run below which others are opened.
-    is_owned : bool
-        Whether the run was started for the search, and ends with it.
-    on_trouble : callable
-        Given a sentence where this machine can't keep what is on its way.
+    outbox : Outbox
+        The runs.
+    client : MlflowClient
+        Client of the store.
+    tracking_uri : str
+        Tracking URI of the store.
+    retry : Retry
+        Reports failures, and ends the calls when it is abandoned.
+    patience : Patience
+        Measures the calls.
+    report_folder : callable
+        Returns the folder of the report's files.
+    skips_logged_points : bool
+        Whether to skip the metric points that MLflow has already, as a file store keeps those twice that are sent
+        twice. Defaults to False.
+
+    Attributes
+    ----------
+    busy_seconds : float
+        Time spent on writing.
+    n_skipped_points : int
+        Number of metric points that MLflow had already.
     """
 
-    def __init__(self, parent: mlflow.entities.Run, on_trouble: Callable[[str], None], *, is_owned: bool) -> None:
-        uri = mlflow.get_tracking_uri()
-        head = _head(parent, uri, is_owned=is_owned)
-        super().__init__(head, mlflow.MlflowClient(uri), uri)
-        self.spool = Spool(parent.info.run_id, head, on_trouble)
-        self._requests: queue.SimpleQueue[threading.Event] = queue.SimpleQueue()
-        self._is_closing = self._has_told = False
-        self._is_given_up = False
-        self._ended = threading.Event()
-        abandon_in_child(self)
-        self._thread = threading.Thread(target=self._work, name="mlflow_hp-writer", daemon=True)
-        self._thread.start()
+    def __init__(
+        self,
+        outbox: Outbox,
+        client: mlflow.MlflowClient,
+        tracking_uri: str,
+        retry: Retry,
+        patience: Patience,
+        report_folder: Callable[[], Path],
+        *,
+        skips_logged_points: bool = False,
+    ) -> None:
+        self.busy_seconds = 0.0
+        self.n_skipped_points = 0
+        self._skips_logged_points = skips_logged_points
+        self._outbox = outbox
+        self._client = client
+        self._tracking_uri = tracking_uri
+        self._retry = retry
+        self._patience = patience
+        self._report_folder = report_folder
+        self._creation = RunCreation(outbox, client, self._call_mlflow)
+        self._failing: set[RunChanges] = set()
+        self._batch_writers: dict[RunChanges, BatchWriter] = {}
 
-    @property
-    def report_folder(self) -> Path:
-        """Where the files of the report are written."""
-        return self.spool.report
-
-    def append(self, record: Mapping[str, Any]) -> int:
-        """Append a record to the journal; gives its number, -1 where it can't be."""
-        return self.spool.append(record)
-
-    def do(self, action: Callable[[], Any]) -> None:
-        """Have `action` called in the writer's thread, once, when the runs noted before have been written or tried."""
-        self.put(action)
-
-    def flush(self, seconds: float | None = None) -> float:
-        """Wait until all has been written, or been tried; what fails is in `error`.
+    def write_due(self, *, at_once: bool = False) -> None:
+        """Write the queued runs, and call the queued actions; failures of one run do not affect others.
 
         Parameters
         ----------
-        seconds : float, optional
-            For how long MLflow may not answer, or not take it; the time in which it takes things does not count. By
-            default `PATIENCE_SECONDS`.
+        at_once : bool
+            Whether to include runs that have failed and are not due again yet. Defaults to False.
 
-        Returns
-        -------
-        float
-            What is left of that.
+        Raises
+        ------
+        Exception
+            If the server does not answer. The rest is written later.
         """
-        tried = threading.Event()
-        self._requests.put(tried)
-        return self._wait(PATIENCE_SECONDS if seconds is None else seconds, lambda: tried.wait(0.1))
+        tasks, unwritten = self._outbox.take_all(), []
+        due = {task for task in tasks if isinstance(task, RunChanges) and (at_once or task.back_off.is_due)}
+        outage = self._outage() if due else None
+        for task in tasks:
+            if not isinstance(task, RunChanges):
+                self._call_action(task)
+            elif outage is not None or task not in due:
+                unwritten.append(task)
+            elif (error := self._error_of(task)) is not None:
+                unwritten.append(task)
+                outage = error if isinstance(error, AbandonedError) else self._outage()
+        self._outbox.enqueue_first(unwritten)
+        if outage is not None:
+            raise outage
+        if not self._failing:
+            self._retry.note_success()
 
-    def _wait(self, seconds: float, is_over: Callable[[], bool]) -> float:
-        """Wait until it is over; gives what is left of `seconds`."""
-        began, good = time.monotonic(), self.good_seconds
-        while self._thread.is_alive() and not is_over():
-            spent = time.monotonic() - began
-            if spent - (self.good_seconds - good) > seconds:
-                return 0.0
-            if spent > PATIENCE_SECONDS and self._is_closing and not self._has_told:
-                self._has_told = True
-                print("mlflow_hp: MLflow is still taking what was recorded of the search", file=sys.stderr)
-        return max(0.0, seconds - (time.monotonic() - began - (self.good_seconds - good)))
-
-    def made(self, run: Run) -> str | None:
-        """The id of `run`, made now if it has not been; None where it can't be."""
-        if run.run_id is None:
-            self.flush()
-        return run.run_id
-
-    def abandon(self) -> None:
-        """In a forked child: the thread is the parent's, and the lock may be held by it."""
-        self.lock = threading.RLock()
-
-    def close(self, seconds: float, status: str, *, ends_run: bool) -> bool:
-        """Write what is left; nothing comes after that.
-
-        Parameters
-        ----------
-        seconds : float
-            For how long MLflow may not answer, or not take it.
-        status : str
-            The state in which the search has ended.
-        ends_run : bool
-            Whether the parent run ends with it.
-
-        Returns
-        -------
-        bool
-            Whether MLflow has all. Where it does not, what it lacks stays on this machine.
-        """
-        now = time.time()
-        with self.lock:
-            if ends_run:
-                self.parent.end(status, now)
-            self.append({"ended": {"status": status, "time": now}})
-        self._is_closing = True
+    def _outage(self) -> Exception | None:
+        """Error of a server that does not answer, or None. Calls to one that does not would take minutes."""
         try:
-            self._wait(self.flush(seconds), lambda: self._ended.wait(0.1))
+            with self._patience.health_check():
+                ensure_reachable(self._tracking_uri)
+        except Exception as error:  # noqa: BLE001 - raised after the rest is enqueued again
+            return error
+        return None
+
+    def _call_action(self, action: Callable[[], Any]) -> None:
+        try:
+            self._call_mlflow(action)
+        except AbandonedError:
+            self._outbox.enqueue(action)
+        except Exception as error:  # noqa: BLE001 - the search goes on
+            self._outbox.problems.append(f"{type(error).__name__}: {error}")
+
+    def _error_of(self, run: RunChanges) -> Exception | None:
+        """Write a run; return the error of a failure, and start its back-off."""
+        began = time.perf_counter()
+        try:
+            self._write(run)
+        except AbandonedError as error:
+            return error
+        except Exception as error:  # noqa: BLE001 - reported, and retried
+            run.back_off.note_failure()
+            self._failing.add(run)
+            self._retry.note_failure(error)
+            return error
         finally:
-            self._is_given_up = True
-            self._requests.put(threading.Event())
-            self._ended.wait(LEAVING_SECONDS)  # a call that hangs ends some day, and the thread with it
-        return not self.is_pending
+            self.busy_seconds += time.perf_counter() - began
+        run.back_off.reset()
+        self._failing.discard(run)
+        self._outbox.note_written(run)
+        return None
 
-    def go_on_or_raise(self) -> None:
-        """Raise `GivenUpError` where nobody waits any more."""
-        if self._is_given_up:
-            raise GivenUpError
+    def _write(self, run: RunChanges) -> None:
+        """Write all pending changes of a run; those that fail stay pending, and do not prevent the others."""
+        if run.is_dropped:
+            return
+        if run.run_id is None:
+            self._creation.create(run)
+        if self._skips_logged_points:
+            self._skip_logged_points(run)
+        errors = []
+        for write_part in (self._add_missing, self._write_items, self._write_artifacts, self._write_code,
+                           self._write_report, self._creation.delete_duplicates, self._write_status):  # fmt: skip
+            try:
+                write_part(run)
+            except AbandonedError:
+                raise
+            except Exception as error:  # noqa: BLE001 - raised below
+                errors.append(error)
+        if errors:
+            raise errors[0]
 
-    def _work(self) -> None:
-        hush_outages()
-        pause = EVERY_SECONDS
-        while not self._is_over():
-            tried = None
-            with contextlib.suppress(queue.Empty):
-                tried = self._requests.get(timeout=min(pause, EVERY_SECONDS) if self._is_closing else pause)
-            if self._is_given_up:
-                break
-            self.spool.sync()
-            went_well = self.write()
-            pause = EVERY_SECONDS if went_well else min(2 * pause, LONGEST_PAUSE_SECONDS)
-            if tried is not None:
-                tried.set()
-        self.spool.close(all_written=not self.is_pending)
-        self._ended.set()
+    def _call_mlflow(self, call: Callable[[], Any], n_bytes: int = 0) -> Any:
+        """Make a call to MLflow, unless the retry is abandoned."""
+        self._retry.raise_if_abandoned()
+        with self._patience.call(n_bytes):
+            return call()
 
-    def _is_over(self) -> bool:
-        """Whether nothing more comes, and all is written or nobody waits."""
-        return self._is_closing and (self._is_given_up or not self.is_pending)
+    def _call_control(self, call: Callable[[], object]) -> None:
+        self._call_mlflow(call)
+        self._patience.note_refusal()
 
+    def _add_missing(self, run: RunChanges) -> None:
+        """Add those params and tags to be written if missing that the run lacks."""
+        pending = run.pending
+        if not pending.if_missing:
+            return
+        data = self._call_mlflow(lambda: self._client.get_run(run.run_id)).data
+        existing = {"params": data.params, "tags": data.tags}
+        with self._outbox.lock:
+            items, pending.if_missing = pending.if_missing, []
+            for kind, name, value, path, full_text in items:
+                if name not in existing[kind]:
+                    (pending.params if kind == "params" else pending.tags).setdefault(name, value)
+                    pending.artifacts |= {} if path is None or full_text is None else {path: full_text}
 
-def _head(parent: mlflow.entities.Run, tracking_uri: str, *, is_owned: bool) -> dict[str, Any]:
-    """The head of the journal."""
-    common = {
-        name: value for name, value in parent.data.tags.items() if name.startswith(("mlflow.user", "mlflow.source."))
-    }
-    # MLflow does not ask its context providers about runs that are made by a client.
-    own = {f"mlflow_hp.{name}": value for name, value in provenance.tags().items()}
-    return {
-        "kind": "search",
-        "run_id": parent.info.run_id,
-        "tracking_uri": runs.absolute_uri(tracking_uri),
-        "process": this_process(),
-        "experiment_id": parent.info.experiment_id,
-        "name": parent.info.run_name or "",
-        "start": parent.info.start_time / 1000,
-        "common": {**common, **texts("tags", own).values},
-        "before": parent.data.tags.get(runs.PROCESS_TAG),
-        "key": secrets.token_hex(8),
-        "is_owned": is_owned,
-    }
+    def _skip_logged_points(self, run: RunChanges) -> None:
+        logged = {
+            (point.key, str(point.value), point.timestamp, point.step)
+            for name in {name for name, *_ in run.pending.metrics}
+            for point in self._call_mlflow(functools.partial(self._client.get_metric_history, run.run_id, name))
+        }
+        with self._outbox.lock:
+            points = run.pending.metrics
+            run.pending.metrics = [p for p in points if (p[0], str(p[1]), milliseconds(p[2]), p[3]) not in logged]
+            self.n_skipped_points += len(points) - len(run.pending.metrics)
+
+    def _write_items(self, run: RunChanges) -> None:
+        """Write params, tags and metrics, including those that are added meanwhile."""
+        while items := self._take_items(run):
+            try:
+                error = self._batch_writer(run).write(items)
+            finally:
+                run.put_back(items)
+            if error is not None:
+                raise error
+
+    def _take_items(self, run: RunChanges) -> list[Item]:
+        with self._outbox.lock:
+            run_id_tags, tags = run.pending.run_id_tags, run.pending.tags
+            for name, number in list(run_id_tags.items()):
+                tagged_run = self._outbox.runs[number]
+                if tagged_run.run_id is not None:
+                    tags[name] = tagged_run.run_id
+                if tagged_run.run_id is not None or tagged_run.is_dropped:
+                    del run_id_tags[name]
+            return run.take_items() if run.pending.has_items else []
+
+    def _batch_writer(self, run: RunChanges) -> BatchWriter:
+        assert run.run_id is not None
+        if run not in self._batch_writers:
+            self._batch_writers[run] = BatchWriter(
+                self._client,
+                run.run_id,
+                functools.partial(self._set_aside, run),
+                call_mlflow=self._call_mlflow,
+                call_control=self._call_control,
+            )
+        return self._batch_writers[run]
+
+    def _set_aside(self, run: RunChanges, item: Item, error: Exception) -> None:
+        """Write an item that MLflow refuses for its content to an artifact."""
+        kind = kind_of(item)
+        value = [item.value, item.timestamp / 1000, item.step] if isinstance(item, Metric) else [item.value]
+        refused = {"kind": kind, "name": item.key, "value": value, "why": str(error)[:500]}
+        with self._outbox.lock:
+            if refused not in run.refused_items:
+                run.note(refused=refused)
+            run.note(
+                texts={REFUSED_FILE: json.dumps(run.refused_items, indent=1)},
+                tags={REFUSED_TAG: f"{len(run.refused_items)} values, which are in the artifact {REFUSED_FILE}"},
+            )
+        self._outbox.refusals.append(
+            f"the {kind} {item.key!r:.200} of the run {run.name!r:.200} ({error!s:.200}), which is in the run's "
+            f"artifact {REFUSED_FILE}"
+        )
+
+    def _write_artifacts(self, run: RunChanges) -> None:
+        errors = []
+        for path, text in list(run.pending.artifacts.items()):
+            try:
+                self._write_artifact(run, path, text)
+            except AbandonedError:
+                raise
+            except Exception as error:  # noqa: BLE001 - raised after the others are written
+                errors.append(error)
+                continue
+            with self._outbox.lock:
+                if run.pending.artifacts.get(path) is text:
+                    del run.pending.artifacts[path]
+        if errors:
+            raise errors[0]
+
+    def _write_artifact(self, run: RunChanges, path: str, text: str) -> None:
+        """Write a text artifact; under another path if its own is refused."""
+
+        def write(path: str) -> None:
+            self._call_mlflow(lambda: self._client.log_text(run.run_id, text, path), len(text))
+
+        error = self._batch_writer(run).error_of(lambda: write(path))
+        if error is None:
+            return
+        if not blames_content(error):
+            raise error
+        if not self._batch_writer(run).is_refused(lambda: write(path), error):
+            return
+        accepted_path = f"{REFUSED_FOLDER}/{hashlib.sha256(path.encode()).hexdigest()[:8]}.txt"
+        write(accepted_path)
+        self._outbox.refusals.append(
+            f"the artifact {path!r:.200} of the run {run.name!r:.200} ({error!s:.200}), which is in {accepted_path}"
+        )
+
+    def _write_code(self, run: RunChanges) -> None:
+        patch = run.pending.code
+        if patch is not None:
+            assert run.run_id is not None
+            self._call_mlflow(functools.partial(log_patch, self._client, run.run_id, patch), len(patch))
+            run.pending.code = None
+
+    def _write_report(self, run: RunChanges) -> None:
+        if run.pending.report and (folder := self._report_folder()).is_dir():
+            n_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            self._call_mlflow(lambda: self._client.log_artifacts(run.run_id, str(folder)), n_bytes)
+        run.pending.report = False
+
+    def _write_status(self, run: RunChanges) -> None:
+        pending = run.pending
+        if not self._outbox.owns_status:
+            pending.resumes, pending.end = False, None
+        if pending.resumes:
+            self._call_mlflow(lambda: self._client.update_run(run.run_id, status="RUNNING"))
+            pending.resumes = False
+        if (end := pending.end) is not None:
+            status, at = end
+            end_time = max(milliseconds(at), milliseconds(run.start))
+            self._call_mlflow(lambda: self._client.set_terminated(run.run_id, status, end_time=end_time))
+            with self._outbox.lock:
+                pending.end = None if pending.end is end else pending.end

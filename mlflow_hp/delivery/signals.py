@@ -1,4 +1,4 @@
-"""Ctrl-C at a moment when it would lose something: it waits until that is done."""
+"""Handling of Ctrl-C and SIGTERM at moments when they would lose data: they wait until the data is written."""
 
 from __future__ import annotations
 
@@ -12,55 +12,68 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_holding = False
+_is_holding = False
 
 
 @contextlib.contextmanager
 def held(meanwhile: str | None = None) -> Iterator[None]:
-    """Have SIGINT and SIGTERM take effect behind the block; a second SIGINT takes effect at once.
+    """Defer SIGINT and SIGTERM until the end of the block; a second SIGINT takes effect at once.
 
-    Nothing changes outside the main thread, which no signal interrupts, and for signals that Python doesn't handle.
+    Has no effect outside the main thread, which alone receives signals, and on signals that Python does not handle.
 
     Parameters
     ----------
     meanwhile : str, optional
-        What the block does: told to the user whose Ctrl-C has to wait for it.
+        Description of the block for the user whose Ctrl-C is deferred. Defaults to None: no message.
+
+    Yields
+    ------
+    None
+        Nothing.
+
+    Examples
+    --------
+    >>> from mlflow_hp.delivery import held
+    >>> with held("writing the results"):
+    ...     results = sum(range(10))
+    >>> results
+    45
     """
-    global _holding  # noqa: PLW0603 - a block inside another is part of it
-    if _holding or threading.current_thread() is not threading.main_thread():
+    global _is_holding  # noqa: PLW0603 - a nested block is part of the outer one
+    if _is_holding or threading.current_thread() is not threading.main_thread():
         yield
         return
-    handlers: dict[int, Any] = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    handlers: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
-    came: list[int] = []
+    received: list[int] = []
 
-    def wait(number: int, frame: Any) -> None:
-        again = number == signal.SIGINT and number in came
-        came.append(number)
-        if again:
+    def defer(number: int, frame: Any) -> None:
+        is_second = number == signal.SIGINT and number in received
+        received.append(number)
+        if is_second:
             handlers[number](number, frame)
-        elif meanwhile and len(came) == 1:
+        elif meanwhile and len(received) == 1:
             with contextlib.suppress(OSError):
-                os.write(2, f"\nmlflow_hp: {meanwhile}; Ctrl-C once more gives that up\n".encode())
+                os.write(2, f"\nmlflow_hp: {meanwhile}; press Ctrl-C again to abort that\n".encode())
 
-    _holding = True
+    _is_holding = True
     try:
         for number in handlers:
-            signal.signal(number, wait)
+            signal.signal(number, defer)
         yield
     finally:
-        _holding = False
+        _is_holding = False
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        for number in came:
+        for number in received:
             handlers[number](number, None)
 
 
 @contextlib.contextmanager
-def sigterm_leaves() -> Iterator[None]:
-    """Have SIGTERM leave the block by SystemExit, where it would end the process without a word.
+def exit_on_sigterm() -> Iterator[None]:
+    """Make SIGTERM raise SystemExit in the block instead of ending the process at once.
 
-    Nothing changes outside the main thread, and where SIGTERM has a handler already.
+    Has no effect outside the main thread, and if SIGTERM has a handler already.
     """
     if (
         threading.current_thread() is not threading.main_thread()

@@ -1,26 +1,45 @@
-"""The columns of a history: numbers and tensors, and how they go to Arrow and back without loss."""
+"""Schema of a history: columns of numbers and tensors, and their lossless conversion to Arrow and back."""
 
 from __future__ import annotations
 
 import math
-import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from mlflow_hp.history.checksums import column_checksum
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-STEPS_FILE, EPOCHS_FILE, VERSION = "history.arrows", "epochs.csv", 1
+STEPS_FILE, EPOCHS_FILE, VERSION = "history.arrows", "epochs.csv", 2
 STATISTICS = ("norm", "mean", "std", "update_ratio")
-KEY = b"mlflow_hp"  # of our entry in the metadata of the stream's schema
-CHECK = b"mlflow_hp_check"  # of what tells whether the head, or a chunk, is still as it was written
-SECTOR = 512  # bytes that are added up for a checksum
-PIECE = SECTOR * 2**13  # bytes that a checksum goes through at once
+KEY = b"mlflow_hp"
+"""Key of the header in the metadata of the stream's schema."""
+CHECK = b"mlflow_hp_check"
+"""Key of the checksums of the header, and of each chunk, in their metadata."""
 
 
 class Tensor(NamedTuple):
-    """A variable of the model: name (``"dense/kernel"``), shape, numpy dtype by name, whether it trains."""
+    """Variable of a model.
+
+    Attributes
+    ----------
+    name : str
+        Name, as ``"dense/kernel"``.
+    shape : tuple of int
+        Its shape.
+    dtype : str
+        Name of its NumPy dtype.
+    trainable : bool
+        Whether training changes it.
+
+    Examples
+    --------
+    >>> from mlflow_hp.history import Tensor
+    >>> Tensor("dense/kernel", (8, 1), "float32", trainable=True).shape
+    (8, 1)
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -29,7 +48,7 @@ class Tensor(NamedTuple):
 
 
 class Field(NamedTuple):
-    """A column of the steps file: a number (shape ``()``) or a tensor in each row."""
+    """Column of the steps file: a number (shape ``()``) or a tensor in each row."""
 
     name: str
     shape: tuple[int, ...]
@@ -37,7 +56,7 @@ class Field(NamedTuple):
 
     @property
     def stored(self) -> np.dtype:
-        """The dtype on disk: Arrow's, where it has it; else (bfloat16, float8, bool) the bits, unsigned."""
+        """Dtype on disk: the same if Arrow has it, else (bfloat16, float8, bool) its bits as an unsigned integer."""
         if self.dtype.itemsize <= 8 and self.dtype.isbuiltin == 1 and self.dtype.kind in "iuf":
             return self.dtype
         if self.dtype.itemsize <= 8 and (self.dtype.isbuiltin == 2 or self.dtype.kind == "b"):
@@ -45,106 +64,79 @@ class Field(NamedTuple):
         raise ValueError(f"{self.name!r} has dtype {self.dtype}; a history takes numbers of up to 8 bytes")
 
     def arrow_type(self) -> Any:
-        """The column's type in Arrow: a number, or a list of fixed length."""
+        """Return the column's type in Arrow: a number, or a list of fixed length."""
         import pyarrow as pa
 
         number = pa.from_numpy_dtype(self.stored)
         return pa.list_(number, math.prod(self.shape)) if self.shape else number
 
-    def to_arrow(self, values: Any, rows: int) -> Any:
-        """Wrap (rows, *shape) as an Arrow array; without a copy where dtype and memory layout are right."""
+    def to_arrow(self, values: Any, n_rows: int) -> Any:
+        """Wrap values of shape (n_rows, *shape) as an Arrow array, without a copy if dtype and memory layout match."""
         import pyarrow as pa
 
         array = np.asarray(values)
-        if array.shape != (rows, *self.shape):
-            raise ValueError(f"{self.name!r} has shape {array.shape}, not {(rows, *self.shape)}")
+        if array.shape != (n_rows, *self.shape):
+            raise ValueError(f"{self.name!r} has shape {array.shape}, not {(n_rows, *self.shape)}")
         if not np.can_cast(array.dtype, self.dtype, "safe"):
-            raise ValueError(f"{self.name!r} is {array.dtype}, which {self.dtype} does not hold without loss")
+            raise ValueError(f"{self.name!r} is {array.dtype}, which does not fit into {self.dtype} without loss")
         flat = np.ascontiguousarray(array, self.dtype).reshape(-1).view(self.stored)
         number = pa.from_numpy_dtype(self.stored)
         numbers = pa.Array.from_buffers(number, flat.size, [None, pa.py_buffer(flat)])
         if not self.shape:
             return numbers
-        return pa.Array.from_buffers(self.arrow_type(), rows, [None], children=[numbers])
+        return pa.Array.from_buffers(self.arrow_type(), n_rows, [None], children=[numbers])
 
     def from_arrow(self, array: Any) -> np.ndarray:
-        """View an Arrow array as (rows, *shape), read-only."""
+        """View an Arrow array as an ndarray of shape (n_rows, *shape), read-only."""
         numbers = array.values if self.shape else array
         flat: np.ndarray = numbers.to_numpy(zero_copy_only=True).view(self.dtype)
         return flat.reshape(len(array), *self.shape)
 
     def checksum(self, array: Any) -> int:
-        """The `checksum` of what an Arrow array holds."""
+        """Return the checksum of an Arrow array's values."""
         numbers = array.values if self.shape else array
         buffer = numbers.buffers()[1]
         size = len(numbers) * self.stored.itemsize
-        return checksum(np.frombuffer(buffer, np.uint8, size) if size else np.empty(0, np.uint8))
+        return column_checksum(np.frombuffer(buffer, np.uint8, size) if size else np.empty(0, np.uint8), VERSION)
 
 
-def checksum(numbers: np.ndarray) -> int:
-    """CRC-32 of an array's bytes, of which the whole sectors of 512 are first added up, as 64-bit words.
-
-    This costs a seventh of the CRC-32 of all, and still tells each altered byte, word or sector, and sectors that were
-    exchanged; what it does not tell are changes that cancel out within a sector.
-    """
-    data = np.ascontiguousarray(numbers).reshape(-1).view(np.uint8)
-    whole, found = data.size // SECTOR * SECTOR, 0
-    for start in range(0, whole, PIECE):
-        words = data[start : min(start + PIECE, whole)].view("<u8")
-        found = zlib.crc32(words.reshape(-1, SECTOR // 8).sum(axis=1, dtype="<u8").data, found)
-    return zlib.crc32(data[whole:].data, found)
-
-
-def check_of(rows: int, checksums: Sequence[int]) -> bytes:
-    """What a chunk's metadata has under ``CHECK``: its number of rows, and the checksum of each column, in hex."""
-    return np.array([rows, *checksums], "<u4").tobytes().hex().encode()
-
-
-def checks_of(text: bytes, columns: int) -> tuple[int, list[int]]:
-    """Number of rows and checksums, as `check_of` wrote them. ValueError where it did not."""
-    rows, *checksums = np.frombuffer(bytes.fromhex(text.decode("ascii")), "<u4").tolist() or [0]
-    if len(checksums) != columns:
-        raise ValueError(f"a chunk of {columns} columns has {len(checksums)} checksums")
-    return rows, checksums
-
-
-def fields_of(head: Mapping[str, Any]) -> tuple[list[Field], list[Field]]:
-    """Give the columns of the steps file from its head: those of the steps, those of the weights."""
-    steps = [Field(name, (), dtype_of(dtype)) for name, dtype in head["columns"].items()]
-    tensors = [Tensor(**tensor) for tensor in head["tensors"]]
+def fields_of(header: Mapping[str, Any]) -> tuple[list[Field], list[Field]]:
+    """Derive the columns of the steps file from its header: those of the steps, and those of the weights."""
+    steps = [Field(name, (), dtype_of(dtype)) for name, dtype in header["columns"].items()]
+    tensors = [Tensor(**tensor) for tensor in header["tensors"]]
     for tensor in tensors:
         if not isinstance(tensor.name, str) or not all(isinstance(size, int) and size >= 0 for size in tensor.shape):
-            raise ValueError(f"there can be no tensor {tensor.name!r} of shape {tensor.shape}")
+            raise ValueError(f"a tensor cannot have the name {tensor.name!r} and the shape {tensor.shape}")
     recorded = [Field(tensor.name, tuple(tensor.shape), dtype_of(tensor.dtype)) for tensor in tensors]
-    if head["weights"] not in ("values", "statistics", "none"):
-        raise ValueError(f"weights={head['weights']!r} is none of 'values', 'statistics', 'none'")
-    if head["weights"] == "statistics":
+    if header["weights"] not in ("values", "statistics", "none"):
+        raise ValueError(f"weights={header['weights']!r} is none of 'values', 'statistics', 'none'")
+    if header["weights"] == "statistics":
         float64 = np.dtype(np.float64)
         recorded = [Field(f"{tensor.name}/{key}", (), float64) for tensor in recorded for key in STATISTICS]
-    elif head["weights"] == "none":
+    elif header["weights"] == "none":
         recorded = []
     names = [field.name for field in (*steps, *recorded)]
     if not steps or len(set(names)) < len(names):
-        raise ValueError(f"columns of the history need names of their own, and at least one: {names}")
+        raise ValueError(f"a history needs at least one column, and distinct names: {names}")
     return steps, recorded
 
 
 def dtype_of(name: str) -> np.dtype:
-    """The NumPy dtype by name, also of those that TensorFlow adds (bfloat16, float8)."""
+    """Return the NumPy dtype of this name, including those that TensorFlow adds (bfloat16, float8)."""
     if not isinstance(name, str):
-        raise TypeError(f"{name!r} is no name of a dtype")
+        raise TypeError(f"{name!r} is not the name of a dtype")
     try:
         return np.dtype(name)
     except TypeError:
-        import ml_dtypes  # TensorFlow brings it: bfloat16, float8_e5m2 and the like
+        import ml_dtypes  # a dependency of TensorFlow: bfloat16, float8_e5m2 and the like
 
         return np.dtype(getattr(ml_dtypes, name))
 
 
-def same_names(what: str, came: Mapping[str, Any], wanted: Sequence[str]) -> None:
-    """Raise ValueError where what came has other names than wanted."""
-    if set(came) != set(wanted):
-        raise ValueError(f"{what} came for {sorted(came)}, not for {sorted(wanted)}")
+def check_names(kind: str, values: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Raise ValueError if the keys of `values` are not `names`."""
+    if set(values) != set(names):
+        raise ValueError(f"{kind} have the names {sorted(values)}, not {sorted(names)}")
 
 
 def statistics_of(weights: np.ndarray) -> np.ndarray:
@@ -153,17 +145,25 @@ def statistics_of(weights: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     weights : ndarray of shape (rows, *shape)
+        A tensor, row by row.
 
     Returns
     -------
     ndarray of shape (rows, 4)
-        float64: Euclidean norm, mean, standard deviation of the population, and |w - w before| / |w before|
-        from row to row (nan in row 0; where the tensor leaves zero: inf). Without elements: 0, nan, nan, nan.
+        float64: Euclidean norm, mean, population standard deviation, and |w - w before| / |w before| from row to
+        row (nan in row 0; inf if the tensor was zero before). For a tensor without elements: 0, nan, nan, nan.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mlflow_hp.history import statistics_of
+    >>> statistics_of(np.array([[3.0, 4.0], [3.0, 5.0]]))[1].round(3)  # norm, mean, std, update ratio
+    array([5.831, 4.   , 1.   , 0.2  ])
     """
     size = math.prod(weights.shape[1:])
     flat = weights.reshape(len(weights), size)
     result = np.full((len(weights), len(STATISTICS)), np.nan)
-    block = max(1, 2**20 // max(size, 1))  # the float64 copies stay at some MiB
+    block = max(1, 2**20 // max(size, 1))  # the float64 copies take some MiB
     with np.errstate(all="ignore"):
         for start in range(0, len(weights), block):
             before = max(start - 1, 0)

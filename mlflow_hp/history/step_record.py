@@ -1,4 +1,4 @@
-"""What a step's record holds: its columns, its tensors, and what is kept of these."""
+"""Layout of the records of steps: columns, tensors, and the form in which tensors are kept."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mlflow_hp.history.schema import Tensor
 
 FEW_WEIGHTS = 32
-"""A model with at most this many weights is recorded weight by weight under ``weights="auto"``."""
+"""Largest number of weights that are recorded one by one under ``weights="auto"``, and shown one by one in tables."""
 
 Store = Literal["values", "statistics", "none"]
 
@@ -29,16 +29,16 @@ STEP_COLUMNS = {
 
 
 class Layout(NamedTuple):
-    """What each step's record holds.
+    """Layout of each step's record.
 
     Attributes
     ----------
     columns : dict of str to str
         Column name to NumPy dtype; ``STEP_COLUMNS``, then one ``running_<name>`` for each entry of Keras' logs.
     tensors : tuple of Tensor
-        The weight tensors that are recorded.
+        The recorded weight tensors.
     store : {"values", "statistics", "none"}
-        What is kept of each tensor at each step.
+        Form in which each tensor is kept at each step.
     initial : dict of str to ndarray
         The weights before the first step: each tensor's values, or its four statistics; empty for "none".
     """
@@ -50,14 +50,14 @@ class Layout(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """The records of k consecutive steps: columns (k,), and weights (k, *shape) or (k, 4) by tensor name."""
+    """Records of k consecutive steps: columns of shape (k,), and weights of (k, *shape) or (k, 4) by tensor name."""
 
     columns: dict[str, np.ndarray]
     weights: dict[str, np.ndarray]
 
 
-def distinct(names: Iterable[str]) -> list[str]:
-    """The same names, those seen before with ``_2``, ``_3``, ... behind them."""
+def distinct_names(names: Iterable[str]) -> list[str]:
+    """Make names distinct: append ``_2``, ``_3``, ... to repeated ones."""
     seen: set[str] = set()
     result = []
     for name in names:
@@ -71,5 +71,5 @@ def distinct(names: Iterable[str]) -> list[str]:
 
 
 def n_weights(tensors: Iterable[Tensor]) -> int:
-    """Number of single weights in all `tensors`."""
+    """Count the single weights in all `tensors`."""
     return sum(math.prod(tensor.shape) for tensor in tensors)

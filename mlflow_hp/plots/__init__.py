@@ -1,28 +1,35 @@
-"""Pictures: each is made in two steps, numbers first, then drawn on the Axes given.
+"""Plots in two steps: an ``..._info`` function computes the numbers, a ``draw_...`` function draws them on Axes.
 
-Public: the modules `classification`, `surface` and `training`, and what draws a network's loss landscape.
+Public: the modules `classification`, `range_test`, `regression_line`, `surface`, `surface_animation` and `training`,
+and the drawing of a network's loss landscape.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlflow_hp._lazy import handed_on
+from mlflow_hp._lazy import lazy_names
 
 if TYPE_CHECKING:
     from mlflow_hp.plots import classification as classification
+    from mlflow_hp.plots import range_test as range_test
+    from mlflow_hp.plots import regression_line as regression_line
     from mlflow_hp.plots import surface as surface
+    from mlflow_hp.plots import surface_animation as surface_animation
     from mlflow_hp.plots import training as training
     from mlflow_hp.plots.landscape import draw_landscape as draw_landscape
     from mlflow_hp.plots.landscape import landscape_info as landscape_info
     from mlflow_hp.plots.surface import SurfaceInfo as SurfaceInfo
 
-_HOMES = {
+_MODULES = {
     "SurfaceInfo": "surface",
     "classification": "classification",
     "draw_landscape": "landscape",
     "landscape_info": "landscape",
+    "range_test": "range_test",
+    "regression_line": "regression_line",
     "surface": "surface",
+    "surface_animation": "surface_animation",
     "training": "training",
 }
 
@@ -31,8 +38,11 @@ __all__ = [
     "classification",
     "draw_landscape",
     "landscape_info",
+    "range_test",
+    "regression_line",
     "surface",
+    "surface_animation",
     "training",
 ]
 
-__getattr__, __dir__ = handed_on(__name__, _HOMES)
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

@@ -1,4 +1,4 @@
-"""Animations: what moves, drawn over what stands still."""
+"""Animated GIFs: moving artists drawn over a fixed background."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlflow_hp.plots.figure import figure_of, names_as_they_are
+from mlflow_hp.plots.figure import figure_of, literal_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -16,29 +16,27 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 DOTS_PER_INCH = 90
-COLOURS_STILL, COLOURS_MOVING = 96, 96
-"""Of the palette, which all frames share: with one each, what stands still would flicker."""
-HELD_MILLISECONDS = 2000
-"""How long the last frame stays."""
+BACKGROUND_COLOURS, MOVING_COLOURS = 96, 96
+"""Colours in the palette that all frames share: with a palette per frame, the background would flicker."""
+LAST_FRAME_MILLISECONDS = 2000
 
 
 def write_gif(
-    axes: Axes, moves: Callable[[int], Sequence[Artist]], reached: Iterable[int], file: Path, per_second: int = 15
+    axes: Axes, move: Callable[[int], Sequence[Artist]], steps: Iterable[int], file: Path, per_second: int = 15
 ) -> None:
-    """Write a GIF to `file`, whose folder is made where it is missing.
+    """Write a GIF, creating the folder of `file` if needed.
 
     Parameters
     ----------
     axes : Axes
-        What stands still is drawn in its figure once; what moves has to be ``animated``.
-    moves : callable
-        Brings the moving artists to where they are at one of `reached`, and gives them from back to front.
-    reached : iterable of int
-        A frame each.
+        Axes whose figure holds the background; the moving artists have to be ``animated``.
+    move : callable
+        Moves the artists to a step, and returns them from back to front.
+    steps : iterable of int
+        Step of each frame.
     file : Path
-        Where to.
     per_second : int
-        Frames in a second.
+        Frames per second. Defaults to 15.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
@@ -46,22 +44,22 @@ def write_gif(
     figure = figure_of(axes)
     canvas = FigureCanvasAgg(figure)
     figure.set_dpi(DOTS_PER_INCH)
-    with names_as_they_are(figure):
+    with literal_text(figure):
         canvas.draw()
     background = canvas.copy_from_bbox(figure.bbox)
     still = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     frames = []
-    for each in reached:
+    for step in steps:
         canvas.restore_region(background)
-        for artist in moves(each):
+        for artist in move(step):
             axes.draw_artist(artist)
         frames.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
     palette = Image.new("P", (1, 1))
     palette.putpalette(
-        (still.quantize(COLOURS_STILL).getpalette() or [])[: 3 * COLOURS_STILL]
-        + (frames[-1].quantize(COLOURS_MOVING, Image.Quantize.MAXCOVERAGE).getpalette() or [])[: 3 * COLOURS_MOVING]
+        (still.quantize(BACKGROUND_COLOURS).getpalette() or [])[: 3 * BACKGROUND_COLOURS]
+        + (frames[-1].quantize(MOVING_COLOURS, Image.Quantize.MAXCOVERAGE).getpalette() or [])[: 3 * MOVING_COLOURS]
     )
     images = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     file.parent.mkdir(parents=True, exist_ok=True)
-    durations = [1000 // per_second] * (len(images) - 1) + [HELD_MILLISECONDS]
+    durations = [1000 // per_second] * (len(images) - 1) + [LAST_FRAME_MILLISECONDS]
     images[0].save(file, save_all=True, append_images=images[1:], duration=durations, loop=0)

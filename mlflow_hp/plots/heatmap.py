@@ -1,4 +1,4 @@
-"""Mean score of a search by two of its parameters, numbers or categories."""
+"""Heatmap of a search: mean score by two parameters, numeric or categorical."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from mlflow_hp.plots.figure import COLOURS, entitle, figure_of, new_axes
-from mlflow_hp.plots.search_style import LONGEST_VALUE, digits_of, lowest_shown, say, short
+from mlflow_hp.plots.figure import COLOURS, add_title, figure_of, new_axes
+from mlflow_hp.plots.search_style import MAX_VALUE_LENGTH, add_note, format_value, lowest_shown, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
     from mlflow_hp.analysis.search_results import SearchResults
     from mlflow_hp.analysis.search_space import Parameter
 
-MOST_LEVELS = 12
-"""Numbers of more distinct values than this are drawn in intervals."""
+MAX_LEVELS = 12
+"""A numeric parameter with more distinct values is divided into intervals."""
 INTERVALS = 6
-"""So many, of equal width on the parameter's axis."""
-MOST_WRITTEN = 15
-"""Cells have their value written in them up to so many rows and columns."""
+"""Number of intervals, of equal width on the parameter's axis."""
+MAX_WRITTEN = 15
+"""Up to this many rows and columns, values are written into the cells."""
 CROSS = "\N{MULTIPLICATION SIGN}"
 GREY = "#DDDDDD"
-"""The cells of which all candidates failed."""
+"""Colour of a cell in which all candidates failed."""
 
 
 class Cells(NamedTuple):
-    """One axis of a heatmap: its name, each candidate's cell (n,), how many there are, ticks and their labels."""
+    """One axis of a heatmap: its name, cell of each candidate (n_candidates,), number of cells, ticks and labels."""
 
     name: str
     cell: np.ndarray
@@ -44,15 +44,15 @@ class HeatmapInfo(NamedTuple):
     x, y : Cells
         The axes.
     score : ndarray of shape (y.n, x.n)
-        Mean over the candidates in the cell of their mean scores; nan where there is none that did not fail.
+        Mean score of the candidates in each cell; nan where there are none, or all failed.
     counts : ndarray of int, shape (y.n, x.n)
-        Candidates in the cell, the failed ones too.
+        Number of candidates in each cell, including failed ones.
     best : tuple of int
         Row and column of the best cell.
     low : float
-        The score from which downward all have one colour.
+        Lower end of the colour scale.
     scorer, title : str
-        What the scores are, and over what they are averaged.
+        Name of the score, and a note on what it is averaged over.
     """
 
     x: Cells
@@ -66,14 +66,14 @@ class HeatmapInfo(NamedTuple):
 
 
 def heatmap_info(results: SearchResults, x: str, y: str) -> HeatmapInfo:
-    """The numbers of a heatmap over parameters `x` and `y`, averaged over all others."""
+    """Compute the heatmap over parameters `x` and `y`, averaged over all others."""
     across, up = _cells(results.parameter(x)), _cells(results.parameter(y))
     mean = results.mean
-    whole = np.isfinite(mean)
+    succeeded = np.isfinite(mean)
     count, good, total = (np.zeros((up.n, across.n)) for _ in range(3))
     np.add.at(count, (up.cell, across.cell), 1)
-    np.add.at(good, (up.cell[whole], across.cell[whole]), 1)
-    np.add.at(total, (up.cell[whole], across.cell[whole]), mean[whole])
+    np.add.at(good, (up.cell[succeeded], across.cell[succeeded]), 1)
+    np.add.at(total, (up.cell[succeeded], across.cell[succeeded]), mean[succeeded])
     score = np.where(good > 0, total / np.maximum(good, 1), np.nan)
     best = np.unravel_index(np.argmax(np.where(good > 0, score, -np.inf)), score.shape)
     title = []
@@ -81,31 +81,31 @@ def heatmap_info(results: SearchResults, x: str, y: str) -> HeatmapInfo:
     if count.max() > 1:
         over = f" (over {', '.join(others)})" if others else ""
         title.append(f"mean of the candidates in a cell{over}: {good[good > 0].min():.0f} to {good.max():.0f}"
-                     if whole.any() else "no candidate succeeded")  # fmt: skip
-    if not whole.all():
+                     if succeeded.any() else "no candidate succeeded")  # fmt: skip
+    if not succeeded.all():
         title.append(f"{CROSS}: failed")
     if results.iterations is not None:
-        title.append("each as scored last: dropped early, with fewer resources")
+        title.append("last score of each: candidates dropped early had fewer resources")
     return HeatmapInfo(across, up, score, count.astype(int), (int(best[0]), int(best[1])),
                        lowest_shown(score[np.isfinite(score)]), results.scorer, " · ".join(title))  # fmt: skip
 
 
 def draw_heatmap(info: HeatmapInfo, axes: Axes | None = None) -> Axes:
-    """Coloured cells, the best one framed; white is where no candidate is."""
+    """Draw coloured cells with a frame around the best one; cells without a candidate are white."""
     from matplotlib.patches import Rectangle
 
     rows, columns = info.score.shape
-    longest = max(len(short(label, LONGEST_VALUE)) for label in info.y.labels)
-    turned = columns * 0.8 < 0.09 * sum(len(short(label, LONGEST_VALUE)) + 1 for label in info.x.labels)
+    longest = max(len(short(label, MAX_VALUE_LENGTH)) for label in info.y.labels)
+    rotated = columns * 0.8 < 0.09 * sum(len(short(label, MAX_VALUE_LENGTH)) + 1 for label in info.x.labels)
     if axes is None:
         width = min(14.0, max(4.5, 0.75 * columns + 2.2)) + 0.07 * longest
-        axes = new_axes(width, min(12.0, max(3.2, 0.5 * rows + 1.6)) + (1.0 if turned else 0.0))
+        axes = new_axes(width, min(12.0, max(3.2, 0.5 * rows + 1.6)) + (1.0 if rotated else 0.0))
     axes.spines[["top", "right"]].set_visible(True)
     top = float(np.nanmax(info.score)) if np.isfinite(info.score).any() else 1.0
-    shown = axes.imshow(info.score, origin="lower", aspect="auto", cmap="viridis", vmin=info.low, vmax=top)
+    image = axes.imshow(info.score, origin="lower", aspect="auto", cmap="viridis", vmin=info.low, vmax=top)
     clipped = bool((info.score < info.low).any())
-    figure_of(axes).colorbar(shown, ax=axes, label=info.scorer, extend="min" if clipped else "neither")
-    written = rows <= MOST_WRITTEN and columns <= MOST_WRITTEN
+    figure_of(axes).colorbar(image, ax=axes, label=info.scorer, extend="min" if clipped else "neither")
+    written = rows <= MAX_WRITTEN and columns <= MAX_WRITTEN
     middle = info.low + 0.6 * (top - info.low)
     for row, column in np.argwhere(info.counts > 0):
         value = info.score[row, column]
@@ -113,29 +113,30 @@ def draw_heatmap(info: HeatmapInfo, axes: Axes | None = None) -> Axes:
             axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=GREY))
             axes.text(column, row, CROSS, ha="center", va="center", color="black")
         elif written:
-            axes.text(column, row, digits_of(value, top - info.low), ha="center", va="center", fontsize=8,
+            axes.text(column, row, format_value(value, top - info.low), ha="center", va="center", fontsize=8,
                       color="black" if value > middle else "white")  # fmt: skip
     if np.isfinite(info.score).any():
         row, column = info.best
         axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=COLOURS[1], linewidth=2.5))
     size = 9 if max(rows, columns) <= 25 else 6
-    turn: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if turned else {}
-    axes.set_xticks(info.x.ticks, [short(label, LONGEST_VALUE) for label in info.x.labels], fontsize=size, **turn)
-    axes.set_yticks(info.y.ticks, [short(label, LONGEST_VALUE) for label in info.y.labels], fontsize=size)
+    rotation: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if rotated else {}
+    axes.set_xticks(
+        info.x.ticks, [short(label, MAX_VALUE_LENGTH) for label in info.x.labels], fontsize=size, **rotation
+    )
+    axes.set_yticks(info.y.ticks, [short(label, MAX_VALUE_LENGTH) for label in info.y.labels], fontsize=size)
     axes.set(xlabel=info.x.name, ylabel=info.y.name)
-    say(axes, info.title)
-    entitle(axes, f"{info.scorer} by {info.x.name} and {info.y.name}")
+    add_note(axes, info.title)
+    add_title(axes, f"{info.scorer} by {info.x.name} and {info.y.name}")
     return axes
 
 
 def _cells(parameter: Parameter) -> Cells:
-    """A cell per level, or per interval where numbers have many."""
+    """Divide a parameter into a cell per level, or per interval if it has many."""
     n = len(parameter.levels)
-    if parameter.kind == "category" or n <= MOST_LEVELS:
+    if parameter.kind == "category" or n <= MAX_LEVELS:
         return Cells(parameter.name, parameter.codes, n, np.arange(n, dtype=float), parameter.labels)
     values = np.log(parameter.numbers) if parameter.kind == "log" else parameter.numbers
     edges = np.linspace(values.min(), values.max(), INTERVALS + 1)
     cell = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, INTERVALS - 1)
-    shown = np.exp(edges) if parameter.kind == "log" else edges
-    labels = [f"{edge:.3g}" for edge in shown]
+    labels = [f"{edge:.3g}" for edge in (np.exp(edges) if parameter.kind == "log" else edges)]
     return Cells(parameter.name, cell, INTERVALS, np.arange(INTERVALS + 1) - 0.5, labels)

@@ -1,4 +1,4 @@
-"""The loss of a network on a plane through its weight space, with the paths that descent took."""
+"""Loss of a network on a plane through its weight space, with the paths of its trainings."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from mlflow_hp.plots.descent_paths import MOST_POINTS
+from mlflow_hp.analysis.downsampling import downsample
+from mlflow_hp.plots.descent_paths import MAX_POINTS
 from mlflow_hp.plots.figure import (
     COLOURS,
-    axes_with_legend_beside,
-    entitle,
+    add_title,
+    axes_with_room_for_legend,
     figure_of,
-    legend_beside,
+    legend_on_right,
     new_axes,
     style_of,
 )
@@ -24,11 +25,11 @@ if TYPE_CHECKING:
     from mlflow_hp.analysis.surfaces.plane import Landscape
 
 VALLEY = 0.02
-"""Share of the grid that lies below the lowest contour."""
+"""Share of the grid below the lowest contour."""
 
 
 class PlanePath(NamedTuple):
-    """One path as it is drawn, up to its last finite point: steps (n,), a (n,), b (n,), and whether more followed."""
+    """Path up to its last finite point: steps (n,), a (n,), b (n,), and whether more points followed."""
 
     steps: np.ndarray
     a: np.ndarray
@@ -37,24 +38,24 @@ class PlanePath(NamedTuple):
 
 
 class LandscapeInfo(NamedTuple):
-    """What the picture shows.
+    """Numbers and texts of a loss landscape.
 
     Attributes
     ----------
     a, b : ndarray of shape (n,)
-        The axes of the grid.
+        Axes of the grid.
     loss : ndarray of shape (len(b), len(a))
         Loss at (b[row], a[column]); nan where it is not finite.
     levels : ndarray
-        Contour levels, ascending: their distance above the lowest loss grows geometrically. None where it is flat.
+        Contour levels, ascending, geometrically spaced above the lowest loss; empty if the loss is flat.
     lowest : float
-        The lowest loss of the grid.
+        Lowest loss on the grid.
     paths : dict of str to PlanePath
-        By label.
+        Paths by label.
     labels : tuple of str
-        What the two axes say.
+        Labels of the two axes.
     title : str
-        What the picture is made of: steps shown, samples, points computed.
+        Note on steps drawn, samples and points computed.
     """
 
     a: np.ndarray
@@ -68,7 +69,35 @@ class LandscapeInfo(NamedTuple):
 
 
 def landscape_info(landscape: Landscape) -> LandscapeInfo:
-    """The numbers of the picture: contour levels, paths thinned evenly to what can be seen, and the words."""
+    """Compute contour levels, downsampled paths and labels.
+
+    Parameters
+    ----------
+    landscape : Landscape
+        From `mlflow_hp.training.landscape`.
+
+    Returns
+    -------
+    LandscapeInfo
+        Numbers for `draw_landscape`.
+
+    Examples
+    --------
+    >>> import keras, mlflow, numpy as np
+    >>> from mlflow_hp import TrainingRecorder
+    >>> from mlflow_hp.plots import landscape_info
+    >>> from mlflow_hp.training import landscape
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    >>> model.compile("sgd", "mse")
+    >>> x = np.arange(16.0).reshape(8, 2) / 16
+    >>> recorder = TrainingRecorder(report=False, snapshot_megabytes=1)
+    >>> with mlflow.start_run():
+    ...     _ = model.fit(x, x.sum(axis=1), batch_size=4, epochs=3, verbose=0, callbacks=[recorder])
+    >>> losses = landscape(model, {"sgd": recorder.snapshots}, x, x.sum(axis=1), resolution=9, progress=False)
+    >>> info = landscape_info(losses)
+    >>> list(info.paths)
+    ['sgd']
+    """
     loss = np.where(np.isfinite(landscape.loss), landscape.loss, np.nan)
     lowest = float(np.nanmin(loss)) if np.isfinite(loss).any() else 0.0
     above = (loss - lowest)[loss > lowest]
@@ -78,16 +107,16 @@ def landscape_info(landscape: Landscape) -> LandscapeInfo:
         bottom = min(max(float(np.quantile(above, VALLEY)), 1e-6 * top), top / 10)
         levels = lowest + np.geomspace(bottom, top, LEVELS)
     paths = {label: _drawn(path, landscape.steps[label]) for label, path in landscape.paths.items()}
-    if landscape.held is None:
+    if landscape.variance_shares is None:
         labels = ("random direction 1", "random direction 2")
     else:
         whose = "path's" if len(paths) == 1 else "paths'"
-        shares = [_percent(share) for share in landscape.held]
+        shares = [_percent(share) for share in landscape.variance_shares]
         labels = (
             f"1st principal direction ({shares[0]} of the {whose} variance)",
             f"2nd principal direction ({shares[1]})",
         )
-    title = f"path: {landscape.thinning} · loss over {landscape.n_samples:,} samples"
+    title = f"path: {landscape.sampling} · loss over {landscape.n_samples:,} samples"
     if landscape.evaluated < loss.size:
         title += f" · {landscape.evaluated:,} of {loss.size:,} points computed, the others interpolated"
     if np.isnan(loss).any():
@@ -96,42 +125,71 @@ def landscape_info(landscape: Landscape) -> LandscapeInfo:
 
 
 def draw_landscape(info: LandscapeInfo, axes: Axes | None = None) -> Axes:
-    """Contours with their values, and paths with start (square) and end (circle)."""
-    beside = len(info.paths) > 1
+    """Draw contours with their values, and paths with start (square) and end (circle).
+
+    Parameters
+    ----------
+    info : LandscapeInfo
+        Numbers of the picture.
+    axes : Axes, optional
+        Axes to draw on. Defaults to those of a new figure.
+
+    Returns
+    -------
+    Axes
+        Axes with the picture.
+
+    Examples
+    --------
+    >>> import keras, mlflow, numpy as np
+    >>> from mlflow_hp import TrainingRecorder
+    >>> from mlflow_hp.plots import draw_landscape, landscape_info
+    >>> from mlflow_hp.training import landscape
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    >>> model.compile("sgd", "mse")
+    >>> x = np.arange(16.0).reshape(8, 2) / 16
+    >>> recorder = TrainingRecorder(report=False, snapshot_megabytes=1)
+    >>> with mlflow.start_run():
+    ...     _ = model.fit(x, x.sum(axis=1), batch_size=4, epochs=3, verbose=0, callbacks=[recorder])
+    >>> losses = landscape(model, {"sgd": recorder.snapshots}, x, x.sum(axis=1), resolution=9, progress=False)
+    >>> draw_landscape(landscape_info(losses)).figure.savefig("descent.png")
+    """
+    several = len(info.paths) > 1
     if axes is None:
-        axes = axes_with_legend_beside(list(info.paths), 8.0, 6.0) if beside else new_axes(9.0, 6.0)
+        axes = axes_with_room_for_legend(list(info.paths), 8.0, 6.0) if several else new_axes(9.0, 6.0)
     _contours(info, axes)
     for index, (label, path) in enumerate(info.paths.items()):
-        if beside:
+        if several:
             axes.plot(path.a, path.b, linewidth=1.6, label=label, zorder=3, **style_of(index))
         else:
             _by_step(path, axes)
-        size, colour = (6, style_of(index)["color"]) if beside else (9, COLOURS[1])
-        start, end = ("_start", "_end") if beside else ("start", "end")  # an underscore keeps it out of the legend
+        size, colour = (6, style_of(index)["color"]) if several else (9, COLOURS[1])
+        hidden = "_" if several else ""  # an underscore keeps a label out of the legend
+        start, end = f"{hidden}start", f"{hidden}end"
         axes.plot(path.a[:1], path.b[:1], "s", color="white", markeredgecolor="black", markersize=size, zorder=4,
                   label=start)  # fmt: skip
         if not path.cut:
             axes.plot(path.a[-1:], path.b[-1:], "o", color=colour, markeredgecolor="black", markersize=size + 1,
                       zorder=5, label=end)  # fmt: skip
-    if beside:
-        legend_beside(axes)
+    if several:
+        legend_on_right(axes)
     elif info.paths:
         axes.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2)
     axes.set_title(info.title, fontsize=8, color="#555555", loc="left")
-    entitle(axes, "loss around the trained weights")
+    add_title(axes, "loss around the trained weights")
     return axes
 
 
 def _drawn(path: np.ndarray, steps: np.ndarray) -> PlanePath:
-    """The points before the first that is not finite, thinned evenly with both ends."""
+    """Take the points before the first that is not finite, downsampled."""
     finite = np.isfinite(path).all(axis=1)
     end = len(path) if finite.all() else int(np.argmin(finite))
-    chosen = np.unique(np.linspace(0, end - 1, min(end, MOST_POINTS)).astype(int)) if end else np.zeros(0, int)
+    chosen = downsample(np.arange(end), *path[:end].T, buckets=MAX_POINTS // 4)
     return PlanePath(steps[chosen], path[chosen, 0], path[chosen, 1], end < len(path))
 
 
 def _percent(share: float) -> str:
-    """A share as a percentage, with as many digits as tell it from 0 % and 100 %."""
+    """Format a share in percent, with enough digits to differ from 0 % and 100 %."""
     percent = 100 * share
     if 0 < percent < 0.1:
         return "< 0.1 %"
@@ -150,7 +208,7 @@ def _contours(info: LandscapeInfo, axes: Axes) -> None:
     if not info.levels.size:
         return
     lowest, highest = info.levels[[0, -1]] - info.lowest
-    norm = LogNorm(lowest, highest * (highest / lowest))  # the lighter half of the colours: labels stay readable
+    norm = LogNorm(lowest, highest * (highest / lowest))  # the lighter half of the colours keeps labels readable
     above = np.ma.masked_invalid(np.maximum(info.loss - info.lowest, 1e-300))
     colours = colormaps["Blues"].with_extremes(bad="#a0a0a0")
     axes.imshow(above, norm=norm, cmap=colours, alpha=0.5, extent=window, origin="lower", aspect="auto", zorder=0,
@@ -163,12 +221,12 @@ def _contours(info: LandscapeInfo, axes: Axes) -> None:
 
 
 def _digits(levels: np.ndarray) -> int:
-    """Three, or as many as tell the levels apart."""
+    """Number of significant digits that keeps the labels of the levels distinct, at least three."""
     return next((n for n in range(3, 9) if len({f"{level:.{n}g}" for level in levels}) == len(levels)), 9)
 
 
 def _by_step(path: PlanePath, axes: Axes) -> None:
-    """The path coloured by how many steps were taken, with a colour bar."""
+    """Draw a path coloured by the number of steps taken, with a colour bar."""
     from matplotlib.collections import LineCollection
     from matplotlib.ticker import MaxNLocator
 

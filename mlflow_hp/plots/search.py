@@ -1,4 +1,4 @@
-"""What a search found, candidate by candidate: scores in order, by fold and by fit time."""
+"""Plots of a search by candidate: scores in order, by fold and by fit time."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy as np
 from mlflow_hp.plots.figure import (
     COLOURS,
     DECADES_FOR_LOG,
-    axes_with_legend_beside,
-    entitle,
-    legend_beside,
+    add_title,
+    axes_with_room_for_legend,
+    legend_on_right,
     new_axes,
     style_of,
 )
 from mlflow_hp.plots.search_style import (
-    LONGEST_IN_LEGEND,
+    MAX_LEGEND_LENGTH,
+    add_note,
     legend_below,
     limits_of,
     lowest_shown,
     row_labels,
-    say,
     short,
 )
 
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from mlflow_hp.analysis.search_results import SearchResults
     from mlflow_hp.analysis.significance import Winner
 
-MOST_NAMED = 40
-"""Up to so many candidates are drawn with their names."""
-FEW_FOLDS = 8
-"""Up to so many candidates are drawn as lines from fold to fold, more as boxes."""
+MAX_NAMED = 40
+"""Up to this many candidates are drawn with their names."""
+MAX_LINES = 8
+"""Up to this many candidates are drawn as lines from fold to fold, more as boxes."""
 
 
 class ScoresInfo(NamedTuple):
@@ -43,15 +43,15 @@ class ScoresInfo(NamedTuple):
     Attributes
     ----------
     labels : list of str
-        The candidates.
-    mean, std : ndarray of shape (n,)
-        Over the folds.
-    group : ndarray of str, shape (n,)
-        ``"best"``, ``"tied"`` (can't be told from it), ``"other"``, or ``"dropped"`` (earlier in a halving search).
+        Labels of the candidates.
+    mean, std : ndarray of shape (n_candidates,)
+        Mean and standard deviation over the folds.
+    group : ndarray of str, shape (n_candidates,)
+        ``"best"``, ``"tied"`` (not significantly worse), ``"other"``, or ``"dropped"`` (early in a halving search).
     low : float
-        The lower edge of the picture; who is below is drawn at it.
+        Lower edge of the plot, at which lower scores are drawn.
     scorer, title : str
-        What the scores are, and what is left out.
+        Name of the score, and a note on what is left out.
     """
 
     labels: list[str]
@@ -64,28 +64,28 @@ class ScoresInfo(NamedTuple):
 
 
 def scores_info(results: SearchResults, winner: Winner) -> ScoresInfo:
-    """The numbers of a picture of all candidates whose folds all succeeded, by rank."""
+    """Compute the scores of all candidates without a failed fold, by rank."""
     chosen = _in_order(results)
     mean = results.mean[chosen]
     low = lowest_shown(mean)
     group = _groups(results, winner)[chosen]
     test = f" (p ≥ {winner.level:g}, Nadeau-Bengio, Holm)"
-    said = [_count(int(np.sum(group == "tied")), "can't be told from the best", test)]
-    said += _left_out(results, mean, low)
+    notes = [_count(int(np.sum(group == "tied")), "not significantly worse than the best", test)]
+    notes += _left_out(results, mean, low)
     labels, key = row_labels(results, chosen)
-    if len(chosen) <= MOST_NAMED:
-        said.append(key)
-    return ScoresInfo(labels, mean, results.std[chosen], group, low, results.scorer, " · ".join(filter(None, said)))
+    if len(chosen) <= MAX_NAMED:
+        notes.append(key)
+    return ScoresInfo(labels, mean, results.std[chosen], group, low, results.scorer, " · ".join(filter(None, notes)))
 
 
 def draw_scores(info: ScoresInfo, axes: Axes | None = None) -> Axes:
-    """Mean with one standard deviation to each side: a row per candidate where they are few, else by rank."""
+    """Draw mean and standard deviation, in a row per candidate if there are few, else by rank."""
     n = len(info.mean)
-    named = n <= MOST_NAMED
+    named = n <= MAX_NAMED
     if axes is None:
         longest = max(map(len, info.labels), default=0)
         axes = new_axes(6.0 + 0.075 * longest, max(2.6, 0.24 * n + 1.7)) if named else new_axes(9.0, 5.0)
-    place, shown = np.arange(n), np.maximum(info.mean, info.low)
+    rank, shown = np.arange(n), np.maximum(info.mean, info.low)
     for group, (colour, label) in GROUPS.items():
         chosen = info.group == group
         if not chosen.any():
@@ -93,36 +93,35 @@ def draw_scores(info: ScoresInfo, axes: Axes | None = None) -> Axes:
         style: dict[str, Any] = {"color": colour, "linestyle": "none", "marker": "o", "label": label}
         style |= {"markersize": 5, "elinewidth": 1.3} if n <= 150 else {"markersize": 3, "elinewidth": 0.6}
         if named:
-            axes.errorbar(shown[chosen], place[chosen], xerr=info.std[chosen], **style)
+            axes.errorbar(shown[chosen], rank[chosen], xerr=info.std[chosen], **style)
         else:
-            axes.errorbar(place[chosen] + 1, shown[chosen], yerr=info.std[chosen], **style)
+            axes.errorbar(rank[chosen] + 1, shown[chosen], yerr=info.std[chosen], **style)
     limits = limits_of(info.mean, info.std, info.low)
     if named:
-        axes.set_yticks(place, info.labels, fontsize=8)
+        axes.set_yticks(rank, info.labels, fontsize=8)
         axes.set(xlabel=info.scorer, xlim=limits, ylim=(n - 0.4, -0.6))
     else:
-        axes.set(xlabel="place", ylabel=info.scorer, ylim=limits, xlim=(0, n + 1))
+        axes.set(xlabel="rank", ylabel=info.scorer, ylim=limits, xlim=(0, n + 1))
     axes.grid(visible=True, alpha=0.25, axis="x" if named else "y")
-    if axes.get_legend_handles_labels()[0]:
-        legend_below(axes)
-    say(axes, info.title)
-    entitle(axes, f"{info.scorer} of the combinations")
+    legend_below(axes)
+    add_note(axes, info.title)
+    add_title(axes, f"{info.scorer} of the candidates")
     return axes
 
 
 class TimeInfo(NamedTuple):
-    """Score against time.
+    """Score against fit time.
 
     Attributes
     ----------
-    seconds, mean : ndarray of shape (n,)
-        Fit time per fold and mean score.
-    group : ndarray of str, shape (n,)
+    seconds, mean : ndarray of shape (n_candidates,)
+        Fit time per fold, and mean score.
+    group : ndarray of str, shape (n_candidates,)
         As in `ScoresInfo`.
     front : ndarray of int
-        The candidates that none beats in both, from the fastest to the best.
+        Indices of the Pareto front, from the fastest to the best.
     marked : dict of str to int
-        What to name in the legend -> candidate.
+        Label in the legend -> index of the candidate.
     low : float
         As in `ScoresInfo`.
     scorer, title : str
@@ -140,7 +139,7 @@ class TimeInfo(NamedTuple):
 
 
 def time_info(results: SearchResults, winner: Winner) -> TimeInfo:
-    """The numbers of a picture of score against fit time, with the Pareto front of those that can be compared."""
+    """Compute score against fit time, with the Pareto front of the candidates fitted with the same resources."""
     known = np.isfinite(results.fit_seconds)
     chosen = _in_order(results)
     chosen = chosen[known[chosen]]
@@ -150,21 +149,21 @@ def time_info(results: SearchResults, winner: Winner) -> TimeInfo:
     for word, index in (("best", winner.best), ("cheapest within one standard error", winner.cheapest)):
         at = np.flatnonzero(chosen == index)
         if at.size and int(at[0]) not in marked.values():
-            marked[f"{word}: {short(results.labels[index], LONGEST_IN_LEGEND)}"] = int(at[0])
+            marked[f"{word}: {short(results.labels[index], MAX_LEGEND_LENGTH)}"] = int(at[0])
     low = lowest_shown(mean)
     title = " · ".join(_left_out(results, mean, low))
     return TimeInfo(seconds, mean, _groups(results, winner)[chosen], front, marked, low, results.scorer, title)
 
 
 def pareto_front(seconds: np.ndarray, score: np.ndarray) -> np.ndarray:
-    """Indices of those that no other beats with a better score in no more time, by time; all arrays of shape (n,)."""
+    """Indices, by time, of those for which no other has a better score in no more time; arrays of shape (n,)."""
     order = np.lexsort((-score, seconds))
     best_before = np.concatenate([[-np.inf], np.maximum.accumulate(score[order])[:-1]])[: len(order)]
     return order[score[order] > best_before]
 
 
 def draw_time(info: TimeInfo, axes: Axes | None = None) -> Axes:
-    """A point per candidate, the front as steps."""
+    """Draw a point per candidate, and the Pareto front as steps."""
     axes = new_axes(9.0, 5.5) if axes is None else axes
     shown = np.maximum(info.mean, info.low)
     size = 26 if len(shown) <= 150 else 10
@@ -183,10 +182,9 @@ def draw_time(info: TimeInfo, axes: Axes | None = None) -> Axes:
         axes.set_xscale("log")
     axes.set(xlabel="fit seconds per fold", ylabel=info.scorer, ylim=limits_of(info.mean, 0 * info.mean, info.low))
     axes.grid(visible=True, alpha=0.25)
-    if axes.get_legend_handles_labels()[0]:
-        legend_below(axes)
-    say(axes, info.title)
-    entitle(axes, f"{info.scorer} by fit time")
+    legend_below(axes)
+    add_note(axes, info.title)
+    add_title(axes, f"{info.scorer} by fit time")
     return axes
 
 
@@ -196,11 +194,11 @@ class FoldsInfo(NamedTuple):
     Attributes
     ----------
     labels : list of str
-        The candidates, the best first.
-    scores : ndarray of shape (len(labels), n_splits)
-        nan where a fold failed.
+        Labels of the candidates, the best first.
+    scores : ndarray of shape (n_candidates, n_splits)
+        Scores; nan where a fold failed.
     scorer, title : str
-        What the scores are, and who is left out.
+        Name of the score, and a note on what is left out.
     """
 
     labels: list[str]
@@ -210,24 +208,24 @@ class FoldsInfo(NamedTuple):
 
 
 def folds_info(results: SearchResults) -> FoldsInfo:
-    """The numbers of a picture by fold, of the best ``MOST_NAMED`` candidates."""
+    """Compute the scores by fold of the best ``MAX_NAMED`` candidates."""
     ranked = np.argsort(results.ranks, kind="stable")
-    ranked = ranked[np.isfinite(results.fold_scores[ranked]).any(axis=1)][:MOST_NAMED]
+    ranked = ranked[np.isfinite(results.fold_scores[ranked]).any(axis=1)][:MAX_NAMED]
     labels, key = row_labels(results, ranked)
     n = len(results.candidates)
-    said = [f"the best {len(ranked)} of {n:,}" if len(ranked) < n else "", key]
-    return FoldsInfo(labels, results.fold_scores[ranked], results.scorer, " · ".join(filter(None, said)))
+    notes = [f"the best {len(ranked)} of {n:,}" if len(ranked) < n else "", key]
+    return FoldsInfo(labels, results.fold_scores[ranked], results.scorer, " · ".join(filter(None, notes)))
 
 
 def draw_folds(info: FoldsInfo, axes: Axes | None = None) -> Axes:
-    """A line per candidate from fold to fold where they are few, else a box of its quartiles with its folds on it."""
+    """Draw a line per candidate from fold to fold if there are few, else a box of quartiles with its folds."""
     from matplotlib.ticker import MaxNLocator
 
     n, n_splits = info.scores.shape
     longest = max(map(len, info.labels), default=0)
-    lines = n <= FEW_FOLDS
+    lines = n <= MAX_LINES
     if axes is None:
-        axes = axes_with_legend_beside(info.labels) if lines else new_axes(6.0 + 0.075 * longest, 0.24 * n + 1.2)
+        axes = axes_with_room_for_legend(info.labels) if lines else new_axes(6.0 + 0.075 * longest, 0.24 * n + 1.2)
     if lines:
         for index, (label, scores) in enumerate(zip(info.labels, info.scores, strict=True)):
             axes.plot(np.arange(n_splits), scores, marker="o", label=label, linewidth=1.5, **style_of(index))
@@ -235,7 +233,7 @@ def draw_folds(info: FoldsInfo, axes: Axes | None = None) -> Axes:
         axes.set_xlim(-0.3, n_splits - 0.7)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if n:
-            legend_beside(axes)
+            legend_on_right(axes)
     else:
         low, middle, high = np.nanquantile(info.scores, [0.25, 0.5, 0.75], axis=1)
         axes.barh(range(n), high - low, left=low, height=0.6, color="#E4E4E4")
@@ -245,22 +243,22 @@ def draw_folds(info: FoldsInfo, axes: Axes | None = None) -> Axes:
         axes.set_yticks(range(n), info.labels, fontsize=8)
         axes.set(xlabel=f"{info.scorer}, each fold", ylim=(n - 0.4, -0.6))
     axes.grid(visible=True, alpha=0.25, axis="both" if lines else "x")
-    say(axes, info.title)
-    entitle(axes, f"{info.scorer} by fold")
+    add_note(axes, info.title)
+    add_title(axes, f"{info.scorer} by fold")
     return axes
 
 
 GROUPS = {
     "dropped": ("#C8C8C8", "dropped earlier, scored with fewer resources"),
-    "other": (COLOURS[7], "worse than the best"),
-    "tied": (COLOURS[0], "can't be told from the best"),
+    "other": (COLOURS[7], "significantly worse than the best"),
+    "tied": (COLOURS[0], "not significantly worse than the best"),
     "best": (COLOURS[1], "best"),
 }
-"""Group -> colour and words, from back to front."""
+"""Group -> colour and label, from back to front."""
 
 
 def _in_order(results: SearchResults) -> np.ndarray:
-    """The candidates of which no fold failed, the best first."""
+    """Indices of the candidates without a failed fold, the best first."""
     ranked = np.argsort(results.ranks, kind="stable")
     return np.asarray(ranked[np.isfinite(results.mean[ranked])])
 
@@ -273,11 +271,11 @@ def _groups(results: SearchResults, winner: Winner) -> np.ndarray:
 
 
 def _left_out(results: SearchResults, mean: np.ndarray, low: float) -> list[str]:
-    """In words: who failed, and who lies below the picture."""
-    said = [_count(int(np.sum(mean < low)), "below the picture", ", drawn at its edge")]
-    said.append(_count(int(np.isnan(results.mean).sum()), "with a failed fold", ", not drawn"))
-    return [text for text in said if text]
+    """Notes on candidates that failed, or lie below the plot."""
+    notes = [_count(int(np.sum(mean < low)), "below the plot", ", drawn at its edge")]
+    notes.append(_count(int(np.isnan(results.mean).sum()), "with a failed fold", ", not drawn"))
+    return [note for note in notes if note]
 
 
-def _count(n: int, what: str, more: str) -> str:
-    return f"{n:,} {what}{more}" if n else ""
+def _count(n: int, description: str, suffix: str) -> str:
+    return f"{n:,} {description}{suffix}" if n else ""

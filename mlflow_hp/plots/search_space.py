@@ -1,4 +1,4 @@
-"""What a search found, parameter by parameter: parallel coordinates, score by one of them, what matters."""
+"""Plots of a search by parameter: parallel coordinates, score by one parameter, importance."""
 
 from __future__ import annotations
 
@@ -6,8 +6,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from mlflow_hp.plots.figure import COLOURS, entitle, new_axes
-from mlflow_hp.plots.search_style import LONGEST, LONGEST_VALUE, digits_of, legend_below, lowest_shown, short
+from mlflow_hp.plots.figure import COLOURS, add_title, new_axes
+from mlflow_hp.plots.search_style import (
+    MAX_NAME_LENGTH,
+    MAX_VALUE_LENGTH,
+    format_value,
+    legend_below,
+    lowest_shown,
+    short,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,16 +24,16 @@ if TYPE_CHECKING:
     from mlflow_hp.analysis.search_results import SearchResults
     from mlflow_hp.analysis.search_space import Parameter
 
-MOST_LEVELS = 12
-"""Axes of no more distinct values than this have a tick at each, and spread their lines a little."""
-MANY = 50
-"""... where there are more candidates than this, ..."""
+MAX_LEVELS = 12
+"""An axis with at most this many distinct values has a tick at each."""
+MIN_SPREAD = 50
+"""With more candidates than this, the lines that meet at one of these ticks are spread ..."""
 SPREAD = 0.06
 """... over this share of the axis."""
 
 
 class ParallelAxis(NamedTuple):
-    """One axis: its name, the candidates' heights (n,) in 0..1, and where which tick stands."""
+    """One axis: its name, heights of the candidates (n_candidates,) in 0..1, and tick label -> height."""
 
     name: str
     heights: np.ndarray
@@ -39,13 +46,13 @@ class ParallelInfo(NamedTuple):
     Attributes
     ----------
     axes : list of ParallelAxis
-        The parameters, then the score.
-    score : ndarray of shape (n,)
-        The candidates' mean scores, from the lowest to the best; those that failed first, as nan.
+        Axes of the parameters, then of the score.
+    score : ndarray of shape (n_candidates,)
+        Mean scores, from the lowest to the best; failed candidates first, as nan.
     low : float
-        The score from which downward all have one colour and the lowest height.
+        Lower end of the colour scale and of the score's axis.
     scorer, title : str
-        What the scores are, and who failed.
+        Name of the score, and a note on failed candidates.
     """
 
     axes: list[ParallelAxis]
@@ -56,30 +63,30 @@ class ParallelInfo(NamedTuple):
 
 
 def parallel_info(results: SearchResults) -> ParallelInfo:
-    """The numbers of parallel coordinates over all parameters that vary."""
+    """Compute parallel coordinates over all parameters that vary."""
     order = np.argsort(np.where(np.isnan(results.mean), -np.inf, results.mean), kind="stable")
     score = results.mean[order]
     low = lowest_shown(score)
-    found = [_parallel_axis(results.parameter(name), order) for name in results.parameters]
-    if len(order) > MANY:
-        found = [axis._replace(heights=_spread(axis)) for axis in found]
+    axes = [_parallel_axis(results.parameter(name), order) for name in results.parameters]
+    if len(order) > MIN_SPREAD:
+        axes = [axis._replace(heights=_spread(axis)) for axis in axes]
     finite = score[np.isfinite(score)]
     top = float(finite.max()) if finite.size else low + 1.0
     span = top - low or 1.0
-    ticks = {digits_of(low + share * span, span): share for share in (0.0, 0.25, 0.5, 0.75, 1.0)}
-    found.append(ParallelAxis(results.scorer, np.clip((score - low) / span, 0.0, 1.0), ticks))
-    said = []
+    ticks = {format_value(low + share * span, span): share for share in (0.0, 0.25, 0.5, 0.75, 1.0)}
+    axes.append(ParallelAxis(results.scorer, np.clip((score - low) / span, 0.0, 1.0), ticks))
+    notes = []
     if n_failed := int(np.isnan(score).sum()):
-        said.append(f"{n_failed:,} failed: grey, without a score")
+        notes.append(f"{n_failed:,} failed: grey, without a score")
     if n_below := int((score < low).sum()):
-        said.append(f"{n_below:,} below the picture, drawn at its edge")
+        notes.append(f"{n_below:,} below the plot, drawn at its edge")
     if results.iterations is not None:
-        said.append("each as scored last: dropped early, with fewer resources")
-    return ParallelInfo(found, score, low, results.scorer, " · ".join(said))
+        notes.append("last score of each: candidates dropped early had fewer resources")
+    return ParallelInfo(axes, score, low, results.scorer, " · ".join(notes))
 
 
 def draw_parallel(info: ParallelInfo, axes: Axes | None = None) -> Axes:
-    """A line per candidate, the best on top, coloured by its score, which the last axis shows."""
+    """Draw a line per candidate, coloured by score, the best on top; the last axis is the score."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.collections import LineCollection
     from matplotlib.colors import Normalize
@@ -87,8 +94,8 @@ def draw_parallel(info: ParallelInfo, axes: Axes | None = None) -> Axes:
     n_axes = len(info.axes)
     axes = new_axes(1.0 + 2.2 * n_axes, 5.5) if axes is None else axes
     heights = np.stack([axis.heights for axis in info.axes], axis=1)
-    places = np.broadcast_to(np.arange(n_axes, dtype=float), heights.shape)
-    lines = np.stack([places, heights], axis=2)
+    x = np.broadcast_to(np.arange(n_axes, dtype=float), heights.shape)
+    lines = np.stack([x, heights], axis=2)
     finite = info.score[np.isfinite(info.score)]
     scale = Normalize(info.low, float(finite.max()) if finite.size and finite.max() > info.low else info.low + 1)
     colours = ScalarMappable(scale, "viridis")
@@ -102,12 +109,12 @@ def draw_parallel(info: ParallelInfo, axes: Axes | None = None) -> Axes:
     if finite.size:
         axes.add_collection(LineCollection([lines[-1]], colors=COLOURS[1], linewidths=2.4, label="best"))
         legend_below(axes)
-    for place, axis in enumerate(info.axes):
-        axes.axvline(place, color="black", linewidth=0.9, zorder=3)
+    for position, axis in enumerate(info.axes):
+        axes.axvline(position, color="black", linewidth=0.9, zorder=3)
         for label, height in axis.ticks.items():
-            axes.text(place + 0.03, height, short(label, LONGEST_VALUE - 6), fontsize=7.5, va="center", zorder=5,
+            axes.text(position + 0.03, height, short(label, MAX_VALUE_LENGTH - 6), fontsize=7.5, va="center", zorder=5,
                       bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.8})  # fmt: skip
-    names = [short(axis.name, LONGEST).replace("__", "__\n") for axis in info.axes[:-1]] + [info.scorer]
+    names = [short(axis.name, MAX_NAME_LENGTH).replace("__", "__\n") for axis in info.axes[:-1]] + [info.scorer]
     axes.set_xticks(range(n_axes), names, fontsize=9)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
@@ -116,12 +123,12 @@ def draw_parallel(info: ParallelInfo, axes: Axes | None = None) -> Axes:
     axes.set(xlim=(-0.25, n_axes - 0.65), ylim=(-0.05, 1.05))
     if info.title:
         axes.set_xlabel(info.title, fontsize=8, color="#555555", loc="left")
-    entitle(axes, f"{info.scorer} of the combinations, by their parameters")
+    add_title(axes, f"{info.scorer} of the candidates, by their parameters")
     return axes
 
 
 class ParameterInfo(NamedTuple):
-    """Score by one parameter of numbers: values, mean and std (n,) by value, and whether the axis is logarithmic."""
+    """Score by one numeric parameter: values, mean and std (n_candidates,), and whether the axis is logarithmic."""
 
     name: str
     values: np.ndarray
@@ -132,16 +139,16 @@ class ParameterInfo(NamedTuple):
 
 
 def parameter_info(results: SearchResults, name: str) -> ParameterInfo:
-    """The numbers of a picture of the score by parameter `name`, of candidates that did not fail."""
+    """Compute the score by parameter `name`, over candidates that did not fail."""
     parameter = results.parameter(name)
-    whole = np.isfinite(results.mean)
-    order = np.argsort(parameter.numbers[whole], kind="stable")
-    values, mean, std = (array[whole][order] for array in (parameter.numbers, results.mean, results.std))
+    succeeded = np.isfinite(results.mean)
+    order = np.argsort(parameter.numbers[succeeded], kind="stable")
+    values, mean, std = (array[succeeded][order] for array in (parameter.numbers, results.mean, results.std))
     return ParameterInfo(name, values, mean, std, parameter.kind == "log", results.scorer)
 
 
 def draw_parameter(info: ParameterInfo, axes: Axes | None = None) -> Axes:
-    """The mean as a line, one standard deviation over the folds to each side as a band."""
+    """Draw the mean as a line, and one standard deviation over the folds as a band."""
     axes = new_axes() if axes is None else axes
     axes.fill_between(info.values, info.mean - info.std, info.mean + info.std, color=COLOURS[0], alpha=0.2,
                       label="one standard deviation over the folds")  # fmt: skip
@@ -154,21 +161,21 @@ def draw_parameter(info: ParameterInfo, axes: Axes | None = None) -> Axes:
     axes.set(xlabel=info.name, ylabel=info.scorer)
     axes.grid(visible=True, alpha=0.25)
     axes.legend(frameon=False, fontsize=8)
-    entitle(axes, f"{info.scorer} by {info.name}")
+    add_title(axes, f"{info.scorer} by {info.name}")
     return axes
 
 
 class ImportanceInfo(NamedTuple):
-    """What matters: parameters from the most to the least important, their shares, and exact ones where known.
+    """Importance of parameters, from the most to the least important.
 
     Attributes
     ----------
     names : list of str
-        The parameters.
-    shares : ndarray of shape (n,)
-        Of PED-ANOVA, summing to 1.
-    exact : ndarray of shape (n,), or None
-        Shares of the variance of the mean scores, on a full grid; what is missing to 1 is what they do together.
+        Names of the parameters.
+    shares : ndarray of shape (n_parameters,)
+        Shares by PED-ANOVA; they sum to 1.
+    exact : ndarray of shape (n_parameters,), or None
+        Exact shares of the variance of the mean scores on a full grid; the rest to 1 is due to interactions.
     """
 
     names: list[str]
@@ -177,35 +184,35 @@ class ImportanceInfo(NamedTuple):
 
 
 def importance_info(importance: Mapping[str, float], exact: Mapping[str, float] | None = None) -> ImportanceInfo:
-    """The numbers of the picture from those of ``mlflow_hp.analysis.importance``."""
+    """Sort the results of ``mlflow_hp.analysis.importance``."""
     names = sorted(importance, key=lambda name: -importance[name])
     shares = np.array([importance[name] for name in names])
     return ImportanceInfo(names, shares, None if exact is None else np.array([exact[name] for name in names]))
 
 
 def draw_importance(info: ImportanceInfo, axes: Axes | None = None) -> Axes:
-    """A bar per parameter, and a second one for the exact share."""
+    """Draw a bar per parameter, and a second one for the exact share if there is one."""
     n = len(info.names)
-    longest = max((len(short(name, LONGEST)) for name in info.names), default=0)
+    longest = max((len(short(name, MAX_NAME_LENGTH)) for name in info.names), default=0)
     axes = new_axes(6.0 + 0.075 * longest, max(2.4, 0.5 * n + 1.6)) if axes is None else axes
     rows, height = np.arange(n), 0.6 if info.exact is None else 0.36
     bars = [("being among the best (PED-ANOVA)", info.shares, COLOURS[0])]
     if info.exact is not None:
-        together = f"variance of all scores (exact; {max(0.0, 1 - info.exact.sum()):.0%} belong to parameters together)"
-        bars.append((together, info.exact, COLOURS[4]))
+        interactions = f"{max(0.0, 1 - info.exact.sum()):.0%}"
+        bars.append((f"variance of all scores (exact; interactions {interactions})", info.exact, COLOURS[4]))
     for index, (label, values, colour) in enumerate(bars):
         drawn = axes.barh(rows + index * (height + 0.02), values, height, color=colour, label=label)
         axes.bar_label(drawn, [f"{value:.0%}" for value in values], padding=3, fontsize=8)
-    axes.set_yticks(rows + (len(bars) - 1) * height / 2, [short(name, LONGEST) for name in info.names])
+    axes.set_yticks(rows + (len(bars) - 1) * height / 2, [short(name, MAX_NAME_LENGTH) for name in info.names])
     axes.set(xlabel="share", xlim=(0, 1.1))
     axes.invert_yaxis()
     legend_below(axes)
-    entitle(axes, "importance of the parameters")
+    add_title(axes, "importance of the parameters")
     return axes
 
 
 def _parallel_axis(parameter: Parameter, order: np.ndarray) -> ParallelAxis:
-    """Heights in 0..1: evenly spaced categories, or numbers on their axis with at most nine ticks."""
+    """Place candidates on an axis: categories evenly spaced, numbers by value."""
     n = len(parameter.levels)
     if parameter.kind == "category":
         heights = np.arange(n) / max(n - 1, 1)
@@ -217,29 +224,28 @@ def _parallel_axis(parameter: Parameter, order: np.ndarray) -> ParallelAxis:
     low, high = float(scaled[0]), float(scaled[-1])
     span = high - low or 1.0
     heights = (scaled - low) / span
-    if n <= MOST_LEVELS:
-        ticks_at = dict(zip(parameter.labels, heights.tolist(), strict=True))
-        ticks_at = _apart(ticks_at)
+    if n <= MAX_LEVELS:
+        tick_heights = _without_overlap(dict(zip(parameter.labels, heights.tolist(), strict=True)))
     else:
-        at = np.linspace(low, high, 5)
-        ticks_at = {f"{np.exp(t) if parameter.kind == 'log' else t:.3g}": float((t - low) / span) for t in at}
-    return ParallelAxis(parameter.name, heights[parameter.codes[order]], ticks_at)
+        values = np.linspace(low, high, 5)
+        tick_heights = {f"{np.exp(v) if parameter.kind == 'log' else v:.3g}": float((v - low) / span) for v in values}
+    return ParallelAxis(parameter.name, heights[parameter.codes[order]], tick_heights)
 
 
 def _spread(axis: ParallelAxis) -> np.ndarray:
-    """Heights moved a little up or down where many lines would meet at a few of them, so that they can be told."""
-    if len(np.unique(axis.heights)) > MOST_LEVELS:
+    """Move heights slightly up or down, so that lines through the same value stay distinct."""
+    if len(np.unique(axis.heights)) > MAX_LEVELS:
         return axis.heights
-    golden = (np.arange(len(axis.heights)) * 0.6180339887498949) % 1  # even, whatever the number of lines
+    golden = (np.arange(len(axis.heights)) * 0.6180339887498949) % 1  # evenly spread for any number of lines
     return np.asarray(axis.heights + SPREAD * (golden - 0.5))
 
 
-def _apart(ticks: dict[str, float], least: float = 0.045) -> dict[str, float]:
-    """Those ticks, ascending, that stand apart from the one below, the last in any case."""
-    kept: dict[str, float] = {}
+def _without_overlap(ticks: dict[str, float], min_gap: float = 0.045) -> dict[str, float]:
+    """Drop ticks, which are ascending, that would overlap the one below; the last one stays."""
+    distinct: dict[str, float] = {}
     for label, height in ticks.items():
-        while kept and height == 1.0 and height - list(kept.values())[-1] < least and len(kept) > 1:
-            kept.popitem()
-        if not kept or height - list(kept.values())[-1] >= least or height == 1.0:
-            kept[label] = height
-    return kept
+        while distinct and height == 1.0 and height - list(distinct.values())[-1] < min_gap and len(distinct) > 1:
+            distinct.popitem()
+        if not distinct or height - list(distinct.values())[-1] >= min_gap or height == 1.0:
+            distinct[label] = height
+    return distinct

@@ -1,6 +1,6 @@
-"""The command of a run, rebuilt from parts that are known: a Python program of its repository, and its arguments.
+"""Command of a run, rebuilt from validated parts: a Python program of its repository, and its arguments.
 
-What a tag says is text that anybody may have written. Nothing of it is run as it stands.
+Anyone who may write to the store can have written the tag that holds the command, so its text is never executed.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ _SETTING = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 
 
 class Program(NamedTuple):
-    """A command of which every part is known.
+    """Parsed command, every part of which is validated.
 
     Attributes
     ----------
     settings : dict of str to str
-        Environment variables, of `provenance.SETTINGS`.
+        Environment variables, each one of `provenance.SETTINGS`.
     options : tuple of str
-        For Python itself: such as load no code.
+        Options of Python itself; none that loads code is allowed.
     module : str or None
-        As ``python -m`` takes it.
+        Module to run with ``python -m``.
     script : str or None
-        Else the path of a file, as it was given.
+        Path of the file to run, where there is no module.
     arguments : tuple of str
-        For the program.
+        Arguments of the program.
     """
 
     settings: dict[str, str]
@@ -53,34 +53,34 @@ class Program(NamedTuple):
     arguments: tuple[str, ...]
 
     @property
-    def shown(self) -> str:
-        """For a shell: pasted, it runs this and nothing else."""
+    def shell_command(self) -> str:
+        """Command quoted for a shell: pasted there, it runs this program and nothing else."""
         settings = [f"{name}={shell_word(value)}" for name, value in self.settings.items()]
-        what = ["-m", self.module] if self.module is not None else [self.script or ""]
-        return " ".join([*settings, shell_line(["python", *self.options, *what, *self.arguments])])
+        target = ["-m", self.module] if self.module is not None else [self.script or ""]
+        return " ".join([*settings, shell_line(["python", *self.options, *target, *self.arguments])])
 
 
-def program_of(command: str) -> Program:
-    """Take a command apart.
+def parse_command(command: str) -> Program:
+    """Parse and validate a recorded command.
 
     Raises
     ------
     ValueError
-        Where one of its parts is none that is known; the message says which.
+        If a part of it is not allowed; the message names it.
     """
     if len(command) >= LONGEST["tags"]:
-        raise ValueError(f"it is cut: MLflow keeps {LONGEST['tags']:,} characters")
+        raise ValueError(f"it is truncated: MLflow keeps {LONGEST['tags']:,} characters")
     if "\0" in command:
-        raise ValueError("no argument can hold a NUL")
+        raise ValueError("an argument contains a NUL")
     try:
         words = shlex.split(command)
     except ValueError as error:
-        raise ValueError(f"a shell can't read it: {error}") from error
+        raise ValueError(f"a shell cannot read it: {error}") from error
     settings: dict[str, str] = {}
     while words and (setting := _SETTING.fullmatch(words[0])):
         name, value = setting.groups()
         if name not in provenance.SETTINGS or not re.fullmatch(provenance.SETTINGS[name], value):
-            raise ValueError(f"the setting {printable(words[0])} is none that a run records")
+            raise ValueError(f"the setting {printable(words[0])} is not one that runs record")
         settings[name] = value
         del words[0]
     if not words or not _PYTHON.fullmatch(words[0]):
@@ -97,44 +97,46 @@ def _program(settings: dict[str, str], words: list[str]) -> Program:
         elif _OPTION.fullmatch(words[0]):
             options.append(words.pop(0))
         else:
-            raise ValueError(f"Python's option {printable(words[0])} may run other code than the repository's")
+            raise ValueError(f"Python's option {printable(words[0])} may run code from outside the repository")
     if not words or words == ["-m"]:
         raise ValueError(NO_PROGRAM)
     if words[0] != "-m":
         return Program(settings, tuple(options), None, words[0], tuple(words[1:]))
     if not all(part.isidentifier() for part in words[1].split(".")):
-        raise ValueError(f"{printable(words[1])} is no name of a module")
+        raise ValueError(f"{printable(words[1])} is not a module name")
     return Program(settings, tuple(options), words[1], None, tuple(words[2:]))
 
 
-class Located(NamedTuple):
-    """Where a program is.
+class LocatedProgram(NamedTuple):
+    """Program found in a copy of its repository.
 
     Attributes
     ----------
-    words : list of str
-        What Python gets: options, the program, its arguments.
-    base : Path
-        The folder for ``PYTHONPATH`` in which the module is, or that of the script.
+    python_arguments : list of str
+        Options of Python, the program, and its arguments.
+    import_folder : Path
+        Folder for ``PYTHONPATH`` that holds the module, or the folder of the script.
     """
 
-    words: list[str]
-    base: Path
+    python_arguments: list[str]
+    import_folder: Path
 
 
-def located(program: Program, root: Path, folder: Path) -> Located:
+def locate(program: Program, root: Path, folder: Path) -> LocatedProgram:
     """Find a program in a copy of its repository.
 
     Parameters
     ----------
     program : Program
-    root, folder : Path
-        The copy, and where in it the program is started.
+    root : Path
+        The copy.
+    folder : Path
+        Working folder of the program within the copy.
 
     Raises
     ------
     UserError
-        Where it is no file of the copy.
+        If the program is not a file of the copy.
     """
     options, arguments = list(program.options), list(program.arguments)
     if program.module is not None:
@@ -142,36 +144,36 @@ def located(program: Program, root: Path, folder: Path) -> Located:
         for base in (folder, root, root / "src"):
             for file in (base / f"{path}.py", base / path / "__main__.py"):
                 if file.is_file() and is_within(root, file):
-                    return Located([*options, "-m", program.module, *arguments], base)
-        raise UserError(f"there is no module {program.module} in {folder}, {root} or its src: only those are run")
+                    return LocatedProgram([*options, "-m", program.module, *arguments], base)
+        raise UserError(f"there is no module {program.module} in {folder}, {root} or its src: only these are searched")
     script = folder / str(program.script)
     if not (script.is_file() and is_within(root, script)):
-        raise UserError(f"{program.script} is no file of {root}, seen from {folder}: only those are run")
-    return Located([*options, str(program.script), *arguments], script.parent)
+        raise UserError(f"{program.script}, seen from {folder}, is not a file of {root}: only such files are run")
+    return LocatedProgram([*options, str(program.script), *arguments], script.parent)
 
 
 def is_within(root: Path, path: Path) -> bool:
-    """Whether a path, links followed, is in a copy of a repository, and not in what git keeps there for itself."""
+    """Whether `path`, with links resolved, is inside a copy of a repository and outside its ``.git``."""
     try:
-        place = path.resolve().relative_to(root.resolve())
-    except (OSError, RuntimeError, ValueError):  # it leads out, in a circle, or has a NUL
+        inside = path.resolve().relative_to(root.resolve())
+    except (OSError, RuntimeError, ValueError):  # outside, a loop of links, or a NUL
         return False
-    return ".git" not in [part.casefold() for part in place.parts]
+    return ".git" not in [part.casefold() for part in inside.parts]
 
 
 def shell_word(text: str) -> str:
-    """A word as bash and zsh read it back, of characters that show."""
+    """Quote a word for bash and zsh, with invisible characters escaped."""
     if printable(text) == text:
         return shlex.quote(text)
-    return "$'" + "".join(map(_in_quotes, text)) + "'"
+    return "$'" + "".join(map(_ansi_c_quoted, text)) + "'"
 
 
 def shell_line(words: Sequence[str]) -> str:
-    """A command, each word by `shell_word`."""
+    """Join the words of a command, each quoted by `shell_word`."""
     return " ".join(map(shell_word, words))
 
 
-def _in_quotes(character: str) -> str:
+def _ansi_c_quoted(character: str) -> str:
     if character in "\\'":
         return f"\\{character}"
     if printable(character) == character:

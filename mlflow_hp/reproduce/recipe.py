@@ -1,4 +1,4 @@
-"""What it takes to repeat a run: code, command, versions, data; and what is in the way."""
+"""Recipe of a run: the code, command, versions and data that repeat it, and the obstacles."""
 
 from __future__ import annotations
 
@@ -13,115 +13,134 @@ from mlflow.utils.mlflow_tags import MLFLOW_GIT_REPO_URL
 
 from mlflow_hp.errors import UserError
 from mlflow_hp.reproduce import worktree
-from mlflow_hp.reproduce.program import NO_PROGRAM, Program, program_of, shell_word
+from mlflow_hp.reproduce.program import NO_PROGRAM, Program, parse_command, shell_word
 from mlflow_hp.terminal import printable
-from mlflow_hp.tracking import provenance
+from mlflow_hp.tracking import devices, git_repository, provenance
+from mlflow_hp.tracking.artifact_paths import UNCOMMITTED_FILE
+from mlflow_hp.tracking.nesting import ancestors
 from mlflow_hp.tracking.redaction import MASK, masked
-from mlflow_hp.tracking.runs import CODE_SEAL_TAG, CODE_TAG, ancestors, ensure_reachable
-from mlflow_hp.tracking.seal import is_ours
+from mlflow_hp.tracking.runs import ensure_reachable
+from mlflow_hp.tracking.seal import is_valid
+from mlflow_hp.tracking.tags import (
+    AUTHOR_TAG,
+    COMMAND_TAG,
+    DATA_DIGEST_TAG,
+    DEVICE_TAG,
+    GIT_COMMIT_TAG,
+    GIT_DIRTY_TAG,
+    GIT_FOLDER_TAG,
+    GIT_PROGRAM_TAG,
+    HOST_TAG,
+    SEAL_TAG,
+    SPLIT_DIGEST_TAG,
+    UNCOMMITTED_SEAL_TAG,
+    UNCOMMITTED_TAG,
+    USER_TAG,
+    VERSIONS_TAG,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from mlflow.entities import Run
 
-_AT_A_PROMPT = "it was recorded in a notebook or at a prompt, which no command repeats"
-LONGEST_PATCH = 4 * provenance.LONGEST_DIFF
-"""Bytes of recorded changes that are read; none that a run records has more."""
+_INTERACTIVE = "it was recorded in a notebook or at a prompt, which no command repeats"
+LONGEST_PATCH = 4 * git_repository.MAX_PATCH_BYTES
+"""Most bytes of recorded changes that are read; runs never record more."""
 
 
 class Recipe(NamedTuple):
-    """What it takes to repeat a run.
+    """Everything needed to repeat a run.
 
     Attributes
     ----------
     run : Run
-        The one to be repeated.
-    program : Run
-        The topmost run of its program: all of that is run again.
+        The run to repeat.
+    top_run : Run
+        The topmost run of its program, all of which is run again.
     command : str
-        As it was recorded: text that is shown, not run.
-    parts : Program or None
-        The command taken apart; None where a part of it is none that is known, or leads out of the repository.
+        The recorded command: text that is shown, never executed.
+    program : Program or None
+        The parsed command; None if a part of it is not allowed, or leads out of the repository.
     commit, folder : str or None
-        Of the program's repository, and where in it the program was started; None where that is not known, or can't be
-        true.
+        Commit of the program's repository, and its working folder there; None if unknown or invalid.
     patch : str or None
-        What there was beside the commit, as `mlflow_hp.tracking.provenance.uncommitted` gives it.
+        Uncommitted changes, as `mlflow_hp.tracking.uncommitted_code.uncommitted` returns them.
     repository : Path or None
-        Where the working folder's repository is, if it has the commit.
-    is_ours : bool
-        Whether command and code bear this user's seal: they are what was run by this user on this machine.
+        The repository of the working folder, if it has the commit.
+    is_sealed : bool
+        Whether command and code bear this user's seal: this user ran them on this machine.
     obstacles : list of str
-        Why it can't be run again by a command.
+        Reasons why the run cannot be repeated automatically.
     doubts : list of str
-        Why the results may be others.
+        Reasons why the results may differ.
     """
 
     run: Run
-    program: Run
+    top_run: Run
     command: str
-    parts: Program | None
+    program: Program | None
     commit: str | None
     folder: str | None
     patch: str | None
     repository: Path | None
-    is_ours: bool
+    is_sealed: bool
     obstacles: list[str]
     doubts: list[str]
 
     @property
     def author(self) -> str:
-        """Who made the run, as its tags say."""
-        tags = self.program.data.tags
-        return str(tags.get("mlflow_hp.author") or tags.get("mlflow.user") or "somebody")
+        """Author of the run, according to its tags."""
+        tags = self.top_run.data.tags
+        return str(tags.get(AUTHOR_TAG) or tags.get(USER_TAG) or "an unknown author")
 
 
-def recipe(run_id: str) -> Recipe:
-    """Find out what it takes to repeat a run.
+def recipe_of(run_id: str) -> Recipe:
+    """Read the recipe of a run.
 
     Raises
     ------
     UserError
-        Where the store doesn't answer, there is no such run, or nothing is recorded of how it came about.
+        If the store does not answer, there is no such run, or it has no recorded command.
     """
-    run = program = find(run_id)
-    for above in ancestors(mlflow.MlflowClient(), run):
-        program = above
-    told_by = program if "mlflow_hp.command" in program.data.tags else run
-    tags = {name: told_by.data.tags.get(f"mlflow_hp.{name}") for name in (*provenance.SEALED, "seal")}
-    command = tags["command"]
+    run = top_run = get_run(run_id)
+    for ancestor in ancestors(mlflow.MlflowClient(), run):
+        top_run = ancestor
+    tagged = top_run if COMMAND_TAG in top_run.data.tags else run
+    tags = {name: tagged.data.tags.get(name) for name in (*provenance.SEALED_TAGS, SEAL_TAG)}
+    command = tags[COMMAND_TAG]
     if command is None:
         raise UserError(
-            f"nothing is recorded of how run {run_id} came about: it has no tag mlflow_hp.command, which runs of "
-            f"programs that use mlflow_hp get, unless {provenance.SWITCH}=0"
+            f"run {run_id} has no recorded command: programs that use mlflow_hp record one in the tag "
+            f"{COMMAND_TAG}, unless {provenance.SWITCH}=0"
         )
     obstacles: list[str] = []
-    parts = _parts(command, obstacles)
-    places: list[str] = []
-    commit, folder, file = _places(tags, places)
-    if parts is not None and parts.script is not None:
-        parts = _within_repository(parts, folder or ".", file, places)
-    if places:
-        parts = None
-        obstacles += places
-    patch = _patch(program, obstacles)
-    ours = is_ours(tags["seal"], "command", *map(tags.get, provenance.SEALED))
+    program = _parse(command, obstacles)
+    bad_paths: list[str] = []
+    commit, folder, file = _commit_and_paths(tags, bad_paths)
+    if program is not None and program.script is not None:
+        program = _within_repository(program, folder or ".", file, bad_paths)
+    if bad_paths:
+        program = None
+        obstacles += bad_paths
+    patch = _patch(top_run, obstacles)
+    is_sealed = is_valid(tags[SEAL_TAG], "command", *map(tags.get, provenance.SEALED_TAGS))
     if patch is not None:
-        ours = ours and is_ours(program.data.tags.get(CODE_SEAL_TAG), "patch", tags["git_commit"], patch)
+        digest = top_run.data.tags.get(UNCOMMITTED_SEAL_TAG)
+        is_sealed = is_sealed and is_valid(digest, "patch", tags[GIT_COMMIT_TAG], patch)
     here = worktree.repository_of(Path.cwd()) if commit else None
     repository = here if here is not None and commit and worktree.has_commit(here, commit) else None
-    doubts = _doubts(program.data.tags, patch)
-    return Recipe(run, program, command, parts, commit, folder, patch, repository, ours, obstacles, doubts)
+    doubts = _doubts(top_run.data.tags, patch)
+    return Recipe(run, top_run, command, program, commit, folder, patch, repository, is_sealed, obstacles, doubts)
 
 
-def find(run_id: str) -> Run:
-    """A run of the tracking store.
+def get_run(run_id: str) -> Run:
+    """Get a run of the tracking store.
 
     Raises
     ------
     UserError
-        Where the store doesn't answer, or there is no such run.
+        If the store does not answer, or there is no such run.
     """
     ensure_reachable()
     try:
@@ -130,79 +149,81 @@ def find(run_id: str) -> Run:
         raise UserError(f"run {run_id!r}: {error.message}; check the id and MLFLOW_TRACKING_URI") from error
 
 
-def _parts(command: str, obstacles: list[str]) -> Program | None:
-    """The command taken apart, as far as every part is known."""
+def _parse(command: str, obstacles: list[str]) -> Program | None:
+    """Parse a command; if a part of it is not allowed, note that as an obstacle and return None."""
     if MASK in command:
-        obstacles.append(f"the command had a secret, of which {MASK} is left: put it back, and run it yourself")
+        obstacles.append(f"a secret in the command was redacted to {MASK}: put it back, and run the command yourself")
     try:
-        parts = program_of(command)
+        program = parse_command(command)
     except ValueError as error:
         if "ipykernel" in command or str(error) == NO_PROGRAM:
-            obstacles.append(_AT_A_PROMPT)
+            obstacles.append(_INTERACTIVE)
         else:
             obstacles.append(
-                f"its command is no Python program of a repository ({error}). It was {printable(command)}; if you know "
-                "what that does, and want it, run it yourself, in a checkout of its code"
+                f"its command is not a Python program of a repository ({error}). It was {printable(command)}; if you "
+                "know what that does, and want it, run it yourself, in a checkout of its code"
             )
         return None
-    if parts.module is not None and parts.module.startswith("ipykernel"):
-        obstacles.append(_AT_A_PROMPT)
+    if program.module is not None and program.module.startswith("ipykernel"):
+        obstacles.append(_INTERACTIVE)
         return None
-    return parts
+    return program
 
 
-def _places(tags: Mapping[str, str | None], obstacles: list[str]) -> tuple[str | None, str | None, str | None]:
-    """Commit, folder and file, as far as they can be such; what can't is an obstacle."""
-    commit = tags["git_commit"]
+def _commit_and_paths(
+    tags: Mapping[str, str | None], obstacles: list[str]
+) -> tuple[str | None, str | None, str | None]:
+    """Validate commit, folder and file; an invalid one becomes an obstacle and None."""
+    commit = tags[GIT_COMMIT_TAG]
     if commit is not None and not worktree.COMMIT.fullmatch(commit):
-        obstacles.append(f"{printable(commit)} is no whole name of a commit")
+        obstacles.append(f"{printable(commit)} is not a full commit hash")
         commit = None
-    return commit, _place(tags, "git_folder", obstacles), _place(tags, "git_program", obstacles)
+    return commit, _path(tags, GIT_FOLDER_TAG, obstacles), _path(tags, GIT_PROGRAM_TAG, obstacles)
 
 
-def _place(tags: Mapping[str, str | None], name: str, obstacles: list[str]) -> str | None:
+def _path(tags: Mapping[str, str | None], name: str, obstacles: list[str]) -> str | None:
     path = tags[name]
     if path is not None and not _stays_below(path):
-        obstacles.append(f"{printable(path)}, its mlflow_hp.{name}, leads out of its repository")
+        obstacles.append(f"{printable(path)}, its {name}, leads out of its repository")
         return None
     return path
 
 
-def _within_repository(parts: Program, folder: str, file: str | None, obstacles: list[str]) -> Program | None:
-    """The program with its script as seen from the folder in the repository; None where it is none of its files."""
-    script = str(parts.script)
+def _within_repository(program: Program, folder: str, file: str | None, obstacles: list[str]) -> Program | None:
+    """Make the script's path relative to `folder`; None, and an obstacle, if it is not a file of the repository."""
+    script = str(program.script)
     if file is not None and posixpath.isabs(script) and posixpath.basename(script) == posixpath.basename(file):
-        return parts._replace(script=posixpath.relpath(file, folder))
+        return program._replace(script=posixpath.relpath(file, folder))
     if _stays_below(posixpath.normpath(posixpath.join(folder, script))):
-        return parts
-    obstacles.append(f"{printable(script)} is not known to be a file of its repository: only those are run")
+        return program
+    obstacles.append(f"{printable(script)} is not known to be a file of its repository: only such files are run")
     return None
 
 
 def _stays_below(path: str) -> bool:
     parts = PurePosixPath(path).parts
-    out = path.startswith(("/", "-", "~")) or "\\" in path or "\0" in path or path[1:2] == ":"
-    return not out and ".." not in parts and ".git" not in [part.casefold() for part in parts]
+    leads_out = path.startswith(("/", "-", "~")) or "\\" in path or "\0" in path or path[1:2] == ":"
+    return not leads_out and ".." not in parts and ".git" not in [part.casefold() for part in parts]
 
 
-def _patch(program: Run, obstacles: list[str]) -> str | None:
-    """The recorded changes with the line ends and the bytes that they have; None where there are none."""
-    if CODE_TAG not in program.data.tags:
+def _patch(top_run: Run, obstacles: list[str]) -> str | None:
+    """Read the recorded changes with their line ends and bytes unchanged; None if there are none."""
+    if UNCOMMITTED_TAG not in top_run.data.tags:
         return None
-    run_id, path = program.info.run_id, provenance.DIFF_PATH
+    run_id, path = top_run.info.run_id, UNCOMMITTED_FILE
     try:
-        beside = mlflow.MlflowClient().list_artifacts(run_id, str(PurePosixPath(path).parent))
-        sizes = [item.file_size for item in beside if item.path == path and not item.is_dir]
-        if program.data.tags[CODE_TAG] != path or not sizes or not 0 < (sizes[0] or 0) <= LONGEST_PATCH:
-            obstacles.append(f"the recorded changes of its code are not there as {path} of a size that runs record")
+        siblings = mlflow.MlflowClient().list_artifacts(run_id, str(PurePosixPath(path).parent))
+        sizes = [item.file_size for item in siblings if item.path == path and not item.is_dir]
+        if top_run.data.tags[UNCOMMITTED_TAG] != path or not sizes or not 0 < (sizes[0] or 0) <= LONGEST_PATCH:
+            obstacles.append(f"the recorded changes of its code are missing from {path}, or too large")
             return None
         with tempfile.TemporaryDirectory() as folder:
-            found = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=path, dst_path=folder)
-            text = Path(found).read_bytes().decode(errors="surrogateescape")
+            file = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=path, dst_path=folder)
+            text = Path(file).read_bytes().decode(errors="surrogateescape")
     except (MlflowException, OSError) as error:
-        obstacles.append(f"the recorded changes of its code can't be had: {printable(error)}")
+        obstacles.append(f"the recorded changes of its code cannot be read: {printable(error)}")
         return None
-    lacking = [line.removeprefix(provenance.LEFT_OUT) for line in _comments(text, provenance.LEFT_OUT)]
+    lacking = [line.removeprefix(git_repository.LEFT_OUT) for line in _comments(text, git_repository.LEFT_OUT)]
     if lacking:
         obstacles.append(f"the recorded changes of its code lack {'; '.join(lacking)}")
     if (problem := worktree.problem_of(text)) is not None:
@@ -211,24 +232,24 @@ def _patch(program: Run, obstacles: list[str]) -> str | None:
 
 
 def _doubts(tags: dict[str, str], patch: str | None) -> list[str]:
-    found = []
-    then = dict(pair.rsplit(" ", 1) for pair in tags.get("mlflow_hp.versions", "").split(", ") if " " in pair)
+    doubts = []
+    then = dict(pair.rsplit(" ", 1) for pair in tags.get(VERSIONS_TAG, "").split(", ") if " " in pair)
     now = dict(pair.rsplit(" ", 1) for pair in provenance.versions().split(", "))
-    others = [f"{name} {then.get(name, 'absent')}, here {now.get(name, 'absent')}"
-              for name in {**then, **now} if then and then.get(name) != now.get(name)]  # fmt: skip
-    if others:
-        found.append(f"other versions: {'; '.join(others)}")
-    device = tags.get("mlflow_hp.device")
-    if device is not None and device != provenance.device():
-        found.append(f"another device: {device}, here {provenance.device()}")
-    untracked = [line.removeprefix(provenance.UNTRACKED) for line in _comments(patch, provenance.UNTRACKED)]
+    changed = [f"{name} {then.get(name, 'absent')}, here {now.get(name, 'absent')}"
+               for name in {**then, **now} if then and then.get(name) != now.get(name)]  # fmt: skip
+    if changed:
+        doubts.append(f"other versions: {'; '.join(changed)}")
+    device = tags.get(DEVICE_TAG)
+    if device is not None and device != devices.describe():
+        doubts.append(f"another device: {device}, here {devices.describe()}")
+    untracked = [line.removeprefix(git_repository.UNTRACKED) for line in _comments(patch, git_repository.UNTRACKED)]
     if untracked:
-        found.append(f"there were files that git does not track: {', '.join(untracked)}")
-    if any(_comments(patch, provenance.MASKED)):
-        found.append(f"in the recorded changes of its code what looked like secrets is masked as {MASK}")
-    if tags.get("mlflow_hp.git_dirty") == "true" and patch is None:
-        found.append("there were uncommitted changes, and they are not in the run")
-    return found
+        doubts.append(f"there were files that git does not track: {', '.join(untracked)}")
+    if any(_comments(patch, git_repository.MASKED)):
+        doubts.append(f"text that looked like secrets is redacted to {MASK} in the recorded changes of its code")
+    if tags.get(GIT_DIRTY_TAG) == "true" and patch is None:
+        doubts.append("there were uncommitted changes, and they are not in the run")
+    return doubts
 
 
 def _comments(patch: str | None, prefix: str) -> Iterator[str]:
@@ -236,53 +257,52 @@ def _comments(patch: str | None, prefix: str) -> Iterator[str]:
     return (line for line in head.splitlines() if line.startswith(prefix))
 
 
-def told(made: Recipe) -> list[str]:
-    """The recipe in lines for the terminal."""
-    tags, info = made.program.data.tags, made.run.info
-    host = tags.get("mlflow_hp.host", "some host")
-    lines = [f"run {info.run_id} ({info.run_name}), by {made.author} on {host}, as its tags say"]
-    if made.program.info.run_id != info.run_id:
-        lines.append(f"part of run {made.program.info.run_id} ({made.program.info.run_name}), which is repeated whole")
+def describe(recipe: Recipe) -> list[str]:
+    """Describe a recipe in lines for the terminal."""
+    tags, info, top = recipe.top_run.data.tags, recipe.run.info, recipe.top_run.info
+    host = tags.get(HOST_TAG, "some host")
+    lines = [f"run {info.run_id} ({info.run_name}), by {recipe.author} on {host}, according to its tags"]
+    if top.run_id != info.run_id:
+        lines.append(f"part of run {top.run_id} ({top.run_name}), which is repeated whole")
     lines.append(
-        "Its command and code bear your seal: you have run them, on this machine"
-        if made.is_ours
-        else "It does not bear your seal: whoever may write to the store can have written all of this"
+        "Its command and code bear your seal: you ran them, on this machine"
+        if recipe.is_sealed
+        else "It does not bear your seal: anyone who may write to the store can have written all of this"
     )
-    digests = {name: made.run.data.tags.get(f"mlflow_hp.{name}_digest") for name in ("data", "split")}
+    digests = {"data": recipe.run.data.tags.get(DATA_DIGEST_TAG), "split": recipe.run.data.tags.get(SPLIT_DIGEST_TAG)}
     lines += [f"{name} digest: {value}" for name, value in digests.items() if value]
-    lines += [f"versions: {tags['mlflow_hp.versions']}"] if "mlflow_hp.versions" in tags else []
-    lines += [f"device: {tags['mlflow_hp.device']}"] if "mlflow_hp.device" in tags else []
-    lines += [f"It may come out otherwise: {doubt}" for doubt in made.doubts]
-    lines += [f"It can't be run by itself: {obstacle}" for obstacle in made.obstacles]
-    lines += [_where(made)] if made.commit is not None and made.repository is None else []
-    return [*lines, "", *_steps(made)]
+    lines += [f"versions: {tags[VERSIONS_TAG]}"] if VERSIONS_TAG in tags else []
+    lines += [f"device: {tags[DEVICE_TAG]}"] if DEVICE_TAG in tags else []
+    lines += [f"The result may differ: {doubt}" for doubt in recipe.doubts]
+    lines += [f"It cannot be repeated automatically: {obstacle}" for obstacle in recipe.obstacles]
+    lines += [_how_to_get_commit(recipe)] if recipe.commit is not None and recipe.repository is None else []
+    return [*lines, "", *_shell_commands(recipe)]
 
 
-def _where(made: Recipe) -> str:
-    """How to get the commit."""
+def _how_to_get_commit(recipe: Recipe) -> str:
     here = worktree.repository_of(Path.cwd())
-    url = made.program.data.tags.get(MLFLOW_GIT_REPO_URL)
+    url = recipe.top_run.data.tags.get(MLFLOW_GIT_REPO_URL)
     remote = worktree.remote_of(here, url) if here is not None and url else None
-    lacks = f"Commit {made.commit} is not in a repository here"
+    problem = f"Commit {recipe.commit} is not in a repository here"
     if remote is not None:
-        return f"{lacks}: `git fetch {shell_word(remote)}` may bring it"
-    said = f", which its tags say is {masked(url)}," if url else ""
-    return f"{lacks}: go to a checkout of its repository{said} and `git fetch` it from where you know it to be"
+        return f"{problem}: `git fetch {shell_word(remote)}` may bring it"
+    address = f" ({masked(url)}, according to its tags)" if url else ""
+    return f"{problem}: go to a checkout of its repository{address} and `git fetch` it from a place that you know"
 
 
-def _steps(made: Recipe) -> list[str]:
-    """Commands for a shell, each of known parts only, and quoted; none where a part is not known."""
-    if made.parts is None:
+def _shell_commands(recipe: Recipe) -> list[str]:
+    """Commands that repeat the run by hand, validated and quoted; none if the program is not."""
+    if recipe.program is None:
         return []
-    steps = []
-    if made.commit is not None:
-        beside = Path("..") if made.repository is None else made.repository.parent
-        place = shell_word(str(beside / f"repeat-{made.run.info.run_id[:8]}"))
-        steps += [f"git worktree add --detach {place} {made.commit}", f"cd {place}"]
-        if made.patch is not None:
-            path, run_id = provenance.DIFF_PATH, shell_word(made.program.info.run_id)
-            steps += [f"mlflow artifacts download --run-id {run_id} --artifact-path {path} --dst-path .",
-                      f"git apply --allow-empty {path}"]  # fmt: skip
-        if made.folder not in (None, "."):
-            steps.append(f"cd {shell_word(str(made.folder))}")
-    return [*steps, made.parts.shown]
+    commands = []
+    if recipe.commit is not None:
+        parent = Path("..") if recipe.repository is None else recipe.repository.parent
+        folder = shell_word(str(parent / f"repeat-{recipe.run.info.run_id[:8]}"))
+        commands += [f"git worktree add --detach {folder} {recipe.commit}", f"cd {folder}"]
+        if recipe.patch is not None:
+            path, run_id = UNCOMMITTED_FILE, shell_word(recipe.top_run.info.run_id)
+            commands += [f"mlflow artifacts download --run-id {run_id} --artifact-path {path} --dst-path .",
+                         f"git apply --allow-empty {path}"]  # fmt: skip
+        if recipe.folder not in (None, "."):
+            commands.append(f"cd {shell_word(str(recipe.folder))}")
+    return [*commands, recipe.program.shell_command]

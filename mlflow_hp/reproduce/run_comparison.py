@@ -1,7 +1,4 @@
-"""Two runs beside each other: metrics, recorded trainings, what they were fitted to, and the runs below them.
-
-Series of numbers are compared bit for bit.
-"""
+"""Bitwise comparison of two runs: metrics, histories, params, digests, and the runs nested in them."""
 
 from __future__ import annotations
 
@@ -16,7 +13,8 @@ import numpy as np
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from mlflow_hp.history.load import load_history
-from mlflow_hp.tracking.runs import params_of
+from mlflow_hp.tracking.run_params import params_of
+from mlflow_hp.tracking.tags import DATA_DIGEST_TAG, FITS_TAG, KIND_TAG, SPLIT_DIGEST_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -25,105 +23,106 @@ if TYPE_CHECKING:
 
     from mlflow_hp.history import TrainingHistory
 
-_OF_TIME = re.compile(r"(?:^|[/_. ])(?:seconds|time|duration)(?:$|[/_. ])|^system/")
+_MEASURES_TIME = re.compile(r"(?:^|[/_. ])(?:seconds|time|duration)(?:$|[/_. ])|^system/")
 
 
-class Likeness(NamedTuple):
-    """How far two runs are alike.
+class RunComparison(NamedTuple):
+    """Result of comparing two runs.
 
     Attributes
     ----------
     differences : list of str
-        What is not the same bit for bit.
+        A line for each difference.
     compared : str
-        What was compared.
+        Numbers of metrics, steps and runs compared, in words.
     """
 
     differences: list[str]
     compared: str
 
 
-def likeness(one: Run, other: Run) -> Likeness:
-    """Compare two runs and those below them, bit for bit; what tells of time is left out.
+def compare(one: Run, other: Run) -> RunComparison:
+    """Compare two runs and the runs nested in them bit for bit; metrics of time are left out.
 
-    Runs below are paired by kind and params, in the order of their starts.
+    Nested runs are paired by kind and params, in the order of their starts.
     """
     differences: list[str] = []
-    n_metrics = n_steps = n_runs = n_of_time = 0
-    for label, here, there in _pairs(one, other):
-        if here is None or there is None:
-            lacking, has = (one, there) if here is None else (other, here)
-            differences.append(f"run {lacking.info.run_id} has nothing like run {has and has.info.run_id} below it")
+    n_metrics = n_steps = n_runs = n_time_metrics = 0
+    for label, first, second in _pairs(one, other):
+        if first is None or second is None:
+            lacking, extra = (one, second) if first is None else (other, first)
+            differences.append(f"run {lacking.info.run_id} has no nested run like {extra and extra.info.run_id}")
             continue
         n_runs += 1
-        names = {*here.data.metrics, *there.data.metrics}
-        compared = sorted(name for name in names if not _OF_TIME.search(name))
-        n_metrics, n_of_time = n_metrics + len(compared), n_of_time + len(names) - len(compared)
-        found = [*_facts(here, there), *_metrics(here, there, compared)]
-        for fit in range(int(here.data.tags.get("mlflow_hp.fits", 0))):
-            history = load_history(here.info.run_id, fit=fit)
+        names = {*first.data.metrics, *second.data.metrics}
+        compared = sorted(name for name in names if not _MEASURES_TIME.search(name))
+        n_metrics, n_time_metrics = n_metrics + len(compared), n_time_metrics + len(names) - len(compared)
+        lines = [*_status_and_params(first, second), *_metrics(first, second, compared)]
+        for fit in range(int(first.data.tags.get(FITS_TAG, 0))):
+            history = load_history(first.info.run_id, fit=fit)
             n_steps += history.n_steps
-            found += map(str, history_differences(history, load_history(there.info.run_id, fit=fit)))
-        differences += [f"{label}{text}" for text in found]
+            lines += map(str, history_differences(history, load_history(second.info.run_id, fit=fit)))
+        differences += [f"{label}{line}" for line in lines]
     parts = [
         f"{n_metrics:,} metrics",
         f"{n_steps:,} recorded steps" if n_steps else "",
         f"in {n_runs:,} runs" if n_runs > 1 else "",
-        f"{n_of_time:,} metrics of time left out" if n_of_time else "",
+        f"{n_time_metrics:,} metrics of time left out" if n_time_metrics else "",
     ]
-    return Likeness(differences, ", ".join(part for part in parts if part))
+    return RunComparison(differences, ", ".join(part for part in parts if part))
 
 
-def searched(query: str, experiments: list[str] | None = None) -> list[Run]:
-    """Runs of any experiment, or of those with the ids given."""
+def search_runs(query: str, experiment_ids: list[str] | None = None) -> list[Run]:
+    """Search runs by an MLflow filter string. `experiment_ids` defaults to all experiments."""
     client = mlflow.MlflowClient()
-    among = experiments or [experiment.experiment_id for experiment in client.search_experiments()]
-    found, token = [], None
+    ids = experiment_ids or [experiment.experiment_id for experiment in client.search_experiments()]
+    runs, token = [], None
     while True:
-        page = client.search_runs(among, query, max_results=1000, page_token=token)
-        found += page
+        page = client.search_runs(ids, query, max_results=1000, page_token=token)
+        runs += page
         if not (token := page.token):
-            return found
+            return runs
 
 
-def below(top: Run) -> list[Run]:
-    """All runs that are nested in a run, at any depth: among those that started while it lasted."""
+def nested_runs(top: Run) -> list[Run]:
+    """Find all runs nested in a run at any depth, among those that started while it ran."""
     query = f"attributes.start_time >= {top.info.start_time}"
     if top.info.end_time is not None:
         query += f" and attributes.start_time <= {top.info.end_time}"
     children: dict[str | None, list[Run]] = defaultdict(list)
-    for run in searched(query, [top.info.experiment_id]):
-        if run.info.run_id != top.info.run_id:  # which may be said to be nested in one that is below it
+    for run in search_runs(query, [top.info.experiment_id]):
+        if run.info.run_id != top.info.run_id:  # tags may form a circle, with top nested in a run below it
             children[run.data.tags.get(MLFLOW_PARENT_RUN_ID)].append(run)
-    found = [top]
-    for run in found:  # which grows
-        found += children.pop(run.info.run_id, [])
-    return found[1:]
+    runs = [top]
+    for run in runs:  # the list grows while it is walked
+        runs += children.pop(run.info.run_id, [])
+    return runs[1:]
 
 
-def like(run: Run, others: Iterable[Run]) -> Run | None:
-    """The first of `others` with the kind and the params of `run`, else the first of its kind."""
-    alike = sorted((other for other in others if _kind(other) == _kind(run)), key=_start)
-    return next((other for other in alike if params_of(other.data) == params_of(run.data)), alike[0] if alike else None)
+def find_counterpart(run: Run, others: Iterable[Run]) -> Run | None:
+    """Find the first of `others` with the kind and params of `run`, else the first of its kind."""
+    same_kind = sorted((other for other in others if _kind(other) == _kind(run)), key=_start)
+    same_params = (other for other in same_kind if params_of(other.data) == params_of(run.data))
+    return next(same_params, same_kind[0] if same_kind else None)
 
 
 def _pairs(one: Run, other: Run) -> Iterator[tuple[str, Run | None, Run | None]]:
-    """A label, and the runs of both sides that stand for each other; the two themselves first."""
+    """Yield a label and the corresponding runs of both sides, `one` and `other` first."""
     yield "", one, other
     groups: dict[object, tuple[list[Run], list[Run]]] = defaultdict(lambda: ([], []))
     for side, top in enumerate((one, other)):
-        for run in sorted(below(top), key=_start):
+        for run in sorted(nested_runs(top), key=_start):
             groups[_kind(run), tuple(sorted(params_of(run.data).items()))][side].append(run)
-    for here, there in groups.values():
-        for index in range(max(len(here), len(there))):
-            a, b = (side[index] if index < len(side) else None for side in (here, there))
-            named = a or b
+    for group in groups.values():
+        for index in range(max(map(len, group))):
+            first, second = (runs[index] if index < len(runs) else None for runs in group)
+            named = first or second
             assert named is not None
-            yield f"{named.info.run_name}: ", a, b
+            yield f"{named.info.run_name}: ", first, second
 
 
 def _kind(run: Run) -> str | None:
-    kind: str | None = run.data.tags.get("mlflow_hp.kind")
+    kind: str | None = run.data.tags.get(KIND_TAG)
     return kind
 
 
@@ -131,8 +130,8 @@ def _start(run: Run) -> int:
     return int(run.info.start_time)
 
 
-def _facts(one: Run, other: Run) -> Iterator[str]:
-    """What is no number."""
+def _status_and_params(one: Run, other: Run) -> Iterator[str]:
+    """Describe differences of status, params, and digests of data and split."""
     if one.info.status != other.info.status:
         yield f"status: {one.info.status}, {other.info.status}"
     params = [params_of(run.data) for run in (one, other)]
@@ -140,14 +139,14 @@ def _facts(one: Run, other: Run) -> Iterator[str]:
         values = [_unquoted(each.get(name, "not given")) for each in params]
         if values[0] != values[1]:
             yield f"param {name}: {values[0]}, {values[1]}"
-    for name in ("data_digest", "split_digest"):
-        values = [run.data.tags.get(f"mlflow_hp.{name}", "unknown") for run in (one, other)]
+    for name, what in ((DATA_DIGEST_TAG, "data digest"), (SPLIT_DIGEST_TAG, "split digest")):
+        values = [run.data.tags.get(name, "unknown") for run in (one, other)]
         if len(set(values)) > 1:
-            yield f"{name.replace('_', ' ')}: {values[0]}, {values[1]}"
+            yield f"{what}: {values[0]}, {values[1]}"
 
 
 def _unquoted(value: str) -> str:
-    """A param as the program got it: ``mlflow run`` logs what it gives to the shell."""
+    """Undo the shell quoting that ``mlflow run`` logs."""
     try:
         words = shlex.split(value)
     except ValueError:
@@ -157,33 +156,35 @@ def _unquoted(value: str) -> str:
 
 def _metrics(one: Run, other: Run, names: Iterable[str]) -> Iterator[str]:
     for name in names:
-        found = difference(f"metric {name}", *(_series(run.info.run_id, name) for run in (one, other)))
-        if found is not None:
-            yield str(found)
+        difference = series_difference(f"metric {name}", *(_series(run.info.run_id, name) for run in (one, other)))
+        if difference is not None:
+            yield str(difference)
 
 
 def _series(run_id: str, name: str) -> Series:
-    """A metric, of which the last value of each step counts."""
+    """Read a metric; of each step, the last value that was logged."""
     points = sorted(mlflow.MlflowClient().get_metric_history(run_id, name), key=lambda point: point.timestamp)
     last = dict(sorted({point.step: point.value for point in points}.items()))
     return Series(np.array(list(last), np.int64), np.array(list(last.values()), np.float64))
 
 
-class Difference(NamedTuple):
-    """One series that is not the same in two recordings.
+class SeriesDifference(NamedTuple):
+    """Difference between two series.
 
     Attributes
     ----------
     name : str
-        What it is of.
-    n_differing, n_points : int
-        Steps at which it differs, or that only one side has; and all steps of both sides.
+        Name of the series.
+    n_differing : int
+        Number of steps at which they differ, or that only one of them has.
+    n_points : int
+        Number of steps that either has.
     largest : float
-        The largest absolute difference; nan where no step has two different numbers to subtract.
+        Largest absolute difference; nan where no step has two different finite values.
     relative : float
-        The largest difference in relation to the larger of the two values.
+        Largest difference relative to the larger of the two values.
     step : int
-        Where the largest absolute difference is, or else the first of all differing steps.
+        Step of the largest absolute difference, else the first differing step.
     """
 
     name: str
@@ -194,57 +195,52 @@ class Difference(NamedTuple):
     step: int
 
     def __str__(self) -> str:
-        told = f"{self.name}: {self.n_differing:,} of {self.n_points:,} steps differ"
+        text = f"{self.name}: {self.n_differing:,} of {self.n_points:,} steps differ"
         if np.isnan(self.largest):
-            return f"{told}, first at step {self.step}"
-        return f"{told}, at most by {self.largest:.3g} at step {self.step} (relative: {self.relative:.3g})"
+            return f"{text}, first at step {self.step}"
+        return f"{text}, by at most {self.largest:.3g} at step {self.step} (relative: {self.relative:.3g})"
 
 
 class Series(NamedTuple):
-    """Numbers by step.
-
-    Attributes
-    ----------
-    steps : ndarray of int, shape (n,)
-        Ascending, each once.
-    values : ndarray, shape (n, ...)
-    """
+    """Values by step: steps (n,), ascending and distinct; values (n, ...)."""
 
     steps: np.ndarray
     values: np.ndarray
 
 
-def difference(name: str, one: Series, other: Series) -> Difference | None:
-    """How two series differ; None where they are the same, bit for bit. Any NaN equals any NaN."""
-    steps, here, there = np.intersect1d(one.steps, other.steps, assume_unique=True, return_indices=True)
+def series_difference(name: str, one: Series, other: Series) -> SeriesDifference | None:
+    """Compare two series; None if they are the same bit for bit, with any NaN equal to any NaN."""
+    steps, rows, other_rows = np.intersect1d(one.steps, other.steps, assume_unique=True, return_indices=True)
     n_points = len(one.steps) + len(other.steps) - len(steps)
-    alone = np.setxor1d(one.steps, other.steps, assume_unique=True)
+    unshared = np.setxor1d(one.steps, other.steps, assume_unique=True)
     if one.values.shape[1:] != other.values.shape[1:]:
-        return Difference(name, n_points, n_points, np.nan, np.nan, int(min(one.steps.min(), other.steps.min())))
+        first = int(min(one.steps.min(), other.steps.min()))
+        return SeriesDifference(name, n_points, n_points, np.nan, np.nan, first)
     width = math.prod(one.values.shape[1:])
-    a, b = (side.values[rows].reshape(len(rows), width) for side, rows in ((one, here), (other, there)))
+    a, b = (side.values[at].reshape(len(at), width) for side, at in ((one, rows), (other, other_rows)))
     same = (a == b) & (np.signbit(a) == np.signbit(b)) | np.isnan(a) & np.isnan(b)
     differing = ~same.all(axis=1)
-    n_differing = int(differing.sum()) + len(alone)
+    n_differing = int(differing.sum()) + len(unshared)
     if not n_differing:
         return None
     a, b = a[differing].astype(np.float64), b[differing].astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        apart = np.abs(a - b)
-        relative = apart / np.maximum(np.abs(a), np.abs(b))
-    known = np.isfinite(apart) & (apart > 0)
+        absolute = np.abs(a - b)
+        relative = absolute / np.maximum(np.abs(a), np.abs(b))
+    known = np.isfinite(absolute) & (absolute > 0)
     if not known.any():
-        return Difference(name, n_differing, n_points, np.nan, np.nan, int(min([*steps[differing], *alone])))
-    row = np.where(known, apart, -1.0).max(axis=1).argmax()
-    most = float(apart[known].max()), float(relative[known].max())
-    return Difference(name, n_differing, n_points, *most, int(steps[differing][row]))
+        first = int(min([*steps[differing], *unshared]))
+        return SeriesDifference(name, n_differing, n_points, np.nan, np.nan, first)
+    row = np.where(known, absolute, -1.0).max(axis=1).argmax()
+    largest = float(absolute[known].max()), float(relative[known].max())
+    return SeriesDifference(name, n_differing, n_points, *largest, int(steps[differing][row]))
 
 
-def history_differences(one: TrainingHistory, other: TrainingHistory) -> Iterator[Difference]:
-    """How two recorded trainings differ in steps, epochs and weights; times aside.
+def history_differences(one: TrainingHistory, other: TrainingHistory) -> Iterator[SeriesDifference]:
+    """Yield the differences of two histories in steps, epochs and weights, except times.
 
-    Weights are compared as far as both have them: values, else statistics. Their rows are after steps, and -1 is
-    before the first one. One tensor is in memory at a time.
+    Weights are compared by what both recorded: values, else statistics. Row -1 is before the first step. One tensor is
+    in memory at a time.
     """
     for kind, columns, others in (("step", one.steps, other.steps), ("epoch", one.epochs, other.epochs)):
         for name in sorted({*columns, *others} - {kind, "time", "seconds"}):
@@ -259,7 +255,7 @@ def history_differences(one: TrainingHistory, other: TrainingHistory) -> Iterato
 
 
 def _rows(history: TrainingHistory, tensor: str, *, values: bool) -> dict[str, np.ndarray]:
-    """What was recorded of a tensor, by row."""
+    """Read the recorded values or statistics of a tensor."""
     if tensor not in [known.name for known in history.tensors]:
         return {}
     if values:
@@ -267,10 +263,10 @@ def _rows(history: TrainingHistory, tensor: str, *, values: bool) -> dict[str, n
     return {f"/{name}": column for name, column in history.statistics(tensor).items()}
 
 
-def _column(name: str, one: np.ndarray | None, other: np.ndarray | None, first: int) -> Iterator[Difference]:
+def _column(name: str, one: np.ndarray | None, other: np.ndarray | None, first: int) -> Iterator[SeriesDifference]:
     present = one if one is not None else other
     assert present is not None
     pair = (present[:0] if side is None else side for side in (one, other))
-    found = difference(name, *(Series(np.arange(first, first + len(values)), values) for values in pair))
-    if found is not None:
-        yield found
+    difference = series_difference(name, *(Series(np.arange(first, first + len(values)), values) for values in pair))
+    if difference is not None:
+        yield difference

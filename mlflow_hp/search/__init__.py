@@ -1,18 +1,18 @@
-"""Searches of scikit-learn, recorded live; `mlflow_hp.record_search` is what users call.
+"""Live recording of scikit-learn's searches; users call `mlflow_hp.record_search`.
 
-``live`` records the fits, ``resume`` knows those of an earlier process again, ``speedups`` saves time.
+``live`` records the fits, ``resume`` reuses those of an earlier process, ``speedups`` saves time.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlflow_hp._lazy import handed_on
+from mlflow_hp._lazy import lazy_names
 
 if TYPE_CHECKING:
     from mlflow_hp.search.report import search_sentences as search_sentences
 
-_HOMES = {
+_MODULES = {
     "search_sentences": "report",
 }
 
@@ -20,4 +20,4 @@ __all__ = [
     "search_sentences",
 ]
 
-__getattr__, __dir__ = handed_on(__name__, _HOMES)
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

@@ -1,4 +1,4 @@
-"""What a search and its combinations are called in MLflow: names of runs, params, metrics."""
+"""Names of a search's runs, params and metrics in MLflow."""
 
 from __future__ import annotations
 
@@ -6,38 +6,40 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from mlflow_hp.analysis.search_space import value_text
+from mlflow_hp.tracking.tags import CV_PARAM, SPACE_PARAM_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-LONGEST_VALUE_IN_NAME = 40
+MAX_VALUE_LENGTH = 40
+"""Longest value in the name of a run, in characters."""
 
 
 def candidate_name(params: Mapping[str, Any], varying: Sequence[str]) -> str:
-    """The name of a combination's run, as ``learning_rate=0.01 momentum=0.9``: of the parameters that vary.
+    """Name of a candidate's run: its varying parameters, as ``learning_rate=0.01 momentum=0.9``.
 
-    The steps and parts that a parameter belongs to (``model__``) are left away where what remains names one alone.
+    The prefix of a parameter (``model__``) is dropped if the rest is unique.
     """
-    chosen = [name for name in params if name in varying] or list(params)
-    ends = Counter(name.rpartition("__")[2] for name in {*varying, *chosen})
-    words = []
-    for name in chosen:
+    names = [name for name in params if name in varying] or list(params)
+    ends = Counter(name.rpartition("__")[2] for name in {*varying, *names})
+    parts = []
+    for name in names:
         end = name.rpartition("__")[2]
         text = value_text(params[name])
-        if len(text) > LONGEST_VALUE_IN_NAME:
-            text = f"{text[: LONGEST_VALUE_IN_NAME - 1]}…"
-        words.append(f"{end if ends[end] == 1 else name}={text}")
-    return " ".join(words) or "defaults"
+        if len(text) > MAX_VALUE_LENGTH:
+            text = f"{text[: MAX_VALUE_LENGTH - 1]}…"
+        parts.append(f"{end if ends[end] == 1 else name}={text}")
+    return " ".join(parts) or "defaults"
 
 
 def space_of(search: Any) -> list[Mapping[str, Any]]:
-    """The search space: grids or distributions by parameter; empty where `search` keeps none that is known."""
+    """The search space: grids or distributions by parameter; empty if `search` has no known attribute for it."""
     space: Any = getattr(search, "param_grid", None) or getattr(search, "param_distributions", None) or []
     return [space] if hasattr(space, "items") else list(space)
 
 
 def varying(space: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The parameters that have more than one value in a search space, in their order."""
+    """Names of the parameters with more than one value in a search space, in their order."""
     names = dict.fromkeys(name for part in space for name in part)
     return [name for name in names if len(space) > 1 or _several(space[0][name])]
 
@@ -47,7 +49,7 @@ def _several(values: Any) -> bool:
 
 
 def param_values(params: Mapping[str, Any]) -> dict[str, str]:
-    """Params as texts: every digit of a number, functions and classes by name, others on one line."""
+    """Convert params to text: all digits of a number, functions and classes by name, others on one line."""
     return {name: _text(value) for name, value in params.items()}
 
 
@@ -59,39 +61,23 @@ def _text(value: Any) -> str:
 
 
 def search_params(search: Any) -> dict[str, str]:
-    """What is asked of a search."""
-    names = ("scoring", "cv", "n_iter", "n_candidates", "factor", "resource", "refit", "n_jobs", "random_state")
-    known = {"search": type(search), "estimator": search.estimator}
-    known |= {name: getattr(search, name) for name in names if hasattr(search, name)}
+    """Params of the parent run: settings and space of the search."""
+    names = ("scoring", CV_PARAM, "n_iter", "n_candidates", "factor", "resource", "refit", "n_jobs", "random_state")
+    values = {"search": type(search), "estimator": search.estimator}
+    values |= {name: getattr(search, name) for name in names if hasattr(search, name)}
     space = space_of(search)
     for number, part in enumerate(space):
-        group = "space" if len(space) == 1 else f"space_{number}"
-        known |= {f"{group}/{name}": _values(values) for name, values in part.items()}
-    return param_values(known)
+        group = SPACE_PARAM_PREFIX if len(space) == 1 else f"{SPACE_PARAM_PREFIX}_{number}"
+        values |= {f"{group}/{name}": _space_text(space_values) for name, space_values in part.items()}
+    return param_values(values)
 
 
-def _values(values: Any) -> str:
-    """A parameter's values, or its distribution as ``loguniform(0.001, 0.1)``."""
+def _space_text(values: Any) -> str:
+    """Text of a parameter's values, or of its distribution, as ``loguniform(0.001, 0.1)``."""
     distribution = getattr(values, "dist", None)
     if hasattr(values, "rvs") and distribution is not None:
-        given = [*map(_text, values.args), *(f"{k}={_text(v)}" for k, v in values.kwds.items())]
-        return f"{distribution.name}({', '.join(given)})"
+        arguments = [*map(_text, values.args), *(f"{k}={_text(v)}" for k, v in values.kwds.items())]
+        return f"{distribution.name}({', '.join(arguments)})"
     if hasattr(values, "__iter__") and not isinstance(values, str):
         return f"[{', '.join(map(_text, values))}]"
     return _text(values)
-
-
-def score_name(scorer: str, kind: str = "") -> str:
-    """The metric of a scorer: ``score``, ``train_score``, ``mean_score``; of one among several ``test_<scorer>``, ...
-
-    Parameters
-    ----------
-    scorer : str
-        As in ``cv_results_``: ``"score"`` where there is one.
-    kind : {"", "train", "mean", "std", "rank"}
-        The score on the test folds, on the training folds, or a figure over the test folds.
-    """
-    if scorer == "score":
-        return {"": "score", "rank": "rank"}.get(kind, f"{kind}_score")
-    what = "train" if kind == "train" else "test" if not kind else f"{kind}_test"
-    return f"{what}_{scorer}"

@@ -1,53 +1,57 @@
-"""What is recorded of the fits of one search: its parent run."""
+"""Recording of all fits of one search into its parent run."""
 
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
-import json
-import numbers
 import time
 from typing import TYPE_CHECKING, Any
 
 import mlflow
-import numpy as np
 
+from mlflow_hp._compat.private_name import version_of
 from mlflow_hp._forks import abandon_in_child
 from mlflow_hp._notice import warn
 from mlflow_hp.analysis.search_results import from_cv_results
-from mlflow_hp.analysis.search_space import any_text
 from mlflow_hp.delivery.late_params import late_params
-from mlflow_hp.delivery.outbox import reason
-from mlflow_hp.delivery.run_writer import Writer
+from mlflow_hp.delivery.search_sender import SearchSender
 from mlflow_hp.errors import UserError
-from mlflow_hp.search.live.after_fit import follow_afterwards
+from mlflow_hp.search.cv_results import csv_path, to_csv, write_ranks, write_summary
+from mlflow_hp.search.live.after_fit import record_after_fit
 from mlflow_hp.search.live.family import Family
 from mlflow_hp.search.live.observer import SearchFit
-from mlflow_hp.search.naming import param_values, score_name, search_params
-from mlflow_hp.search.resume.fold_cache import Memory
-from mlflow_hp.search.resume.manifest import LONGEST_TAG, TAG
-from mlflow_hp.search.resume.previous_run import PROCESS, close_dead
+from mlflow_hp.search.naming import search_params
+from mlflow_hp.search.resume.fold_cache import FoldCache
+from mlflow_hp.search.resume.manifest import LONGEST_TAG
+from mlflow_hp.search.resume.previous_run import close_dead
 from mlflow_hp.search.speedups.model_reuse import forget_models
-from mlflow_hp.tracking import provenance, runs
-from mlflow_hp.tracking.params_and_tags import DESCRIPTION
-from mlflow_hp.tracking.redaction import masked
-from mlflow_hp.tracking.server_health import ensure_reachable
+from mlflow_hp.tracking import runs, uncommitted_code
+from mlflow_hp.tracking.server_health import ensure_reachable, reason
+from mlflow_hp.tracking.tags import (
+    DESCRIPTION_TAG,
+    ERROR_TAG,
+    FOLDS_TAKEN_OVER_TAG,
+    MANIFEST_TAG_PREFIX,
+    PROCESS_TAG,
+    RECORDING_ERROR_TAG,
+    RECORDING_SECONDS_METRIC,
+    REPORT_SECONDS_METRIC,
+    WERE_RUNNING_TAG,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mlflow_hp.search.resume.manifest import Manifest
-    from mlflow_hp.search.resume.previous_run import Past
+    from mlflow_hp.search.resume.previous_run import PreviousRun
 
 
 class SearchRecording:
-    """What is recorded of the fits of one search.
+    """Recording of all fits of one search.
 
     Attributes
     ----------
     run_id : str
-        The parent run.
+        Id of the parent run.
     family : Family
         The search and its clones.
     """
@@ -56,7 +60,7 @@ class SearchRecording:
         self,
         search: Any,
         parent: mlflow.entities.Run,
-        past: Past | None,
+        previous: PreviousRun | None,
         settings: Mapping[str, Any],
         *,
         report: bool,
@@ -64,265 +68,257 @@ class SearchRecording:
     ) -> None:
         self.run_id = parent.info.run_id
         self._search = search
-        self._past = past
+        self._results_before = getattr(search, "cv_results_", None)
+        self._previous = previous
         self._experiment_id = parent.info.experiment_id
-        self._tagged = parent.data.tags
+        self._parent_tags = parent.data.tags
         self._remarks: set[str] = set()
-        self._kept: set[str] = set()
+        self._stored_manifests: set[str] = set()
         self._settings = {**settings, "problem": self._problem, "remark": self._remark}
         self._with_report = report
-        self._found: dict[int, Mapping[str, Any]] = {}
-        self._writer = Writer(parent, self._remark, is_owned=is_owned)
-        self._began = time.time()
+        self._results: dict[int, Mapping[str, Any]] = {}
+        self._writer = SearchSender(parent, warn, is_owned=is_owned)
+        self._started = time.time()
         self._problems: list[str] = []
         self._fit: SearchFit | None = None
         self._n_fits = 0
-        self._described = False
-        self._unmeasured: list[int] = []
-        self._afterwards: list[tuple[Any, Any]] = []
+        self._is_described = False
+        self._unmeasured_fits: list[int] = []
+        self._not_live: list[tuple[Any, Any]] = []
         self.family = Family(search)
         self._abandoned = False
         abandon_in_child(self)
-        late_params.add(self.run_id, {}, self._tagged)
+        late_params.add(self.run_id, {}, self._parent_tags)
 
     def abandon(self) -> None:
-        """In a forked child: the search is the parent's to record."""
+        """Stop recording in a forked child process: the parent process records the search."""
         self._fit, self._abandoned = None, True
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as the id of the parent run: what records is in this process alone."""
-        return _elsewhere, (self.run_id,)
+        """Pickle as the id of the parent run: another process does not record."""
+        return _in_other_process, (self.run_id,)
 
     def wants(self, search: Any) -> bool:
-        """Whether `search` is the one given, or a copy of it."""
+        """Whether fits of `search` are recorded: it is the recorded search, or a copy of it."""
         return not self._abandoned and search in self.family
 
-    def follow(self, search: Any) -> SearchFit | None:
-        """A fit begins; None where something is in the way of its record."""
+    def observe(self, search: Any) -> SearchFit | None:
+        """Make the observer of a fit that begins; None if an error prevents it."""
         try:
-            self._finish()
-            self._measure()
+            self._finish_fit()
+            self._write_recording_times()
             self._describe(search)
-            memory = Memory(search, self._n_fits, self._past, self._tagged, keep=self._keep, remark=self._remark)
-            self._writer.parent.tags(memory.tags)
-            self._fit = SearchFit(search, self._writer, self._n_fits, memory, **self._settings)
+            fold_cache = FoldCache(
+                search,
+                self._n_fits,
+                self._previous,
+                self._parent_tags,
+                store_manifest=self._store_manifest,
+                remark=self._remark,
+            )
+            self._writer.parent.set_tags(fold_cache.tags)
+            self._fit = SearchFit(search, self._writer, self._n_fits, fold_cache, **self._settings)
         except Exception as error:  # noqa: BLE001 - the search goes on
             self._problem(f"a fit is not recorded: {type(error).__name__}: {error}")
         self._n_fits += 1
         return self._fit
 
-    def cannot_follow(self, search: Any, reason: str) -> None:
-        """A fit begins, or may begin, that can only be recorded when it has ended."""
-        if self._past is not None:
-            raise UserError(f"resume={self.run_id!r}: this search can't be followed while it runs: {reason}")
+    def cannot_observe(self, search: Any, reason: str) -> None:
+        """Note a search whose fit can only be recorded after its end, from ``cv_results_``.
+
+        Raises
+        ------
+        UserError
+            If a run is to be resumed: that needs the folds while they are computed.
+        """
+        if self._previous is not None:
+            raise UserError(f"resume={self.run_id!r}: this search cannot be recorded live: {reason}")
         warn(f"the search is recorded when it has ended, not live: {reason}")
-        self._finish()
+        self._finish_fit()
         self._describe(search)
-        self._afterwards.append((search, getattr(search, "cv_results_", None)))
+        self._not_live.append((search, getattr(search, "cv_results_", None)))
 
     def close(self, error: BaseException | None, status: str, *, ends_run: bool) -> None:
-        """Bring everything to MLflow; where that does not take it, for ten seconds in all: the rest is kept here.
+        """Send everything to MLflow, retrying for at most ten seconds in all; the rest stays in the spool.
 
         Parameters
         ----------
         error : BaseException or None
-            What ended the search.
+            The exception that ended the search.
         status : str
-            The state in which it ended.
+            Final status of the search.
         ends_run : bool
-            Whether the parent run ends with it.
+            Whether to end the parent run.
         """
         if self._abandoned:
             return
         try:
-            self._finish(error)
-            for search, before in self._afterwards:
+            self._finish_fit(error)
+            self._note_unobserved()
+            for search, before in self._not_live:
                 if getattr(search, "cv_results_", None) is not before:
-                    fit = self.follow(search)
+                    fit = self.observe(search)
                     assert fit is not None
                     fit.results_before = before
-                    follow_afterwards(fit, search.cv_results_, self._began)
-                    self._finish(error)
-        except Exception as failed:  # noqa: BLE001 - the user's search has gone well
+                    record_after_fit(fit, search.cv_results_, self._started)
+                    self._finish_fit(error)
+        except Exception as failed:  # noqa: BLE001 - the search itself has succeeded
             self._problem(f"{type(failed).__name__}: {failed}")
         if self._n_fits == 0 and error is None:
             self._problem(
-                "no fit of the search was seen; fit the search that was given, in the thread and the block of "
-                "record_search, or a clone of it"
+                "no fit of the search was seen; fit the search passed to record_search, or a clone of it, in the block "
+                "and its thread"
             )
-        left = 0.0
+        seconds_left = 0.0
         try:
-            left = self._write_out()
+            seconds_left = self._flush()
         finally:
             if self._problems:
-                self._writer.parent.tags({"mlflow_hp.recording_error": "\n".join(self._problems)})
-            if not self._writer.close(left, status, ends_run=ends_run):
-                self._problem(self._lacking())
-        for problem in [*self._problems, *self._writer.said]:
+                self._writer.parent.set_tags({RECORDING_ERROR_TAG: "\n".join(self._problems)})
+            if not self._writer.close(seconds_left, status, ends_run=ends_run):
+                self._problem(self._incomplete())
+        for problem in [*self._problems, *self._writer.messages]:
             warn(problem)
 
-    def _write_out(self) -> float:
-        """Have the report written, after the rest; gives for how many seconds MLflow may still be waited for."""
-        left = self._writer.flush()
-        self._measure()
-        self._show()
-        return left
+    def _note_unobserved(self) -> None:
+        """Record the search after its fit if none of its fits was observed."""
+        results = getattr(self._search, "cv_results_", None)
+        if self._n_fits or self._not_live or results is self._results_before or self._previous is not None:
+            return
+        warn(
+            "the search is recorded when it has ended, not live: none of its fits was observed; fit it in the thread "
+            f"of record_search, or, if it was, scikit-learn {version_of('scikit-learn')} is not supported"
+        )
+        self._describe(self._search)
+        self._not_live.append((self._search, self._results_before))
 
-    def _measure(self) -> None:
-        """Have it written how long the fits took that have been written."""
-        numbers, self._unmeasured = self._unmeasured, []
-        self._writer.parent.metrics([("recording_seconds", self._writer.busy_seconds, time.time(), n) for n in numbers])
+    def _flush(self) -> float:
+        """Write everything, the report last; return the seconds left to wait for MLflow."""
+        seconds_left = self._writer.flush()
+        self._write_recording_times()
+        self._add_report()
+        return seconds_left
 
-    def _lacking(self) -> str:
-        """What MLflow lacks, why, and where it is."""
-        error, spool = self._writer.error, self._writer.spool
-        said = "it does not answer" if error is None else f"{type(error).__name__}: {reason(error)}"
-        if spool.folder is None or spool.trouble is not None:
-            return f"MLflow lacks a part of the search of run {self.run_id}, which is lost: {said}"
-        return (
-            f"MLflow lacks a part of the search of run {self.run_id} ({said}); `mlflow-hp recover`, or the next search "
-            f"or training that is recorded on this machine, brings it there from {spool.folder}"
+    def _write_recording_times(self) -> None:
+        """Write the time spent on recording, for fits that have been written."""
+        numbers, self._unmeasured_fits = self._unmeasured_fits, []
+        self._writer.parent.log_metrics(
+            [(RECORDING_SECONDS_METRIC, self._writer.busy_seconds, time.time(), n) for n in numbers]
         )
 
-    def _problem(self, said: str) -> None:
-        if said not in self._problems:
-            self._problems.append(said)
+    def _incomplete(self) -> str:
+        """Text of the warning that MLflow lacks a part: the reason, and where the part is."""
+        error, spool = self._writer.error, self._writer.spool
+        cause = "it does not answer" if error is None else f"{type(error).__name__}: {reason(error)}"
+        if spool.folder is None or spool.trouble is not None:
+            return f"MLflow lacks a part of the search of run {self.run_id}, which is lost: {cause}"
+        return (
+            f"MLflow lacks a part of the search of run {self.run_id} ({cause}); `mlflow-hp recover`, or the next "
+            f"search or training recorded on this machine, sends it from {spool.folder}"
+        )
 
-    def _remark(self, said: str) -> None:
-        if said not in self._remarks:
-            self._remarks.add(said)
-            warn(said)
+    def _problem(self, text: str) -> None:
+        if text not in self._problems:
+            self._problems.append(text)
 
-    def _keep(self, manifest: Manifest) -> None:
-        """Have a manifest written verbatim, before what is noted after it."""
-        if manifest.id in self._kept:
+    def _remark(self, text: str) -> None:
+        if text not in self._remarks:
+            self._remarks.add(text)
+            warn(text)
+
+    def _store_manifest(self, manifest: Manifest) -> None:
+        """Store a manifest verbatim, before the tags that refer to it."""
+        if manifest.id in self._stored_manifests:
             return
-        self._kept.add(manifest.id)
+        self._stored_manifests.add(manifest.id)
         text = manifest.text()
         if len(text) <= LONGEST_TAG:
-            self._writer.parent.keep({f"{TAG}{manifest.id}": text})
+            self._writer.parent.write_verbatim({f"{MANIFEST_TAG_PREFIX}{manifest.id}": text})
         else:
-            self._writer.parent.keep(texts={manifest.path: text})
+            self._writer.parent.write_verbatim(artifacts={manifest.path: text})
 
     def _describe(self, search: Any) -> None:
-        if self._described:
+        if self._is_described:
             return
-        self._described = True
-        late_params.add(self.run_id, search_params(search), self._tagged)
+        self._is_described = True
+        late_params.add(self.run_id, search_params(search), self._parent_tags)
         tags = runs.run_tags("search")
         parent = self._writer.parent
-        parent.keep({PROCESS: tags.pop(PROCESS)})  # of who records it now, whatever it said of an earlier one
-        parent.unless_there("tags", tags)
-        parent.tags(late_params.tag(self.run_id))
-        self._writer.do(self._look_at_code)
+        parent.write_verbatim({PROCESS_TAG: tags.pop(PROCESS_TAG)})  # overwrites an earlier process
+        parent.log_if_missing("tags", tags)
+        parent.set_tags(late_params.tag(self.run_id))
+        self._writer.do(self._add_code)
         self._writer.do(self._close_dead)
 
-    def _look_at_code(self) -> None:
-        if (patch := provenance.uncommitted()) is not None:
-            self._writer.parent.code(patch)
+    def _add_code(self) -> None:
+        if (patch := uncommitted_code.uncommitted()) is not None:
+            self._writer.parent.log_code(patch)
 
     def _close_dead(self) -> None:
-        with contextlib.suppress(Exception):  # the next search that is recorded does
+        with contextlib.suppress(Exception):  # left to the next recorded search
             ensure_reachable(self._writer.tracking_uri)
             close_dead(mlflow.MlflowClient(self._writer.tracking_uri), self._experiment_id)
 
-    def _finish(self, error: BaseException | None = None) -> None:
-        """End the fit that is being followed."""
+    def _finish_fit(self, error: BaseException | None = None) -> None:
+        """End the recording of the current fit."""
         fit, self._fit = self._fit, None
         if fit is None:
             return
         results = getattr(fit.search, "cv_results_", None)
         if results is fit.results_before:
             results = None
+        if results is not None and not fit.is_understood:
+            record_after_fit(fit, results, self._started)
         running = fit.running
         fit.finish(raised=results is None)
-        self._writer.parent.tags(fit.memory.left(fit.search))
+        self._writer.parent.set_tags(fit.fold_cache.finish(fit.search))
         forget_models()
         if results is not None:
-            self._report(fit, results)
+            self._write_results(fit, results)
         elif error is not None:
-            tags = {"error": f"{type(error).__name__}: {error}"}
+            tags = {ERROR_TAG: f"{type(error).__name__}: {error}"}
             if running:
-                tags["were_running"] = "\n".join(running)
-            self._writer.parent.tags({f"mlflow_hp.{name}": value for name, value in tags.items()})
+                tags[WERE_RUNNING_TAG] = "\n".join(running)
+            self._writer.parent.set_tags(tags)
 
-    def _report(self, fit: SearchFit, results: Mapping[str, Any]) -> None:
-        """Tell what a search found that has ended."""
+    def _write_results(self, fit: SearchFit, results: Mapping[str, Any]) -> None:
+        """Write the results of a finished fit: ranks, the best candidate, times, ``cv_results.csv``."""
         now, parent = time.time(), self._writer.parent
-        if self._past is not None:
-            parent.tags({"mlflow_hp.folds_taken_over": str(fit.n_known)})
-        for index, candidate in fit.candidates.items():
-            ranks = {k: results[k][index] for k in results if k.startswith("rank_test_")}
-            points = [(score_name(k.removeprefix("rank_test_"), "rank"), float(v), now, 0) for k, v in ranks.items()]
-            if "n_resources" in results:
-                points.append(("n_resources", float(results["n_resources"][index]), now, 0))
-            candidate.run.metrics(points)
-        self._conclude(fit, now)
-        self._found[fit.number] = results
-        parent.text("cv_results.csv" if fit.number == 0 else f"fit_{fit.number}/cv_results.csv", _csv(results))
+        if self._previous is not None:
+            parent.set_tags({FOLDS_TAKEN_OVER_TAG: str(fit.n_reused)})
+        write_ranks(fit, results, now)
+        write_summary(fit, parent, now)
+        self._unmeasured_fits.append(fit.number)
+        self._results[fit.number] = results
+        parent.log_text(csv_path(fit.number), to_csv(results))
 
-    def _conclude(self, fit: SearchFit, at: float) -> None:
-        """Tell which combination is the best, and what took how long."""
-        parent = self._writer.parent
-        numbers = {
-            "fit_seconds": fit.fit_seconds,
-            "score_seconds": fit.score_seconds,
-            "refit_seconds": getattr(fit.search, "refit_time_", None),
-            "best_score": getattr(fit.search, "best_score_", None),
-        }
-        parent.metrics([(k, float(v), at, fit.number) for k, v in numbers.items() if v is not None])
-        self._unmeasured.append(fit.number)
-        best = fit.candidates.get(int(getattr(fit.search, "best_index_", -1)))
-        if best is not None:
-            tags = {"best": best.run.name, "best_params": json.dumps(param_values(best.params))}
-            parent.tags({f"mlflow_hp.{name}": value for name, value in tags.items()})
-            parent.tag_id("mlflow_hp.best_run_id", best.run)
-
-    def _show(self) -> None:
-        """Draw and describe what the search found; not while its fits are computed, which would slow them down."""
-        if not self._with_report or not self._found:
+    def _add_report(self) -> None:
+        """Draw and describe the results; at the end, so as not to slow down the fits."""
+        if not self._with_report or not self._results:
             return
-        began = time.perf_counter()
+        started = time.perf_counter()
         try:
-            from mlflow_hp.search.report import describe_search, draw_search  # Matplotlib comes with it
+            from mlflow_hp.search.report import describe_search, draw_search  # loads Matplotlib
 
-            found = {
-                number: from_cv_results(results, self._ranks_by(results)) for number, results in self._found.items()
+            fits = {
+                number: from_cv_results(results, self._ranking_scorer(results))
+                for number, results in self._results.items()
             }
-            self._writer.parent.unless_there("tags", {DESCRIPTION: describe_search(found)})
-            draw_search(self._writer.report_folder, found)
-            self._writer.parent.report()
-        except Exception as error:  # noqa: BLE001 - the user's search has gone well
+            self._writer.parent.log_if_missing("tags", {DESCRIPTION_TAG: describe_search(fits)})
+            draw_search(self._writer.report_folder, fits)
+            self._writer.parent.log_report()
+        except Exception as error:  # noqa: BLE001 - the search itself has succeeded
             self._problem(f"pictures or description are missing: {type(error).__name__}: {error}")
-        self._writer.parent.metrics([("report_seconds", time.perf_counter() - began, time.time(), 0)])
+        self._writer.parent.log_metrics([(REPORT_SECONDS_METRIC, time.perf_counter() - started, time.time(), 0)])
 
-    def _ranks_by(self, results: Mapping[str, Any]) -> str | None:
-        """The scorer that `refit` names; it may name anything where there is one scorer alone."""
+    def _ranking_scorer(self, results: Mapping[str, Any]) -> str | None:
+        """The scorer named by `refit`; None if that is no scorer, as it may be with a single one."""
         refit = self._search.refit
         return refit if isinstance(refit, str) and f"mean_test_{refit}" in results else None
 
 
-def _elsewhere(run_id: str) -> SearchRecording:
-    """A recording as another process has it: it records nothing."""
+def _in_other_process(run_id: str) -> SearchRecording:
+    """Make the copy of a recording for another process, where it records nothing."""
     recording = SearchRecording.__new__(SearchRecording)
-    recording.run_id, recording._abandoned, recording._fit = run_id, True, None
+    vars(recording).update(run_id=run_id, _abandoned=True, _fit=None)
     return recording
-
-
-def _csv(results: Mapping[str, Any]) -> str:
-    """``cv_results_`` as a table: a row for each combination, empty where it has no such parameter."""
-    columns = {name: _cells(name, np.ma.asarray(values, dtype=object).tolist()) for name, values in results.items()}
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*columns.values(), strict=True))
-    return text.getvalue()
-
-
-def _cells(name: str, values: list[Any]) -> list[Any]:
-    """A column, without secrets: what is masked by the name of a parameter can't be by its place in a table."""
-    name = name.removeprefix("param_")
-    return [
-        "" if value is None else value if isinstance(value, numbers.Number) else masked(any_text(value), name)
-        for value in values
-    ]

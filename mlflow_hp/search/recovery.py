@@ -1,4 +1,4 @@
-"""A search whose process died, or whose server was away at its end: MLflow gets what it lacks, and the true end."""
+"""Recovery of a search whose process died, or whose server did not answer at its end, from its spool."""
 
 from __future__ import annotations
 
@@ -8,20 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 import mlflow
 from mlflow.exceptions import MlflowException
+from mlflow.utils.uri import is_local_uri
 
 from mlflow_hp.delivery import journal
 from mlflow_hp.delivery.late_params import late_params
-from mlflow_hp.delivery.left_behind import Recovered
-from mlflow_hp.delivery.outbox import Outbox, reason
-from mlflow_hp.delivery.search_spool import REPORT
+from mlflow_hp.delivery.local_recording import RecoveryResult
+from mlflow_hp.delivery.outbox import Outbox
+from mlflow_hp.delivery.patience import Patience
+from mlflow_hp.delivery.retry import Retry
+from mlflow_hp.delivery.run_writer import RunWriter
+from mlflow_hp.delivery.search_sender import REPORT
 from mlflow_hp.errors import UserError
-from mlflow_hp.search.live.candidates import ERROR_FILE
-from mlflow_hp.search.records import of_a_search
-from mlflow_hp.search.resume.previous_run import PROCESS, below, folders, is_recorded_at
+from mlflow_hp.search.journal_validation import validated
+from mlflow_hp.search.resume.previous_run import below, folders, is_recorded_at
+from mlflow_hp.tracking.artifact_paths import TRACEBACK_FILE
 from mlflow_hp.tracking.params_and_tags import storable
 from mlflow_hp.tracking.process_identity import is_alive, is_here
 from mlflow_hp.tracking.redaction import masked
-from mlflow_hp.tracking.server_health import ensure_reachable
+from mlflow_hp.tracking.server_health import ensure_reachable, reason
+from mlflow_hp.tracking.tags import CANDIDATE_TAG, FIT_TAG, PROCESS_TAG, RECOVERED_TAG, RUNNING_TAG
 from mlflow_hp.training import recovery
 
 if TYPE_CHECKING:
@@ -29,169 +34,188 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mlflow_hp.delivery.journal import Entries
-    from mlflow_hp.delivery.left_behind import Left
+    from mlflow_hp.delivery.local_recording import LocalRecording
 
-RECOVERED = "mlflow_hp.recovered"
-"""The tag that says what was lost of a recording."""
 PATIENCE_SECONDS = 10.0
-"""How long a store that takes nothing is tried."""
+"""Time without progress after which recovery gives up."""
 PAUSE_SECONDS = 1.0
 
 
-def bring(
-    left: Left,
+def recover_search(
+    recording: LocalRecording,
     run: Any = None,  # noqa: ARG001 - as for a training
     on_progress: Callable[[int], None] | None = None,
     in_use: Collection[str] = (),
-) -> Recovered:
-    """Write to MLflow what it lacks of a search, and end what the search could not end.
+) -> RecoveryResult:
+    """Write to MLflow whatever it lacks of a search, and end the runs that the search left open.
 
-    Doing so again, after an interruption, changes nothing that is there. The caller holds the lock of the folder, and
-    has MLflow's tracking URI be that of the journal.
+    Idempotent: it can be repeated after an interruption. The caller holds the lock of the folder, and has set MLflow's
+    tracking URI to that of the journal.
 
     Parameters
     ----------
-    left : Left
-        What is left of the search.
+    recording : LocalRecording
+        The spool of the search.
+    run : optional
+        Unused; the recovery of a training takes it.
     on_progress : callable, optional
-        Given, from time to time, how many metric points have been written.
+        Called from time to time with the number of metric points written so far.
     in_use : collection of str
-        Ids of runs that go on now: they are not ended.
+        Ids of runs in use, which are not ended. Defaults to none.
 
     Returns
     -------
-    Recovered
+    RecoveryResult
         ``n_steps`` is 0.
 
     Raises
     ------
     UserError
-        Where MLflow does not answer, or does not take all: then the record stays, and can be brought later.
+        If MLflow does not answer, or does not accept everything. The spool stays and can be recovered later.
     JournalError
-        Where the journal is of no search.
+        If the journal is not that of a search.
     """
-    entries = of_a_search(left.entries)
-    head, run_id = entries.head, entries.head["run_id"]
-    ensure_reachable(head["tracking_uri"])
-    client = mlflow.MlflowClient(head["tracking_uri"])
-    parent = _parent(client, left.folder, head)
-    box = _Replayed(entries, client, left.folder)
-    died_at = _time_of_death(left.folder)
+    entries = validated(recording.entries)
+    header, run_id = entries.header, entries.header["run_id"]
+    ensure_reachable(header["tracking_uri"])
+    client = mlflow.MlflowClient(header["tracking_uri"])
+    parent = _parent(client, recording.folder, header)
+    outbox = _Replayed(entries, client, recording.folder)
+    died_at = _time_of_death(recording.folder)
     problems = [entries.problem] if entries.problem else []
     ended = next((record["ended"] for record in entries.records if "ended" in record), None)
-    box.is_in_charge = parent.data.tags.get(PROCESS) in (None, head["process"], head["before"])
-    if box.is_in_charge:
-        others = (folder for folder in folders(run_id, "*") if folder != left.folder)
-        _end(box, parent, ended, died_at, is_used=run_id in in_use or any(map(is_recorded_at, others)))
-    elif n_repeated := _drop_repeated(box, client, parent):
-        problems.append(f"{n_repeated} combinations are left out, which were computed again in the resumed search")
-    n_points = box.n_points
-    _write(box, left.folder, on_progress)
-    problems += box.said
-    client.set_tag(run_id, RECOVERED, storable(masked("\n".join(problems)))[:5000] or "all that was on disk")
+    outbox.owns_status = parent.data.tags.get(PROCESS_TAG) in (None, header["process"], header["before"])
+    if outbox.owns_status:
+        others = (folder for folder in folders(run_id, "*") if folder != recording.folder)
+        _end(outbox, parent, ended, died_at, is_used=run_id in in_use or any(map(is_recorded_at, others)))
+    elif n_repeated := _drop_repeated(outbox, client, parent):
+        problems.append(f"{n_repeated} candidates are left out, which were computed again in the resumed search")
+    n_points = outbox.n_points
+    _write(outbox, recording.folder, on_progress)
+    problems += outbox.messages
+    client.set_tag(run_id, RECOVERED_TAG, storable(masked("\n".join(problems)))[:5000] or "all that was on disk")
     now = client.get_run(run_id)
     if now.info.status != "RUNNING":
         late_params.finish(run_id, {}, now.data.tags)
-    return Recovered(run_id, 0, n_points, now.info.status, problems)
+    return RecoveryResult(run_id, 0, n_points - outbox.n_skipped_points, now.info.status, problems)
 
 
 class _Replayed(Outbox):
-    """The runs of a journal, with what MLflow has not acknowledged of them."""
+    """The runs of a journal, with the parts that MLflow has not acknowledged."""
 
     def __init__(self, entries: Entries, client: mlflow.MlflowClient, folder: Path) -> None:
-        super().__init__(entries.head, client, entries.head["tracking_uri"])
-        self._folder = folder
+        super().__init__(entries.header)
+        self._retry = Retry()
+        patience = Patience(lambda: self.error is not None)
+        uri = entries.header["tracking_uri"]
+        self._writer = RunWriter(
+            self, client, uri, self._retry, patience, lambda: folder / REPORT, skips_logged_points=is_local_uri(uri)
+        )
         written = {record["run"]: record["written"] for record in entries.records if "written" in record}
         for number, record in enumerate(entries.records):
             if "run" not in record:
                 continue
-            run = self.runs[record["run"]] if record["run"] < len(self.runs) else self.made_by(record)
+            run = self.runs[record["run"]] if record["run"] < len(self.runs) else self.add_run_of(record)
             run.apply(record, is_written=number <= written.get(run.number, -1))
         for run in self.runs:
-            run.may_be_there = run.run_id is None
+            run.may_exist = run.run_id is None
             if run.is_pending:
-                self.put(run)
+                self.enqueue(run)
         self.n_points = sum(run.n_points for run in self.runs)
 
     @property
-    def report_folder(self) -> Path:
-        return self._folder / REPORT
+    def n_skipped_points(self) -> int:
+        """Number of those points that MLflow had already."""
+        return self._writer.n_skipped_points
+
+    @property
+    def error(self) -> Exception | None:
+        """Why the last attempt to write failed; None if it did not."""
+        return self._retry.error
+
+    def write(self) -> None:
+        """Try to write all that waits."""
+        try:
+            self._writer.write_due(at_once=True)
+        except Exception as error:  # noqa: BLE001 - told if it stays so
+            self._retry.note_failure(error)
 
 
-def _parent(client: mlflow.MlflowClient, folder: Path, head: Mapping[str, Any]) -> mlflow.entities.Run:
-    run_id = head["run_id"]
-    stays = f"its record stays in {folder}; `mlflow-hp recover --discard {run_id}` gives it up"
+def _parent(client: mlflow.MlflowClient, folder: Path, header: Mapping[str, Any]) -> mlflow.entities.Run:
+    run_id = header["run_id"]
+    stays = f"its record stays in {folder}; `mlflow-hp recover --discard {run_id}` discards it"
     try:
         run = client.get_run(run_id)
     except MlflowException as error:
-        raise UserError(f"run {run_id} can't be had from {head['tracking_uri']} ({reason(error)}); {stays}") from error
+        raise UserError(f"{header['tracking_uri']} does not return run {run_id} ({reason(error)}); {stays}") from error
     if run.info.lifecycle_stage == "deleted":
-        raise UserError(f"run {run_id} is deleted: `mlflow runs restore --run-id {run_id}` brings it back; {stays}")
+        raise UserError(f"run {run_id} is deleted: `mlflow runs restore --run-id {run_id}` restores it; {stays}")
     return run
 
 
 def _time_of_death(folder: Path) -> float:
-    """When something was recorded last, in seconds since the epoch."""
+    """Time of the last record, in seconds since the epoch."""
     return (folder / journal.FILE).stat().st_mtime
 
 
 def _end(
-    box: _Replayed, parent: mlflow.entities.Run, ended: Mapping[str, Any] | None, died_at: float, *, is_used: bool
+    outbox: _Replayed, parent: mlflow.entities.Run, ended: Mapping[str, Any] | None, died_at: float, *, is_used: bool
 ) -> None:
-    """End what the search left open, as it would have done itself; but not a parent that is used by others."""
-    for run in box.runs[1:]:
+    """End the runs that the search left open, as it would have itself; not a parent that others use."""
+    for run in outbox.runs[1:]:
         if run.is_open:
-            run.end("FAILED" if ERROR_FILE in run.seen_texts else "KILLED", died_at)
-    process = str(parent.data.tags.get(PROCESS, ""))
+            run.end("FAILED" if TRACEBACK_FILE in run.artifact_paths else "KILLED", died_at)
+    process = str(parent.data.tags.get(PROCESS_TAG, ""))
     if ended is None:
-        box.parent.tags({"mlflow_hp.running": "0"})
+        outbox.parent.set_tags({RUNNING_TAG: "0"})
     is_dead = ended is None or (is_here(process) and not is_alive(process))
-    if is_dead and not is_used and parent.info.status == "RUNNING" and not box.parent.has_ended:
-        status, at = ("KILLED", died_at) if ended is None else (ended["status"], ended["time"])
-        box.parent.end(status, at)
+    if is_dead and not is_used and parent.info.status == "RUNNING" and outbox.parent.pending.end is None:
+        status, end_time = ("KILLED", died_at) if ended is None else (ended["status"], ended["time"])
+        outbox.parent.end(status, end_time)
 
 
-def _drop_repeated(box: _Replayed, client: mlflow.MlflowClient, parent: mlflow.entities.Run) -> int:
-    """Leave out the runs that MLflow has not got, of combinations that a later process has run again; how many."""
-    places = {_place(run.data.tags) for run in below(client, parent)}
-    for run in box.runs:
-        is_repeated = run.run_id is None and _place(run.waiting_tags) in places
+def _drop_repeated(outbox: _Replayed, client: mlflow.MlflowClient, parent: mlflow.entities.Run) -> int:
+    """Drop runs missing in MLflow whose candidates a later process has computed again; return their number."""
+    in_mlflow = {_candidate_key(run.data.tags) for run in below(client, parent)}
+    for run in outbox.runs:
+        is_repeated = run.run_id is None and _candidate_key(run.pending.tags) in in_mlflow
         run.is_dropped = is_repeated or (run.parent is not None and run.parent.is_dropped)
-    return sum(run.is_dropped and run.parent is box.parent for run in box.runs)
+    return sum(run.is_dropped and run.parent is outbox.parent for run in outbox.runs)
 
 
-def _place(tags: Mapping[str, str]) -> tuple[str, str] | None:
-    if "mlflow_hp.candidate" not in tags:
+def _candidate_key(tags: Mapping[str, str]) -> tuple[str, str] | None:
+    if CANDIDATE_TAG not in tags:
         return None
-    return tags.get("mlflow_hp.fit", "0"), tags["mlflow_hp.candidate"]
+    return tags.get(FIT_TAG, "0"), tags[CANDIDATE_TAG]
 
 
-def _write(box: _Replayed, folder: Path, on_progress: Callable[[int], None] | None) -> None:
-    """Write all that waits, again where the store fails for a moment."""
-    total, least, since = box.n_points, float("inf"), time.monotonic()
-    while box.is_pending:
-        box.write()
-        n_points = sum(run.n_points for run in box.runs)
-        n_waiting = n_points + sum(run.is_pending for run in box.runs)
-        if n_waiting < least:
-            least, since = n_waiting, time.monotonic()
+def _write(outbox: _Replayed, folder: Path, on_progress: Callable[[int], None] | None) -> None:
+    """Write everything that waits, retrying while the store makes progress."""
+    total, fewest, since = outbox.n_points, float("inf"), time.monotonic()
+    while outbox.is_pending:
+        outbox.write()
+        n_points = sum(run.n_points for run in outbox.runs)
+        n_waiting = n_points + sum(run.is_pending for run in outbox.runs)
+        if n_waiting < fewest:
+            fewest, since = n_waiting, time.monotonic()
         if on_progress is not None:
             on_progress(total - n_points)
         if n_waiting and time.monotonic() - since > PATIENCE_SECONDS:
-            raise UserError(_lacking(box, folder)) from box.error
-        if box.error is not None:
+            raise UserError(_incomplete(outbox, folder)) from outbox.error
+        if outbox.error is not None:
             time.sleep(PAUSE_SECONDS)
 
 
-def _lacking(box: _Replayed, folder: Path) -> str:
-    waiting = [run for run in box.runs if run.is_pending]
-    why = reason(box.error) if box.error is not None else "it does not say why"
+def _incomplete(outbox: _Replayed, folder: Path) -> str:
+    waiting = [run for run in outbox.runs if run.is_pending]
+    cause = reason(outbox.error) if outbox.error is not None else "without a reason"
     return (
-        f"MLflow does not take all of the search of run {box.parent.run_id}: {len(waiting)} of its {len(box.runs)} "
-        f"runs wait, such as {waiting[0].name!r:.200} ({why}); its record stays in {folder}; `mlflow runs restore` "
-        f"brings back a run that was deleted, `mlflow-hp recover --discard {box.parent.run_id}` gives the record up"
+        f"MLflow does not accept all of the search of run {outbox.parent.run_id}: {len(waiting)} of its "
+        f"{len(outbox.runs)} runs wait, such as {waiting[0].name!r:.200} ({cause}); its record stays in {folder}; "
+        f"`mlflow runs restore` restores a deleted run, `mlflow-hp recover --discard {outbox.parent.run_id}` discards "
+        "the record"
     )
 
 
-KINDS = MappingProxyType({**recovery.KINDS, "search": bring})
-"""How each kind of recording is brought to MLflow."""
+KINDS = MappingProxyType({**recovery.KINDS, "search": recover_search})
+"""Kind of recording -> function that recovers it."""

@@ -1,4 +1,4 @@
-"""What a search found, for its parent run: pictures, and sentences for the description."""
+"""Report of a search for its parent run: pictures, and sentences for the description."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from mlflow_hp.analysis.search_results import SearchResults
     from mlflow_hp.analysis.significance import Winner
 
-MOST_IN_PAIRS = 6
-"""Heatmaps are drawn of each pair of up to so many parameters, the most important ones of more."""
+MAX_PAIRED = 6
+"""Number of parameters, the most important ones, of which each pair gets a heatmap."""
 
 
-class _Folder(Report):
-    """Keeps pictures in a folder of another report."""
+class _Subfolder(Report):
+    """Report whose pictures go to a folder of another report."""
 
     def __init__(self, report: Report, name: str) -> None:
         self._report = report
@@ -40,8 +40,8 @@ class _Folder(Report):
         self._report.picture(f"{self._name}/{name}", axes)
 
 
-class _Files(Report):
-    """Keeps pictures in a folder of this machine, and brings them nowhere."""
+class _LocalReport(Report):
+    """Report in a folder of this machine; not sent to MLflow."""
 
     def __init__(self, folder: Path) -> None:
         self._root = folder
@@ -52,53 +52,53 @@ class _Files(Report):
         return path
 
 
-def describe_search(found: Mapping[int, SearchResults]) -> str:
-    """The description of a search's parent run, of what each of its fits found, by its number (0-based)."""
-    parts = [search_description(results) for results in found.values()]
-    headed = [f"### Fit {number}\n\n{part}" for number, part in zip(found, parts, strict=True)]
+def describe_search(fits: Mapping[int, SearchResults]) -> str:
+    """Description of a search's parent run, from the results of each of its fits, by number (0-based)."""
+    parts = [search_description(results) for results in fits.values()]
+    headed = [f"### Fit {number}\n\n{part}" for number, part in zip(fits, parts, strict=True)]
     return "\n".join(parts if len(parts) == 1 else headed)
 
 
-def draw_search(folder: Path, found: Mapping[int, SearchResults]) -> None:
-    """Draw the pictures of a search into a folder, as they are to be below its parent run.
+def draw_search(folder: Path, fits: Mapping[int, SearchResults]) -> None:
+    """Draw the pictures of a search into a folder, laid out as the artifacts of its parent run.
 
     Parameters
     ----------
     folder : Path
-    found : mapping of int to SearchResults
-        What each fit of the search found, by its number (0-based). The pictures of all but the fit 0 are in
+    fits : mapping of int to SearchResults
+        Results of each fit of the search, by number (0-based). The pictures of all but fit 0 go to
         ``plots/fit_<number>``.
     """
-    report = _Files(folder)
-    for number, results in found.items():
-        search_pictures(_Folder(report, f"fit_{number}") if number else report, results)
+    report = _LocalReport(folder)
+    for number, results in fits.items():
+        search_pictures(_Subfolder(report, f"fit_{number}") if number else report, results)
 
 
 def search_description(results: SearchResults) -> str:
-    """What the search found, in markdown: its size, sentences, and a table of the best ten."""
+    """Description of a search in Markdown: its size, sentences, and a table of the best ten."""
     n_candidates, n_splits = results.fold_scores.shape
-    size = f"**{n_candidates:,} combinations, {n_splits} folds each**"
-    said = "\n".join(f"- {sentence}" for sentence in search_sentences(results))
-    return f"{size}\n\n{said}\n\n{results.to_markdown(10)}\n"
+    size = f"**{n_candidates:,} candidates, {n_splits} folds each**"
+    sentences = "\n".join(f"- {sentence}" for sentence in search_sentences(results))
+    return f"{size}\n\n{sentences}\n\n{results.to_markdown(10)}\n"
 
 
 def search_pictures(report: Report, results: SearchResults, test_to_train: float | None = None) -> None:
-    """All pictures that the search allows, into `report`; `test_to_train` as in `significance.winner`.
+    """Add all applicable pictures of a search to `report`; `test_to_train` as in `significance.winner`.
 
-    ``scores``, ``scores_by_fold``, ``score_by_fit_time``; where several parameters vary ``parallel_coordinates``,
-    ``importance`` and ``heatmap_<x>_<y>`` of each pair; where one does and is of numbers ``score_by_<name>``.
+    ``scores``, ``scores_by_fold``, ``score_by_fit_time``. If several parameters vary: ``parallel_coordinates``,
+    ``importance`` and ``heatmap_<x>_<y>`` of each pair; if a single numeric one does: ``score_by_<name>``.
     """
-    found = winner(results, test_to_train)
+    best = winner(results, test_to_train)
     report.picture("scores_by_fold", plots.draw_folds(plots.folds_info(results)))
-    if found is not None:
-        report.picture("scores", plots.draw_scores(plots.scores_info(results, found)))
+    if best is not None:
+        report.picture("scores", plots.draw_scores(plots.scores_info(results, best)))
         if np.isfinite(results.fit_seconds).any():
-            report.picture("score_by_fit_time", plots.draw_time(plots.time_info(results, found)))
+            report.picture("score_by_fit_time", plots.draw_time(plots.time_info(results, best)))
     if not results.parameters:
         return
     if len(results.parameters) == 1:
         name = results.parameters[0]
-        if found is not None and results.parameter(name).kind != "category" and results.iterations is None:
+        if best is not None and results.parameter(name).kind != "category" and results.iterations is None:
             drawn = parameter_plots.draw_parameter(parameter_plots.parameter_info(results, name))
             report.picture(_file(f"score_by_{name}"), drawn)
         return
@@ -108,96 +108,129 @@ def search_pictures(report: Report, results: SearchResults, test_to_train: float
         info = parameter_plots.importance_info(shares, variance_shares(results))
         report.picture("importance", parameter_plots.draw_importance(info))
     names = list(results.parameters)
-    if len(names) > MOST_IN_PAIRS:
-        names = sorted(names, key=lambda name: -shares.get(name, 0.0))[:MOST_IN_PAIRS]
+    if len(names) > MAX_PAIRED:
+        names = sorted(names, key=lambda name: -shares.get(name, 0.0))[:MAX_PAIRED]
     for x, y in itertools.combinations(names, 2):
         report.picture(_file(f"heatmap_{x}_{y}"), heatmap.draw_heatmap(heatmap.heatmap_info(results, x, y)))
 
 
 def search_sentences(results: SearchResults, test_to_train: float | None = None) -> list[str]:
-    """What the search found, in sentences: the winner and who can't be told from it, what matters, what failed.
+    """Summarise a search in sentences: the best candidate, its significance, important parameters, failures.
 
-    `test_to_train` is as in `mlflow_hp.analysis.significance.winner`.
+    Parameters
+    ----------
+    results : SearchResults
+        A finished search.
+    test_to_train : float, optional
+        Size of a test fold over size of a training fold. Defaults to that of k-fold.
+
+    Returns
+    -------
+    list of str
+        The sentences.
+
+    Examples
+    --------
+    >>> from mlflow_hp.analysis import from_cv_results
+    >>> from mlflow_hp.search import search_sentences
+    >>> from sklearn.datasets import make_regression
+    >>> from sklearn.linear_model import Ridge
+    >>> from sklearn.model_selection import GridSearchCV
+    >>> X, y = make_regression(30, 3, random_state=0)
+    >>> search = GridSearchCV(Ridge(), {"alpha": [0.1, 1.0, 10.0]}, cv=3).fit(X, y)
+    >>> sentences = search_sentences(from_cv_results(search.cv_results_))
+    >>> "alpha=0.1" in sentences[0]
+    True
     """
-    found = winner(results, test_to_train)
+    best_candidate = winner(results, test_to_train)
     n = len(results.candidates)
-    if found is None:
-        return [f"In each of the {n:,} combinations one fold or more failed: there is no best one."]
-    said = [_told(results, found), *_cheapest(results, found), *_edge(results, found), *_important(results)]
+    if best_candidate is None:
+        return [f"In each of the {n:,} candidates one fold or more failed: there is no best one."]
+    sentences = [
+        _significance(results, best_candidate),
+        *_cheapest(results, best_candidate),
+        *_edge(results, best_candidate),
+        *_important(results),
+    ]
     if n_failed := n - int(np.isfinite(results.mean).sum()):
-        said.append(f"{n_failed:,} of {n:,} combinations failed in one fold or more; they are left out.")
+        sentences.append(f"{n_failed:,} of {n:,} candidates failed in one fold or more; they are left out.")
     if results.iterations is not None:
         last = int(np.sum(results.iterations == results.iterations.max()))
-        said.append(
-            f"Only the {last} combinations of the last halving iteration were scored with all resources and are "
+        sentences.append(
+            f"Only the {last} candidates of the last halving iteration were scored with all resources and are "
             f"compared; the other {n - last:,} were dropped earlier."
         )
-    return said
+    return sentences
 
 
-def _told(results: SearchResults, found: Winner) -> str:
-    """The winner, and who can't be told from it."""
-    best, n_others = _named(results, found.best), int(results.compared.sum()) - 1
-    n_splits, n_tied = results.fold_scores.shape[1], int(found.tied.sum()) - 1
+def _significance(results: SearchResults, best_candidate: Winner) -> str:
+    """The best candidate, and those it cannot be distinguished from."""
+    best, n_others = _named(results, best_candidate.best), int(results.compared.sum()) - 1
+    n_splits, n_tied = results.fold_scores.shape[1], int(best_candidate.tied.sum()) - 1
     if not n_others:
         return f"The best is {best}; there is no other to compare it with."
     if n_splits == 1:
-        return f"The best is {best}. A single split can't tell whether it is better than the others: use several folds."
-    test = f"paired over {n_splits} folds, Nadeau-Bengio's variance, Holm's correction, {found.level:.0%}"
+        return (
+            f"The best is {best}. A single split cannot show whether it is better than the others: use several folds."
+        )
+    test = f"paired over {n_splits} folds, Nadeau-Bengio's variance, Holm's correction, {best_candidate.level:.0%}"
     if not n_tied:
-        whom = "the other one" if n_others == 1 else f"all {n_others:,} others"
-        return f"The best, {best}, is told from {whom} ({test})."
-    whom = "the only other one" if n_others == 1 else f"{n_tied:,} of {n_others:,} others"
-    weak = f"; with so few folds differences among them below about {found.visible:.2g} stay unseen"
-    return f"The best, {best}, can't be told from {whom} ({test}{weak if found.visible > 0 else ''})."
+        others = "the other one" if n_others == 1 else f"all {n_others:,} others"
+        return f"The best, {best}, is significantly better than {others} ({test})."
+    others = "the only other one" if n_others == 1 else f"{n_tied:,} of {n_others:,} others"
+    limit = f"; with so few folds differences among them below about {best_candidate.visible:.2g} stay unseen"
+    limit = limit if best_candidate.visible > 0 else ""
+    return f"The best, {best}, is not significantly better than {others} ({test}{limit})."
 
 
-def _cheapest(results: SearchResults, found: Winner) -> list[str]:
-    """The cheapest of those that can't be told from the best, and are within one standard error of it."""
-    if found.tied.sum() < 2 or not np.isfinite(results.fit_seconds[found.tied]).all():
+def _cheapest(results: SearchResults, best_candidate: Winner) -> list[str]:
+    """The cheapest of the candidates tied with the best and within one standard error of it."""
+    if best_candidate.tied.sum() < 2 or not np.isfinite(results.fit_seconds[best_candidate.tied]).all():
         return []
-    fast, slow = results.fit_seconds[found.cheapest], results.fit_seconds[found.best]
-    if found.cheapest == found.best:
-        return [f"None of those within one standard error of it ({found.error:.2g}) trains clearly faster."]
-    times = f"{slow / fast:.1f} times faster ({fast:.2g} s a fold in place of {slow:.2g} s)" if fast > 0 else "faster"
-    whom = f"The cheapest within one standard error of it ({found.error:.2g})"
-    return [f"{whom} is {_named(results, found.cheapest)}, which trains {times}."]
+    fast, slow = results.fit_seconds[best_candidate.cheapest], results.fit_seconds[best_candidate.best]
+    if best_candidate.cheapest == best_candidate.best:
+        return [f"None of those within one standard error of it ({best_candidate.error:.2g}) trains clearly faster."]
+    times = f"{slow / fast:.1f} times faster ({fast:.2g} s a fold instead of {slow:.2g} s)" if fast > 0 else "faster"
+    others = f"The cheapest within one standard error of it ({best_candidate.error:.2g})"
+    return [f"{others} is {_named(results, best_candidate.cheapest)}, which trains {times}."]
 
 
-def _edge(results: SearchResults, found: Winner) -> list[str]:
-    """Numbers of which the best lies at the end of what was tried."""
-    said = []
+def _edge(results: SearchResults, best_candidate: Winner) -> list[str]:
+    """Numeric parameters whose best value lies at the edge of the values tried."""
+    sentences = []
     for name in results.parameters:
         parameter = results.parameter(name)
         if parameter.kind == "category":
             continue
-        code, last = int(parameter.codes[found.best]), len(parameter.levels) - 1
+        code, last = int(parameter.codes[best_candidate.best]), len(parameter.levels) - 1
         no_less = code == 0 and parameter.levels[0] in (0, 1)  # there rarely is anything below
         if last >= 2 and code in (0, last) and not no_less:
-            which = "largest" if code else "smallest"
-            said.append(f"The best has the {which} {name} that was tried, {parameter.labels[code]}: a wider range may "
-                        "hold a better one.")  # fmt: skip
-    return said
+            edge = "largest" if code else "smallest"
+            label = parameter.labels[code]
+            sentences.append(f"The best has the {edge} {name} tried, {label}: a wider range may contain a better one.")
+    return sentences
 
 
 def _important(results: SearchResults) -> list[str]:
-    """The parameters that decide, and on a full grid their exact shares."""
+    """The most important parameters, and on a full grid their exact shares."""
     shares, exact = importance(results), variance_shares(results)
-    said = []
+    sentences = []
     if shares:
-        told = ", ".join(f"{name} ({share:.0%})" for name, share in list(shares.items())[:3])
-        said.append(f"What decides over being among the best (PED-ANOVA): {told}.")
+        listed = ", ".join(f"{name} ({share:.0%})" for name, share in list(shares.items())[:3])
+        sentences.append(f"Importance for being among the best (PED-ANOVA): {listed}.")
     if exact:
-        told = ", ".join(f"{name} {share:.0%}" for name, share in sorted(exact.items(), key=lambda item: -item[1]))
+        listed = ", ".join(f"{name} {share:.0%}" for name, share in sorted(exact.items(), key=lambda item: -item[1]))
         rest = max(0.0, 1 - sum(exact.values()))
-        said.append(f"Shares of the variance of all mean scores on the full grid: {told}, their interplay {rest:.0%}.")
-    return said
+        sentences.append(
+            f"Shares of the variance of all mean scores on the full grid: {listed}, interaction {rest:.0%}."
+        )
+    return sentences
 
 
 def _named(results: SearchResults, index: int) -> str:
     score = plus_minus(results.mean[index], results.std[index])
     words = "" if results.scorer == "score" else f"{results.scorer} "
-    label = results.labels[index].replace("`", "'")  # it would end the code
+    label = results.labels[index].replace("`", "'")  # a backquote would end the code span
     return f"`{label}` ({words}{score})"
 
 

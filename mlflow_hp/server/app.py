@@ -1,34 +1,43 @@
-"""The server applications with the page, as `mlflow server --app-name` wants them."""
+"""Server applications with the page, for `mlflow server --app-name`."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING, Any
 
+from mlflow_hp._compat.mlflow import MAY_READ_RUNS, SERVER_STORE, runs_under_uvicorn
+from mlflow_hp._compat.private_name import PrivateName, UnsupportedVersionError
+from mlflow_hp._extras import needed_by
 from mlflow_hp.errors import UserError
-from mlflow_hp.server.mlflow_ui_link import link_from_stock_ui
-from mlflow_hp.server.permissions import ASKED_OF_MLFLOW, everything, readable_by_sender
+from mlflow_hp.server.mlflow_ui_link import add_link_to_mlflow_ui
+from mlflow_hp.server.permissions import AUTH_FUNCTIONS, allow_all, readable_by_sender
 from mlflow_hp.server.responses import StaticFiles
 from mlflow_hp.server.routes import page_blueprint
 
 if TYPE_CHECKING:
     from flask import Flask
 
-    from mlflow_hp.server.permissions import Readable
+    from mlflow_hp.server.permissions import ReadFilter
 
 
 def create_app() -> Any:
-    """MLflow's server with the page at ``/hp/``, for everyone who reaches it (``--app-name mlflow-hp``).
+    """Create MLflow's server with the page at ``/hp/``, open to everyone who reaches it (``--app-name mlflow-hp``).
 
     Returns
     -------
-    An ASGI application under uvicorn, MLflow's default; a WSGI one under gunicorn and waitress.
+    object
+        An ASGI application under uvicorn, MLflow's default; a WSGI application under gunicorn and waitress.
+
+    Examples
+    --------
+    >>> from mlflow_hp.server import create_app
+    >>> callable(create_app)  # MLflow calls it: mlflow server --app-name mlflow-hp
+    True
     """
-    from mlflow.environment_variables import _MLFLOW_SGI_NAME
     from mlflow.server import app
 
-    add_page(app, everything)
-    if _MLFLOW_SGI_NAME.get() == "uvicorn":
+    add_page(app, allow_all)
+    if runs_under_uvicorn():
         from mlflow.server.fastapi_app import create_fastapi_app
 
         return create_fastapi_app(app)
@@ -36,48 +45,72 @@ def create_app() -> Any:
 
 
 def create_app_with_basic_auth() -> Any:
-    """MLflow's server with its basic authentication and the page (``--app-name mlflow-hp-basic-auth``).
+    """Create MLflow's server with basic authentication and the page (``--app-name mlflow-hp-basic-auth``).
 
-    Who may not read an experiment sees nothing of it on the page; who does not log in gets 401.
+    The page shows a user nothing of an experiment that they may not read, and answers 401 without a login.
 
     Returns
     -------
-    An ASGI application under uvicorn, MLflow's default; a WSGI one under gunicorn and waitress.
+    object
+        An ASGI application under uvicorn, MLflow's default; a WSGI application under gunicorn and waitress.
 
     Raises
     ------
     UserError
-        MLflow is too old to be asked which experiments a user may read.
+        If MLflow is too old to tell which experiments a user may read.
+
+    Examples
+    --------
+    >>> from mlflow_hp.server import create_app_with_basic_auth
+    >>> callable(create_app_with_basic_auth)  # MLflow calls it: mlflow server --app-name mlflow-hp-basic-auth
+    True
     """
     from mlflow.server import app, auth
 
-    if missing := [name for name in ASKED_OF_MLFLOW if not hasattr(auth, name)]:
+    if missing := [name for name in AUTH_FUNCTIONS if not hasattr(auth, name)]:
         raise UserError(
-            f"mlflow.server.auth of this MLflow has no {missing[0]}, by which the page asks what a user may read: "
-            "install a newer MLflow, or serve the page without logins (--app-name mlflow-hp)"
+            f"mlflow.server.auth of this MLflow has no {missing[0]}, which the page needs to find out what a user may "
+            "read: install a newer MLflow, or serve the page without logins (--app-name mlflow-hp)"
         )
+    _demand(MAY_READ_RUNS)
     for path in add_page(app, readable_by_sender):
-        auth.BEFORE_REQUEST_VALIDATORS[(path, "GET")] = any_user
+        auth.BEFORE_REQUEST_VALIDATORS[(path, "GET")] = allow_every_user
     return auth.create_app(app)
 
 
-def any_user() -> bool:
-    """What MLflow asks, after the login, before a route of the page: the routes themselves leave out what is hidden."""
+def _demand(name: PrivateName) -> None:
+    """Refuse to start where MLflow lacks a name: what a user may read is not guessed."""
+    try:
+        name.of()
+    except UnsupportedVersionError as error:
+        raise UserError(str(error)) from error
+
+
+def allow_every_user() -> bool:
+    """Let every logged-in user reach the page's routes, which filter by experiment themselves."""
     return True
 
 
-def add_page(app: Flask, readable: Readable) -> list[str]:
-    """Add the page to a Flask application, on which MLflow has its checks of the host already.
+@needed_by("the page")
+def add_page(app: Flask, readable: ReadFilter) -> list[str]:
+    """Add the page to MLflow's Flask application, whose host checks then cover it.
 
     Returns
     -------
     list of str
-        The paths of all routes of the page.
+        Paths of all routes of the page.
+
+    Raises
+    ------
+    UserError
+        The server of this version of MLflow does not give its store.
     """
     from mlflow.server.handlers import STATIC_PREFIX_ENV_VAR
 
+    _demand(SERVER_STORE)
     prefix = os.environ.get(STATIC_PREFIX_ENV_VAR, "").rstrip("/")
     static = StaticFiles()
-    app.register_blueprint(page_blueprint(readable, static), url_prefix=f"{prefix}/hp")
-    link_from_stock_ui(app, f"{prefix}/", static.version)
-    return [rule.rule for rule in app.url_map.iter_rules() if rule.endpoint.startswith("mlflow_hp.")]
+    page = page_blueprint(readable, static)
+    app.register_blueprint(page, url_prefix=f"{prefix}/hp")
+    add_link_to_mlflow_ui(app, f"{prefix}/", static.version)
+    return [rule.rule for rule in app.url_map.iter_rules() if rule.endpoint.startswith(f"{page.name}.")]

@@ -1,6 +1,7 @@
-"""The way from MLflow's own UI to the page: its page gets one small script that shows a link.
+"""Link from MLflow's own UI to the page.
 
-MLflow's UI has no place for others' tabs. The script reads the address alone, and touches nothing of the UI.
+MLflow's UI has no hook for extra tabs, so its HTML gets a small script that shows a link. The script only reads the
+URL; it does not touch the UI.
 """
 
 from __future__ import annotations
@@ -11,20 +12,20 @@ if TYPE_CHECKING:
     from flask import Flask, Response
 
 
-def link_from_stock_ui(app: Flask, path: str, version: str) -> None:
-    """Have the page that MLflow serves at `path` load the script of a version that links to ours."""
+def add_link_to_mlflow_ui(app: Flask, path: str, version: str) -> None:
+    """Add the script of the given `version` to the HTML that MLflow serves at `path`."""
     from flask import request
 
     script = f'<script src="hp/{version}/link.js" defer></script></body>'.encode()
 
     @app.before_request
-    def as_if_new() -> None:
-        if request.path == path:  # a browser may still have MLflow's own, without the script
+    def ignore_browser_cache() -> None:
+        if request.path == path:  # the browser may have cached MLflow's HTML without the script
             for header in ("HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE"):
                 request.environ.pop(header, None)
 
     @app.after_request
-    def with_script(response: Response) -> Response:
+    def add_script(response: Response) -> Response:
         if request.path == path and response.status_code == 200 and response.mimetype == "text/html":
             response.direct_passthrough = False
             response.set_data(response.get_data().replace(b"</body>", script, 1))

@@ -1,6 +1,6 @@
-"""Runs of an experiment as columns, read from MLflow's database in a few plain queries.
+"""Runs of an experiment as columns, read from MLflow's database in a few SQL queries.
 
-MLflow's own search makes an object of every run, param, metric and tag: of 1,000 runs that takes seconds.
+MLflow's own search creates an object for every run, param, metric and tag, which takes seconds for 1,000 runs.
 """
 
 from __future__ import annotations
@@ -9,25 +9,33 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
-from mlflow_hp.tracking.runs import PARAMS_TAG, waiting_params
+from mlflow_hp.tracking.run_params import waiting_params
+from mlflow_hp.tracking.tags import (
+    AUTHOR_TAG,
+    KIND_TAG,
+    MLFLOW_TAG_PREFIX,
+    PARAMS_TAG,
+    PARENT_TAG,
+    SYSTEM_METRIC_PREFIX,
+    USER_TAG,
+    WEIGHTS_METRIC_PREFIX,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-RUNS_AT_MOST = 5000
-"""Of an experiment with more, the page lists the newest."""
-TAG_VALUE_AT_MOST = 250
-"""Longer tags (descriptions, diffs) are not to be filtered by."""
-OURS, MLFLOWS = "mlflow_hp.", "mlflow."
-PARENT, USER, AUTHOR, KIND = "mlflow.parentRunId", "mlflow.user", "mlflow_hp.author", "mlflow_hp.kind"
-NOT_IN_TABLE = ("weights/", "system/")
-"""Beginnings of metrics that are curves, not scores: by the hundred, they would drown the others."""
+MAX_RUNS = 5000
+"""Runs that the page lists; of an experiment with more, the newest."""
+MAX_TAG_LENGTH = 250
+"""Longer tags (descriptions, diffs) are left out: no one filters by them."""
+CURVE_PREFIXES = (WEIGHTS_METRIC_PREFIX, SYSTEM_METRIC_PREFIX)
+"""Prefixes of metrics that are curves, not scores: hundreds of them would bury the others in the table."""
 
 Columns = dict[str, list[Any]]
 
 
 def experiments(store: Any) -> list[dict[str, Any]]:
-    """The active experiments, those with the newest runs first: id, name, number of active runs, start of the last."""
+    """List active experiments, most recently used first: id, name, number of active runs, start of the last in ms."""
     from mlflow.store.tracking.dbmodels.models import SqlExperiment as E
     from mlflow.store.tracking.dbmodels.models import SqlRun as R
     from sqlalchemy import and_, func, select
@@ -45,8 +53,8 @@ def experiments(store: Any) -> list[dict[str, Any]]:
     return [{"id": str(row[0]), "name": row[1], "runs": row[2], "last": row[3]} for row in rows]
 
 
-def is_there(store: Any, experiment_id: str) -> bool:
-    """Whether there is an active experiment of that id; ids of a database are numbers."""
+def experiment_exists(store: Any, experiment_id: str) -> bool:
+    """Whether there is an active experiment of that id; in a database, ids are numbers."""
     from mlflow.store.tracking.dbmodels.models import SqlExperiment as E
     from sqlalchemy import select
 
@@ -58,7 +66,7 @@ def is_there(store: Any, experiment_id: str) -> bool:
 
 
 def experiments_of(store: Any, run_ids: Sequence[str]) -> dict[str, str]:
-    """The experiment, by id, of each of the runs that are there and not deleted."""
+    """Map run ids to experiment ids, leaving out missing and deleted runs."""
     from mlflow.store.tracking.dbmodels.models import SqlRun as R
     from sqlalchemy import select
 
@@ -68,21 +76,21 @@ def experiments_of(store: Any, run_ids: Sequence[str]) -> dict[str, str]:
 
 
 def runs(store: Any, experiment_id: str, run_ids: Sequence[str] = ()) -> dict[str, Any]:
-    """The active runs of an experiment, the newest first.
+    """Read the active runs of an experiment, newest first.
 
     Parameters
     ----------
     store : mlflow.store.tracking.sqlalchemy_store.SqlAlchemyStore
     experiment_id : str
     run_ids : sequence of str
-        Only these, where there are any.
+        Runs to read. Defaults to all.
 
     Returns
     -------
     dict
-        ``runs`` (columns id, name, status, started and ended in ms, author, kind, parent), ``params``, ``metrics``
-        (latest values) and ``tags``: each a column by name, as long as there are runs, None where a run has none;
-        ``metric_names`` of all metrics that there are, and how many older runs were ``left_out``.
+        ``runs`` (columns id, name, status, started and ended in ms, author, kind, parent); ``params``, ``metrics``
+        (latest values) and ``tags``, each a dict of columns by name, with None for a run without a value;
+        ``metric_names``, the names of all metrics; ``left_out``, the number of older runs that are not listed.
     """
     from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlParam, SqlTag
     from mlflow.store.tracking.dbmodels.models import SqlRun as R
@@ -90,65 +98,63 @@ def runs(store: Any, experiment_id: str, run_ids: Sequence[str] = ()) -> dict[st
 
     conditions = [R.experiment_id == int(experiment_id), R.lifecycle_stage == "active"]
     conditions += [R.run_uuid.in_(run_ids)] if run_ids else []
-    newest = (
-        select(R.run_uuid).where(*conditions).order_by(R.start_time.desc(), R.run_uuid).limit(RUNS_AT_MOST).subquery()
-    )
+    newest = select(R.run_uuid).where(*conditions).order_by(R.start_time.desc(), R.run_uuid).limit(MAX_RUNS).subquery()
     own = select(R.run_uuid, R.name, R.status, R.start_time, R.end_time).join(newest, newest.c.run_uuid == R.run_uuid)
     tag = SqlTag
-    told = or_(
-        tag.key.in_([PARENT, USER]),
+    is_listed_tag = or_(
+        tag.key.in_([PARENT_TAG, USER_TAG]),
         and_(
-            not_(tag.key.startswith(MLFLOWS, autoescape=True)),
-            func.length(tag.value) <= TAG_VALUE_AT_MOST,
+            not_(tag.key.startswith(MLFLOW_TAG_PREFIX, autoescape=True)),
+            func.length(tag.value) <= MAX_TAG_LENGTH,
             tag.key != PARAMS_TAG,
         ),
     )
     metric = SqlLatestMetric
-    shown = and_(*(not_(metric.key.startswith(beginning, autoescape=True)) for beginning in NOT_IN_TABLE))
+    is_score = and_(*(not_(metric.key.startswith(prefix, autoescape=True)) for prefix in CURVE_PREFIXES))
     with store.ManagedSessionMaker() as session:
-        found = session.execute(own.order_by(R.start_time.desc(), R.run_uuid)).all()
-        all_there_are = session.execute(select(func.count()).select_from(R).where(*conditions)).scalar_one()
-        row_of = {row[0]: index for index, row in enumerate(found)}
+        rows = session.execute(own.order_by(R.start_time.desc(), R.run_uuid)).all()
+        n_runs = session.execute(select(func.count()).select_from(R).where(*conditions)).scalar_one()
+        row_of = {row[0]: index for index, row in enumerate(rows)}
 
-        def columns(model: Any, value: Any, *which: Any) -> Columns:
+        def columns(model: Any, value: Any, *filters: Any) -> Columns:
             of_newest = select(model.run_uuid, model.key, value).join(newest, newest.c.run_uuid == model.run_uuid)
-            return _columns(session.execute(of_newest.where(*which)), row_of)
+            return _columns(session.execute(of_newest.where(*filters)), row_of)
 
         params = columns(SqlParam, SqlParam.value)
         for row, text in enumerate(columns(tag, tag.value, tag.key == PARAMS_TAG).get(PARAMS_TAG, ())):
             for name, value in waiting_params({PARAMS_TAG: text or "{}"}).items():
-                column = params.setdefault(name, [None] * len(found))
+                column = params.setdefault(name, [None] * len(rows))
                 column[row] = value if column[row] is None else column[row]
-        metrics = columns(metric, metric.value, shown, not_(metric.is_nan))
-        tags = columns(tag, tag.value, told)
+        metrics = columns(metric, metric.value, is_score, not_(metric.is_nan))
+        tags = columns(tag, tag.value, is_listed_tag)
         names = select(metric.key).join(newest, newest.c.run_uuid == metric.run_uuid).distinct()
         metric_names = sorted(session.execute(names).scalars())
-    nothing: list[str | None] = [None] * len(found)
-    users = tags.pop(USER, nothing)
-    authors = tags.pop(AUTHOR, nothing)
+    empty: list[str | None] = [None] * len(rows)
+    users = tags.pop(USER_TAG, empty)
+    authors = tags.pop(AUTHOR_TAG, empty)
     return {
         "runs": {
-            "id": [row[0] for row in found],
-            "name": [row[1] for row in found],
-            "status": [row[2] for row in found],
-            "started": [row[3] for row in found],
-            "ended": [row[4] for row in found],
+            "id": [row[0] for row in rows],
+            "name": [row[1] for row in rows],
+            "status": [row[2] for row in rows],
+            "started": [row[3] for row in rows],
+            "ended": [row[4] for row in rows],
             "author": [author or user or "unknown" for author, user in zip(authors, users, strict=True)],
-            "kind": [kind or "" for kind in tags.pop(KIND, nothing)],
-            "parent": tags.pop(PARENT, nothing),
+            "kind": [kind or "" for kind in tags.pop(KIND_TAG, empty)],
+            "parent": tags.pop(PARENT_TAG, empty),
         },
         "params": dict(sorted(params.items())),
-        "metrics": {name: [_told(value) for value in column] for name, column in metrics.items()},
+        "metrics": {name: [_json_number(value) for value in column] for name, column in metrics.items()},
         "tags": tags,
         "metric_names": metric_names,
-        "left_out": all_there_are - len(found),
+        "left_out": n_runs - len(rows),
     }
 
 
 def _columns(rows: Iterable[tuple[str, str, Any]], row_of: dict[str, int]) -> Columns:
     columns: Columns = {}
     for run_id, key, value in rows:
-        if run_id in row_of:  # not a run that started between two queries
+        if run_id in row_of:  # a run may have started between two queries
             column = columns.get(key)
             if column is None:
                 column = columns[key] = [None] * len(row_of)
@@ -156,8 +162,8 @@ def _columns(rows: Iterable[tuple[str, str, Any]], row_of: dict[str, int]) -> Co
     return dict(sorted(columns.items()))
 
 
-def _told(value: float | None) -> float | str | None:
-    """A number for JSON; MLflow keeps an infinity as the largest float there is."""
+def _json_number(value: float | None) -> float | str | None:
+    """Convert a number for JSON; MLflow stores infinities as the largest float."""
     if value is None or (math.isfinite(value) and abs(value) < 1.79e308):
         return value
     return "∞" if value > 0 else "-∞"

@@ -1,4 +1,4 @@
-"""What a request asks for, read from its address: texts and numbers that a database takes, or an error in words."""
+"""Query parameters of a request, validated: texts and numbers that a database accepts."""
 
 from __future__ import annotations
 
@@ -7,56 +7,55 @@ from flask import request
 from mlflow_hp.errors import UserError
 from mlflow_hp.tracking.params_and_tags import storable
 
-LONGEST = 10_000
-"""Characters of a parameter: the ids of a hundred runs are a third of it."""
-STEPS = 2**62
-"""Steps are numbers of 64 bits."""
-_SHOWN = 80
-"""Characters of a parameter in an error."""
+MAX_LENGTH = 10_000
+"""Most characters of a parameter; the ids of a hundred runs are a third of that."""
+MAX_STEP = 2**62
+"""Largest step; databases store 64 bits."""
+_MAX_QUOTED = 80
+"""Most characters of a parameter that an error quotes."""
 
 
 def text(name: str) -> str:
-    """The parameter `name`; empty where it is not there.
+    """Get the text parameter `name`; empty if it is missing.
 
     Raises
     ------
     UserError
-        Where it is there twice, longer than ``LONGEST``, or has a NUL or half a character in it, which no database
-        takes.
+        If it is repeated, longer than ``MAX_LENGTH``, or contains a NUL or a lone surrogate, which databases refuse.
     """
     values = request.args.getlist(name)
     if len(values) > 1:
-        raise UserError(f"{name}= is there {len(values)} times: name it once")
+        raise UserError(f"{name}= is given {len(values)} times: give it once")
     value = "".join(values)
-    if len(value) > LONGEST:
-        raise UserError(f"{name}= has {len(value)} characters: {LONGEST} are the most")
+    if len(value) > MAX_LENGTH:
+        raise UserError(f"{name}= has {len(value)} characters: at most {MAX_LENGTH} are allowed")
     if storable(value) != value:
-        raise UserError(f"{name}={shown(value)} has a NUL or half a character in it, which no name has: leave it out")
+        raise UserError(f"{name}={quoted(value)} contains a NUL or half a character, as no name does: leave that out")
     return value
 
 
 def texts(name: str) -> list[str]:
-    """The texts of the parameter `name`, with commas between them; the empty ones left out."""
+    """Split the comma-separated parameter `name`, dropping empty texts."""
     return [value for value in text(name).split(",") if value]
 
 
 def integer(name: str) -> int | None:
-    """The number of the parameter `name`, as near as a step can be; None where it is not there.
+    """Get the integer parameter `name`, clipped to the range of steps; None if it is missing.
 
     Raises
     ------
     UserError
-        Where it is no integer.
+        If it is not an integer.
     """
     value = text(name)
     if not value and name not in request.args:
         return None
     try:
-        return min(max(int(value), -STEPS), STEPS)
+        return min(max(int(value), -MAX_STEP), MAX_STEP)
     except ValueError:
-        raise UserError(f"{name}={shown(value)} is not an integer") from None
+        raise UserError(f"{name}={quoted(value)} is not an integer") from None
 
 
-def shown(value: str) -> str:
-    """A parameter as an error shows it: in quotes, escaped, and not all of a long one."""
-    return repr(value if len(value) <= _SHOWN else f"{value[:_SHOWN]}…")
+def quoted(value: str) -> str:
+    """Quote a parameter for an error: escaped, and cut if it is long."""
+    return repr(value if len(value) <= _MAX_QUOTED else f"{value[:_MAX_QUOTED]}…")

@@ -1,6 +1,6 @@
-"""How the page's routes answer: JSON, errors in words, and its own files; what a browser may do with it.
+"""Responses of the page: JSON, errors, static files, and security headers.
 
-The page's own files and plotly.js have names that change with their contents: browsers keep them for a year.
+URLs of static files and plotly.js change with their contents, so that browsers may cache them for a year.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from typing import Any, NamedTuple
 
 from flask import Response, request
 
-PACKED_FROM = 2_000
-"""Bytes from which an answer is packed."""
+MIN_GZIP_BYTES = 2_000
+"""Shorter responses are not compressed."""
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 )
-"""Nothing from elsewhere, and no script but the page's own; plotly.js sets styles of its elements."""
+"""Content security policy: scripts and data of this server only; inline styles are allowed, as plotly.js sets them."""
 
 
-def with_headers(response: Response) -> Response:
-    """What every answer of the page tells the browser."""
+def add_headers(response: Response) -> Response:
+    """Add the security headers, and forbid caching unless the route allows it."""
     response.headers["Content-Security-Policy"] = POLICY
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Referrer-Policy"] = "same-origin"
@@ -34,74 +34,68 @@ def with_headers(response: Response) -> Response:
 
 
 def as_json(content: Any, status: int = 200) -> Response:
-    """Content as JSON; numbers that are not finite are refused, since browsers can't read them."""
+    """Make a JSON response; raises ValueError on numbers that are not finite, which browsers cannot parse."""
     body = json.dumps(content, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
     response = Response(body, status, mimetype="application/json")
     response.headers["Vary"] = "Accept-Encoding"
-    if len(body) >= PACKED_FROM and accepts_packed():
+    if len(body) >= MIN_GZIP_BYTES and accepts_gzip():
         response.data = gzip.compress(body, 3)
         response.headers["Content-Encoding"] = "gzip"
     return response
 
 
-def accepts_packed() -> bool:
-    """Whether the browser unpacks gzip, as all do."""
+def accepts_gzip() -> bool:
+    """Whether the browser accepts gzip, as all do."""
     return "gzip" in request.accept_encodings
 
 
 def as_error(message: str, status: int) -> Response:
-    """What went wrong, for the page to show."""
+    """Make a JSON response with an error message for the page to show."""
     return as_json({"error": message}, status)
 
 
-TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+MIME_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
-class File(NamedTuple):
-    """A file as it is sent: its type, its contents, and these packed by gzip."""
+class StaticFile(NamedTuple):
+    """Static file: MIME type, contents, and contents compressed by gzip."""
 
     mimetype: str
     content: bytes
-    packed: bytes
+    gzipped: bytes
 
 
 class StaticFiles:
-    """What the page loads, by name.
+    """Scripts, styles and icon of the page, by name.
 
     Attributes
     ----------
     version : str
-        Changes with any of the contents; part of their addresses.
+        Part of their URLs; changes with any of the contents.
     """
 
     def __init__(self) -> None:
+        from plotly.offline import get_plotlyjs_version
+
         self._own = {
             item.name: item.read_bytes()
             for item in files("mlflow_hp.server").joinpath("static").iterdir()
             if item.is_file()
         }
-        digest = hashlib.sha256(_plotly_version().encode())
+        digest = hashlib.sha256(get_plotlyjs_version().encode())
         for name, content in sorted(self._own.items()):
             digest.update(name.encode() + content)
         self.version = digest.hexdigest()[:12]
 
     @property
     def names(self) -> list[str]:
-        """All there are."""
+        """Names of all files."""
         return sorted([*self._own, "plotly.js"])
 
-    @functools.cache  # noqa: B019  (there is one of these in a server, as long as it lives)
-    def file(self, name: str) -> File:
-        """One of them."""
-        content = _plotly() if name == "plotly.js" else self._own[name]
-        return File(TYPES["." + name.rpartition(".")[2]], content, gzip.compress(content, 6))
+    @functools.cache  # noqa: B019  (a server has one StaticFiles, for its lifetime)
+    def file(self, name: str) -> StaticFile:
+        """Get a file by name."""
+        from plotly.offline import get_plotlyjs
 
-
-def _plotly() -> bytes:
-    return files("plotly").joinpath("package_data", "plotly.min.js").read_bytes()
-
-
-def _plotly_version() -> str:
-    from importlib.metadata import version
-
-    return version("plotly")
+        content = get_plotlyjs().encode() if name == "plotly.js" else self._own[name]
+        return StaticFile(MIME_TYPES["." + name.rpartition(".")[2]], content, gzip.compress(content, 6))

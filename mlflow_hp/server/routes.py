@@ -1,4 +1,4 @@
-"""The routes of the page: all of them only read."""
+"""Routes of the page, all of them read-only."""
 
 from __future__ import annotations
 
@@ -7,36 +7,37 @@ from typing import TYPE_CHECKING, Any
 from flask import Blueprint, Response, render_template
 from mlflow.exceptions import MlflowException
 
+from mlflow_hp._compat.mlflow import server_store
 from mlflow_hp.compare import PARTS, gather, sections, to_json
-from mlflow_hp.compare.comparability import grouped
+from mlflow_hp.compare.comparability import group_runs
 from mlflow_hp.compare.figures import line
 from mlflow_hp.errors import UserError
 from mlflow_hp.server import queries, request_args
-from mlflow_hp.server.responses import accepts_packed, as_error, as_json, with_headers
+from mlflow_hp.server.responses import accepts_gzip, add_headers, as_error, as_json
 from mlflow_hp.server.source import ReadableSource, plain_points
 
 if TYPE_CHECKING:
     from mlflow_hp.compare import RunFacts
-    from mlflow_hp.server.permissions import Readable
+    from mlflow_hp.server.permissions import ReadFilter
     from mlflow_hp.server.responses import StaticFiles
 
-RUNS_COMPARED_AT_MOST = 100
-PIXELS_AT_MOST = 4000
-A_YEAR = "private, max-age=31536000, immutable"
+MAX_COMPARED_RUNS = 100
+MAX_PIXELS = 4000
+CACHE_FOR_A_YEAR = "private, max-age=31536000, immutable"
 
 
-def page_blueprint(readable: Readable, static: StaticFiles) -> Blueprint:
-    """The page's routes, for an application of MLflow's server.
+def page_blueprint(readable: ReadFilter, static: StaticFiles) -> Blueprint:
+    """Make the Flask blueprint of the page.
 
     Parameters
     ----------
     readable : callable
-        Which experiments the sender of the request may read.
+        Reduces experiment ids to those that the sender of the request may read.
     static : StaticFiles
     """
     page = Blueprint("mlflow_hp", __name__, template_folder="templates")
-    page.before_request(_what_the_page_needs)
-    page.after_request(with_headers)
+    page.before_request(_refuse_unsupported_store)
+    page.after_request(add_headers)
     page.register_error_handler(UserError, lambda error: as_error(str(error), 400))
     page.register_error_handler(MlflowException, lambda error: as_error(error.message, error.get_http_status_code()))
 
@@ -47,79 +48,74 @@ def page_blueprint(readable: Readable, static: StaticFiles) -> Blueprint:
         return response
 
     for name in static.names:
-        # Each has a route of its own: MLflow's basic-auth knows only whole paths.
-        page.add_url_rule(f"/{static.version}/{name}", f"static {name.replace('.', ' ')}", _sender(static, name))
+        # One route per file: MLflow's basic authentication knows exact paths only.
+        page.add_url_rule(f"/{static.version}/{name}", f"static {name.replace('.', ' ')}", _static_view(static, name))
 
     @page.get("/api/experiments")
     def experiments() -> Response:
-        listed = queries.experiments(_store())
+        listed = queries.experiments(server_store())
         may_read = set(readable(item["id"] for item in listed))
         return as_json([item for item in listed if item["id"] in may_read])
 
     @page.get("/api/runs")
     def runs() -> Response:
         experiment_id = request_args.text("experiment")
-        if not (queries.is_there(_store(), experiment_id) and readable([experiment_id])):
-            return as_error(f"There is no experiment {request_args.shown(experiment_id)} that you may read.", 404)
-        return as_json(queries.runs(_store(), experiment_id, _run_ids()))
+        if not (queries.experiment_exists(server_store(), experiment_id) and readable([experiment_id])):
+            return as_error(f"There is no experiment {request_args.quoted(experiment_id)} that you may read.", 404)
+        return as_json(queries.runs(server_store(), experiment_id, _run_ids()))
 
     @page.get("/api/histories")
     def histories() -> Response:
-        source = ReadableSource(_store(), readable)
-        pixels = min(max(request_args.integer("pixels") or 600, 1), PIXELS_AT_MOST)
+        source = ReadableSource(server_store(), readable)
+        pixels = min(max(request_args.integer("pixels") or 600, 1), MAX_PIXELS)
         start, end = request_args.integer("start"), request_args.integer("end")
         points = source.points(source.readable_runs(_run_ids()), request_args.text("metric"), pixels, start, end)
-        return as_json({run_id: plain_points(own) for run_id, own in points.items()})
+        return as_json({run_id: plain_points(of_run) for run_id, of_run in points.items()})
 
     @page.get("/api/sections")
-    def compared() -> Response:
-        source = ReadableSource(_store(), readable)
+    def comparison() -> Response:
+        source = ReadableSource(server_store(), readable)
         run_ids = source.readable_runs(_run_ids())
-        asked = request_args.texts("parts")
-        if unknown := [part for part in asked if part not in PARTS]:
+        parts = request_args.texts("parts")
+        if unknown := [part for part in parts if part not in PARTS]:
             raise UserError(
-                f"parts={request_args.shown(unknown[0])} is not a part of a comparison: there are {', '.join(PARTS)}"
+                f"parts={request_args.quoted(unknown[0])} is not a part of a comparison: use {', '.join(PARTS)}"
             )
         metric = request_args.text("metric") or None
         facts = gather(source, run_ids)
-        wanted = sections(facts, source, metric=metric, unfinished=True, parts=tuple(asked) or PARTS)
-        return as_json({"sections": [to_json(section) for section in wanted], "lines": _lines(facts, metric)})
+        compared = sections(facts, source, metric=metric, unfinished=True, parts=tuple(parts) or PARTS)
+        return as_json({"sections": [to_json(section) for section in compared], "lines": _lines(facts, metric)})
 
     return page
 
 
 def _lines(facts: list[RunFacts], metric: str | None) -> dict[str, dict[str, Any]]:
-    """The line of each run, by id: in the first group that of its figures, in others one that is still free."""
-    runs = [run for group in grouped(facts, metric, unfinished=True).groups for run in group.runs]
+    """Line style of each run, by id: runs of the first group as in its figures, those of other groups after them."""
+    runs = [run for group in group_runs(facts, metric, unfinished=True).groups for run in group.runs]
     return {run.run_id: line(index) for index, run in enumerate(runs)}
 
 
-def _what_the_page_needs() -> Response | None:
+def _refuse_unsupported_store() -> Response | None:
     from mlflow.environment_variables import MLFLOW_ENABLE_WORKSPACES
 
     if MLFLOW_ENABLE_WORKSPACES.get():
-        return as_error("The page does not know workspaces: it works on servers without MLFLOW_ENABLE_WORKSPACES.", 501)
-    if not hasattr(_store(), "ManagedSessionMaker"):
+        return as_error("The page does not support workspaces: start the server without MLFLOW_ENABLE_WORKSPACES.", 501)
+    if not hasattr(server_store(), "ManagedSessionMaker"):
         return as_error(
-            "The page reads a database: start the server with --backend-store-uri sqlite:///... or such.", 501
+            "The page needs a database: start the server with --backend-store-uri sqlite:///FILE or postgresql://...",
+            501,
         )
     return None
 
 
-def _store() -> Any:
-    from mlflow.server.handlers import _get_tracking_store
-
-    return _get_tracking_store()
-
-
-def _sender(static: StaticFiles, name: str) -> Any:
+def _static_view(static: StaticFiles, name: str) -> Any:
     def send() -> Response:
         file = static.file(name)
-        packed = accepts_packed()
-        response = Response(file.packed if packed else file.content, mimetype=file.mimetype)
+        gzipped = accepts_gzip()
+        response = Response(file.gzipped if gzipped else file.content, mimetype=file.mimetype)
         response.headers["Vary"] = "Accept-Encoding"
-        response.headers["Cache-Control"] = A_YEAR
-        if packed:
+        response.headers["Cache-Control"] = CACHE_FOR_A_YEAR
+        if gzipped:
             response.headers["Content-Encoding"] = "gzip"
         return response
 
@@ -127,11 +123,11 @@ def _sender(static: StaticFiles, name: str) -> Any:
 
 
 def _run_ids() -> list[str]:
-    """The runs that are asked for, ids with commas between them."""
+    """Ids of the requested runs."""
     run_ids = [run_id for run_id in request_args.texts("runs") if run_id.isalnum()]
-    if len(run_ids) > RUNS_COMPARED_AT_MOST:
+    if len(run_ids) > MAX_COMPARED_RUNS:
         raise UserError(
-            f"runs= names {len(run_ids)} runs: the page compares {RUNS_COMPARED_AT_MOST} at most, `mlflow-hp compare` "
+            f"runs= names {len(run_ids)} runs: the page compares at most {MAX_COMPARED_RUNS}, `mlflow-hp compare` "
             "any number"
         )
     return run_ids

@@ -1,4 +1,4 @@
-"""The artifacts of a run or a model: listed, read, and written, wherever they lie."""
+"""List, read and write the artifacts of a run or a model in any artifact store."""
 
 from __future__ import annotations
 
@@ -21,44 +21,44 @@ from mlflow_hp.tracking.redaction import masked
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mlflow_hp.sync.id_map import Identities
+    from mlflow_hp.sync.id_map import IdMap
 
-_NAMES_IDS = "MLmodel"
-"""The file of a model in which MLflow writes the ids of the model and of its run."""
-_CUT_IN_URLS = re.compile(r"[#?]|%[0-9a-fA-F]{2}")
+_MLMODEL = "MLmodel"
+"""File of a model that holds the ids of the model and of its run."""
+_BREAKS_URLS = re.compile(r"[#?]|%[0-9a-fA-F]{2}")
 
 
-class Files:
-    """The artifacts below one place of an artifact store.
+class Artifacts:
+    """All artifacts of one run or model.
 
     Parameters
     ----------
     uri : str
-        The place, as the tracking store names it.
+        Artifact URI of the run or model.
     tracking_uri : str
-        That store.
-    identities : Identities, optional
-        The ids that a model's description is to name in place of its own.
+        Its tracking store.
+    id_map : IdMap, optional
+        If set, the ids in a model's ``MLmodel`` file are translated when it is read.
     """
 
-    def __init__(self, uri: str, tracking_uri: str, identities: Identities | None = None) -> None:
-        self._uri, self._tracking_uri, self._identities = uri, tracking_uri, identities
+    def __init__(self, uri: str, tracking_uri: str, id_map: IdMap | None = None) -> None:
+        self._uri, self._tracking_uri, self._id_map = uri, tracking_uri, id_map
         self._repository = get_artifact_repository(uri, tracking_uri=tracking_uri)
 
     def sizes(self) -> dict[str, int | None]:
-        """Path -> bytes of every file; None where the store doesn't say."""
-        found: dict[str, int | None] = {}
+        """Size of every file in bytes, by path; None if the store does not know it."""
+        sizes: dict[str, int | None] = {}
         folders: list[str | None] = [None]
         while folders:
             for entry in self._repository.list_artifacts(folders.pop()):
                 if entry.is_dir:
                     folders.append(entry.path)
                 else:
-                    found[entry.path] = entry.file_size
-        return found
+                    sizes[entry.path] = entry.file_size
+        return sizes
 
     def digests(self) -> dict[str, str]:
-        """Path -> SHA-256 of every file."""
+        """SHA-256 of every file, by path."""
         return {path: self.digest(path) for path in sorted(self.sizes())}
 
     def digest(self, path: str) -> str:
@@ -68,43 +68,43 @@ class Files:
 
     @contextlib.contextmanager
     def local(self, path: str) -> Iterator[Path]:
-        """The file on this machine, for as long as the block lasts."""
+        """Provide the file on this machine while the block runs."""
         with tempfile.TemporaryDirectory() as folder:
             if isinstance(self._repository, LocalArtifactRepository):
                 file = Path(self._repository.artifact_dir, path)
             else:
                 file = Path(self._repository.download_artifacts(path, dst_path=folder))
-            if self._identities is not None and file.name == _NAMES_IDS:
+            if self._id_map is not None and file.name == _MLMODEL:
                 text = file.read_text(encoding="utf-8", errors="surrogateescape")
-                file = Path(folder, "translated", _NAMES_IDS)
+                file = Path(folder, "translated", _MLMODEL)
                 file.parent.mkdir()
-                file.write_text(self._identities.translate(text), encoding="utf-8", errors="surrogateescape")
+                file.write_text(self._id_map.translate(text), encoding="utf-8", errors="surrogateescape")
             yield file
 
-    def takes(self, path: str) -> bool:
-        """Whether a file can have this name: MLflow does not quote names that it sends over http."""
-        return not (isinstance(self._repository, HttpArtifactRepository) and _CUT_IN_URLS.search(path))
+    def accepts_name(self, path: str) -> bool:
+        """Whether the store can hold a file of this name: MLflow does not quote names in URLs."""
+        return not (isinstance(self._repository, HttpArtifactRepository) and _BREAKS_URLS.search(path))
 
-    def put(self, local: Path, path: str) -> None:
-        """Write a file; one that is there is replaced.
+    def write(self, local: Path, path: str) -> None:
+        """Write a file, replacing an existing one.
 
         Raises
         ------
         UserError
-            Where the artifact store can't be written.
+            If the artifact store cannot be written.
         """
         try:
-            self._ensure_seen_by_the_server()
+            self._ensure_shared_with_server()
             folder = str(PurePosixPath(path).parent)
             self._repository.log_artifact(str(local), None if folder == "." else folder)
         except (OSError, MlflowException) as error:
             raise UserError(
-                f"the artifact store {masked(self._uri)} can't be written ({type(error).__name__}: {error}); "
-                "mend it, and run the command again: it goes on where it was"
+                f"the artifact store {masked(self._uri)} cannot be written ({type(error).__name__}: {error}); "
+                "fix it and run the command again: it resumes where it stopped"
             ) from error
 
-    def _ensure_seen_by_the_server(self) -> None:
-        """Refuse the folder of a server on another machine: what is written to it here stays on this one."""
+    def _ensure_shared_with_server(self) -> None:
+        """Refuse a local folder that only the server's own machine has: files written here would never reach it."""
         tracking = urlsplit(self._tracking_uri)
         if (
             isinstance(self._repository, LocalArtifactRepository)
@@ -113,6 +113,6 @@ class Files:
             and not any(parent.exists() for parent in list(Path(self._repository.artifact_dir).parents)[:3])
         ):
             raise MlflowException(
-                f"it is a folder of the machine {tracking.hostname}, and not of this one: the server has to "
-                "hand artifacts on, `mlflow server --artifacts-destination FOLDER`"
+                f"it is a folder of the machine {tracking.hostname}, not of this one: start the server so that it "
+                "takes uploads, with `mlflow server --artifacts-destination FOLDER`"
             )

@@ -1,6 +1,6 @@
-"""A store of files, as `./mlruns`, read folder by folder.
+"""Read a file store (`./mlruns`) folder by folder, so that damaged folders are reported.
 
-MLflow's own searches end at the first folder that is damaged, or leave it out in silence.
+MLflow's own searches stop at the first damaged folder, or skip it silently.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment, LoggedModel, Run
 
-    Found = TypeVar("Found")
+    Entity = TypeVar("Entity")
 
 _META = "meta.yaml"
-_PARTS = {"run": ("metrics", "params", "tags", "artifacts"), "experiment": (), "model": ()}
-"""Folders that MLflow makes in the folder of each."""
+_SUBFOLDERS = {"run": ("metrics", "params", "tags", "artifacts"), "experiment": (), "model": ()}
+"""Subfolders that MLflow creates for each kind."""
 _RUN, _EXPERIMENT = re.compile("[0-9a-f]{32}"), re.compile(r"\d+")
-_OTHERS = ("tags", "datasets", "traces", "models", "evaluations", "assessments")
-"""Folders of an experiment that are no runs."""
+_NOT_RUNS = ("tags", "datasets", "traces", "models", "evaluations", "assessments")
+"""Subfolders of an experiment that are not runs."""
 _TRASH = ".trash"
 _NOISE = re.compile(r"Malformed (experiment|run|model)|Wrong experiment ID")
 
 
 def folder_of(uri: str) -> Path | None:
-    """The folder of a store of files; None for other stores."""
+    """Get the folder of a file store; None for other stores."""
     return Path(local_file_uri_to_path(uri)) if is_local_uri(uri) else None
 
 
 class FolderClient:
-    """An MLflow client of a store of files, whose searches find all that is whole, and name the rest.
+    """MLflow client of a file store whose searches return everything readable and collect the damaged folders.
 
-    All else is the client's own.
+    All other methods are those of `client`.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class FolderClient:
     Attributes
     ----------
     damaged : dict of Path to str
-        Folders that could not be read so far, and why.
+        Folder that could not be read so far -> reason.
     """
 
     def __init__(self, client: MlflowClient, folder: Path) -> None:
@@ -69,36 +69,34 @@ class FolderClient:
         return getattr(self._client, name)
 
     def search_experiments(self, view_type: int = ViewType.ACTIVE_ONLY, *_: object, **__: object) -> list[Experiment]:
-        """Those that can be read, all on one page; they are not filtered or sorted."""
+        """List all readable experiments on one page, neither filtered nor sorted."""
         stages = LifecycleStage.view_type_to_stages(view_type)
-        found = [self._read("experiment", path, self._client.get_experiment) for path in self._experiments()]
-        return PagedList(
-            [experiment for experiment in found if experiment and experiment.lifecycle_stage in stages], None
-        )
+        experiments = [self._read("experiment", path, self._client.get_experiment) for path in self._experiments()]
+        return PagedList([each for each in experiments if each and each.lifecycle_stage in stages], None)
 
     def get_experiment_by_name(self, name: str) -> Experiment | None:
-        """The experiment of a name, a deleted one too."""
+        """Find an experiment by name, deleted ones included."""
         named = [experiment for experiment in self.search_experiments(ViewType.ALL) if experiment.name == name]
         return min(named, key=lambda experiment: experiment.lifecycle_stage != LifecycleStage.ACTIVE, default=None)
 
     def search_runs(
         self, experiment_ids: Sequence[str], filter_string: str = "", view_type: int = ViewType.ACTIVE_ONLY,
-        *options: object, **named: object,
+        *arguments: object, **options: object,
     ) -> list[Run]:  # fmt: skip
-        """Without a filter those that can be read, all on one page; with one MLflow's own, of a store that is whole."""
+        """List all readable runs on one page; with a filter, call MLflow's search, which needs an undamaged store."""
         if filter_string:
-            return self._client.search_runs(experiment_ids, filter_string, view_type, *options, **named)
+            return self._client.search_runs(experiment_ids, filter_string, view_type, *arguments, **options)
         stages = LifecycleStage.view_type_to_stages(view_type)
-        found = [
+        runs = [
             self._read("run", path, self._client.get_run)
             for experiment_id in experiment_ids
             for path in self._below(experiment_id)
-            if path.name not in _OTHERS and (_RUN.fullmatch(path.name) or (path / _META).exists())
+            if path.name not in _NOT_RUNS and (_RUN.fullmatch(path.name) or (path / _META).exists())
         ]
-        return PagedList([run for run in found if run and run.info.lifecycle_stage in stages], None)
+        return PagedList([run for run in runs if run and run.info.lifecycle_stage in stages], None)
 
     def get_run(self, run_id: str) -> Run:
-        """A run. MlflowException where it can't be read, which is noted where its folder is there."""
+        """Get a run; raise MlflowException if it cannot be read, and note a damaged folder in `damaged`."""
         paths = [path for experiment in self._experiments() if (path := experiment / run_id).exists()]
         run = self._read("run", paths[0], self._client.get_run) if paths else None
         if run is None:
@@ -107,13 +105,13 @@ class FolderClient:
         return run
 
     def search_logged_models(self, experiment_ids: Sequence[str], *_: object, **__: object) -> list[LoggedModel]:
-        """Those that can be read, all on one page; they are not filtered."""
+        """List all readable models on one page, not filtered."""
         paths = [path for key in experiment_ids for path in self._below(f"{key}/models") if path.name.startswith("m-")]
-        found = [self._read("model", path, self._client.get_logged_model) for path in paths]
-        return PagedList([model for model in found if model], None)
+        models = [self._read("model", path, self._client.get_logged_model) for path in paths]
+        return PagedList([model for model in models if model], None)
 
-    def ensure_whole(self) -> None:
-        """Raise UserError where a folder can't be read: what can't be found again would be brought again."""
+    def ensure_undamaged(self) -> None:
+        """Raise UserError if a folder cannot be read: a copy that is not found would be made a second time."""
         experiments = self.search_experiments(ViewType.ALL)
         self.search_runs([experiment.experiment_id for experiment in experiments], "", ViewType.ALL)
         for path, why in self.damaged.items():
@@ -124,30 +122,30 @@ class FolderClient:
             yield from (path for path in _sorted(folder) if _EXPERIMENT.fullmatch(path.name) or (path / _META).exists())
 
     def _below(self, path: str) -> list[Path]:
-        return [found for root in (self._folder, self._folder / _TRASH) for found in _sorted(root / path)]
+        return [entry for root in (self._folder, self._folder / _TRASH) for entry in _sorted(root / path)]
 
-    def _read(self, kind: str, path: Path, read: Callable[[str], Found]) -> Found | None:
-        """What MLflow reads of a folder; None where it can't, and the reason is noted."""
+    def _read(self, kind: str, path: Path, read: Callable[[str], Entity]) -> Entity | None:
+        """Read a folder by MLflow's `read`; if that fails, note the reason in `damaged` and return None."""
         self.damaged.pop(path, None)
         try:
             with _quiet():
                 return read(path.name)
-        except Exception as error:  # noqa: BLE001 - MLflow raises whatever its parsers do
+        except Exception as error:  # noqa: BLE001 - MLflow raises whatever its parsers raise
             self.damaged[path] = _reason(kind, path, error)
             return None
 
 
 def _reason(kind: str, path: Path, error: Exception) -> str:
     if not path.is_dir():
-        return f"it is no folder, as that of a{'n' if kind == 'experiment' else ''} {kind} has to be"
+        return f"it is not a folder, as a{'n' if kind == 'experiment' else ''} {kind} has to be"
     if not (path / _META).is_file():
         return f"it has no {_META}"
     if not (path / _META).stat().st_size:
         return f"its {_META} is empty"
-    if missing := [part for part in _PARTS[kind] if not (path / part).is_dir()]:
+    if missing := [name for name in _SUBFOLDERS[kind] if not (path / name).is_dir()]:
         return f"it has no folder {missing[0]}"
-    told = (str(error).strip() or "no reason given").splitlines()[0]
-    return storable(f"MLflow can't read it ({type(error).__name__}: {masked(told)})")
+    message = (str(error).strip() or "no reason given").splitlines()[0]
+    return storable(f"MLflow cannot read it ({type(error).__name__}: {masked(message)})")
 
 
 def _sorted(folder: Path) -> list[Path]:
@@ -156,14 +154,14 @@ def _sorted(folder: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Leave out of MLflow's log what is told in our words: it prints a traceback for each folder."""
+    """Silence MLflow's traceback for each damaged folder: ours is a line in `damaged`."""
 
-    def wanted(record: logging.LogRecord) -> bool:
+    def allowed(record: logging.LogRecord) -> bool:
         return not _NOISE.match(record.getMessage())
 
     root = logging.getLogger()
-    root.addFilter(wanted)
+    root.addFilter(allowed)
     try:
         yield
     finally:
-        root.removeFilter(wanted)
+        root.removeFilter(allowed)

@@ -1,9 +1,9 @@
-"""A lock that lies in the target itself, as tags of an experiment: it holds between processes and between machines.
+"""Lock kept as tags of an experiment of the target, so that it holds between processes and between machines.
 
-MLflow has no operation that writes only where nobody else has written. So this is Lamport's bakery algorithm, which
-needs no more than that each claimant writes a tag of its own and reads those of all: who comes takes a number above all
-that there are, and waits for those with a lower one. The tags of claimants that are gone expire: who lives alters its
-own every few seconds, and a tag that has not changed for ``PATIENCE_SECONDS`` by the clock of who waits is removed.
+MLflow has no atomic compare-and-set. Lamport's bakery algorithm needs none: each claimant writes a tag of its own and
+reads those of all. A new claimant takes a number above all others, and waits for those with a lower one. Claims of dead
+processes expire: a living claimant updates its tag every few seconds, and a tag that has not changed for
+``PATIENCE_SECONDS`` by the clock of a waiting process is removed.
 
 L. Lamport: A new solution of Dijkstra's concurrent programming problem. Communications of the ACM 17 (8), 1974.
 """
@@ -22,34 +22,33 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from mlflow.exceptions import MlflowException
 
 from mlflow_hp.errors import UserError
+from mlflow_hp.tracking.tags import SYNC_CLAIM_TAG_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mlflow import MlflowClient
 
-CLAIM = "mlflow_hp.sync."
-"""So begin the names of claims' tags."""
 PATIENCE_SECONDS = 60.0
-"""For so long a claimant may say nothing before it counts as gone."""
+"""A claim that has not changed for this long counts as abandoned."""
 
 _RELEASED = "released"
-"""A claim that is none any more, on servers that can't remove tags of experiments."""
-_POLL_SECONDS = 0.3
+"""Value of a released claim, on servers that cannot remove tags of experiments."""
+POLL_SECONDS = 0.3
 _ATTEMPTS = 5
 
 
 class Claim(NamedTuple):
-    """A claim as its tag tells of it.
+    """Contents of a claim's tag.
 
     Attributes
     ----------
     number : int
-        The place in the queue; 0 while the claimant still chooses it.
+        Place in the queue; 0 while the claimant chooses it.
     beat : int
-        Grows as long as the claimant lives.
+        Heartbeat; grows as long as the claimant lives.
     by : str
-        Who that is, for people.
+        User and host, for messages.
     """
 
     number: int
@@ -58,24 +57,24 @@ class Claim(NamedTuple):
 
 
 class Lock:
-    """A lock named `name` of an experiment, held within a ``with`` block.
+    """Lock of an experiment, held within a ``with`` block.
 
     Parameters
     ----------
     client : MlflowClient
-        Of the store.
+        Client of the target.
     experiment_id : str
     name : str
-        Of word characters.
+        Name of the lock, of word characters.
     on_wait : callable, optional
-        Told once who holds the lock, if it takes more than a moment.
+        Called once with a message that says who holds the lock, if the wait takes more than a moment.
     """
 
     def __init__(
         self, client: MlflowClient, experiment_id: str, name: str, on_wait: Callable[[str], object] | None = None
     ) -> None:
         self._client, self._experiment_id, self._on_wait = client, experiment_id, on_wait
-        self._prefix = f"{CLAIM}{name}."
+        self._prefix = f"{SYNC_CLAIM_TAG_PREFIX}{name}."
         self._key = self._prefix + uuid.uuid4().hex
         self._own = Claim(0, 0, f"{_user()} on {socket.gethostname()}")
         self._writing, self._end = threading.Lock(), threading.Event()
@@ -83,7 +82,7 @@ class Lock:
         self._lost = False
 
     def __enter__(self) -> Self:
-        """Wait for the lock, as long as those live who came first."""
+        """Wait for the lock, as long as earlier claimants live."""
         self._write()
         self._beating = threading.Thread(target=self._beat, name="mlflow-hp lock", daemon=True)
         self._beating.start()
@@ -97,27 +96,27 @@ class Lock:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let the next one in."""
+        """Release the lock."""
         self._end.set()
         self._beating.join()
-        with contextlib.suppress(Exception):  # a claim that can't be removed expires
+        with contextlib.suppress(Exception):  # a claim that cannot be removed expires
             if not self._lost:
                 self._remove(self._key)
 
     def ensure_held(self) -> None:
-        """Raise UserError where others may take the lock for free: this process was suspended, or not heard of."""
+        """Raise UserError if others may take the lock for free: this process was suspended, or lost its connection."""
         if self._lost or _now() - self._written > PATIENCE_SECONDS / 2:
             self._lost = True
             raise UserError(
-                f"the target has not heard of this synchronization for {PATIENCE_SECONDS / 2:.0f} seconds, so that "
-                "another may have begun: run the command again, it goes on where it was"
+                f"the target has not heard from this sync for {PATIENCE_SECONDS / 2:.0f} seconds, so another one may "
+                "have begun: run the command again, it resumes where it stopped"
             )
 
     def _wait(self) -> None:
-        began, seen, told = _now(), dict[str, tuple[Claim, float]](), False
+        began, seen, announced = _now(), dict[str, tuple[Claim, float]](), False
         while True:
             self.ensure_held()
-            before = None
+            ahead = None
             for key, claim in self._claims().items():
                 if key == self._key:
                     continue
@@ -125,24 +124,24 @@ class Lock:
                     seen[key] = claim, _now()
                 if _now() - seen[key][1] > PATIENCE_SECONDS:
                     self._remove(key)
-                elif (claim.number, key) < (self._own.number, self._key):  # one that still chooses, too
-                    before = claim
-            if before is None:
+                elif (claim.number, key) < (self._own.number, self._key):  # also one that still chooses its number
+                    ahead = claim
+            if ahead is None:
                 return
-            if self._on_wait is not None and not told and _now() - began > 3 * _POLL_SECONDS:
-                self._on_wait(f"waiting for a synchronization by {before.by}, which brings the same runs to the target")
-                told = True
-            self._end.wait(_POLL_SECONDS)
+            if self._on_wait is not None and not announced and _now() - began > 3 * POLL_SECONDS:
+                self._on_wait(f"waiting for a sync by {ahead.by}, which copies the same runs to the target")
+                announced = True
+            self._end.wait(POLL_SECONDS)
 
     def _claims(self) -> dict[str, Claim]:
         for attempt in range(_ATTEMPTS):
             try:
                 tags = self._client.get_experiment(self._experiment_id).tags
                 break
-            except (MlflowException, OSError):  # a store of files may be read while a tag is removed
+            except (MlflowException, OSError):  # in a file store, a tag may be removed while it is read
                 if attempt == _ATTEMPTS - 1:
                     raise
-                time.sleep(_POLL_SECONDS)
+                time.sleep(POLL_SECONDS)
         claims = {key: text for key, text in tags.items() if key.startswith(self._prefix) and text != _RELEASED}
         return {key: _claim(text) for key, text in claims.items()}
 
@@ -156,13 +155,13 @@ class Lock:
     def _remove(self, key: str) -> None:
         try:
             self._client.delete_experiment_tag(self._experiment_id, key)
-        except (MlflowException, AttributeError, OSError):  # removed by another, or a server that can't
+        except (MlflowException, AttributeError, OSError):  # already removed, or not supported by the server
             if key in self._client.get_experiment(self._experiment_id).tags:
                 self._client.set_experiment_tag(self._experiment_id, key, _RELEASED)
 
     def _beat(self) -> None:
         while not self._end.wait(PATIENCE_SECONDS / 12):
-            with contextlib.suppress(Exception):  # the target is away: the next beat may reach it
+            with contextlib.suppress(Exception):  # the target does not answer: the next beat may reach it
                 self.ensure_held()
                 if self._key in self._claims():
                     self._write()
@@ -171,7 +170,7 @@ class Lock:
 
 
 def _claim(text: str) -> Claim:
-    """A claim; what can't be read, since it is being written, counts as one that still chooses."""
+    """Parse a claim; an unreadable one, such as one being written, counts as still choosing its number."""
     try:
         claim = Claim(**json.loads(text))
         if type(claim.number) is int and claim.number >= 0:
@@ -189,5 +188,5 @@ def _user() -> str:
 
 
 def _now() -> float:
-    """Seconds, also of those in which the machine sleeps."""
+    """Seconds of a clock that also runs while the machine sleeps."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()

@@ -1,4 +1,4 @@
-"""The points of a metric as arrays, so that two histories of millions compare quickly."""
+"""Points of a metric as arrays, so that histories of millions of points compare quickly."""
 
 from __future__ import annotations
 
@@ -10,32 +10,34 @@ import numpy as np
 from mlflow.entities import Metric
 from mlflow.utils.rest_utils import http_request, verify_rest_response
 
+from mlflow_hp._compat.mlflow import store_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from mlflow import MlflowClient
 
 POINT = np.dtype([("step", np.int64), ("timestamp", np.int64), ("bits", np.int64)])
-"""A point of a metric; `bits` are those of its value, so that NaN equals NaN."""
+"""Point of a metric; `bits` are the bits of its float64 value, so that NaN equals NaN."""
 
-Named = tuple[str, float, int, int]
-"""A metric's name, and value, time and step of a point."""
+NamedPoint = tuple[str, float, int, int]
+"""Metric name, value, timestamp and step of a point."""
 
-NONE = np.empty(0, POINT)
+NO_POINTS = np.empty(0, POINT)
 _LOG_BATCH = "/api/2.0/mlflow/runs/log-batch"
 _LARGEST = np.finfo(np.float64).max
 
 
 def bits(values: Iterable[float]) -> np.ndarray:
-    """The bits of values as MLflow's database stores keep them: infinities are ±1.797e308, one zero, one NaN."""
-    kept = np.clip(np.fromiter(values, np.float64), -_LARGEST, _LARGEST) + 0.0
-    kept[np.isnan(kept)] = np.nan
-    return kept.view(np.int64)
+    """Bits of `values` as MLflow's databases store them: infinities become ±1.797e308; one zero, one NaN."""
+    stored = np.clip(np.fromiter(values, np.float64), -_LARGEST, _LARGEST) + 0.0
+    stored[np.isnan(stored)] = np.nan
+    return stored.view(np.int64)
 
 
 def read(client: MlflowClient, run_id: str, key: str) -> np.ndarray:
-    """The distinct points of a run's metric, by step: array of POINT, shape (n_points,)."""
-    store = _store(client)
+    """Read the distinct points of a metric, sorted by step: array of POINT, shape (n_points,)."""
+    store = store_of(client)
     if hasattr(store, "ManagedSessionMaker"):
         rows = _rows(store, run_id, key)
     else:
@@ -48,12 +50,8 @@ def read(client: MlflowClient, run_id: str, key: str) -> np.ndarray:
     return np.unique(points)
 
 
-def _store(client: MlflowClient) -> Any:
-    return getattr(getattr(client, "_tracking_client", None), "store", None)
-
-
 def _rows(store: Any, run_id: str, key: str) -> Sequence[tuple[int, int, float]]:
-    """Step, time and value of the points, out of a database: no objects are made of millions of rows."""
+    """Read step, timestamp and value straight from the database: one object less for each of millions of rows."""
     from mlflow.store.tracking.dbmodels.models import SqlMetric as Metrics
     from sqlalchemy import case, select
 
@@ -64,31 +62,31 @@ def _rows(store: Any, run_id: str, key: str) -> Sequence[tuple[int, int, float]]
 
 
 def missing(wanted: np.ndarray, present: np.ndarray | None) -> np.ndarray:
-    """Those of the points `wanted` that are not among those `present`; both as `read` gives them."""
+    """Points of `wanted` that are not in `present`; both as `read` returns them."""
     if present is None or not len(present):
         return wanted
     return np.setdiff1d(wanted, present, assume_unique=True)
 
 
-def named(key: str, points: np.ndarray) -> Iterator[Named]:
-    """The points with their metric's name."""
+def with_name(key: str, points: np.ndarray) -> Iterator[NamedPoint]:
+    """Add the metric name `key` to `points`."""
     columns = (points["bits"].view(np.float64).tolist(), points["timestamp"].tolist(), points["step"].tolist())
     return zip(itertools.repeat(key), *columns)
 
 
-def send(client: MlflowClient, run_id: str, some: Sequence[Named]) -> None:
+def send(client: MlflowClient, run_id: str, batch: Sequence[NamedPoint]) -> None:
     """Log up to 1000 points.
 
-    To a server they go as what they are in the end: MLflow's client makes messages of them, JSON of these, and reads it
-    again, which takes a third of its time.
+    To a server they are sent as JSON directly: MLflow's client converts points to messages, messages to JSON, and
+    parses that again, which takes a third of its time.
     """
-    store = _store(client)
+    store = store_of(client)
     if not hasattr(store, "get_host_creds"):
-        client.log_batch(run_id, metrics=[Metric(*each) for each in some], synchronous=True)
+        client.log_batch(run_id, metrics=[Metric(*point) for point in batch], synchronous=True)
         return
     metrics = [
         {"key": key, "value": value if value == value else "NaN", "timestamp": timestamp, "step": step}
-        for key, value, timestamp, step in some
+        for key, value, timestamp, step in batch
     ]
-    answer = http_request(store.get_host_creds(), _LOG_BATCH, "POST", json={"run_id": run_id, "metrics": metrics})
-    verify_rest_response(answer, _LOG_BATCH)
+    response = http_request(store.get_host_creds(), _LOG_BATCH, "POST", json={"run_id": run_id, "metrics": metrics})
+    verify_rest_response(response, _LOG_BATCH)

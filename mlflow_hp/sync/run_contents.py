@@ -1,4 +1,8 @@
-"""All that a run or a logged model holds, as values that compare: the same on both sides, or not."""
+"""Contents of a run or a logged model as values that can be compared between source and target.
+
+A digest covers names and values of fields, and is stored as a tag of each copy: after a field is renamed, every copy
+counts as incomplete and is compared in full once more.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from mlflow_hp.sync import points
-from mlflow_hp.sync.id_map import Identities, own_tags
+from mlflow_hp.sync.id_map import IdMap, own_tags
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,11 +21,11 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel, Run
 
-    from mlflow_hp.sync.files import Files
+    from mlflow_hp.sync.files import Artifacts
 
 
 class Link(NamedTuple):
-    """A point of a run's metric that tells of a model: step, timestamp and bits are as in ``points.POINT``."""
+    """Point of a run's metric that belongs to a logged model; step, timestamp and bits as in ``points.POINT``."""
 
     model_id: str
     key: str
@@ -33,7 +37,7 @@ class Link(NamedTuple):
 
 
 class RunContents(NamedTuple):
-    """What a run holds; the ids in it are those of the target, and tags of synchronizing are left out."""
+    """Contents of a run, with the ids of the target and without the tags that sync sets."""
 
     facts: dict[str, object]
     params: dict[str, str]
@@ -46,19 +50,19 @@ class RunContents(NamedTuple):
     files: dict[str, str]
 
     def digest(self) -> str:
-        """SHA-256 of all of it."""
-        held = hashlib.sha256()
+        """SHA-256 of all contents."""
+        sha = hashlib.sha256()
         for name, values in self._asdict().items():
-            held.update(repr((name, sorted(values.items()) if isinstance(values, dict) else sorted(values, key=repr)))
-                        .encode() if name != "points" else b"points")  # fmt: skip
+            sha.update(repr((name, sorted(values.items()) if isinstance(values, dict) else sorted(values, key=repr)))
+                       .encode() if name != "points" else b"points")  # fmt: skip
         for key in sorted(self.points):
-            held.update(repr((key, len(self.points[key]))).encode())
-            held.update(self.points[key].tobytes())
-        return held.hexdigest()
+            sha.update(repr((key, len(self.points[key]))).encode())
+            sha.update(self.points[key].tobytes())
+        return sha.hexdigest()
 
 
 class ModelContents(NamedTuple):
-    """What a logged model holds; ids and tags as of `RunContents`."""
+    """Contents of a logged model; ids and tags as in `RunContents`."""
 
     facts: dict[str, object]
     params: dict[str, str]
@@ -66,29 +70,29 @@ class ModelContents(NamedTuple):
     files: dict[str, str]
 
     def digest(self) -> str:
-        """SHA-256 of all of it."""
+        """SHA-256 of all contents."""
         return hashlib.sha256(repr([sorted(values.items()) for values in self]).encode()).hexdigest()
 
 
 def of_run(
-    client: MlflowClient, run: Run, links: set[Link], files: Files | None, identities: Identities | None = None
+    client: MlflowClient, run: Run, links: set[Link], artifacts: Artifacts | None, id_map: IdMap | None = None
 ) -> RunContents:
-    """Read what a run holds, its artifacts too where `files` are given.
+    """Read the contents of a run.
 
     Parameters
     ----------
     client : MlflowClient
-        Of the store that holds it.
+        Client of the run's store.
     run : Run
         From ``client.get_run``.
     links : set of Link
-        As of `links_of`.
-    files : Files, optional
-        Its artifacts.
-    identities : Identities, optional
-        For a run of the source.
+        The run's links, as `links_of` returns them.
+    artifacts : Artifacts or None
+        Artifacts of the run; with None, they are left out.
+    id_map : IdMap, optional
+        Translates the ids of a source run. Defaults to no translation.
     """
-    known = identities or Identities()
+    id_map = id_map or IdMap()
     info, inputs, outputs = run.info, run.inputs, run.outputs
     return RunContents(
         facts={
@@ -99,50 +103,50 @@ def of_run(
             "lifecycle": info.lifecycle_stage,
         },
         params=dict(run.data.params),
-        tags={name: known.translate(value) for name, value in own_tags(run.data.tags).items()},
+        tags={name: id_map.translate(value) for name, value in own_tags(run.data.tags).items()},
         points={key: points.read(client, info.run_id, key) for key in sorted(run.data.metrics)},
         datasets={
-            (given.dataset.name, given.dataset.digest): tuple(sorted((tag.key, tag.value) for tag in given.tags))
-            for given in (inputs.dataset_inputs if inputs else [])
+            (each.dataset.name, each.dataset.digest): tuple(sorted((tag.key, tag.value) for tag in each.tags))
+            for each in (inputs.dataset_inputs if inputs else [])
         },
-        model_inputs={known.get(given.model_id, given.model_id) for given in (inputs.model_inputs if inputs else [])},
+        model_inputs={id_map.get(each.model_id, each.model_id) for each in (inputs.model_inputs if inputs else [])},
         model_outputs={
-            known.get(made.model_id, made.model_id): made.step for made in (outputs.model_outputs if outputs else [])
+            id_map.get(each.model_id, each.model_id): each.step for each in (outputs.model_outputs if outputs else [])
         },
         links=links,
-        files=files.digests() if files else {},
+        files=artifacts.digests() if artifacts else {},
     )
 
 
-def of_model(model: LoggedModel, files: Files | None, identities: Identities | None = None) -> ModelContents:
-    """What a logged model holds, its artifacts too where `files` are given."""
-    known = identities or Identities()
+def of_model(model: LoggedModel, artifacts: Artifacts | None, id_map: IdMap | None = None) -> ModelContents:
+    """Read the contents of a logged model; parameters as of `of_run`."""
+    id_map = id_map or IdMap()
     run_id = model.source_run_id or ""
     return ModelContents(
         facts={
             "name": model.name,
             "type": model.model_type or "",
             "status": str(model.status),
-            "run": known.get(run_id, run_id),
+            "run": id_map.get(run_id, run_id),
         },
         params=dict(model.params),
         tags={
-            name: known.translate(value)
+            name: id_map.translate(value)
             for name, value in own_tags(model.tags).items()
-            if name != MLFLOW_MODEL_VERSIONS  # of the store's own registry
+            if name != MLFLOW_MODEL_VERSIONS  # each store has a registry of its own
         },
-        files=files.digests() if files else {},
+        files=artifacts.digests() if artifacts else {},
     )
 
 
-def links_of(models: Iterable[LoggedModel], identities: Identities | None = None) -> dict[str, set[Link]]:
-    """Run id -> which points of its metrics tell of `models`; with `identities`, models have the target's ids."""
-    known = identities or Identities()
-    found: dict[str, set[Link]] = {}
+def links_of(models: Iterable[LoggedModel], id_map: IdMap | None = None) -> dict[str, set[Link]]:
+    """Find the metric points that belong to `models`, by run id; `id_map` translates the ids of source models."""
+    id_map = id_map or IdMap()
+    links: dict[str, set[Link]] = {}
     for model in models:
         metrics = model.metrics or []
         for metric, bits in zip(metrics, points.bits(metric.value for metric in metrics).tolist(), strict=True):
-            link = Link(known.get(model.model_id, model.model_id), metric.key, metric.step, metric.timestamp, bits,
+            link = Link(id_map.get(model.model_id, model.model_id), metric.key, metric.step, metric.timestamp, bits,
                         metric.dataset_name, metric.dataset_digest)  # fmt: skip
-            found.setdefault(metric.run_id, set()).add(link)
-    return found
+            links.setdefault(metric.run_id, set()).add(link)
+    return links

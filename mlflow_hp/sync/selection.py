@@ -1,4 +1,4 @@
-"""Which runs and models are to be brought: those that were named, and what they can't be without."""
+"""Selection of the runs and models to copy: the named ones and those that they depend on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from mlflow_hp.errors import UserError
-from mlflow_hp.tracking.runs import chain
+from mlflow_hp.tracking.nesting import chain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 
 class Scope(NamedTuple):
-    """What one synchronization is about.
+    """Runs and models that one sync copies.
 
     Attributes
     ----------
     experiments : dict of str to Experiment
-        By id: those of the runs and the models.
+        Experiments of the runs and models, by id.
     runs : list of Run
-        Parents stand before their children.
+        Runs to copy, parents before their children.
     models : list of LoggedModel
-        Those that the runs made, use, or measure.
+        Models that the runs produced, use or have metrics of.
     damaged : dict of str to str
-        Folders of a store of files that could not be read and are left out, and why.
+        Folder of a file store that could not be read and is left out -> reason.
     """
 
     experiments: dict[str, Experiment]
@@ -42,34 +42,34 @@ class Scope(NamedTuple):
 
 
 def find(client: MlflowClient, experiment: str | None = None, run_ids: Sequence[str] = ()) -> Scope:
-    """Find runs at the source.
+    """Select runs of the source, with everything that they depend on.
 
     Parameters
     ----------
     client : MlflowClient
-        Of the source.
+        Client of the source.
     experiment : str, optional
-        Name of the experiment of which all runs are meant; by default the active one.
+        Name of an experiment, all runs of which are selected. Defaults to the active one.
     run_ids : sequence of str
-        Runs to take instead: each with those nested in it, those that it is nested in, and those that made the
-        models which it uses.
+        Runs to select instead of an experiment: each with its nested runs, its parents, and the runs that produced
+        the models it uses.
 
     Raises
     ------
     UserError
-        Where there is no such experiment or run.
+        If there is no such experiment or run.
     """
-    known = _Known(client)
+    cache = _RunCache(client)
     if run_ids:
-        wanted = list(known.with_nested([known.named(run_id) for run_id in run_ids]))
+        pending = list(cache.with_nested([cache.require(run_id) for run_id in run_ids]))
     else:
-        wanted = known.all_of(_experiment(client, experiment))
+        pending = cache.all_of(_experiment_id(client, experiment))
     chosen: dict[str, Run] = {}
-    while wanted:
-        run_id = wanted.pop().info.run_id
+    while pending:
+        run_id = pending.pop().info.run_id
         if run_id not in chosen:
             chosen[run_id] = client.get_run(run_id)
-            wanted += known.needed_by(chosen[run_id])
+            pending += cache.needed_by(chosen[run_id])
     runs = sorted(chosen.values(), key=lambda run: (_depth(run, chosen), run.info.start_time))
     models = list(_models(client, chosen))
     ids = {run.info.experiment_id for run in runs} | {model.experiment_id for model in models}
@@ -77,23 +77,23 @@ def find(client: MlflowClient, experiment: str | None = None, run_ids: Sequence[
     return Scope({key: client.get_experiment(key) for key in sorted(ids)}, runs, models, damaged)
 
 
-class _Known:
-    """The runs of a store, asked for once."""
+class _RunCache:
+    """Runs of a store, each read once."""
 
     def __init__(self, client: MlflowClient) -> None:
         self._client = client
         self._runs: dict[str, Run | None] = {}
         self._children: dict[str, dict[str, list[Run]]] = {}
 
-    def named(self, run_id: str) -> Run:
+    def require(self, run_id: str) -> Run:
         run = self.get(run_id)
         for path, why in _damaged(self._client).items():
             if path.name == run_id:
-                raise UserError(f"run {run_id!r} can't be read from {path}: {why}. Restore that folder from a copy")
+                raise UserError(f"run {run_id!r} cannot be read from {path}: {why}. Restore that folder from a copy")
         if run is None:
             raise UserError(
-                f"run {run_id!r} is not in the store that is copied from: check the id (a whole one, of 32 "
-                "characters), and name the store with --from or MLFLOW_TRACKING_URI"
+                f"run {run_id!r} is not in the source store: check the id (all 32 characters), and name the store "
+                "with --from or MLFLOW_TRACKING_URI"
             )
         return run
 
@@ -108,61 +108,61 @@ class _Known:
         return self._runs[run_id]
 
     def all_of(self, experiment_id: str) -> list[Run]:
-        token, found = None, []
+        token, runs = None, []
         while True:
             page = self._client.search_runs([experiment_id], "", ViewType.ALL, 1000, page_token=token)
-            found += page
+            runs += page
             token = page.token
             if not token:
-                self._runs.update({run.info.run_id: run for run in found})
-                return found
+                self._runs.update({run.info.run_id: run for run in runs})
+                return runs
 
     def with_nested(self, runs: list[Run]) -> Iterator[Run]:
-        """Runs, and all that are nested in them, however deep."""
+        """Yield `runs` and the runs nested in them at any depth."""
         nested: dict[str, list[Run]] = {}
         for experiment_id in {run.info.experiment_id for run in runs}:
             for run in self.all_of(experiment_id):
                 nested.setdefault(_parent(run), []).append(run)
-        wanted, seen = list(runs), set()
-        while wanted:
-            run = wanted.pop()
+        pending, seen = list(runs), set()
+        while pending:
+            run = pending.pop()
             if run.info.run_id not in seen:
                 seen.add(run.info.run_id)
-                wanted += nested.get(run.info.run_id, [])
+                pending += nested.get(run.info.run_id, [])
                 yield run
 
     def needed_by(self, run: Run) -> list[Run]:
-        """The run that one is nested in, and those that made the models which it uses, as far as they are there."""
-        needed = [_parent(run)]
-        for given in run.inputs.model_inputs if run.inputs else []:
-            model = _model(self._client, given.model_id)
-            needed.append(str(model.source_run_id or "") if model is not None else "")
-        return [found for found in (self.get(run_id) for run_id in needed if run_id) if found is not None]
+        """Parent of a run and the runs that produced the models it uses, as far as they exist."""
+        ids = [_parent(run)]
+        for used in run.inputs.model_inputs if run.inputs else []:
+            model = _model(self._client, used.model_id)
+            ids.append(str(model.source_run_id or "") if model is not None else "")
+        return [needed for needed in (self.get(run_id) for run_id in ids if run_id) if needed is not None]
 
 
-def _experiment(client: MlflowClient, name: str | None) -> str:
-    """Id of the experiment `name`, else of the one that MLflow's variables name, the name first, else of Default."""
-    wanted = name or os.environ.get("MLFLOW_EXPERIMENT_NAME")
-    if not wanted and (experiment_id := os.environ.get("MLFLOW_EXPERIMENT_ID")):
+def _experiment_id(client: MlflowClient, name: str | None) -> str:
+    """Id of the experiment `name`, else of MLFLOW_EXPERIMENT_NAME, MLFLOW_EXPERIMENT_ID, or Default."""
+    name = name or os.environ.get("MLFLOW_EXPERIMENT_NAME")
+    if not name and (experiment_id := os.environ.get("MLFLOW_EXPERIMENT_ID")):
         try:
             return str(client.get_experiment(experiment_id).experiment_id)
         except MlflowException as error:
             if error.get_http_status_code() >= 500:
                 raise
-            wanted = experiment_id
-            found = None
+            name = experiment_id
+            experiment = None
     else:
-        wanted = wanted or "Default"
-        found = client.get_experiment_by_name(wanted)
-    if found is None:
+        name = name or "Default"
+        experiment = client.get_experiment_by_name(name)
+    if experiment is None:
         names = ", ".join(sorted(repr(other.name) for other in client.search_experiments(max_results=20)))
-        others = "".join(f"; {path} could not be read: {why}" for path, why in _damaged(client).items())
-        raise UserError(f"there is no experiment {wanted!r}: name one with --experiment; the store has {names}{others}")
-    return str(found.experiment_id)
+        unread = "".join(f"; {path} could not be read: {why}" for path, why in _damaged(client).items())
+        raise UserError(f"there is no experiment {name!r}: name one with --experiment; the store has {names}{unread}")
+    return str(experiment.experiment_id)
 
 
 def _damaged(client: Any) -> dict[Path, str]:
-    """Folders of a store of files that could not be read so far, and why."""
+    """Folders of a file store that could not be read so far -> reason."""
     return getattr(client, "damaged", {})
 
 
@@ -171,14 +171,14 @@ def _parent(run: Run) -> str:
 
 
 def _depth(run: Run, chosen: dict[str, Run]) -> int:
-    """How many of the chosen runs a run is nested in."""
+    """Number of chosen runs that a run is nested in."""
     return sum(1 for _ in chain(run, chosen.get))
 
 
 def _models(client: MlflowClient, chosen: dict[str, Run]) -> Iterator[LoggedModel]:
-    """The models that runs made, use or measure."""
-    named = {made.model_id for run in chosen.values() for made in (run.outputs.model_outputs if run.outputs else [])}
-    named |= {given.model_id for run in chosen.values() for given in (run.inputs.model_inputs if run.inputs else [])}
+    """Yield the models that runs produced, use or have metrics of."""
+    named = {each.model_id for run in chosen.values() for each in (run.outputs.model_outputs if run.outputs else [])}
+    named |= {each.model_id for run in chosen.values() for each in (run.inputs.model_inputs if run.inputs else [])}
     token = None
     while chosen:
         experiments = sorted({run.info.experiment_id for run in chosen.values()})
@@ -195,7 +195,7 @@ def _models(client: MlflowClient, chosen: dict[str, Run]) -> Iterator[LoggedMode
 
 
 def _model(client: MlflowClient, model_id: str) -> LoggedModel | None:
-    """A logged model; None where it has been deleted."""
+    """Get a logged model; None if it is deleted."""
     try:
         return client.get_logged_model(model_id)
     except MlflowException as error:

@@ -1,4 +1,4 @@
-"""The two stores of a synchronization, opened and told apart."""
+"""Source and target store of a sync."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Stores(NamedTuple):
-    """Clients of both sides, and under which URIs they are."""
+    """Clients and URIs of both sides."""
 
     source: mlflow.MlflowClient
     target: mlflow.MlflowClient
@@ -26,12 +26,12 @@ class Stores(NamedTuple):
     target_uri: str
 
     def ensure_reachable(self) -> None:
-        """Raise UserError where a server doesn't answer."""
+        """Raise UserError if a server does not answer."""
         ensure_reachable(self.source_uri)
         ensure_reachable(self.target_uri)
 
-    def ensure_two(self, scope: Scope) -> None:
-        """Raise UserError where both sides are one store under two names."""
+    def ensure_distinct(self, scope: Scope) -> None:
+        """Raise UserError if both sides are one store under two URIs."""
         for run in scope.runs[:1]:
             try:
                 self.target.get_run(run.info.run_id)
@@ -39,7 +39,7 @@ class Stores(NamedTuple):
                 if error.get_http_status_code() >= 500:
                     raise
             else:
-                raise _one_store(self.source_uri, self.target_uri)
+                raise _same_store(self.source_uri, self.target_uri)
 
 
 def connect(target_uri: str, source_uri: str | None = None) -> Stores:
@@ -48,29 +48,32 @@ def connect(target_uri: str, source_uri: str | None = None) -> Stores:
     Parameters
     ----------
     target_uri : str
-        Where runs are to be brought.
+        Tracking URI to copy to.
     source_uri : str, optional
-        Where they are; by default the tracking URI in force.
+        Tracking URI to copy from. Defaults to the current one.
 
     Raises
     ------
     UserError
-        Where a server doesn't answer, a URI is none, there is no source, or both are the same store.
+        If a server does not answer, a URI is invalid, the source does not exist, or both are the same store.
     """
+    for name, uri in (("--to", target_uri), ("--from", source_uri)):
+        if uri is not None and not uri.strip():
+            raise UserError(f"{name} is empty: give a tracking URI, such as http://HOST:5000")
     source_uri, target_uri = absolute(source_uri or mlflow.get_tracking_uri()), absolute(target_uri)
     if source_uri == target_uri:
-        raise _one_store(source_uri, target_uri)
-    _ensure_there(source_uri)
+        raise _same_store(source_uri, target_uri)
+    _ensure_exists(source_uri)
     for uri in (source_uri, target_uri):
         ensure_reachable(uri)
     stores = Stores(_client(source_uri, "--from"), _client(target_uri, "--to"), source_uri, target_uri)
     if isinstance(stores.target, FolderClient):
-        stores.target.ensure_whole()
+        stores.target.ensure_undamaged()
     return stores
 
 
 def absolute(uri: str) -> str:
-    """The URI of a store with whole paths, and without what differs between two names of one store."""
+    """Normalise the URI of a store: absolute paths, links resolved, no trailing slash."""
     if (file := _sqlite_file(uri)) is not None:
         return uri.replace(f":///{_database(uri)}", f":///{file.resolve()}", 1)
     if (folder := folder_of(uri)) is not None:
@@ -79,7 +82,7 @@ def absolute(uri: str) -> str:
 
 
 def _client(uri: str, option: str) -> Any:
-    """A client that has shown that it can read its store."""
+    """Make a client, and read from the store once, so that a bad URI fails here."""
     try:
         folder = folder_of(uri)
         client = mlflow.MlflowClient(uri) if folder is None else FolderClient(mlflow.MlflowClient(uri), folder)
@@ -87,14 +90,14 @@ def _client(uri: str, option: str) -> Any:
     except Exception as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"{option} {masked(uri)} can't be opened as a tracking store ({type(error).__name__}: {masked(reason)}); "
-            "it is the URI of one: http://HOST:PORT, sqlite:///FILE, postgresql://USER@HOST/DATABASE"
+            f"{option} {masked(uri)} cannot be opened as a tracking store ({type(error).__name__}: {masked(reason)}); "
+            "a tracking URI is http://HOST:PORT, sqlite:///FILE or postgresql://USER@HOST/DATABASE"
         ) from error
     return client
 
 
-def _ensure_there(uri: str) -> None:
-    """Raise where a source is a SQLite file or a folder that isn't there: MLflow would make it, empty."""
+def _ensure_exists(uri: str) -> None:
+    """Raise UserError if the source is a missing SQLite file or folder: MLflow would create an empty one."""
     file = _sqlite_file(uri) or folder_of(uri)
     if file is not None and not file.exists():
         raise UserError(
@@ -110,12 +113,12 @@ def _sqlite_file(uri: str) -> Path | None:
 
 
 def _database(uri: str) -> str:
-    """The path in the URI of a database."""
+    """Path in the URI of a database."""
     return uri.partition(":///")[2].partition("?")[0]
 
 
-def _one_store(source_uri: str, target_uri: str) -> UserError:
+def _same_store(source_uri: str, target_uri: str) -> UserError:
     return UserError(
-        f"--to {masked(target_uri)} is the store that is copied from, {masked(source_uri)}: name two different ones "
-        "with --from (by default MLFLOW_TRACKING_URI) and --to"
+        f"--to {masked(target_uri)} is the source store itself, {masked(source_uri)}: name two different ones "
+        "with --from (defaults to MLFLOW_TRACKING_URI) and --to"
     )

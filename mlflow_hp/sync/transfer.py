@@ -1,4 +1,4 @@
-"""What a copy lacks is sent to it: nothing twice, and the true end last."""
+"""Copies missing data to the target; idempotent. A run's status and end time are written last."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from mlflow.exceptions import MlflowException
 from tqdm import tqdm
 
 from mlflow_hp.sync import points, run_contents
-from mlflow_hp.sync.copies import Places, experiments_at
-from mlflow_hp.sync.files import Files
-from mlflow_hp.sync.id_map import SYNCED
+from mlflow_hp.sync.copies import Copies, experiments_at_target
+from mlflow_hp.sync.files import Artifacts
 from mlflow_hp.sync.lock import Lock
+from mlflow_hp.tracking.tags import SYNCED_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -33,16 +33,16 @@ if TYPE_CHECKING:
 _METRICS_PER_CALL = 1000
 _OTHERS_PER_CALL = 100
 _AT_ONCE = 3
-"""Runs on their way at the same time: one is read while others wait for the server."""
+"""Runs copied in parallel: one is read while others wait for the server."""
 
 
-class Report(NamedTuple):
-    """What one synchronization did: counts of runs, of how many there are duplicates, and why some failed."""
+class SyncReport(NamedTuple):
+    """Result of one sync: numbers of runs, metric points, artifacts and duplicates; failed id -> reason."""
 
     new: int
     completed: int
     unchanged: int
-    at_home: int
+    copied_from_target: int
     points: int
     files: int
     duplicates: int
@@ -50,218 +50,218 @@ class Report(NamedTuple):
 
 
 class _StoppedError(Exception):
-    """Another run met an error that ends the whole."""
+    """Another run met an error that ends the whole sync."""
 
 
-def bring(
+def copy_missing(
     stores: Stores, scope: Scope, *, thorough: bool = False, on_wait: Callable[[str], object] | None = None
-) -> Report:
-    """Bring runs and models to the target, as far as it lacks them.
+) -> SyncReport:
+    """Copy to the target what it lacks of the runs and models in `scope`.
 
     Parameters
     ----------
     stores : Stores
-        Both sides.
+        Source and target.
     scope : Scope
-        What to bring.
+        Runs and models to copy.
     thorough : bool
-        Compare those with the source that were complete, too: someone may have changed the copy.
+        Whether to compare complete copies with the source, too: someone may have changed a copy. Defaults to False.
     on_wait : callable, optional
-        Told where another synchronization has to end first.
+        Called with a message if another sync has to end first.
 
     Raises
     ------
     UserError
-        Where a server stops to answer, or the artifact store of the target can't be written.
+        If a server stops answering, or the artifact store of the target cannot be written.
     """
-    experiments = experiments_at(stores.target, scope)
+    experiments = experiments_at_target(stores.target, scope)
     with contextlib.ExitStack() as stack:
-        # One synchronization of the same runs at a time; others may come from elsewhere, but make their copies in turn.
-        queues = {there: source_key(scope.experiments[here]) for here, there in experiments.items()}
-        locks = [stack.enter_context(Lock(stores.target, there, queues[there], on_wait)) for there in sorted(queues)]
-        with contextlib.ExitStack() as making:
-            locks += [making.enter_context(Lock(stores.target, there, "making", on_wait)) for there in sorted(queues)]
+        # Syncs of the same source run one at a time. Syncs of other sources may run at once, but create copies in turn.
+        queues = {target_id: source_key(scope.experiments[source_id]) for source_id, target_id in experiments.items()}
+        locks = [stack.enter_context(Lock(stores.target, key, queues[key], on_wait)) for key in sorted(queues)]
+        with contextlib.ExitStack() as creation:
+            locks += [creation.enter_context(Lock(stores.target, key, "making", on_wait)) for key in sorted(queues)]
 
             def ensure_held() -> None:
                 for lock in locks:
                     lock.ensure_held()
 
-            places = Places(stores.target, scope)
-            places.make(experiments, ensure_held)
+            copies = Copies(stores.target, scope)
+            copies.create_missing(experiments, ensure_held)
         del locks[len(queues) :]
-        transfer = _Transfer(stores, scope, places, ensure_held, thorough=thorough)
-        transfer.all_of_it()
+        transfer = _Transfer(stores, scope, copies, ensure_held, thorough=thorough)
+        transfer.run()
     return transfer.report()
 
 
 def source_key(experiment: Experiment) -> str:
-    """What is the same for an experiment of a source under whatever URI that is opened."""
-    known = (experiment.experiment_id, experiment.creation_time, experiment.artifact_location)
-    return hashlib.sha256(repr(known).encode()).hexdigest()[:16]
+    """Key of a source experiment that does not depend on the URI under which its store was opened."""
+    identity = (experiment.experiment_id, experiment.creation_time, experiment.artifact_location)
+    return hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
 
 
 class _Transfer:
     def __init__(
-        self, stores: Stores, scope: Scope, places: Places, ensure_held: Callable[[], None], *, thorough: bool
+        self, stores: Stores, scope: Scope, copies: Copies, ensure_held: Callable[[], None], *, thorough: bool
     ) -> None:
         self._ensure_held = ensure_held
-        self._stores, self._scope, self._places, self._thorough = stores, scope, places, thorough
-        self._source, self._target, self._identities = stores.source, stores.target, places.identities
-        self._links = run_contents.links_of(scope.models, places.identities)
-        self._links_there: dict[str, set[Link]] = {}
+        self._stores, self._scope, self._copies, self._thorough = stores, scope, copies, thorough
+        self._source, self._target, self._id_map = stores.source, stores.target, copies.id_map
+        self._links = run_contents.links_of(scope.models, copies.id_map)
+        self._target_links: dict[str, set[Link]] = {}
         self._counts = {"new": 0, "completed": 0, "unchanged": 0, "points": 0, "files": 0}
         self._failed: dict[str, str] = {}
         self._lock, self._stop = threading.Lock(), threading.Event()
 
-    def all_of_it(self) -> None:
-        runs = [run for run in self._scope.runs if run.info.run_id not in self._places.at_home]
+    def run(self) -> None:
+        runs = [run for run in self._scope.runs if run.info.run_id not in self._copies.copied_from_target]
         with tqdm(total=len(runs), unit="run", disable=None) as self._bar:
-            self._each(self._model, {model.model_id: model for model in self._scope.models})
-            there = [self._target.get_logged_model(self._identities[model.model_id]) for model in self._scope.models]
-            self._links_there = run_contents.links_of(there)
-            self._each(self._run, {run.info.run_id: run for run in runs})
+            self._for_each(self._complete_model, {model.model_id: model for model in self._scope.models})
+            models = [self._target.get_logged_model(self._id_map[model.model_id]) for model in self._scope.models]
+            self._target_links = run_contents.links_of(models)
+            self._for_each(self._complete_run, {run.info.run_id: run for run in runs})
 
-    def report(self) -> Report:
-        places = self._places
-        return Report(
-            **self._counts, at_home=len(places.at_home), duplicates=len(places.duplicates), failed=self._failed
+    def report(self) -> SyncReport:
+        return SyncReport(
+            **self._counts,
+            copied_from_target=len(self._copies.copied_from_target),
+            duplicates=len(self._copies.duplicates),
+            failed=self._failed,
         )
 
-    def _each(self, work: Callable[[str], None], ids: Iterable[str]) -> None:
-        """Do `work` for every id, some at a time; what only one of them can't do is noted, and the others go on."""
+    def _for_each(self, work: Callable[[str], None], ids: Iterable[str]) -> None:
+        """Do `work` for every id, some in parallel; the failure of one is noted and does not stop the others."""
         pool = ThreadPoolExecutor(_AT_ONCE)
         try:
-            doing = {pool.submit(work, identity): identity for identity in ids}
-            for done in as_completed(doing):
+            ids_by_future = {pool.submit(work, identity): identity for identity in ids}
+            for future in as_completed(ids_by_future):
                 try:
-                    done.result()
+                    future.result()
                 except (MlflowException, OSError) as error:
                     self._stores.ensure_reachable()
-                    self._failed[doing[done]] = str(error).strip().splitlines()[0]
+                    self._failed[ids_by_future[future]] = str(error).strip().splitlines()[0]
         except BaseException:
             self._stop.set()
             raise
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _model(self, model_id: str) -> None:
-        """Complete the copy of a model."""
-        model, copy = self._source.get_logged_model(model_id), self._target.get_logged_model(self._identities[model_id])
-        files = Files(model.artifact_location, self._stores.source_uri, self._identities)
-        wanted = run_contents.of_model(model, files, self._identities)
+    def _complete_model(self, model_id: str) -> None:
+        model, copy = self._source.get_logged_model(model_id), self._target.get_logged_model(self._id_map[model_id])
+        artifacts = Artifacts(model.artifact_location, self._stores.source_uri, self._id_map)
+        wanted = run_contents.of_model(model, artifacts, self._id_map)
         digest = wanted.digest()
-        if copy.tags.get(SYNCED) == digest and not self._thorough:
+        if copy.tags.get(SYNCED_TAG) == digest and not self._thorough:
             return
         present = run_contents.of_model(copy, None)
-        there = Files(copy.artifact_location, self._stores.target_uri)
-        self._files(model_id, wanted.files, files, there, new=False)
+        target_artifacts = Artifacts(copy.artifact_location, self._stores.target_uri)
+        self._send_artifacts(model_id, wanted.files, artifacts, target_artifacts, new=False)
         params = _lacking(wanted.params, present.params)
         if params:
             self._target.log_model_params(copy.model_id, params)
         status = wanted.facts["status"]
         if status != present.facts["status"] and status in ("READY", "FAILED"):
             self._target.finalize_logged_model(copy.model_id, status)
-        done = {} if model_id in self._failed else {SYNCED: digest}
-        self._target.set_logged_model_tags(copy.model_id, {**wanted.tags, **done})
+        complete = {} if model_id in self._failed else {SYNCED_TAG: digest}
+        self._target.set_logged_model_tags(copy.model_id, {**wanted.tags, **complete})
 
-    def _run(self, run_id: str) -> None:
-        """Complete the copy of a run."""
-        run, copy = self._source.get_run(run_id), self._target.get_run(self._identities[run_id])
-        new = copy.info.run_id in self._places.new
-        files = Files(run.info.artifact_uri, self._stores.source_uri, self._identities)
-        wanted = run_contents.of_run(self._source, run, self._links.get(run_id, set()), files, self._identities)
+    def _complete_run(self, run_id: str) -> None:
+        run, copy = self._source.get_run(run_id), self._target.get_run(self._id_map[run_id])
+        new = copy.info.run_id in self._copies.new
+        artifacts = Artifacts(run.info.artifact_uri, self._stores.source_uri, self._id_map)
+        wanted = run_contents.of_run(self._source, run, self._links.get(run_id, set()), artifacts, self._id_map)
         digest, stage = wanted.digest(), wanted.facts["lifecycle"]
-        was_complete = copy.data.tags.get(SYNCED) == digest and copy.info.lifecycle_stage == stage
+        was_complete = copy.data.tags.get(SYNCED_TAG) == digest and copy.info.lifecycle_stage == stage
         if was_complete and not self._thorough:
             self._count("unchanged")
             return
-        present = run_contents.of_run(self._target, copy, self._links_there.get(copy.info.run_id, set()), None)
+        present = run_contents.of_run(self._target, copy, self._target_links.get(copy.info.run_id, set()), None)
         if copy.info.lifecycle_stage == "deleted":
             self._target.restore_run(copy.info.run_id)
-        there = Files(copy.info.artifact_uri, self._stores.target_uri)
-        sent = self._words(copy.info.run_id, wanted, present)
-        sent += self._inputs(copy.info.run_id, run, wanted, present)
-        sent += self._points(copy.info.run_id, wanted, present)
-        sent += self._files(run_id, wanted.files, files, there, new=new)
-        sent += self._facts(copy.info.run_id, wanted, present)
+        target_artifacts = Artifacts(copy.info.artifact_uri, self._stores.target_uri)
+        sent = self._send_params_and_tags(copy.info.run_id, wanted, present)
+        sent += self._send_inputs(copy.info.run_id, run, wanted, present)
+        sent += self._send_points(copy.info.run_id, wanted, present)
+        sent += self._send_artifacts(run_id, wanted.files, artifacts, target_artifacts, new=new)
+        sent += self._send_name_and_status(copy.info.run_id, wanted, present)
         if run_id not in self._failed:
-            self._target.set_tag(copy.info.run_id, SYNCED, digest, synchronous=True)
+            self._target.set_tag(copy.info.run_id, SYNCED_TAG, digest, synchronous=True)
         if stage == "deleted":
             self._target.delete_run(copy.info.run_id)
         self._count("new" if new else "unchanged" if was_complete and not sent else "completed")
 
-    def _words(self, run_id: str, wanted: RunContents, present: RunContents) -> int:
-        """Send params and tags."""
+    def _send_params_and_tags(self, run_id: str, wanted: RunContents, present: RunContents) -> int:
         params = [Param(name, value) for name, value in _lacking(wanted.params, present.params).items()]
         tags = [RunTag(name, value) for name, value in _lacking(wanted.tags, present.tags).items()]
-        for some in _batched(params, _OTHERS_PER_CALL):
-            self._log(run_id, params=some)
-        for some in _batched(tags, _OTHERS_PER_CALL):
-            self._log(run_id, tags=some)
+        for batch in _batched(params, _OTHERS_PER_CALL):
+            self._log(run_id, params=batch)
+        for batch in _batched(tags, _OTHERS_PER_CALL):
+            self._log(run_id, tags=batch)
         return len(params) + len(tags)
 
-    def _inputs(self, run_id: str, run: Run, wanted: RunContents, present: RunContents) -> int:
-        """Send the data sets and models that a run used, and name those that it made."""
+    def _send_inputs(self, run_id: str, run: Run, wanted: RunContents, present: RunContents) -> int:
+        """Send the datasets and models that a run used, and the ids of the models that it produced."""
         datasets = [
-            given
-            for given in (run.inputs.dataset_inputs if run.inputs else [])
-            if (given.dataset.name, given.dataset.digest) not in present.datasets
+            used
+            for used in (run.inputs.dataset_inputs if run.inputs else [])
+            if (used.dataset.name, used.dataset.digest) not in present.datasets
         ]
-        used = [LoggedModelInput(model_id) for model_id in sorted(wanted.model_inputs - present.model_inputs)]
-        made = [
+        models = [LoggedModelInput(model_id) for model_id in sorted(wanted.model_inputs - present.model_inputs)]
+        outputs = [
             LoggedModelOutput(model_id, step)
             for model_id, step in sorted(wanted.model_outputs.items())
             if model_id not in present.model_outputs
         ]
-        if datasets or used:
-            self._target.log_inputs(run_id, datasets, used)
-        if made:
-            self._target.log_outputs(run_id, made)
-        return len(datasets) + len(used) + len(made)
+        if datasets or models:
+            self._target.log_inputs(run_id, datasets, models)
+        if outputs:
+            self._target.log_outputs(run_id, outputs)
+        return len(datasets) + len(models) + len(outputs)
 
-    def _points(self, run_id: str, wanted: RunContents, present: RunContents) -> int:
-        """Send the points of the metrics; those that tell of a model first, with it."""
-        with_models = list(_with_models(wanted.links - present.links, wanted))
-        told: dict[str, list[tuple[int, int, int]]] = {}
-        for metric, bits in zip(with_models, points.bits(metric.value for metric in with_models).tolist(), strict=True):
-            told.setdefault(metric.key, []).append((metric.step, metric.timestamp, bits))
-        plain = []
+    def _send_points(self, run_id: str, wanted: RunContents, present: RunContents) -> int:
+        """Send the missing metric points: first those that belong to a model, then the others."""
+        of_models = list(_model_metrics(wanted.links - present.links, wanted))
+        sent_with_model: dict[str, list[tuple[int, int, int]]] = {}
+        for metric, bits in zip(of_models, points.bits(metric.value for metric in of_models).tolist(), strict=True):
+            sent_with_model.setdefault(metric.key, []).append((metric.step, metric.timestamp, bits))
+        others = []
         for key, history in wanted.points.items():
             lacking = points.missing(history, present.points.get(key))
-            rest = points.missing(lacking, np.unique(np.array(told.get(key, []), points.POINT)))
-            plain.append(points.named(key, rest))
+            rest = points.missing(lacking, np.unique(np.array(sent_with_model.get(key, []), points.POINT)))
+            others.append(points.with_name(key, rest))
         sent = 0
-        for models in _batched(with_models, _METRICS_PER_CALL):
-            self._log(run_id, metrics=models)
-            sent += len(models)
-            self._count("points", len(models))
-        for some in _batched(itertools.chain(*plain), _METRICS_PER_CALL):
-            self._go_on()
-            points.send(self._target, run_id, some)
-            sent += len(some)
-            self._count("points", len(some))
+        for metrics in _batched(of_models, _METRICS_PER_CALL):
+            self._log(run_id, metrics=metrics)
+            sent += len(metrics)
+            self._count("points", len(metrics))
+        for batch in _batched(itertools.chain(*others), _METRICS_PER_CALL):
+            self._check()
+            points.send(self._target, run_id, batch)
+            sent += len(batch)
+            self._count("points", len(batch))
         return sent
 
-    def _files(self, identity: str, wanted: dict[str, str], source: Files, target: Files, *, new: bool) -> int:
-        """Send the artifacts of a run or a model."""
-        there = {} if new else target.sizes()
+    def _send_artifacts(
+        self, identity: str, wanted: dict[str, str], source: Artifacts, target: Artifacts, *, new: bool
+    ) -> int:
+        """Send the missing and the changed artifacts of a run or a model."""
+        target_sizes = {} if new else target.sizes()
         sent = 0
         for path, digest in wanted.items():
-            self._go_on()
-            if not target.takes(path):
-                self._failed[identity] = f"MLflow can't send names with #, ? or %XX over http: rename {path!r}"
+            self._check()
+            if not target.accepts_name(path):
+                self._failed[identity] = f"MLflow cannot send names with #, ? or %XX over http: rename {path!r}"
                 continue
             with source.local(path) as local:
-                alike = path in there and there[path] in (None, local.stat().st_size)
-                if alike and target.digest(path) == digest:
+                same_size = path in target_sizes and target_sizes[path] in (None, local.stat().st_size)
+                if same_size and target.digest(path) == digest:
                     continue
-                target.put(local, path)
+                target.write(local, path)
             sent += 1
             self._count("files")
         return sent
 
-    def _facts(self, run_id: str, wanted: RunContents, present: RunContents) -> int:
-        """Give a copy its name and its true end."""
+    def _send_name_and_status(self, run_id: str, wanted: RunContents, present: RunContents) -> int:
         lacking = {name for name, fact in wanted.facts.items() if fact != present.facts[name]} - {"start", "lifecycle"}
         if "name" in lacking:
             self._target.update_run(run_id, name=wanted.facts["name"])
@@ -272,11 +272,12 @@ class _Transfer:
                 self._target.set_terminated(run_id, wanted.facts["status"], wanted.facts["end"])
         return len(lacking)
 
-    def _log(self, run_id: str, **some: list[Any]) -> None:
-        self._go_on()
-        self._target.log_batch(run_id, **some, synchronous=True)
+    def _log(self, run_id: str, **batch: list[Any]) -> None:
+        self._check()
+        self._target.log_batch(run_id, **batch, synchronous=True)
 
-    def _go_on(self) -> None:
+    def _check(self) -> None:
+        """Raise if this sync has to stop: another run failed for good, or a lock is lost."""
         if self._stop.is_set():
             raise _StoppedError
         self._ensure_held()
@@ -300,8 +301,8 @@ def _lacking(wanted: dict[str, str], present: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in wanted.items() if present.get(name) != value}
 
 
-def _with_models(links: set[Link], wanted: RunContents) -> Iterator[Metric]:
-    """The points behind links as MLflow takes them; with a model MLflow keeps a NaN as 0, and so shows it."""
+def _model_metrics(links: set[Link], wanted: RunContents) -> Iterator[Metric]:
+    """Restore the metrics behind `links`. MLflow reads a model's NaN back as 0; the run's points tell which it was."""
     for link in sorted(links, key=repr):
         value = float(np.int64(link.bits).view(np.float64))
         point = np.array([(link.step, link.timestamp, link.bits)], points.POINT)

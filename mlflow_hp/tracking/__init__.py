@@ -1,30 +1,36 @@
-"""What is known of runs in MLflow: their tags and names, MLflow's limits, secrets kept out, where a run comes from.
+"""Runs in MLflow: their tags, names and limits, redaction of secrets, and provenance.
 
-Public: `runs` finds a run and writes its tags, params and description; `masked` takes secrets out of a text,
-`plain` keeps a text from being read as markdown.
+Public: `runs` finds a run and writes its tags, params and description; `tags` and `artifact_paths` hold the names of
+everything that is recorded; `masked` redacts the secrets in a text, and `plain` escapes a text for markdown.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlflow_hp._lazy import handed_on
+from mlflow_hp._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from mlflow_hp.tracking import artifact_paths as artifact_paths
     from mlflow_hp.tracking import runs as runs
+    from mlflow_hp.tracking import tags as tags
     from mlflow_hp.tracking.params_and_tags import plain as plain
     from mlflow_hp.tracking.redaction import masked as masked
 
-_HOMES = {
+_MODULES = {
+    "artifact_paths": "artifact_paths",
     "masked": "redaction",
     "plain": "params_and_tags",
     "runs": "runs",
+    "tags": "tags",
 }
 
 __all__ = [
+    "artifact_paths",
     "masked",
     "plain",
     "runs",
+    "tags",
 ]
 
-__getattr__, __dir__ = handed_on(__name__, _HOMES)
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

@@ -1,4 +1,4 @@
-"""Files for a run, gathered in a folder and brought to it all at once."""
+"""Files for a run, collected in a folder and uploaded together."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 class ArtifactBundle:
-    """Gathers files in a folder, and brings them to a run all at once when its ``with`` block ends well.
+    """Collects files in a folder, and uploads them to a run when its ``with`` block ends without an exception.
 
     Parameters
     ----------
     run_id : str
-        The run.
+        Id of the run.
     """
 
     def __init__(self, run_id: str) -> None:
@@ -28,21 +28,21 @@ class ArtifactBundle:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+    def __exit__(self, error: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
         with self._folder:
-            if kind is None:
-                self.bring()
+            if error is None:
+                self.upload()
 
-    def bring(self) -> None:
-        """Bring the files to the run."""
+    def upload(self) -> None:
+        """Upload the files to the run."""
         runs.upload(self.run_id, self._folder.name)
 
     def close(self) -> None:
-        """Remove the files from this machine."""
+        """Delete the local files."""
         self._folder.cleanup()
 
     def file(self, name: str) -> Path:
-        """Where to write the artifact `name`, a path with slashes."""
+        """Local path of the artifact `name`, a path with slashes; its folder is made."""
         path = Path(self._folder.name, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         return path

@@ -1,4 +1,4 @@
-"""Names as MLflow and file systems take them."""
+"""Names that MLflow and file systems accept."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 LONGEST_NAME = 250
-"""Characters that MLflow takes in the name of a metric, param or tag."""
+"""Characters that MLflow accepts in the name of a metric, param or tag."""
 LONGEST_PART = 200
-"""Bytes of one part of a file's path that any file system takes, with some to spare for an ending."""
+"""Bytes of one component of a path that every file system accepts, with room for a suffix."""
 
 
 def metric_name(name: str) -> str:
-    """The name under which MLflow takes the metric, param or tag `name`.
+    """Convert a name of a metric, param or tag to one that MLflow accepts.
 
     Each character that MLflow refuses becomes ``_``; empty, ``.`` and ``..`` parts between slashes are dropped;
-    a name over 250 characters is cut and ends in eight characters of its SHA-256.
+    a name of over 250 characters is truncated, and ends in eight characters of its SHA-256.
     """
     clean = re.sub(r"[^\w/. :-]", "_", name)
     clean = "/".join(part for part in clean.split("/") if part.strip() not in ("", ".", ".."))
@@ -30,28 +30,28 @@ def metric_name(name: str) -> str:
 
 
 def distinct_metric_names(names: Iterable[str]) -> dict[str, str]:
-    """`metric_name` of each of `names`; two that would meet in one are told apart by ``_2``, ``_3``, ...
+    """Map each name to its `metric_name`; equal results are distinguished by ``_2``, ``_3``, ...
 
-    Names that MLflow takes as they are stay as they are; so what comes out stays the same if it goes in again.
+    Names that MLflow accepts are kept, so that the function is idempotent.
     """
-    wanted = {name: metric_name(name) for name in names}
-    taken = {mapped for name, mapped in wanted.items() if name == mapped}
-    result, counts = {}, dict.fromkeys(wanted.values(), 1)
-    for name, mapped in wanted.items():
-        chosen = mapped
-        while name != mapped and chosen in taken:
+    mapped_names = {name: metric_name(name) for name in names}
+    used = {mapped for name, mapped in mapped_names.items() if name == mapped}
+    distinct, counts = {}, dict.fromkeys(mapped_names.values(), 1)
+    for name, mapped in mapped_names.items():
+        candidate = mapped
+        while name != mapped and candidate in used:
             counts[mapped] += 1
-            ending = f"_{counts[mapped]}"
-            chosen = mapped[: LONGEST_NAME - len(ending)] + ending
-        taken.add(chosen)
-        result[name] = chosen
-    return result
+            suffix = f"_{counts[mapped]}"
+            candidate = mapped[: LONGEST_NAME - len(suffix)] + suffix
+        used.add(candidate)
+        distinct[name] = candidate
+    return distinct
 
 
 def file_name(name: str) -> str:
-    """The path, with slashes, of a file called after `name`: it leads nowhere else, and no part of it is too long.
+    """Convert a name to a relative path with slashes, without ``..`` and with components of valid length.
 
-    What differs from `name` ends in eight characters of its SHA-256, so that no two names have one file.
+    A path that differs from `name` ends in eight characters of its SHA-256, so that no two names share a file.
     """
     parts = re.sub(r"[^\w/. +=-]", "_", metric_name(name)).split("/")
     clean = "/".join(part.encode()[:LONGEST_PART].decode(errors="ignore").strip(" .") or "_" for part in parts)

@@ -1,4 +1,4 @@
-"""Passwords and tokens, taken out of texts before these are logged."""
+"""Redaction of passwords and tokens in texts before they are logged."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MASK = "***"
-"""What stands in place of a secret."""
+"""Replacement of a secret."""
 SHORTEST = 8
-"""The value of an environment variable is looked for if it has so many characters: "1" stands in any text."""
+"""Least length of an environment variable's value that is searched for in texts: a value of "1" is in any text."""
 
-_SHORTEST_MIXED = 6  # of a password with digits or signs in it
-_PASSES = 9  # at the most; what is masked may show what stands beside it
+_SHORTEST_MIXED = 6  # the same for a password with digits or signs in it
+_MAX_PASSES = 9  # masking one secret may reveal the next
 _SECRETS = ("password", "passwd", "passphrase", "pwd", "secret", "token", "credential", "credentials", "apikey",
             "authorization", "cookie")  # fmt: skip
 _KEYS = {"api", "access", "secret", "private", "account", "auth", "encryption", "signing", "master", "storage", "ssh",
@@ -27,10 +27,10 @@ _KEYS = {"api", "access", "secret", "private", "account", "auth", "encryption", 
 _OTHER_KEYS = {"primary", "foreign", "sort", "public", "rng"}
 _OTHER_TOKENS = {"pad", "eos", "bos", "unk", "sep", "cls", "mask", "class", "start", "end", "stop", "max", "min", "per"}
 _IN_QUERIES = {"key", "sig", "signature", "auth"}
-_SAY_SO = ("password", "passwords", "passwd", "passphrase", "pwd", "secret", "secrets")
-_MAY_SAY_SO = (*_SECRETS, "passwords", "secrets", "tokens", "apikeys", "pass")
-_BEHIND = {"key", "keys", "token", "access", "value", "hash", "current", "old", "new", "prod", "dev", "test"}
-_KINDS = (re.compile("[a-z]"), re.compile("[A-Z]"), re.compile("[0-9]"))
+_SURE_ENDINGS = ("password", "passwords", "passwd", "passphrase", "pwd", "secret", "secrets")
+_POSSIBLE_ENDINGS = (*_SECRETS, "passwords", "secrets", "tokens", "apikeys", "pass")
+_QUALIFIERS = {"key", "keys", "token", "access", "value", "hash", "current", "old", "new", "prod", "dev", "test"}
+_CHARACTER_CLASSES = (re.compile("[a-z]"), re.compile("[A-Z]"), re.compile("[0-9]"))
 _WORDS_WITH_KEY = re.compile(r"(?:mon|don|tur|hoc|joc|lac|mic|whis|jer|malar)keys?")
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 
@@ -74,34 +74,54 @@ _TOKENS = re.compile(
 
 
 def masked(text: str, name: str = "") -> str:
-    """The text with ``***`` in place of each secret in it; `name` is that of the setting whose value it is, if any.
+    """Replace each secret in a text by ``***``.
 
     These are secrets:
 
     - in URLs the password (``scheme://user:***@host``), and a token in place of the user;
-    - what stands behind a name that says so: ``--password x``, ``token=x``, ``DB_PASSWORD=x``, ``"api_key": "x"``,
+    - the value that follows the name of a secret: ``--password x``, ``token=x``, ``DB_PASSWORD=x``, ``"api_key": "x"``,
       ``?X-Amz-Signature=x``, ``Authorization: Bearer x`` (see `is_secret`);
-    - tokens that are known by their form, wherever they stand: those of Amazon, GitHub, GitLab, Google, Slack, Hugging
+    - tokens of a known format, anywhere: those of Amazon, GitHub, GitLab, Google, Slack, Hugging
       Face, Databricks and others, JSON web tokens, and private keys in PEM;
     - the values of environment variables whose names have PASSWORD, SECRET, TOKEN, CREDENTIAL, KEY or the like as a
-      part, if they have ``SHORTEST`` characters and are no paths: what a PASSWORD or SECRET holds, whatever that is; of
-      the others what looks as if it were drawn at random, or like a passphrase (see `is_secret_variable`).
+      part, if they have ``SHORTEST`` characters and are no paths: any value of a PASSWORD or SECRET; of the others,
+      values that look random, or like a passphrase (see `is_secret_variable`).
 
-    References to environment variables, as in ``token=$TOKEN``, stay. A text that has been masked stays as it is.
+    References to environment variables, as in ``token=$TOKEN``, are kept. Masking is idempotent.
+
+    Parameters
+    ----------
+    text : str
+        Any text.
+    name : str
+        Name of the setting whose value the text is, if any. Defaults to ``""``.
+
+    Returns
+    -------
+    str
+        Masked text.
+
+    Examples
+    --------
+    >>> from mlflow_hp.tracking import masked
+    >>> masked("python train.py --password hunter2 --epochs 3")
+    'python train.py --password *** --epochs 3'
+    >>> masked("postgresql://ada:lovelace@db/mlflow")
+    'postgresql://ada:***@db/mlflow'
     """
     if is_secret(name) and text and not _NO_SECRET.fullmatch(text):
         return MASK
     if text.isdigit() and len(text) < SHORTEST:  # a count
         return text
-    for _ in range(_PASSES):
-        before, text = text, _masked_once(text)
-        if text == before:
+    for _ in range(_MAX_PASSES):
+        previous, text = text, _masked_once(text)
+        if text == previous:
             break
     return text
 
 
 def masked_words(words: Iterable[str]) -> list[str]:
-    """A command line with its secrets masked, word by word, as the program got them."""
+    """Mask the secrets in a command line, given as the words that the program received."""
     result: list[str] = []
     secret_follows = False
     for word in words:
@@ -118,20 +138,20 @@ def masked_words(words: Iterable[str]) -> list[str]:
 
 @functools.lru_cache(4096)
 def is_secret(name: str) -> bool:
-    """Whether the value of a setting called `name` is a secret, by the last words of its name.
+    """Whether the value of a setting is a secret, by the last words of its name.
 
-    So are ``password``, ``db_passwd``, ``clientSecret``, ``X-Amz-Security-Token``, ``api_key``, ``MY_KEY``;
-    not ``tokens``, ``pad_token``, ``key``, ``sort_key``, ``password_file``.
+    True for ``password``, ``db_passwd``, ``clientSecret``, ``X-Amz-Security-Token``, ``api_key``, ``MY_KEY``;
+    false for ``tokens``, ``pad_token``, ``key``, ``sort_key``, ``password_file``.
     """
     words = _words(name)
     if not words or name in ("PWD", "OLDPWD"):
         return False
-    before, last = words[-2] if len(words) > 1 else "", words[-1]
+    previous, last = words[-2] if len(words) > 1 else "", words[-1]
     if last == "key":
-        return before in _KEYS or (name.isupper() and bool(before) and before not in _OTHER_KEYS)
+        return previous in _KEYS or (name.isupper() and bool(previous) and previous not in _OTHER_KEYS)
     if last == "signature":
-        return before in ("amz", "goog")
-    if last == "token" and before in _OTHER_TOKENS:
+        return previous in ("amz", "goog")
+    if last == "token" and previous in _OTHER_TOKENS:
         return False
     return last.endswith(_SECRETS)
 
@@ -141,44 +161,44 @@ def is_secret_variable(name: str, value: str) -> bool:
     """Whether an environment variable holds a secret, by the parts of its name and by its value.
 
     =====================================  ==========================================================================
-    last part of the name                  what is a secret
+    last part of the name                  secret values
     =====================================  ==========================================================================
-    PASSWORD, PASSPHRASE, PWD, SECRET      all from ``SHORTEST`` characters on; from six on, what mixes letters with
-    (SECRET_KEY, SECRET_ACCESS_KEY)        others
-    API_KEY, ACCESS_TOKEN and such         what looks as if it were drawn at random; what mixes small letters, capitals
-                                           and digits; three words or more
-    otherwise, with one of these, KEY,     what looks as if it were drawn at random; four words or more with blanks
+    PASSWORD, PASSPHRASE, PWD, SECRET      all of ``SHORTEST`` characters or more; of six or more if they mix letters
+    (SECRET_KEY, SECRET_ACCESS_KEY)        with other characters
+    API_KEY, ACCESS_TOKEN and such         random ones; those that mix lower case, upper case and digits; those of three
+                                           words or more
+    others, with one of these, KEY,        random ones; those of four words or more, separated by blanks
     TOKEN, CREDENTIAL as a part
     =====================================  ==========================================================================
 
-    A part is a whole one: KEYCLOAK_REALM and MONKEY_MODE have none.
+    Parts are whole words: KEYCLOAK_REALM and MONKEY_MODE have none of these.
     """
     words = [word for word in _words(name) if not word.isdigit()]
-    parts = [_part(word) for word in words]
-    if not any(parts) or name in ("PWD", "OLDPWD"):
+    certainties = [_certainty(word) for word in words]
+    if not any(certainties) or name in ("PWD", "OLDPWD"):
         return False
-    end = max(i for i, part in enumerate(parts) if part)
-    behind = {*words[end + 1 :]} - _BEHIND
-    says_so = max((i for i, part in enumerate(parts) if part == 2), default=None)
-    if says_so is not None and not {*words[says_so + 1 :]} - _BEHIND:
+    end = max(i for i, certainty in enumerate(certainties) if certainty)
+    following = {*words[end + 1 :]} - _QUALIFIERS
+    sure = max((i for i, certainty in enumerate(certainties) if certainty == 2), default=None)
+    if sure is not None and not {*words[sure + 1 :]} - _QUALIFIERS:
         mixed = len(value) >= _SHORTEST_MIXED and not (value.isalpha() or value.isdigit())
         return len(value) >= SHORTEST or mixed
     if len(value) < SHORTEST:
         return False
     if looks_random(value) or _PASSWORD_IN_URL.search(value) or _TOKENS.search(value):
         return True
-    of_a_service = is_secret(name) and (words[end] not in ("key", "keys") or not _KEYS.isdisjoint(words[:end]))
-    if not behind and (of_a_service or words[end].endswith("pass")) and not _is_address(value):
-        return count_words(value) >= 3 or sum(bool(kind.search(value, 1)) for kind in _KINDS) > 1
+    is_credential = is_secret(name) and (words[end] not in ("key", "keys") or not _KEYS.isdisjoint(words[:end]))
+    if not following and (is_credential or words[end].endswith("pass")) and not _is_address(value):
+        return count_words(value) >= 3 or sum(bool(letters.search(value, 1)) for letters in _CHARACTER_CLASSES) > 1
     return value.count(" ") >= 3
 
 
-def _part(word: str) -> int:
-    """2 for a word that says that a value is a secret, 1 for one that says that it may be, 0 for others."""
-    if word.endswith(_SAY_SO):
+def _certainty(word: str) -> int:
+    """Certainty that a word in a name denotes a secret: 2 for surely, 1 for possibly, 0 for not."""
+    if word.endswith(_SURE_ENDINGS):
         return 2
     is_key = word.endswith(("key", "keys")) and not _WORDS_WITH_KEY.fullmatch(word)
-    return int(is_key or word.endswith(_MAY_SAY_SO))
+    return int(is_key or word.endswith(_POSSIBLE_ENDINGS))
 
 
 def _is_address(value: str) -> bool:
@@ -198,34 +218,34 @@ def _masked_once(text: str) -> str:
         if is_secret_variable(name, value):
             for form in (value, quote(value, safe="")):
                 if form in text and not os.path.exists(value):  # noqa: PTH110 - a Path raises on odd values
-                    text = _without(text, form)
+                    text = _mask_value(text, form)
     return text
 
 
-def _without(text: str, secret: str) -> str:
-    """A text without a secret; one that may be a word stays as a part of longer words."""
+def _mask_value(text: str, secret: str) -> str:
+    """Mask the value of a variable; if it may be a word, only where it is a whole word."""
     if len(secret) < SHORTEST or (secret.isalnum() and not looks_random(secret)):
         return re.sub(rf"(?<![^\W_]){re.escape(secret)}(?![^\W_])", MASK, text)
     return text.replace(secret, MASK)
 
 
 def _named_values_masked(text: str) -> str:
-    """Mask what stands behind the names of secrets."""
+    """Mask the values that follow names of secrets."""
     parts, end = [], 0
-    for found in _NAME.finditer(text):
-        start, at, sign = found.start(), found.end(), found["sign"]
-        before = text[start - 1] if start else ""
-        option = found["dashes"] or sign.strip("\"', \t")  # else it is two words of a sentence
-        known = is_secret(found["name"]) or (before in ("?", "&") and found["name"].lower() in _IN_QUERIES)
-        if start < end or not option or not known:
+    for match in _NAME.finditer(text):
+        name, sign, start, value_start = match["name"], match["sign"], match.start(), match.end()
+        previous = text[start - 1] if start else ""
+        is_setting = match["dashes"] or sign.strip("\"', \t")  # else two words of a sentence
+        names_secret = is_secret(name) or (previous in ("?", "&") and name.lower() in _IN_QUERIES)
+        if start < end or not is_setting or not names_secret:
             continue
-        if before in ("'", '"') and sign[0] == "=" and (closing := text.find(before, at)) > 0:
-            value, stop = text[at:closing], closing  # '--password=two words'
-        elif hit := _QUOTED.match(text, at) or _BARE.match(text, at):
-            value, at, stop = hit["value"], hit.start("value"), hit.end("value")
+        if previous in ("'", '"') and sign[0] == "=" and (closing := text.find(previous, value_start)) > 0:
+            value, value_end = text[value_start:closing], closing  # '--password=two words'
+        elif value_match := _QUOTED.match(text, value_start) or _BARE.match(text, value_start):
+            value, (value_start, value_end) = value_match["value"], value_match.span("value")
         else:
             continue
         if value and "\n" not in value and not _NO_SECRET.fullmatch(value):
-            parts += [text[end:at], MASK]
-            end = stop
+            parts += [text[end:value_start], MASK]
+            end = value_end
     return "".join([*parts, text[end:]])

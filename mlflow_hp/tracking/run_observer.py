@@ -1,7 +1,7 @@
-"""Observer of what the program itself does with recorded runs: the metrics that it logs to them, and their ends.
+"""Observer of the program's own calls on recorded runs: the metrics that it logs, and the ends of runs.
 
-MLflow tells nobody of either, so `MlflowClient` is wrapped while there is a run to be observed: everything of MLflow's
-in this process, autologging too, goes through it.
+MLflow has no hook for either, so methods of `MlflowClient` are wrapped while a run is observed: all parts of MLflow in
+this process use it, also autologging.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow import MlflowClient
 
+from mlflow_hp._compat.mlflow import active_runs
+from mlflow_hp._compat.patch import MethodPatch
 from mlflow_hp._forks import abandon_in_child
 from mlflow_hp._notice import warn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-OURS = "mlflow_hp"
-"""What the names of our threads begin with: what they log is not the program's."""
+OWN_THREAD_PREFIX = "mlflow_hp"
+"""Prefix of the names of our threads, whose metrics are not the program's."""
 ENDED = ("FINISHED", "FAILED", "KILLED")
 METHODS = {
     "log_metric": ("run_id", "key", "value", "timestamp", "step"),
@@ -27,113 +29,99 @@ METHODS = {
     "set_terminated": ("run_id", "status", "end_time"),
     "update_run": ("run_id", "status", "name"),
 }
-"""Methods of `MlflowClient` that are wrapped, and the names of their arguments behind ``self``."""
+"""Wrapped method of `MlflowClient` -> names of its arguments after ``self``."""
 
 
 class _Observer:
-    """The one of this process."""
+    """Observer of this process; its only instance is `observer`."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._on_metric: dict[str, Callable[[str, int], None]] = {}
         self._before_end: dict[str, dict[str, Callable[[], None]]] = {}
-        self._of_parent: set[str] = set()
-        self._wrapped: dict[str, tuple[Any, Any]] = {}
+        self._runs_of_parent: set[str] = set()
+        self._patches = [MethodPatch(name, functools.partial(self._observe, name)) for name in METHODS]
         abandon_in_child(self)
 
-    def on_metric(self, run_id: str, call: Callable[[str, int], None] | None) -> None:
-        """Have `call` given name and step of each metric that the program logs to a run; None ends that."""
-        self._set(self._on_metric, run_id, call)
+    def on_metric(self, run_id: str, callback: Callable[[str, int], None] | None) -> None:
+        """Call ``callback(name, step)`` for each metric that the program logs to a run; None removes the callback."""
+        self._set(self._on_metric, run_id, callback)
 
-    def before_end(self, run_id: str, what: str, call: Callable[[], None] | None) -> None:
-        """Have `call` called when a run is about to be ended, before those that came earlier; None ends that.
+    def before_end(self, run_id: str, name: str, callback: Callable[[], None] | None) -> None:
+        """Call `callback` just before a run is ended, the one added last first; None removes the callback.
 
-        `what` names it: a later one of this name takes its place.
+        A callback replaces an earlier one with the same `name`.
         """
-        calls = dict(self._before_end.get(run_id, {}))
-        calls.pop(what, None)
-        self._set(self._before_end, run_id, calls | ({what: call} if call is not None else {}) or None)
+        callbacks = dict(self._before_end.get(run_id, {}))
+        callbacks.pop(name, None)
+        self._set(self._before_end, run_id, callbacks | ({name: callback} if callback is not None else {}) or None)
 
     def abandon(self) -> None:
-        """In a forked child: the runs are the parent's, and only it ends them."""
+        """Stop observing in a forked child process: only the parent process ends the runs that were active there."""
         self._lock = threading.RLock()
         observed = self._before_end.keys() | self._on_metric.keys()
         if observed:
-            self._of_parent |= observed | _active_runs()
+            self._runs_of_parent |= observed | active_runs()
         self._before_end.clear()
         self._on_metric.clear()
 
-    def _set(self, calls: dict[str, Any], run_id: str, call: Any) -> None:
+    def forget(self) -> None:
+        """Remove all callbacks."""
+        for callbacks in (self._before_end, self._on_metric):
+            for run_id in list(callbacks):
+                self._set(callbacks, run_id, None)
+
+    def _set(self, callbacks: dict[str, Any], run_id: str, callback: Any) -> None:
         with self._lock:
-            if call is None:
-                calls.pop(run_id, None)
+            is_added = callback is not None and run_id not in callbacks
+            is_removed = callback is None and run_id in callbacks
+            if callback is None:
+                callbacks.pop(run_id, None)
             else:
-                calls[run_id] = call
-            if self._on_metric or self._before_end:
-                self._wrap()
-            elif not self._of_parent:
-                self._unwrap()
+                callbacks[run_id] = callback
+            for patch in self._patches:
+                if is_added:
+                    patch.enter(MlflowClient)
+                elif is_removed:
+                    patch.leave(MlflowClient)
 
-    def _wrap(self) -> None:
-        for name in METHODS:
-            if name in self._wrapped and MlflowClient.__dict__.get(name) is self._wrapped[name][1]:
-                continue  # else somebody has put another in its place since
-            original = MlflowClient.__dict__[name]
-            ours = self._around(name, original)
-            self._wrapped[name] = original, ours
-            setattr(MlflowClient, name, ours)
+    def _observe(self, method: str, original: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        """Run the callbacks, then the `original` method of `MlflowClient`."""
+        bound = dict(zip(METHODS[method], arguments[1:], strict=False)) | named
+        run_id = bound.get("run_id")
+        ends_run = method == "set_terminated" or bound.get("status") in ENDED
+        if ends_run and run_id in self._runs_of_parent:
+            return None
+        try:
+            if ends_run:
+                self._notify_end(run_id)
+            elif not threading.current_thread().name.startswith(OWN_THREAD_PREFIX):
+                self._notify_metrics(run_id, _points(method, bound))
+        except Exception as error:  # noqa: BLE001 - the program's own call must not fail for it
+            warn(f"a call on run {run_id} could not be observed: {type(error).__name__}: {error}")
+        except BaseException:  # Ctrl-C, or SIGTERM: MLflow would not end the run later, and leave it RUNNING
+            if ends_run:
+                original(*arguments, **named)
+            raise
+        return original(*arguments, **named)
 
-    def _unwrap(self) -> None:
-        for name, (original, ours) in self._wrapped.items():
-            if MlflowClient.__dict__.get(name) is ours:
-                setattr(MlflowClient, name, original)
-        self._wrapped.clear()
+    def _notify_end(self, run_id: Any) -> None:
+        for callback in reversed(list(self._before_end.get(run_id, {}).values())):
+            callback()
 
-    def _around(self, name: str, original: Any) -> Any:
-        @functools.wraps(original)
-        def method(*arguments: Any, **named: Any) -> Any:
-            given = dict(zip(METHODS[name], arguments[1:], strict=False)) | named
-            run_id = given.get("run_id")
-            ends = name == "set_terminated" or given.get("status") in ENDED
-            if ends and run_id in self._of_parent:
-                return None
-            try:
-                if ends:
-                    self._end(run_id)
-                elif not threading.current_thread().name.startswith(OURS):
-                    self._metrics(run_id, _points(name, given))
-            except Exception as error:  # noqa: BLE001 - what the program does is not to fail for it
-                warn(f"what is logged to run {run_id} could not be observed: {type(error).__name__}: {error}")
-            return original(*arguments, **named)
-
-        return method
-
-    def _end(self, run_id: Any) -> None:
-        for before_end in reversed(list(self._before_end.get(run_id, {}).values())):
-            before_end()
-
-    def _metrics(self, run_id: Any, points: Iterable[tuple[str, int]]) -> None:
-        on_metric = self._on_metric.get(run_id)
-        if on_metric is not None:
+    def _notify_metrics(self, run_id: Any, points: Iterable[tuple[str, int]]) -> None:
+        callback = self._on_metric.get(run_id)
+        if callback is not None:
             for name, step in points:
-                on_metric(name, step)
+                callback(name, step)
 
 
-def _active_runs() -> set[str]:
-    """MLflow's active runs, the outer ones too: at its exit, MLflow ends them also in a forked child."""
-    import mlflow
-
-    stack = getattr(mlflow.tracking.fluent, "_active_run_stack", None)
-    active = [mlflow.active_run()] if stack is None else stack.get()
-    return {run.info.run_id for run in active if run is not None}
-
-
-def _points(method: str, given: dict[str, Any]) -> list[tuple[str, int]]:
-    """Names and steps of the metrics that a call of MLflow's client logs."""
+def _points(method: str, arguments: dict[str, Any]) -> list[tuple[str, int]]:
+    """Names and steps of the metrics that a call of `MlflowClient` logs."""
     if method == "log_metric":
-        return [(given["key"], given.get("step") or 0)]
+        return [(arguments["key"], arguments.get("step") or 0)]
     if method == "log_batch":
-        return [(metric.key, metric.step) for metric in given.get("metrics") or ()]
+        return [(metric.key, metric.step) for metric in arguments.get("metrics") or ()]
     return []
 
 

@@ -1,8 +1,9 @@
-"""Whether a tracking server answers, and what an error of MLflow's says: an outage, or content that it won't take."""
+"""Health of a tracking server, and the meaning of MLflow's errors: an outage, or content that it refuses."""
 
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,58 +19,67 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SERVER_ERROR = 500
-"""HTTP status from which on a server is taken to be away."""
+"""Least HTTP status that counts as an outage of the server."""
+_CONTENT_STATUSES = (400, 413, 422)
+_ACCESS_STATUSES = (401, 403, 404)
+_REPORTED_STATUS = re.compile(r"failed with error code (\d{3})\b")
+"""Format in which MLflow reports the status of a response that is not from its own server, such as a proxy's."""
 
 T = TypeVar("T")
 
 
 def ensure_reachable(tracking_uri: str | None = None, seconds: float = 5.0) -> None:
-    """Check in seconds what MLflow itself gives up on after minutes: that a tracking server answers.
+    """Check that a tracking server answers, within seconds; MLflow's own calls fail only after minutes.
 
-    It is asked as MLflow asks it: with its certificates, proxies, tokens, headers and open connections.
+    The request is MLflow's own, with its certificates, proxies, tokens, headers and open connections.
 
     Parameters
     ----------
     tracking_uri : str, optional
-        By default the one in force. Stores that are not behind http are taken to be there.
+        Defaults to the active tracking URI. Stores that are not behind a server are not checked.
     seconds : float
-        How long to wait for the server.
+        Longest wait for the server. Defaults to 5.
 
     Raises
     ------
     UserError
-        Where it doesn't answer.
+        If it does not answer.
     """
-    uri = tracking_uri or mlflow.get_tracking_uri()
-    if not uri.startswith(("http://", "https://")):
+    tracking_uri = tracking_uri or mlflow.get_tracking_uri()
+    if not tracking_uri.startswith(("http://", "https://")):
         return
     try:
         answer = http_request(
-            get_default_host_creds(uri), "/health", "GET", max_retries=0, timeout=seconds, raise_on_status=False
+            get_default_host_creds(tracking_uri),
+            "/health",
+            "GET",
+            max_retries=0,
+            timeout=seconds,
+            raise_on_status=False,
         )
         status = answer.status_code
     except Exception as error:
-        raise _away(uri, masked(str(error))) from error
+        raise _outage(tracking_uri, masked(str(error))) from error
     if status >= SERVER_ERROR:
-        raise _away(uri, f"it answers {status}")
+        raise _outage(tracking_uri, f"it answers {status}")
 
 
-def _away(uri: str, reason: str) -> UserError:
+def _outage(tracking_uri: str, reason: str) -> UserError:
     return UserError(
-        f"the tracking server {masked(uri)} does not answer ({reason}): start it, or name another with "
-        "MLFLOW_TRACKING_URI (unset, runs go into ./mlflow.db)"
+        f"the tracking server {masked(tracking_uri)} does not answer ({reason}): start it, or set MLFLOW_TRACKING_URI "
+        "to another (unset, runs are stored in ./mlflow.db)"
     )
 
 
 def within(seconds: float, call: Callable[[], T]) -> T:
-    """Give what `call` gives, where it comes back in time; what does not goes on in a thread, unheeded.
+    """Run `call` in a thread and return its result; after `seconds` it is left running, and its result is ignored.
 
     Raises
     ------
     TimeoutError
-        Where it doesn't.
+        If it takes longer.
     Exception
-        What it raises.
+        Any that `call` raises.
     """
     results: list[T] = []
     errors: list[BaseException] = []
@@ -77,7 +87,7 @@ def within(seconds: float, call: Callable[[], T]) -> T:
     def work() -> None:
         try:
             results.append(call())
-        except BaseException as error:  # noqa: BLE001 - it is raised by who waits
+        except BaseException as error:  # noqa: BLE001 - raised below, in the calling thread
             errors.append(error)
 
     thread = threading.Thread(target=work, name="mlflow_hp-within", daemon=True)
@@ -91,21 +101,43 @@ def within(seconds: float, call: Callable[[], T]) -> T:
 
 
 def blames_content(error: Exception) -> bool:
-    """Whether an error says that what was sent is to blame: MLflow's codes for that, or no message could be made of it.
+    """Whether an error may be due to the content sent: MLflow says so, or it is too large or cannot be serialized.
 
-    A deleted run is told with the same codes: that other things are taken of the run has to be shown first.
+    A deleted run causes the same errors: the content is to blame only if the run accepts other content.
     """
     if isinstance(error, MlflowException):
-        return error.error_code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST")
+        codes = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST")
+        return error.error_code in codes or http_status(error) in _CONTENT_STATUSES
     return isinstance(error, (TypeError, ValueError))
 
 
-def hush_outages() -> None:
-    """Have MLflow not print, from our threads, that a database is locked: we try again, and tell where it stays so."""
+def denies_access(error: Exception) -> bool:
+    """Whether an error reports that access is denied or the target does not exist (401, 403, 404)."""
+    return isinstance(error, MlflowException) and http_status(error) in _ACCESS_STATUSES
+
+
+def http_status(error: MlflowException) -> int:
+    """HTTP status that an error of MLflow reports; 500 if it reports none."""
+    if reported := _REPORTED_STATUS.search(str(error)):
+        return int(reported[1])
+    return int(error.get_http_status_code())
+
+
+def reason(error: Exception) -> str:
+    """Reason of a failed call of MLflow, on one line."""
+    text = str(error)
+    if "database is locked" in text:
+        return "another process keeps the database locked"
+    return masked(" ".join(text.split()))[:300]
+
+
+def silence_locked_database() -> None:
+    """Silence MLflow's errors about a locked database in our threads, which retry, and warn if it stays locked."""
     logger = logging.getLogger("mlflow.store.db.utils")
-    if _is_not_ours not in logger.filters:
-        logger.addFilter(_is_not_ours)
+    if _is_from_program not in logger.filters:
+        logger.addFilter(_is_from_program)
 
 
-def _is_not_ours(record: logging.LogRecord) -> bool:
+def _is_from_program(record: logging.LogRecord) -> bool:
+    """Whether a log record is from a thread of the program, not from one of ours."""
     return not (record.threadName or "").startswith("mlflow_hp-")

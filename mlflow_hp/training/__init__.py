@@ -1,10 +1,10 @@
-"""One training of a Keras model, recorded: the callback, one fit, what is read of a step, the report."""
+"""Recording of a Keras model's training: the callback, one fit, the reader of its steps, the report."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlflow_hp._lazy import handed_on
+from mlflow_hp._lazy import lazy_names
 
 if TYPE_CHECKING:
     from mlflow_hp.training.callback import TrainingRecorder as TrainingRecorder
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mlflow_hp.training.report import Report as Report
     from mlflow_hp.training.report import training_pictures as training_pictures
 
-_HOMES = {
+_MODULES = {
     "Report": "report",
     "TrainingRecorder": "callback",
     "dead_shares": "dead_units",
@@ -29,4 +29,4 @@ __all__ = [
     "training_pictures",
 ]
 
-__getattr__, __dir__ = handed_on(__name__, _HOMES)
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

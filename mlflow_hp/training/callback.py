@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import functools
 import math
 import sys
+import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -15,38 +15,47 @@ import mlflow
 import numpy as np
 
 from mlflow_hp._forks import abandon_in_child
-from mlflow_hp._notice import print_line, warn
-from mlflow_hp.delivery.metric_sender import PATIENCE_SECONDS
-from mlflow_hp.delivery.signals import held, sigterm_leaves
+from mlflow_hp._notice import log, warn
+from mlflow_hp.delivery.patience import PATIENCE_SECONDS
+from mlflow_hp.delivery.signals import exit_on_sigterm, held
 from mlflow_hp.errors import UserError
 from mlflow_hp.tracking import runs
 from mlflow_hp.tracking.run_observer import observer
 from mlflow_hp.tracking.server_health import within
 from mlflow_hp.training.capture.steps import WRAPS
+from mlflow_hp.training.open_fits import (
+    callback_list_of,
+    close_at_exit,
+    close_fit,
+    close_if_left,
+    is_fitted,
+    open_recorders,
+)
 from mlflow_hp.training.recovery import recover_quietly
 from mlflow_hp.training.session import FitSession, FitSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import FrameType
 
     from mlflow_hp.history import TrainingHistory
     from mlflow_hp.history.weight_snapshots import Snapshots
-    from mlflow_hp.training.recovery import Recovered
+    from mlflow_hp.training.recovery import RecoveryResult
 
 WEIGHTS = ("auto", "all", "statistics", "none")
-_OF_A_FIT = ("history", "snapshots", "_fit", "_signals")
+_FIT_STATE = ("history", "snapshots", "_fit", "_signals")
 
 Hook = TypeVar("Hook", bound="Callable[..., None]")
 
 
 def _guarded(hook: Hook) -> Hook:
-    """Let no error of the recording end the training: it is told, and the recording ends."""
+    """On an error of the recording, warn and end the recording; the training goes on."""
 
     @functools.wraps(hook)
     def guarded(self: TrainingRecorder, *arguments: Any, **named: Any) -> None:
+        if self._is_of_another_thread:
+            return
         try:
-            with np.errstate(all="ignore"):  # where the user has NumPy raise, it is not for our statistics
+            with np.errstate(all="ignore"):  # the user's np.seterr(raise) is not for our statistics
                 hook(self, *arguments, **named)
         except Exception as error:  # noqa: BLE001
             self.give_up(error)
@@ -55,7 +64,7 @@ def _guarded(hook: Hook) -> Hook:
 
 
 class TrainingRecorder(keras.callbacks.Callback):
-    """Records every step of ``model.fit`` into an MLflow run.
+    """Keras callback that records every step of ``model.fit`` in an MLflow run.
 
     ``model.fit(..., callbacks=[TrainingRecorder()])`` inside ``with mlflow.start_run():`` is all that it takes.
 
@@ -77,19 +86,21 @@ class TrainingRecorder(keras.callbacks.Callback):
     Parameters
     ----------
     run_id : str, optional
-        The run to record into; by default the one that is active when ``fit`` begins.
+        The run to record into. Defaults to the one that is active when ``fit`` begins.
     weights : {"auto", "all", "statistics", "none"}
-        "all" keeps each tensor at every step in the artifact; "statistics" the norm, mean, standard deviation
-        and update ratio ``|w_t - w_(t-1)| / |w_(t-1)|`` of each tensor; "auto" is "all" for a model of at most 32
-        weights, else "statistics". MLflow's metrics are each weight where there are at most 32, else the statistics.
+        "all" keeps each tensor at every step in the artifact; "statistics" the norm, mean, standard deviation and
+        update ratio ``|w_t - w_(t-1)| / |w_(t-1)|`` of each tensor; "auto" is "all" for a model of at most 32 weights,
+        else "statistics". MLflow's metrics are each weight where there are at most 32, else the statistics. Defaults to
+        ``"auto"``.
     metrics_every : int
-        MLflow gets the metrics of steps 0, n, 2n, ...; the artifact holds all steps whatever this is.
+        MLflow gets the metrics of steps 0, n, 2n, ...; the artifact holds all steps whatever this is. Defaults to 1.
     report : bool
-        Whether pictures, ``diagnosis.json`` and the run's description are made at the end of each fit.
+        Whether pictures, ``diagnosis.json`` and the run's description are made at the end of each fit. Defaults to
+        True.
     snapshot_megabytes : float
         Memory for snapshots of all trainable weights, from which `mlflow_hp.training.landscape` draws the network's
-        descent: one of every 1, 2, 4, ... steps, as many as fit. They become the artifact
-        ``training/snapshots.npz``.
+        descent: one of every 1, 2, 4, ... steps, as many as fit. They become the artifact ``training/snapshots.npz``.
+        Defaults to 0.0.
 
     Attributes
     ----------
@@ -98,7 +109,7 @@ class TrainingRecorder(keras.callbacks.Callback):
     snapshots : Snapshots or None
         Of the last recorded fit, where they were asked for.
     owns_run : bool
-        Whether nobody else logs to the run, as a search's folds have theirs: params need not wait for its end then.
+        Whether nothing else logs to the run, as for a fold of a search: then params need not wait for its end.
     flush_seconds : float
         How long the last fit waited at its end until MLflow had everything, the report included.
 
@@ -106,6 +117,19 @@ class TrainingRecorder(keras.callbacks.Callback):
     ------
     UserError
         For an unknown `weights` or a `metrics_every` below 1; and, when ``fit`` begins, where there is no run.
+
+    Examples
+    --------
+    >>> import keras, mlflow, numpy as np
+    >>> from mlflow_hp import TrainingRecorder
+    >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    >>> model.compile("sgd", "mse")
+    >>> recorder = TrainingRecorder(report=False)
+    >>> x = np.linspace(0, 1, 8)[:, None]
+    >>> with mlflow.start_run():
+    ...     _ = model.fit(x, 2 * x, batch_size=4, epochs=3, verbose=0, callbacks=[recorder])
+    >>> recorder.history.n_steps, recorder.history.n_epochs
+    (6, 3)
     """
 
     def __init__(
@@ -144,8 +168,11 @@ class TrainingRecorder(keras.callbacks.Callback):
             raise UserError(f"snapshot_megabytes={self.snapshot_megabytes!r} has to be a number of 0 or more")
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        if self._fit is not None and self._is_of_another_thread and is_fitted(self._fit.model):
+            warn("a fit is not recorded, as its recorder records one in another thread: give each its own recorder")
+            return
         self.close()
-        self._check_settings()  # they are attributes, and may have been set since
+        self._check_settings()  # attributes, which may have changed since the constructor
         run_id = runs.run_id_of(self.run_id)
         self.history = self.snapshots = None
         self._recover(run_id)
@@ -153,33 +180,45 @@ class TrainingRecorder(keras.callbacks.Callback):
             run = runs.find_run(self.run_id)
         except UserError:
             raise
-        except Exception as error:  # noqa: BLE001 - not the user's: the training goes on
+        except Exception as error:  # noqa: BLE001 - not the user's error: the training goes on
             self.give_up(error)
             return
-        self._begin(run_id, {} if run is None else run.data.tags, _callback_list(sys._getframe(1)))
+        self._begin(run_id, {} if run is None else run.data.tags, callback_list_of(sys._getframe(1)))
+
+    @property
+    def _is_of_another_thread(self) -> bool:
+        """Whether the fit that is being recorded runs in another thread than the caller's."""
+        return self._fit is not None and self._fit.thread_id != threading.get_ident()
 
     @_guarded
     def _begin(self, run_id: str, tags: dict[str, str], callback_list: Any) -> None:
         settings = FitSettings(self.weights, self.metrics_every, self.report, self.snapshot_megabytes, self.owns_run)
         self._fit = FitSession(
-            self.model, self.params, settings, run_id, tags, on_end=self._keep, give_up=self.give_up, close=self.close
+            self.model,
+            self.params,
+            settings,
+            run_id,
+            tags,
+            on_end=self._set_results,
+            give_up=self.give_up,
+            close=self.close,
         )
-        if callback_list is not None:  # gone when `fit` is left by an exception
-            weakref.finalize(callback_list, _close, weakref.ref(self), self._fit.token).atexit = False
-        _open.add(self)
+        if callback_list is not None:  # freed when an exception leaves `fit`
+            weakref.finalize(callback_list, close_fit, weakref.ref(self), self._fit.token).atexit = False
+        open_recorders.add(self)
         observer.before_end(
-            run_id, f"fit {id(self)}", functools.partial(_close_if_left, weakref.ref(self), self._fit.token)
+            run_id, f"fit {id(self)}", functools.partial(close_if_left, weakref.ref(self), self._fit.token)
         )
-        self._signals.enter_context(sigterm_leaves())
+        self._signals.enter_context(exit_on_sigterm())
         self._fit.start()
 
     @_guarded
     def _recover(self, run_id: str) -> None:
-        """Bring to MLflow what earlier processes have left behind on this machine; it may go on beside the training."""
+        """Send the spools of earlier processes to MLflow; continues next to the training if it takes long."""
         active = mlflow.active_run()
         in_use = {run_id} if active is None else {run_id, active.info.run_id}
         with contextlib.suppress(TimeoutError):
-            within(PATIENCE_SECONDS, lambda: recover_quietly(warn, _tell_recovered, in_use))
+            within(PATIENCE_SECONDS, lambda: recover_quietly(warn, _log_recovered, in_use))
 
     @_guarded
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -205,112 +244,86 @@ class TrainingRecorder(keras.callbacks.Callback):
 
     @_guarded
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        self._finish(whole=True)
+        if not self._is_of_another_thread:
+            self._finish(is_complete=True)
 
     def close(self) -> None:
-        """End a fit that was left by an exception, with everything recorded up to then; else do nothing."""
+        """End the recording of a fit that an exception has left; do nothing if there is none."""
         try:
             self._finish()
         except Exception as error:  # noqa: BLE001
             self.give_up(error)
 
     def abandon(self) -> None:
-        """In a forked child: the fit is the parent's to record. What the child trains is not recorded."""
+        """Stop recording in a forked child process: the parent process records the fit."""
         fit, self._fit = self._fit, None
-        _open.discard(self)
+        open_recorders.discard(self)
         if fit is not None:
             fit.abandon()
         self._signals.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Settings alone: a copy has no fit, no model, and no history, which can be pickled by itself."""
-        return {k: v for k, v in self.__dict__.items() if k not in (*_OF_A_FIT, "_model", "params", "validation_data")}
+        """Copy only the settings, not the fit, the model or the history (which can be pickled by itself)."""
+        of_any_callback = vars(keras.callbacks.Callback())
+        return {k: v for k, v in self.__dict__.items() if k not in _FIT_STATE and k not in of_any_callback}
 
     def __setstate__(self, settings: dict[str, Any]) -> None:
         super().__init__()
         self._start_empty()
         self.__dict__.update(settings)
 
-    def fits(self, token: object) -> bool:
-        """Whether the fit with this token is the one that is being recorded."""
+    def is_recording(self, token: object) -> bool:
+        """Whether the fit with this token is being recorded.
+
+        Parameters
+        ----------
+        token : object
+            Token of a fit.
+
+        Returns
+        -------
+        bool
+            True for the fit that is being recorded.
+        """
         return self._fit is not None and self._fit.token is token
 
-    def _keep(self, history: TrainingHistory | None, snapshots: Snapshots | None, seconds: float) -> None:
+    def _set_results(self, history: TrainingHistory | None, snapshots: Snapshots | None, seconds: float) -> None:
         self.history, self.snapshots, self.flush_seconds = history, snapshots, seconds
 
-    def _finish(self, *, whole: bool = False) -> None:
+    def _finish(self, *, is_complete: bool = False) -> None:
         if self._fit is None:
             return
         try:
-            with held("bringing the record to MLflow"):
+            with held("sending the record to MLflow"):
                 fit, self._fit = self._fit, None
-                _open.discard(self)
+                open_recorders.discard(self)
                 observer.before_end(fit.run_id, f"fit {id(self)}", None)
-                fit.finish(whole=whole)
+                fit.finish(is_complete=is_complete)
         finally:
-            self._signals.close()  # behind `held`, which has put our handler of SIGTERM back
+            self._signals.close()  # after `held`, which restores our handler of SIGTERM
 
     def give_up(self, error: Exception) -> None:
-        """Tell why recording ends here; what was recorded so far is still brought to MLflow."""
-        said = f"recording ended early: {type(error).__name__}: {error}"
+        """End the recording because of an error, warn, and send everything recorded so far to MLflow.
+
+        Parameters
+        ----------
+        error : Exception
+            Why.
+        """
+        message = f"recording ended early: {type(error).__name__}: {error}"
         if self._fit is not None:
-            self._fit.problems.append(said)
+            self._fit.problems.append(message)
             try:
                 self._finish()
             except Exception as another:  # noqa: BLE001
-                said += f"; then {type(another).__name__}: {another}"
-        warn(said)
+                message += f"; then {type(another).__name__}: {another}"
+        warn(message)
 
 
-def _tell_recovered(found: Recovered) -> None:
-    lost = f"; {'; '.join(found.problems)}" if found.problems else ""
-    print_line(f"recovered {found.n_steps:,} steps of run {found.run_id}, which is {found.status} now{lost}")
+def _log_recovered(recovered: RecoveryResult) -> None:
+    lost = f"; {'; '.join(recovered.problems)}" if recovered.problems else ""
+    n_steps, run_id = recovered.n_steps, recovered.run_id
+    log(f"recovered {n_steps:,} steps of run {run_id}, which is {recovered.status} now{lost}", name=__name__)
 
 
-def _callback_list(frame: FrameType | None) -> keras.callbacks.CallbackList | None:
-    """The list of callbacks that has called this one, perhaps through a subclass or a callback of the user's."""
-    while frame is not None:
-        caller = frame.f_locals.get("self")
-        if isinstance(caller, keras.callbacks.CallbackList):
-            return caller
-        frame = frame.f_back
-    return None
-
-
-_open: weakref.WeakSet[TrainingRecorder] = weakref.WeakSet()
-"""Recorders with a fit that has not ended."""
-
-
-weakref.finalize(_open, lambda: None)  # the first one makes `atexit` call them all: behind what is registered next
-
-
-@atexit.register
-def _close_all() -> None:
-    """Bring to MLflow what a fit had recorded when the program ended inside it."""
-    for recorder in list(_open):
-        recorder.close()
-
-
-def _close_if_left(recorder: weakref.ref[TrainingRecorder], token: object) -> None:
-    """End the fit with this token where its ``fit`` was left by an exception that somebody keeps: its run ends now."""
-    alive = recorder()
-    if alive is not None and alive.fits(token) and not _is_running(alive.model):
-        alive.close()
-
-
-def _is_running(model: Any) -> bool:
-    """Whether a ``fit`` of the model is on the stack of any thread."""
-    for top in sys._current_frames().values():
-        frame: FrameType | None = top
-        while frame is not None:
-            if frame.f_code.co_name == "fit" and frame.f_locals.get("self") is model:
-                return True
-            frame = frame.f_back
-    return False
-
-
-def _close(recorder: weakref.ref[TrainingRecorder], token: object) -> None:
-    """End the fit with this token where it is still open."""
-    alive = recorder()
-    if alive is not None and alive.fits(token):
-        alive.close()
+close_at_exit()  # last: what the imported modules close at exit has to be closed after the fits

@@ -1,4 +1,4 @@
-"""The hyperparameters of a fit, read off the compiled Keras model."""
+"""Hyperparameters of a fit, from the compiled Keras model."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def optimizer_settings(model: Any) -> dict[str, Any]:
-    """Name and settings of a model's optimizer, as plain numbers and strings.
+    """Name and settings of a model's optimizer, as numbers and strings.
 
-    A learning rate schedule is given by its name; its settings are ``learning_rate.<setting>``. float32 values
-    are given by the shortest decimal number that means them: 0.01, not 0.009999999776.
+    A learning rate schedule is represented by its name, its settings by ``learning_rate.<setting>``. float32 values
+    become the shortest decimal number that rounds to them: 0.01, not 0.009999999776.
     """
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     if not hasattr(optimizer, "get_config"):
@@ -32,22 +32,26 @@ def optimizer_settings(model: Any) -> dict[str, Any]:
     return settings
 
 
-def hyperparameters(model: Any, fit: Mapping[str, Any]) -> dict[str, Any]:
-    """What MLflow gets as params of a fit.
+def hyperparameters(model: Any, keras_params: Mapping[str, Any]) -> dict[str, Any]:
+    """Params of a fit for MLflow.
 
     Parameters
     ----------
     model : keras.Model
         Compiled.
-    fit : mapping
-        What Keras tells its callbacks of the fit: ``epochs`` and ``steps`` (per epoch; None where unknown).
+    keras_params : mapping
+        The ``params`` that Keras gives to callbacks: ``epochs`` and ``steps`` (per epoch; None if unknown).
     """
-    found = {"epochs": fit.get("epochs"), "steps_per_epoch": fit.get("steps"), "loss": _name(model.loss)}
+    params = {
+        "epochs": keras_params.get("epochs"),
+        "steps_per_epoch": keras_params.get("steps"),
+        "loss": _name(model.loss),
+    }
     settings = optimizer_settings(model)
-    found |= {"optimizer": settings.pop("name"), **settings}
+    params |= {"optimizer": settings.pop("name"), **settings}
     if model.steps_per_execution != 1:
-        found["steps_per_execution"] = model.steps_per_execution
-    return {name: value for name, value in found.items() if value is not None}
+        params["steps_per_execution"] = model.steps_per_execution
+    return {name: value for name, value in params.items() if value is not None}
 
 
 def _is_plain(value: Any) -> bool:
@@ -55,14 +59,14 @@ def _is_plain(value: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """A float32 as the shortest decimal number that means it."""
+    """Convert a float32 to the shortest decimal number that rounds to it."""
     if isinstance(value, (float, np.floating)) and float(np.float32(value)) == float(value):
         return float(str(np.float32(value)))
     return value.item() if isinstance(value, np.generic) else value
 
 
 def _name(loss: Any) -> str | None:
-    """The name of what was given as ``loss``: a string, function, object, or a structure of these."""
+    """Name of the argument ``loss``: a string, function, object, or a structure of these."""
     if loss is None or isinstance(loss, str):
         return loss
     if isinstance(loss, dict):

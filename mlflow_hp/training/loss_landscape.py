@@ -5,17 +5,20 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import keras
 import numpy as np
+from keras import ops, tree
 from tqdm import tqdm
 
+from mlflow_hp._compat.keras import build_loss, compute_loss
 from mlflow_hp.analysis.surfaces.grid import coarse_to_fine
 from mlflow_hp.analysis.surfaces.plane import (
     Landscape,
-    Plane,
+    WeightPlane,
+    match_tensors,
     principal_plane,
     project,
     random_plane,
-    same_tensors,
     window,
 )
 from mlflow_hp.errors import UserError
@@ -26,15 +29,15 @@ if TYPE_CHECKING:
     from mlflow_hp.history.weight_snapshots import Snapshots
 
 MARGIN = 0.15
-"""Share of the paths' width that is left free on each side of them."""
+"""Margin on each side of the paths, as a share of their width."""
 
 UNIT = np.array([[-1.0, -1.0], [1.0, 1.0]])
-"""Corners of what a random plane shows at least: up to where each filter is moved by its own norm."""
+"""Corners of the smallest window of a random plane: each filter moved by its own norm."""
 
 TOLERANCE = 0.02
-"""Relative error of the loss that interpolation between computed points is allowed."""
+"""Relative error of the loss allowed for interpolated points."""
 
-TOGETHER = 32
+POINTS_PER_CALL = 32
 """Points that one call of the compiled function computes."""
 
 
@@ -50,38 +53,58 @@ def landscape(
     seed: int = 0,
     progress: bool = True,
 ) -> Landscape:
-    """The loss around the paths of one or several trainings of one architecture, on one plane.
+    """Compute the loss around the paths of one or several trainings of one architecture, on one plane.
 
     Parameters
     ----------
     model : keras.Model
-        Compiled, of the snapshots' architecture; it is left as it is. Its weights don't matter, but those that don't
-        train (as the statistics of batch normalisation) are used as they are.
+        Compiled, of the snapshots' architecture; it is not modified. Its trainable weights do not matter; the others
+        (such as the statistics of batch normalisation) are used as they are.
     snapshots : mapping of str to Snapshots
         Label -> path. The plane's origin is the end of the first.
     x, y : array_like, or nested structures of them
         Inputs and targets, as for ``model.evaluate``.
     kind : {"principal", "random"}
-        The plane of most variance of the paths, or one along two random directions normalised by filter. On the
-        latter the picture reaches to 1 on each side, as in the paper; paths hardly move along random directions.
+        The plane of most variance of the paths, or one along two random directions normalised by filter. The latter
+        is shown from -1 to 1 at least, as in the paper; paths hardly move along random directions. Defaults to
+        "principal".
     resolution : int
-        Points along each axis of the grid.
+        Points along each axis of the grid. Defaults to 51.
     n_samples : int
-        Rows of the data, drawn by `seed`, that the loss is taken over.
+        Number of rows, drawn by `seed`, that the loss is the mean of. Defaults to 2000.
     seed : int
-        Of the rows and of random directions.
+        Seed for drawing the rows and for random directions. Defaults to 0.
     progress : bool
-        Whether to show a progress bar.
+        Whether to show a progress bar. Defaults to True.
+
+    Returns
+    -------
+    Landscape
+        Losses on the grid and the paths, for `mlflow_hp.plots.landscape_info`.
 
     Raises
     ------
     UserError
-        Where the model is not compiled, its tensors are not the snapshots', or an argument is out of its range.
+        If the model is not compiled, its tensors are not those of the snapshots, or an argument is out of range.
+
+    Examples
+    --------
+    >>> import keras, mlflow, numpy as np
+    >>> from mlflow_hp import TrainingRecorder
+    >>> from mlflow_hp.training import landscape
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    >>> model.compile("sgd", "mse")
+    >>> x = np.arange(16.0).reshape(8, 2) / 16
+    >>> recorder = TrainingRecorder(report=False, snapshot_megabytes=1)
+    >>> with mlflow.start_run():
+    ...     _ = model.fit(x, x.sum(axis=1), batch_size=4, epochs=3, verbose=0, callbacks=[recorder])
+    >>> landscape(model, {"sgd": recorder.snapshots}, x, x.sum(axis=1), resolution=5, progress=False).loss.shape
+    (5, 5)
     """
     if kind not in ("principal", "random"):
-        raise UserError(f"kind={kind!r} is unknown; take 'principal' or 'random'")
+        raise UserError(f"kind={kind!r} is unknown; choose 'principal' or 'random'")
     if resolution < 2:
-        raise UserError(f"resolution={resolution} is no grid; take 2 points along each axis or more")
+        raise UserError(f"resolution={resolution} is no grid; give 2 points along each axis or more")
     runs = list(snapshots.values())
     if kind == "random" and runs:
         plane = random_plane({name: values[-1] for name, values in runs[0].tensors.items()}, seed)
@@ -97,12 +120,14 @@ def landscape(
         loss, evaluated = coarse_to_fine(losses, a, b, TOLERANCE)
         bar.update(a.size * b.size - evaluated)
     steps = {label: run.steps for label, run in snapshots.items()}
-    return Landscape(a, b, loss, paths, steps, kind, plane.held, _thinning(runs), losses.n_samples, evaluated)
+    return Landscape(
+        a, b, loss, paths, steps, kind, plane.variance_shares, _sampling(runs), losses.n_samples, evaluated
+    )
 
 
 def losses_on_plane(
     model: Any,
-    plane: Plane,
+    plane: WeightPlane,
     points: np.ndarray,
     x: Any,
     y: Any,
@@ -112,50 +137,51 @@ def losses_on_plane(
     seed: int = 0,
     progress: Callable[[int], Any] | None = None,
 ) -> np.ndarray:
-    """The compiled loss at points of a plane, in inference mode, with the losses of regularisers.
+    """Compute the compiled loss at points of a plane, in inference mode, with the losses of regularisers.
 
-    What ``model.evaluate`` gives with those weights. Nothing of the model is written to: it is called with other
-    values in the place of its trainable variables.
+    The result equals ``model.evaluate`` with those weights. The model is not modified: it is called with other values
+    in place of its trainable variables.
 
     Parameters
     ----------
     model : keras.Model
         Compiled, of the plane's architecture, on any backend of Keras.
-    plane : Plane
+    plane : WeightPlane
+        As from `principal_plane` or `random_plane`.
     points : ndarray of shape (k, 2)
         Coordinates (a, b): the trainable weights are ``origin + a d1 + b d2``.
     x, y : array_like, or nested structures of them
         Inputs and targets, as for ``model.evaluate``.
     n_samples : int
-        Rows of the data, drawn by `seed`, that the loss is taken over; all, where there are no more.
+        Number of rows, drawn by `seed`, that the loss is the mean of; all if there are no more. Defaults to 2000.
     batch_size : int
-        Rows that go through the network at a time.
+        Rows that go through the network at a time. Defaults to 1024.
     seed : int
-        Of the rows.
+        Seed for drawing the rows. Defaults to 0.
     progress : callable, optional
-        Called with the number of points just computed.
+        Called with the number of points just computed. Defaults to nothing.
 
     Returns
     -------
     ndarray of shape (k,)
-        float64.
+        Losses as float64.
 
     Raises
     ------
     UserError
-        Where the model is not compiled or not built, or its trainable tensors are not the plane's.
+        If the model is not compiled or not built, or its trainable tensors are not the plane's.
     """
     losses = _Losses(model, plane, x, y, n_samples=n_samples, batch_size=batch_size, seed=seed, progress=progress)
     return losses(points)
 
 
 class _Losses:
-    """Points (k, 2) -> losses (k,), with the data at hand and the function compiled once."""
+    """Function from points (k, 2) to losses (k,): holds the data, and the computation compiled once."""
 
     def __init__(
         self,
         model: Any,
-        plane: Plane,
+        plane: WeightPlane,
         x: Any,
         y: Any,
         *,
@@ -164,8 +190,6 @@ class _Losses:
         seed: int,
         progress: Callable[[int], Any] | None,
     ) -> None:
-        from keras import ops, tree
-
         self._progress = progress or (lambda _: None)
         x, y = (tree.map_structure(_as_evaluated, data) for data in (x, y))
         lengths = {len(array) for array in tree.flatten((x, y))}
@@ -183,58 +207,51 @@ class _Losses:
         parts = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
         self._batches = [tree.map_structure(lambda v, i=part: ops.convert_to_tensor(v[i]), (x, y)) for part in parts]
         self._shares = [len(part) / len(rows) for part in parts]
-        _build(model, self._batches[0])
+        build_loss(model, *self._batches[0])
         self._losses = _compiled(model, variables, plane)
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
         points = np.asarray(points, np.float32)
-        found = np.zeros(len(points))
-        for start in range(0, len(points), TOGETHER):
-            part = points[start : start + TOGETHER]
-            padded = np.concatenate([part, np.repeat(part[:1], TOGETHER - len(part), axis=0)])  # one shape: one trace
+        losses = np.zeros(len(points))
+        for start in range(0, len(points), POINTS_PER_CALL):
+            part = points[start : start + POINTS_PER_CALL]
+            padded = np.concatenate(
+                [part, np.repeat(part[:1], POINTS_PER_CALL - len(part), axis=0)]
+            )  # one shape: one trace
             for (x, y), share in zip(self._batches, self._shares, strict=True):
-                found[start : start + len(part)] += share * self._losses(padded, x, y)[: len(part)]
+                losses[start : start + len(part)] += share * self._losses(padded, x, y)[: len(part)]
             self._progress(len(part))
-        return found
+        return losses
 
 
-def _variables(model: Any, plane: Plane) -> list[Any]:
+def _variables(model: Any, plane: WeightPlane) -> list[Any]:
     """The model's trainable variables, in the order of the plane's tensors."""
     from mlflow_hp.training.capture.step_layout import tensors_of
 
     if not getattr(model, "compiled", False):
         raise UserError(f"the model {model.name!r} is not compiled, so it has no loss; call model.compile(loss=...)")
     if not model.built:
-        raise UserError(f"the model {model.name!r} has no weights yet; call it on some data first")
+        raise UserError(f"the model {model.name!r} has no weights yet; call it once on data")
     named = {t.name: v for t, v in zip(tensors_of(model), model.weights, strict=True) if t.trainable}
-    ours = {name: tuple(variable.shape) for name, variable in named.items()}
-    theirs = {name: values.shape for name, values in plane.origin.items()}
-    names = same_tensors(theirs, ours, ("the paths", "the model"))
+    shapes = {name: tuple(variable.shape) for name, variable in named.items()}
+    plane_shapes = {name: values.shape for name, values in plane.origin.items()}
+    names = match_tensors(plane_shapes, shapes, ("the paths", "the model"))
     return [named[name] for name in names.values()]
 
 
-def _build(model: Any, batch: tuple[Any, Any]) -> None:
-    """Let the compiled loss make what it keeps, as ``model.evaluate`` would at its first batch, without data."""
-    if model._compile_loss is not None and not model._compile_loss.built:
-        model._symbolic_build(data_batch=batch)
-
-
-def _compiled(model: Any, variables: list[Any], plane: Plane) -> Callable[[np.ndarray, Any, Any], np.ndarray]:
-    """The function (points (k, 2), x, y) -> losses (k,), compiled by the backend unless the model runs eagerly."""
-    import keras
-    from keras import ops
-
-    origin, one, other = (
+def _compiled(model: Any, variables: list[Any], plane: WeightPlane) -> Callable[[np.ndarray, Any, Any], np.ndarray]:
+    """Compile the function (points (k, 2), x, y) -> losses (k,) by the backend, unless the model runs eagerly."""
+    origin, first, second = (
         [ops.convert_to_tensor(weights[name].astype(np.float32)) for name in plane.origin]
         for weights in (plane.origin, *plane.directions)
     )
 
     def losses(points: Any, x: Any, y: Any) -> Any:
         def loss(point: Any) -> Any:
-            weights = [o + point[0] * d1 + point[1] * d2 for o, d1, d2 in zip(origin, one, other, strict=True)]
-            # what model.stateless_call does, but with the loss inside: it needs those that layers add in their call
+            weights = [o + point[0] * d1 + point[1] * d2 for o, d1, d2 in zip(origin, first, second, strict=True)]
+            # model.stateless_call with the loss inside: the losses that layers add in their call are part of it
             with keras.StatelessScope(list(zip(variables, weights, strict=True)), collect_losses=True):
-                total = model._compute_loss(x, y, model(x, training=False), None, training=False)
+                total = compute_loss(model, x, y, model(x, training=False))
             return ops.cast(total, "float32")
 
         return ops.map(loss, points)
@@ -252,30 +269,28 @@ def _compiled(model: Any, variables: list[Any], plane: Plane) -> Callable[[np.nd
         compiled = losses
 
     def computed(points: np.ndarray, x: Any, y: Any) -> np.ndarray:
-        found = compiled(ops.convert_to_tensor(points), x, y)
-        return np.asarray(ops.convert_to_numpy(found), np.float64)
+        values = compiled(ops.convert_to_tensor(points), x, y)
+        return np.asarray(ops.convert_to_numpy(values), np.float64)
 
     return computed
 
 
 def _as_evaluated(data: Any) -> np.ndarray:
-    """An array as Keras takes it: floats in its own precision."""
-    import keras
-
+    """Convert to an array as ``model.evaluate`` does: floats in Keras' precision."""
     array = np.asarray(data)
     return array.astype(keras.config.floatx()) if array.dtype.kind == "f" else array
 
 
-def _thinning(runs: list[Snapshots]) -> str:
-    """Which steps the paths show: "every 4th of 12,000 steps"."""
+def _sampling(runs: list[Snapshots]) -> str:
+    """Text of the steps that the paths show, such as "every 4th of 12,000 steps"."""
     every, steps = (
         [min(numbers), max(numbers)] for numbers in zip(*((run.every, run.n_steps) for run in runs), strict=True)
     )
     total = " to ".join(dict.fromkeys(f"{n:,}" for n in steps))
-    which = " to ".join(dict.fromkeys("1st" if n == 1 else f"{n:,}{_ending(n)}" for n in every))
-    return f"all {total} steps" if every == [1, 1] else f"every {which} of {total} steps"
+    ordinals = " to ".join(dict.fromkeys("1st" if n == 1 else f"{n:,}{_ending(n)}" for n in every))
+    return f"all {total} steps" if every == [1, 1] else f"every {ordinals} of {total} steps"
 
 
 def _ending(n: int) -> str:
-    """Of the ordinal number of a power of two."""
+    """Ending of the ordinal of a power of two."""
     return "nd" if n % 10 == 2 and n % 100 != 12 else "th"

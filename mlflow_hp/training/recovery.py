@@ -1,4 +1,4 @@
-"""Recordings that a process left behind: found, locked, brought to MLflow, and removed from this machine."""
+"""Recovery of spools that a process left behind: find, lock, send to MLflow, and remove them."""
 
 from __future__ import annotations
 
@@ -9,197 +9,212 @@ from typing import TYPE_CHECKING, Any
 import mlflow
 from mlflow.exceptions import MlflowException
 
-from mlflow_hp.delivery import journal
-from mlflow_hp.delivery.folder_lock import FolderLock, HeldError, held_by
+from mlflow_hp.delivery import journal, training_journal
+from mlflow_hp.delivery.folder_lock import FolderLock, FolderLockedError, lock_holder
 from mlflow_hp.delivery.journal import JournalError
-from mlflow_hp.delivery.left_behind import TRAINING, Left, Recovered
+from mlflow_hp.delivery.local_recording import TRAINING, LocalRecording, RecoveryResult
 from mlflow_hp.errors import UserError
 from mlflow_hp.tracking import runs
+from mlflow_hp.tracking.home import local_home, remove_local
+from mlflow_hp.tracking.store_uri import absolute_uri, missing_store
 from mlflow_hp.training import training_recovery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
     from pathlib import Path
 
-    Bring = Callable[[Left, Any, Callable[[int], None] | None, Collection[str]], Recovered]
+    Recover = Callable[[LocalRecording, Any, Callable[[int], None] | None, Collection[str]], RecoveryResult]
 
-KINDS: Mapping[str, Bring] = MappingProxyType({TRAINING: training_recovery.bring})
-"""How each kind of recording that is known here is brought to MLflow."""
+KINDS: Mapping[str, Recover] = MappingProxyType({TRAINING: training_recovery.recover_training})
+"""Kind of recording -> function that recovers it."""
 
 
-def recordings(home: Path | None = None, on_unusable: Callable[[str], None] | None = None) -> Iterator[Left]:
-    """What is recorded below `home`, by living processes too; by default where recordings are kept.
+def recordings(home: Path | None = None, on_unusable: Callable[[str], None] | None = None) -> Iterator[LocalRecording]:
+    """Yield the spools below `home`, including those of living processes.
 
     Parameters
     ----------
     home : Path, optional
+        Defaults to `mlflow_hp.tracking.home.local_home`.
     on_unusable : callable, optional
-        Given a sentence about each from which nothing can be recovered.
+        Called with a sentence about each spool from which nothing can be recovered. Defaults to nothing.
     """
-    for path in sorted((home or runs.local_home()).glob(f"*/*/{journal.FILE}")):
+    for path in sorted((home or local_home()).glob(f"*/*/{journal.FILE}")):
         try:
-            left = Left(path.parent, journal.read(path.parent))
-            if left.kind == TRAINING:
-                left = left._replace(entries=journal.of_a_training(left.entries))
-            yield left
-        except FileNotFoundError:  # removed meanwhile: MLflow has it all
+            recording = LocalRecording(path.parent, journal.read(path.parent))
+            if recording.kind == TRAINING:
+                recording = recording._replace(entries=training_journal.validated(recording.entries))
+            yield recording
+        except FileNotFoundError:  # removed in the meantime: MLflow has everything
             continue
         except (JournalError, OSError) as error:
             if on_unusable is not None:
                 on_unusable(str(error))
 
 
-def left_behind(home: Path | None = None, on_unusable: Callable[[str], None] | None = None) -> Iterator[Left]:
-    """Those of `recordings` that nobody records any more."""
-    return (left for left in recordings(home, on_unusable) if held_by(left.folder, left.process) is None)
+def left_behind(home: Path | None = None, on_unusable: Callable[[str], None] | None = None) -> Iterator[LocalRecording]:
+    """Yield the spools of `recordings` that no living process uses."""
+    return (
+        recording
+        for recording in recordings(home, on_unusable)
+        if lock_holder(recording.folder, recording.process) is None
+    )
 
 
 def recover(
-    left: Left,
+    recording: LocalRecording,
     on_progress: Callable[[int], None] | None = None,
     *,
     take_over: bool = False,
     in_use: Collection[str] = (),
-    kinds: Mapping[str, Bring] = KINDS,
-) -> Recovered | None:
-    """Send what MLflow lacks of a recording, end its run, and remove it from this machine.
-
-    Doing so again, after an interruption, changes nothing that is there.
+    kinds: Mapping[str, Recover] = KINDS,
+) -> RecoveryResult | None:
+    """Send missing data of a spool to MLflow, end its run, and remove the spool. Idempotent.
 
     Parameters
     ----------
-    left : Left
+    recording : LocalRecording
         One of `recordings`.
     on_progress : callable, optional
-        Given, some times a second, how many metric points have been sent.
+        Called several times a second with the number of metric points sent so far. Defaults to nothing.
     take_over : bool
-        Whether to take it from a process on another machine that has given a sign of life a moment ago.
+        Whether to take the spool from a process on another machine with a recent heartbeat. Defaults to False.
     in_use : collection of str
-        Ids of runs that go on now: they are not ended.
+        Ids of runs in use, which are not ended. Defaults to none.
     kinds : mapping of str to callable
-        How each kind of recording is brought.
+        Kind of recording -> function that recovers it. Defaults to trainings only.
 
     Returns
     -------
-    Recovered or None
-        None where MLflow had everything already.
+    RecoveryResult or None
+        None if MLflow had everything already.
 
     Raises
     ------
-    HeldError
-        Where a living process records it, or recovers it now.
+    FolderLockedError
+        If a living process is using the spool.
     UserError
-        Where it can't be recovered now, with what to do. The recording stays.
+        If it cannot be recovered now; the message says what to do. The spool stays.
     """
     try:
-        lock = FolderLock(left.folder, left.process, take_over=take_over)
+        lock = FolderLock(recording.folder, recording.process, take_over=take_over)
     except FileNotFoundError:
-        return None  # somebody has brought it meanwhile
+        return None  # another process has recovered it in the meantime
     except OSError as error:
         raise UserError(
-            f"the record of run {left.run_id} can't be locked ({error}): it stays in {left.folder}; free the disk or "
-            "make the folder writable, or copy it to a disk where it is and name that with MLFLOW_HP_FOLDER"
+            f"the record of run {recording.run_id} cannot be locked ({error}): it stays in {recording.folder}; free "
+            "disk space or make the folder writable, or copy it to a writable disk and set MLFLOW_HP_FOLDER to that"
         ) from error
-    with lock, _tracking(left.tracking_uri):
-        found = None if left.is_done else _recover(left, kinds[left.kind], on_progress, in_use)
-        _remove(left)
-        return found
+    with lock, _tracking(recording.tracking_uri):
+        recovered = None if recording.is_done else _recover(recording, kinds[recording.kind], on_progress, in_use)
+        _remove(recording)
+        return recovered
 
 
-def discard(left: Left, *, take_over: bool = False) -> None:
-    """Remove a recording with all that MLflow lacks of it.
+def discard(recording: LocalRecording, *, take_over: bool = False) -> None:
+    """Remove a spool, with everything in it that MLflow lacks.
 
     Raises
     ------
-    HeldError, UserError
-        As of `recover`.
+    FolderLockedError
+        If a living process is using the spool.
+    UserError
+        If it cannot be removed.
     """
-    with FolderLock(left.folder, left.process, take_over=take_over):
-        _remove(left)
+    with FolderLock(recording.folder, recording.process, take_over=take_over):
+        _remove(recording)
 
 
 def recover_quietly(
     on_problem: Callable[[str], object],
-    on_recovered: Callable[[Recovered], object],
+    on_recovered: Callable[[RecoveryResult], object],
     in_use: Collection[str] = (),
-    kinds: Mapping[str, Bring] = KINDS,
+    kinds: Mapping[str, Recover] = KINDS,
 ) -> None:
-    """Recover all that was left behind of runs of the tracking URI in force.
+    """Recover all spools left behind for runs of the current tracking URI; raises nothing about a single one.
 
     Parameters
     ----------
     on_problem : callable
-        Given a sentence about each that can't be recovered now.
+        Called with a sentence about each spool that cannot be recovered now.
     on_recovered : callable
-        Given what came of each other.
+        Called with the result of each other one.
     in_use : collection of str
-        Ids of runs that go on now: they are recovered first, and not ended.
+        Ids of runs in use, which are recovered first and not ended. Defaults to none.
     kinds : mapping of str to callable
-        How each kind of recording is brought; others are left alone.
+        Kind of recording -> function that recovers it; other kinds are skipped. Defaults to trainings only.
     """
-    uri = runs.absolute_uri(mlflow.get_tracking_uri())
-    here = [left for left in left_behind() if left.kind in kinds and runs.absolute_uri(left.tracking_uri) == uri]
-    for left in sorted(here, key=lambda left: left.run_id not in in_use):
+    tracking_uri = absolute_uri(mlflow.get_tracking_uri())
+    spools = [
+        recording
+        for recording in left_behind()
+        if recording.kind in kinds and absolute_uri(recording.tracking_uri) == tracking_uri
+    ]
+    for recording in sorted(spools, key=lambda recording: recording.run_id not in in_use):
         try:
-            found = recover(left, in_use=in_use, kinds=kinds)
-            if found is not None:
-                on_recovered(found)
-        except HeldError:  # by somebody who was faster
+            recovered = recover(recording, in_use=in_use, kinds=kinds)
+            if recovered is not None:
+                on_recovered(recovered)
+        except FolderLockedError:  # another process was faster
             continue
-        except Exception as error:  # noqa: BLE001 - the training to come is another matter
-            on_problem(f"run {left.run_id} could not be recovered from {left.folder}: {error}")
+        except Exception as error:  # noqa: BLE001 - the new recording does not depend on it
+            on_problem(f"run {recording.run_id} could not be recovered from {recording.folder}: {error}")
 
 
-def _remove(left: Left) -> None:
-    runs.remove_local(left.folder)
-    if left.folder.exists():
-        raise UserError(f"{left.folder} can't be removed, though nothing in it is needed any more: remove it")
+def _remove(recording: LocalRecording) -> None:
+    remove_local(recording.folder)
+    if recording.folder.exists():
+        raise UserError(f"{recording.folder} cannot be removed: delete it yourself, nothing in it is needed any more")
 
 
-def _recover(left: Left, bring: Bring, on_progress: Callable[[int], None] | None, in_use: Collection[str]) -> Recovered:
-    run = _run_of(left)
+def _recover(
+    recording: LocalRecording, recover_kind: Recover, on_progress: Callable[[int], None] | None, in_use: Collection[str]
+) -> RecoveryResult:
+    run = _run_of(recording)
     try:
-        return bring(left, run, on_progress, in_use)
+        return recover_kind(recording, run, on_progress, in_use)
     except UserError:
         raise
     except Exception as error:
         raise UserError(
-            f"MLflow does not take the rest of run {left.run_id} now ({type(error).__name__}: {error}); it stays in "
-            f"{left.folder}: recover it when the cause is gone"
+            f"MLflow does not accept the rest of run {recording.run_id} now ({type(error).__name__}: {error}); it "
+            f"stays in {recording.folder}: recover it when the cause is gone"
         ) from error
 
 
-def _run_of(left: Left) -> Any:
-    """The run of a recording, where it can be written."""
-    stays = f"its record stays in {left.folder}"
-    give_up = f"or give the record up, `mlflow-hp recover --discard {left.run_id}`"
-    if (missing := runs.missing_store(left.tracking_uri)) is not None:
-        raise UserError(f"run {left.run_id}: its store {missing} is not there; {stays}: put the store back, {give_up}")
+def _run_of(recording: LocalRecording) -> Any:
+    """Get the run of a spool; raise if it cannot be written to."""
+    stays = f"its record stays in {recording.folder}"
+    discard = f"or discard the record, `mlflow-hp recover --discard {recording.run_id}`"
+    if (missing := missing_store(recording.tracking_uri)) is not None:
+        raise UserError(
+            f"run {recording.run_id}: its store {missing} is missing; {stays}: restore the store, {discard}"
+        )
     runs.ensure_reachable()
     try:
-        run = mlflow.MlflowClient().get_run(left.run_id)
+        run = mlflow.MlflowClient().get_run(recording.run_id)
     except MlflowException as error:
         raise UserError(
-            f"run {left.run_id} can't be had from {left.tracking_uri} ({error.message}); {stays}: restore the run or "
-            f"the access to it, {give_up}"
+            f"{recording.tracking_uri} does not return run {recording.run_id} ({error.message}); {stays}: restore the "
+            f"run or the access to it, {discard}"
         ) from error
     if run.info.lifecycle_stage == "deleted":
         raise UserError(
-            f"run {left.run_id} is deleted; {stays}: bring it back, `mlflow runs restore --run-id {left.run_id}`, and "
-            f"recover again, {give_up}"
+            f"run {recording.run_id} is deleted; {stays}: restore it, `mlflow runs restore --run-id "
+            f"{recording.run_id}`, and recover again, {discard}"
         )
     return run
 
 
 @contextlib.contextmanager
-def _tracking(uri: str) -> Iterator[None]:
-    """Have MLflow's tracking URI be `uri`."""
+def _tracking(tracking_uri: str) -> Iterator[None]:
+    """Set MLflow's tracking URI inside the block."""
     before = mlflow.get_tracking_uri()
-    if runs.absolute_uri(uri) == runs.absolute_uri(before):
+    if absolute_uri(tracking_uri) == absolute_uri(before):
         yield
         return
     try:
-        mlflow.set_tracking_uri(uri)
+        mlflow.set_tracking_uri(tracking_uri)
         yield
     finally:
         mlflow.set_tracking_uri(before)

@@ -1,4 +1,4 @@
-"""What a run shows of a training when it has ended: pictures, findings, description."""
+"""Report of a finished training in its run: pictures, findings, description."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from mlflow_hp.analysis import diagnosis
 from mlflow_hp.plots import figure, training
 from mlflow_hp.tracking import runs
 from mlflow_hp.tracking.artifact_bundle import ArtifactBundle
+from mlflow_hp.tracking.artifact_paths import DIAGNOSIS_FILE, PLOTS_FOLDER
 from mlflow_hp.tracking.names import file_name
-from mlflow_hp.tracking.params_and_tags import DESCRIPTION
 from mlflow_hp.tracking.runs import log_numbers
+from mlflow_hp.tracking.tags import DESCRIPTION_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,20 +26,78 @@ if TYPE_CHECKING:
 
 
 class Report(ArtifactBundle):
-    """Gathers files, pictures and findings, and brings them to a run all at once."""
+    """Collects files, pictures and findings, and uploads them to a run together.
+
+    Parameters
+    ----------
+    run_id : str
+        Id of the run.
+
+    Examples
+    --------
+    >>> import mlflow
+    >>> from mlflow_hp.analysis import Finding
+    >>> from mlflow_hp.training import Report
+    >>> with mlflow.start_run() as run:
+    ...     report = Report(run.info.run_id)
+    ...     report.findings([Finding("speed", "too slow", "The loss still falls.", {"slope": -0.5})])
+    ...     report.upload()
+    ...     report.close()
+    >>> [file.path for file in mlflow.MlflowClient().list_artifacts(run.info.run_id)]
+    ['diagnosis.json']
+    """
 
     def picture(self, name: str, axes: Axes) -> None:
-        """Keep a picture as ``plots/<name>.png``; what is no file's name in `name` is replaced."""
-        figure.save(axes, self.file(f"plots/{file_name(name)}.png"))
+        """Add a picture as ``plots/<name>.png``; characters that a file name cannot have are replaced.
+
+        Parameters
+        ----------
+        name : str
+            Name of the picture.
+        axes : Axes
+            Axes of the figure to keep.
+        """
+        figure.save(axes, self.file(f"{PLOTS_FOLDER}/{file_name(name)}.png"))
 
     def findings(self, findings: Sequence[Finding]) -> None:
-        """Keep findings as ``diagnosis.json``."""
+        """Add findings as ``diagnosis.json``.
+
+        Parameters
+        ----------
+        findings : sequence of Finding
+            Findings, the most important first.
+        """
         text = json.dumps(diagnosis.to_json(findings), indent=2, allow_nan=False)
-        self.file("diagnosis.json").write_text(text, encoding="utf-8")
+        self.file(DIAGNOSIS_FILE).write_text(text, encoding="utf-8")
 
 
 def training_pictures(report: Report, history: TrainingHistory) -> None:
-    """The pictures that any training allows: losses by batch and by epoch, metrics by epoch, learning rate."""
+    """Add the pictures that any training allows: losses by batch and by epoch, metrics by epoch, learning rate.
+
+    Parameters
+    ----------
+    report : Report
+        Report to add them to.
+    history : TrainingHistory
+        Recorded training.
+
+    Examples
+    --------
+    >>> import mlflow
+    >>> from mlflow_hp import TrainingHistory
+    >>> from mlflow_hp.training import Report, training_pictures
+    >>> history = TrainingHistory.from_arrays(
+    ...     {"step": [0, 1], "batch_loss": [4.0, 2.0], "running_loss": [4.0, 3.0], "learning_rate": [0.1, 0.1]},
+    ...     {"epoch": [0], "loss": [3.0]},
+    ... )
+    >>> with mlflow.start_run() as run:
+    ...     report = Report(run.info.run_id)
+    ...     training_pictures(report, history)
+    ...     report.upload()
+    ...     report.close()
+    >>> [file.path for file in mlflow.MlflowClient().list_artifacts(run.info.run_id, "plots")]
+    ['plots/learning_rate_by_step.png', 'plots/loss_by_batch.png', 'plots/loss_by_epoch.png']
+    """
     report.picture("loss_by_batch", training.draw_curves(training.loss_by_batch(history)))
     metrics = [name for name in history.epochs if f"val_{name}" in history.epochs or name == "loss"]
     for metric in metrics:
@@ -47,14 +106,14 @@ def training_pictures(report: Report, history: TrainingHistory) -> None:
 
 
 class TrainingReport:
-    """Pictures, ``diagnosis.json``, finding metrics and a description: made at once, and brought to a run later.
+    """Pictures, ``diagnosis.json``, finding metrics and a description: made in the constructor, uploaded by `upload`.
 
     Parameters
     ----------
     run_id : str
         The run.
     history : TrainingHistory
-        Of which training.
+        History of the training.
     """
 
     def __init__(self, run_id: str, history: TrainingHistory) -> None:
@@ -62,24 +121,24 @@ class TrainingReport:
         try:
             findings = diagnosis.diagnose(history)
             self._numbers = diagnosis.to_metrics(findings)
-            told = diagnosis.to_markdown(findings) or "- nothing out of the ordinary"
-            self._description = f"**{history.n_steps} steps of {_optimizer(history)}**\n\n{told}\n"
+            findings_text = diagnosis.to_markdown(findings) or "- nothing out of the ordinary"
+            self._description = f"**{history.n_steps} steps of {_optimizer(history)}**\n\n{findings_text}\n"
             self._report.findings(findings)
             training_pictures(self._report, history)
         except BaseException:
             self.close()
             raise
 
-    def bring(self) -> None:
-        """Log it; a run that has a description keeps that."""
+    def upload(self) -> None:
+        """Log the report; an existing description is kept."""
         run_id = self._report.run_id
         log_numbers(run_id, self._numbers)
-        if DESCRIPTION not in mlflow.MlflowClient().get_run(run_id).data.tags:
+        if DESCRIPTION_TAG not in mlflow.MlflowClient().get_run(run_id).data.tags:
             runs.set_description(run_id, self._description)
-        self._report.bring()
+        self._report.upload()
 
     def close(self) -> None:
-        """Remove its files from this machine."""
+        """Remove the local files."""
         self._report.close()
 
 

@@ -1,1 +1,1 @@
-"""The data of the experiments: generated, in files, or downloaded."""
+"""Data of the experiments: generated, in files, or downloaded."""

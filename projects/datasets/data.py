@@ -1,4 +1,4 @@
-"""The data sets: embedded in scikit-learn, or a CSV by path or URL."""
+"""Data of a regression: embedded in scikit-learn, or a CSV by path or URL."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class Regression(NamedTuple):
     Attributes
     ----------
     x_train, y_train, x_test, y_test : ndarray of float32, shape (n, 1) and (n,)
-        In the order of the split; x standardised where that was asked for.
+        In the order of the split; x is standardised on request.
     feature, target : str
-        Names of the columns, for axes.
+        Titles of the columns, for axes.
     table : DataFrame
-        Both columns as they came.
+        Both columns, unchanged.
     source : str
-        Where they came from.
+        Name, path or address of the data.
     digest, split_digest : str
-        SHA-256, shortened, of the values, and of the rows' numbers in either part.
+        Shortened SHA-256 of the values, and of the row numbers in either part.
     """
 
     x_train: np.ndarray
@@ -49,7 +49,7 @@ class Regression(NamedTuple):
 
 
 def regression(settings: Settings) -> Regression:
-    """The data that `settings` name: data, feature, target, test_size, seed, standardize.
+    """Load the data that `settings` name: data, feature, target, test_size, seed, standardize.
 
     The test part is ``ceil(test_size * n)`` rows, drawn with `seed`; mean and standard deviation for
     standardising are those of the training part.
@@ -57,14 +57,14 @@ def regression(settings: Settings) -> Regression:
     Raises
     ------
     UserError
-        For data that can't be had or trained on.
+        The data cannot be read or trained on.
     """
     table, source = _table(settings["data"])
     feature, target = settings["feature"], settings["target"]
     for column, parameter in ((feature, "feature"), (target, "target")):
         if column not in table.columns:
-            there = textwrap.shorten(", ".join(map(str, table.columns)), 300, placeholder=" ...")
-            raise UserError(f"{parameter}={column!r}: {source} has the columns {there}")
+            columns = textwrap.shorten(", ".join(map(str, table.columns)), 300, placeholder=" ...")
+            raise UserError(f"{parameter}={column!r}: {source} has the columns {columns}")
     if feature == target:
         raise UserError(f"feature and target are both {feature!r}: choose two columns of {source}")
     table = pd.DataFrame({column: files.numbers(table.loc[:, column], source) for column in (feature, target)})
@@ -78,25 +78,25 @@ def regression(settings: Settings) -> Regression:
     x, y = table[feature].to_numpy(), table[target].to_numpy()
     if np.ptp(x[train]) == 0:
         raise UserError(f"feature={feature!r} has the same value, {x[0]:g}, in all rows to train on: choose another")
-    shown = feature
+    title = feature
     if settings["standardize"]:
         x = (x - x[train].mean()) / x[train].std()
-        shown = f"{feature}, standardised"
+        title = f"{feature}, standardised"
     x32, y32 = x.astype(np.float32)[:, None], y.astype(np.float32)
     return Regression(
-        x32[train], y32[train], x32[test], y32[test], shown, target, table, source,
+        x32[train], y32[train], x32[test], y32[test], title, target, table, source,
         files.digest_of(table.to_numpy()), files.digest_of(train, test),
     )  # fmt: skip
 
 
 def log_input(table: pd.DataFrame, target: str, data: str) -> None:
-    """Log the data set to the active run: its digest, schema and where it is from."""
+    """Log the data set to the active run: its digest, schema and source."""
     import mlflow
     from mlflow.data.sources import LocalArtifactDatasetSource
 
     source: object = masked(data)
     if data == "diabetes":
-        source = None  # the code that made it
+        source = None  # no file: scikit-learn embeds it
     elif not downloads.is_address(data):
         source = LocalArtifactDatasetSource(str(Path(data).expanduser().resolve()))
     dataset = mlflow.data.from_pandas(table, source=source, targets=target, name=files.name_of(data))
@@ -104,7 +104,7 @@ def log_input(table: pd.DataFrame, target: str, data: str) -> None:
 
 
 def _table(data: str) -> tuple[pd.DataFrame, str]:
-    """The table that `data` names, and where it is from."""
+    """Table that `data` names, and its source."""
     if data == "diabetes":
         from sklearn.datasets import load_diabetes
 

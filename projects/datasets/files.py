@@ -1,4 +1,4 @@
-"""Data from files, addresses and Keras' cache: bytes, tables, arrays, and digests of what was in them."""
+"""Data from files, addresses and Keras' cache: bytes, tables, arrays, and digests of their content."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import io
 import os
-import tempfile
 import textwrap
 import warnings
 import zipfile
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 KERAS_ADDRESS = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
-"""Where Keras has its data sets from."""
+"""Address from which Keras downloads its data sets."""
 KERAS_FILES = {
     "mnist": {"mnist.npz": "sha256=731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"},
     "fashion_mnist": {
@@ -35,39 +34,39 @@ KERAS_FILES = {
         "fashion-mnist/t10k-images-idx3-ubyte.gz": "md5=bef4ecab320f06d8554ea6380940ec79",
     },
 }
-"""What it keeps of them, below its folder for data sets, and their digests, as Keras and Zalando give them."""
+"""Files of each data set below Keras' folder for them, and their digests as Keras and Zalando publish them."""
 _BROKEN = (ValueError, OSError, EOFError, KeyError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
-"""What NumPy and zipfile raise on files that are not what they seem."""
+"""Errors of NumPy and zipfile on damaged files."""
 
 
 def read_bytes(data: str) -> bytes:
-    """What is in the file, or at the http(s) address, that the parameter `data` names.
+    """Read the file, or the http(s) address, that the parameter `data` names.
 
     Raises
     ------
     UserError
-        Where there is nothing to read.
+        If it cannot be read.
     """
     return downloads.download(data) if downloads.is_address(data) else _file(data)
 
 
 def path_of(data: str) -> str:
-    """A path itself; a URL without its query."""
+    """Path of a file, or a URL without its query."""
     return data.partition("#")[0].partition("?")[0] if downloads.is_address(data) else data
 
 
 def name_of(data: str) -> str:
-    """A name for data: that of their file."""
+    """Name of data: that of their file."""
     return masked(Path(path_of(data)).name)[:250] or "data"
 
 
 def read_table(data: str) -> pd.DataFrame:
-    """The CSV that `data` names.
+    """Read the CSV that `data` names.
 
     Raises
     ------
     UserError
-        Where it is none.
+        If it is not a CSV.
     """
     text, data = read_bytes(data), masked(data)
     try:
@@ -75,40 +74,44 @@ def read_table(data: str) -> pd.DataFrame:
             warnings.simplefilter("error", pd.errors.ParserWarning)
             table = pd.read_csv(io.BytesIO(text), index_col=False, low_memory=False)
     except pd.errors.ParserWarning:  # without index_col, pandas would take the first values of the rows for their names
-        raise UserError(f"data={data!r} has more values in its rows than columns in its head: mend either") from None
+        raise UserError(f"data={data!r} has more values in its rows than columns in its header: fix either") from None
     except pd.errors.EmptyDataError:
-        raise UserError(f"data={data!r} is empty: name a CSV file with a head and rows") from None
+        raise UserError(f"data={data!r} is empty: name a CSV file with a header and rows") from None
     except UnicodeDecodeError:
         raise UserError(
-            f"data={data!r} can't be read as CSV, since it is not text in UTF-8: save it as such "
+            f"data={data!r} cannot be read as CSV, since it is not text in UTF-8: save it as such "
             "(from Latin-1: iconv -f latin1 -t utf-8), or name a comma-separated text file"
         ) from None
     except pd.errors.ParserError as error:
-        raise UserError(f"data={data!r} can't be read as CSV ({error}): name a comma-separated text file") from None
-    head = str(table.columns[0])
+        raise UserError(f"data={data!r} cannot be read as CSV ({error}): name a comma-separated text file") from None
+    header = str(table.columns[0])
     for sign, name in ((";", "semicolons"), ("\t", "tabs")):
-        if len(table.columns) == 1 and sign in head:
-            raise UserError(f"data={data!r} has {name} between its columns ({brief(head)}): write it with commas")
+        if len(table.columns) == 1 and sign in header:
+            raise UserError(
+                f"data={data!r} has {name} between its columns ({abbreviate(header)}): write it with commas"
+            )
     return table
 
 
 def read_arrays(data: str, names: Sequence[str]) -> list[np.ndarray]:
-    """The arrays called `names` of the .npz file that `data` names; nothing pickled is read.
+    """Read the arrays called `names` of the .npz file that `data` names; nothing pickled is read.
 
     Raises
     ------
     UserError
-        Where it is no .npz file, or has not all of them.
+        If it is not an .npz file, or lacks one of them.
     """
-    kept, data = io.BytesIO(read_bytes(data)), masked(data)
-    like = f"it has to hold {', '.join(names)}, as Keras' mnist.npz does"
-    if not zipfile.is_zipfile(kept):
-        raise UserError(f"data={data!r} is no whole .npz file, as numpy.savez writes it: name another; {like}")
+    content, data = io.BytesIO(read_bytes(data)), masked(data)
+    requirement = f"it has to hold {', '.join(names)}, as Keras' mnist.npz does"
+    if not zipfile.is_zipfile(content):
+        raise UserError(
+            f"data={data!r} is not a complete .npz file, as numpy.savez writes it: name another; {requirement}"
+        )
     try:
-        _refuse_bombs(kept, names, data)
-        with np.load(kept, allow_pickle=False) as found:
-            there = list(found)
-            arrays = [found[name] for name in names if name in there]
+        _refuse_bombs(content, names, data)
+        with np.load(content, allow_pickle=False) as archive:
+            archive_names = list(archive)
+            arrays = [archive[name] for name in names if name in archive_names]
     except UserError:
         raise
     except _BROKEN as error:
@@ -118,34 +121,36 @@ def read_arrays(data: str, names: Sequence[str]) -> list[np.ndarray]:
                 "save its arrays as numbers of one type and one shape"
             ) from None
         raise UserError(
-            f"data={data!r} can't be read as .npz ({line_of(error)}): write it anew with numpy.savez; {like}"
+            f"data={data!r} cannot be read as .npz ({line_of(error)}): write it again with numpy.savez; {requirement}"
         ) from None
-    missing = [name for name in names if name not in there]
+    missing = [name for name in names if name not in archive_names]
     if missing:
-        raise UserError(f"data={data!r} has no {missing[0]}, but {shown(there) or 'nothing'}: {like}")
+        raise UserError(
+            f"data={data!r} has no {missing[0]}, but {list_names(archive_names) or 'nothing'}: {requirement}"
+        )
     for name, array in zip(names, arrays, strict=True):
-        if not isinstance(array, np.ndarray):  # a file in the zip that is no .npy comes as bytes
-            raise UserError(f"data={data!r}: {name} in it is no array of NumPy's: write it anew with numpy.savez")
+        if not isinstance(array, np.ndarray):  # a file in the zip that is not .npy is returned as bytes
+            raise UserError(f"data={data!r}: {name} in it is not a NumPy array: write it again with numpy.savez")
     return arrays
 
 
 def from_keras(data: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Pictures and labels to train, then to test, by Keras' own loader: from its cache, or else from the internet.
+    """Load pictures and labels for training, then for testing, with Keras' loader: from its cache or the internet.
 
     Raises
     ------
     UserError
-        Where neither has it.
+        If neither has it.
     """
     import keras
 
     home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
     if home.exists() and not os.access(home, os.W_OK):
-        home = Path("/tmp/.keras")  # noqa: S108 - where Keras looks then
+        home = Path("/tmp/.keras")  # noqa: S108 - the folder that Keras uses then
     folder = home / "datasets"
     try:
         for name, digest in KERAS_FILES[data].items():
-            _keep(folder / name, KERAS_ADDRESS + name, digest)
+            downloads.retrieve(KERAS_ADDRESS + name, folder / name, digest)
         with contextlib.redirect_stdout(io.StringIO()):
             train, test = getattr(keras.datasets, data).load_data()
     except Exception as error:  # noqa: BLE001 - Keras raises bare ones
@@ -160,18 +165,19 @@ def from_keras(data: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarra
 
 
 def numbers(column: pd.Series, source: str) -> pd.Series:
-    """The column as float64; an error names the first row that is no finite number in float32, which is trained on."""
+    """Column as float64; an error names the first row that is not finite in float32, the type that is trained on."""
     if not len(column):
-        raise UserError(f"{source} has a head and no rows: name data with rows")
+        raise UserError(f"{source} has a header and no rows: name data with rows")
     numbers = pd.to_numeric(column, errors="coerce").astype(np.float64)
     with np.errstate(over="ignore"):
         broken = np.flatnonzero(~np.isfinite(numbers.to_numpy().astype(np.float32)))
     if len(broken):
         value = column.iloc[broken[0]]
-        what = "missing" if pd.isna(value) else brief(value) if isinstance(value, str) else str(value)
+        value_text = "missing" if pd.isna(value) else abbreviate(value) if isinstance(value, str) else str(value)
         raise UserError(
-            f"column {brief(column.name)} of {source} is {what} in row {broken[0] + 1} (of {len(broken)} such rows): "
-            "features, and a target beside classes, have to be numbers; mend or drop those rows, or the column"
+            f"column {abbreviate(column.name)} of {source} is {value_text} in row {broken[0] + 1} (of {len(broken)} "
+            "such rows): features, and a target other than classes, have to be numbers; fix or drop those rows, or the "
+            "column"
         )
     return numbers
 
@@ -192,43 +198,32 @@ def _file(data: str) -> bytes:
         raise UserError(f"data={data!r} is a folder: name the file in it") from None
     except FileNotFoundError:
         kinds = "only http and https are read" if "://" in data else f"there is no file {path.absolute()}"
-        raise UserError(f"data={data!r}: {kinds}; name a file, a URL, or data that the packages have") from None
+        raise UserError(f"data={data!r}: {kinds}; name a file, a URL, or one of the known data sets") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"data={data!r} can't be read ({reason}): name another file") from None
+        raise UserError(f"data={data!r} cannot be read ({reason}): name another file") from None
 
 
-def _refuse_bombs(kept: io.BytesIO, names: Sequence[str], data: str) -> None:
-    """Raise UserError where the arrays called `names` unpack to more than is allowed, and than the file itself."""
-    with zipfile.ZipFile(kept) as archive:
-        wanted = {form for name in names for form in (name, f"{name}.npy")}
-        size = sum(member.file_size for member in archive.infolist() if member.filename in wanted)
-    if size > max(downloads.largest_bytes(), kept.getbuffer().nbytes):
+def _refuse_bombs(file: io.BytesIO, names: Sequence[str], data: str) -> None:
+    """Raise a UserError if the arrays called `names` unpack to more than the limit and more than the file itself."""
+    with zipfile.ZipFile(file) as archive:
+        members = {form for name in names for form in (name, f"{name}.npy")}
+        size = sum(member.file_size for member in archive.infolist() if member.filename in members)
+    if size > max(downloads.largest_bytes(), file.getbuffer().nbytes):
         raise UserError(f"data={data!r} unpacks to {downloads.too_large(size)}")
 
 
-def _keep(path: Path, url: str, digest: str) -> None:
-    """See to it that what is at `url` and has that digest lies at `path`."""
-    if path.is_file() and downloads.has_digest(path.read_bytes(), digest):
-        return
-    content = downloads.fetch(url, digest)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as part:
-        part.write(content)
-    Path(part.name).replace(path)
-
-
-def shown(names: Iterable[object]) -> str:
-    """Names for a message, not all where they are many."""
+def list_names(names: Iterable[object]) -> str:
+    """List names in a message, abbreviated if there are many."""
     return textwrap.shorten(", ".join(map(str, names)), 300, placeholder=" ...")
 
 
-def brief(value: object) -> str:
-    """A value for a message, not all of it where it is long."""
+def abbreviate(value: object) -> str:
+    """Text of a value in a message, truncated if it is long."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:76]}...{text[-1]}"
 
 
 def line_of(error: Exception) -> str:
-    """The error in a line."""
+    """Message of an error in one line."""
     return textwrap.shorten(str(error), 120, placeholder=" ...") or type(error).__name__

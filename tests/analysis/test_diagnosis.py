@@ -8,11 +8,12 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from tutorial_data import ADVERTISING
 
 from mlflow_hp.analysis import diagnosis
 from mlflow_hp.analysis.surfaces.linear_regression import LinearRegressionSurface
 from mlflow_hp.history import TrainingHistory
+from tests.helpers.needs import needs_file
+from tests.helpers.tutorial_data import ADVERTISING
 
 RNG = np.random.default_rng(0)
 RAW = RNG.normal(26.0, 4.4, 200)
@@ -187,7 +188,7 @@ def test_a_zig_zag_along_a_valley_is_not_sent_to_a_smaller_learning_rate():
     assert found["arrival"].verdict == "crawls"
 
 
-@pytest.mark.skipif(not ADVERTISING.exists(), reason="Advertising.csv is not here")
+@needs_file(ADVERTISING)
 def test_rmsprop_in_the_valley_of_raw_tv_budgets_crawls():
     table = pd.read_csv(ADVERTISING)
     x, y = table["TV"].to_numpy(float), table["sales"].to_numpy(float)

@@ -136,7 +136,7 @@ def test_a_stretch_that_drifts_is_left_out():
     assert [noise is None for noise in found[1:4] + found[7:]] == [False] * 3 + [True] * 3
     told = diagnosis.noise_scale(history)
     assert told.evidence["noise_scale"] == pytest.approx(quiet.variance / quiet.square, rel=0.3)
-    assert "of 10 parts of the training, the others not telling it" in told.text
+    assert "of 10 parts of the training, unknown in the others" in told.text
 
 
 def test_a_wide_tensor_is_read_in_parts():

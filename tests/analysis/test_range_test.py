@@ -7,7 +7,8 @@ import pytest
 
 from mlflow_hp.analysis.diagnosis.range_test import DIVERGED, range_finding, range_test
 from mlflow_hp.history import TrainingHistory
-from mlflow_hp.plots import figure, training
+from mlflow_hp.plots import figure
+from mlflow_hp.plots.range_test import draw_range_test, range_test_info
 
 RATE = np.geomspace(1e-5, 10, 600)
 DECADE = np.log10(RATE)
@@ -92,7 +93,7 @@ def test_noise_alone_is_no_fall(seed, grows):
     assert finding.verdict == "no fall"
     assert finding.evidence["steepest_learning_rate"] is None
     assert "never falls between learning rates 1e-05 and 10." in finding.text
-    assert training.range_test_info(test, None).marks == {}
+    assert range_test_info(test, None).marks == {}
 
 
 @pytest.mark.parametrize("loss", [np.full(600, 2.3), 2.3 + DECADE, 2.3 + 10 ** (4 * DECADE)])
@@ -141,13 +142,13 @@ def test_too_short_to_tell(loss, tmp_path):
     assert finding.verdict == "no fall"
     broken = np.flatnonzero(np.isnan(loss))
     assert finding.evidence["divergence_learning_rate"] == (rate[broken[0]] if len(broken) else None)
-    info = training.range_test_info(test, finding.evidence["divergence_learning_rate"])
-    assert figure.save(training.draw_range_test(info), tmp_path / "a.png").exists()
+    info = range_test_info(test, finding.evidence["divergence_learning_rate"])
+    assert figure.save(draw_range_test(info), tmp_path / "a.png").exists()
 
 
 def test_the_pictures_numbers():
     test = range_test(history(falling(noise=0.05)))
-    info = training.range_test_info(test, float(RATE[test.divergence]))
+    info = range_test_info(test, float(RATE[test.divergence]))
     steepest, lowest = ((RATE[i], test.smoothed[i]) for i in (test.steepest, test.lowest))
     assert info.marks == {f"steepest fall: {steepest[0]:.2g}": steepest, f"lowest: {lowest[0]:.2g}": lowest}
     np.testing.assert_array_equal(info.learning_rate, test.learning_rate)
@@ -158,7 +159,7 @@ def test_the_pictures_numbers():
 
 def test_the_picture():
     test = range_test(history(falling(noise=0.05)))
-    axes = training.draw_range_test(training.range_test_info(test, float(RATE[test.divergence])))
+    axes = draw_range_test(range_test_info(test, float(RATE[test.divergence])))
     assert axes.get_xscale() == "log"
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
     assert labels[:2] == ["of the batch alone", "running mean"]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from tutorial_data import ADVERTISING
 
 from mlflow_hp.analysis.surfaces.linear_regression import LinearRegressionSurface
 from mlflow_hp.errors import UserError
+from tests.helpers.needs import needs_file
+from tests.helpers.tutorial_data import ADVERTISING
 
 RNG = np.random.default_rng(1)
 SCALES = [(0.0, 1.0), (26.0, 4.4), (1e4, 1.0), (0.0, 1e-6)]
@@ -82,7 +83,7 @@ def test_standardised_data_are_perfectly_conditioned():
     assert LinearRegressionSurface((x - x.mean()) / x.std(), y).condition_number == pytest.approx(1.0)
 
 
-@pytest.mark.skipif(not ADVERTISING.exists(), reason="Advertising.csv is not here")
+@needs_file(ADVERTISING)
 def test_the_condition_number_of_raw_tv_budgets():
     table = pd.read_csv(ADVERTISING)
     assert LinearRegressionSurface(table["TV"], table["sales"]).condition_number == pytest.approx(1.1e5, rel=0.05)

@@ -7,17 +7,17 @@ import json
 import mlflow
 import numpy as np
 import pytest
-from comparisons import SAME, add_run, add_search, facts_of, new_experiment, tag
 from scipy import stats
 
 from mlflow_hp.analysis.importance import importance
 from mlflow_hp.compare import gather, open_source, sections, to_json
-from mlflow_hp.compare.comparability import goal_of, grouped
+from mlflow_hp.compare.comparability import goal_of, group_runs
 from mlflow_hp.compare.differences import differences
 from mlflow_hp.compare.parameters import results_of
 from mlflow_hp.compare.parts import PARTS
-from mlflow_hp.compare.scores import judge
+from mlflow_hp.compare.scores import fold_test
 from mlflow_hp.errors import UserError
+from tests.helpers.stored_runs import SAME, add_run, add_search, facts_of, new_experiment, tag
 
 FOLDS = {"0.1": (0.90, 0.93, 0.91), "0.01": (0.89, 0.92, 0.92), "0.001": (0.50, 0.54, 0.51)}
 
@@ -42,7 +42,7 @@ def test_facts_are_read_from_run_and_parent(store, experiment):
     assert (first.data_digest, first.split_digest, first.parent_id) == ("data-1", "split-1", parent)
     assert first.params == {"learning_rate": "0.1", "batch_size": "32"}
     assert first.seconds == 10
-    assert first.tag("git_commit") == "abc"
+    assert first.tag("mlflow_hp.git_commit") == "abc"
 
 
 def test_a_named_parent_brings_what_is_nested_in_it(store, experiment):
@@ -99,7 +99,7 @@ def test_groups_are_of_the_same_data_split_and_metric(store, experiment):
     foreign = add_run(store, experiment, metrics={"val_loss": 0.1})
     report = add_run(store, experiment, tags={"kind": "comparison"})
     _, children = add_search(store, experiment, FOLDS)
-    found = grouped(facts_of(store, experiment))
+    found = group_runs(facts_of(store, experiment))
     assert [[run.run_id for run in group.runs] for group in found.groups] == [
         [children["0.1"], children["0.01"], children["0.001"]],
         [two, one],
@@ -107,26 +107,26 @@ def test_groups_are_of_the_same_data_split_and_metric(store, experiment):
     assert [(group.metric, group.goal) for group in found.groups] == [("mean_score", "max"), ("val_loss", "min")]
     reasons = {left.run.run_id: left.reason for left in found.left_out}
     assert "no other run was trained on its data (data-2)" in reasons[other_data]
-    assert "divided them differently" in reasons[other_split]
+    assert "used a different split" in reasons[other_split]
     assert "has not ended" in reasons[unfinished]
     assert "FAILED" in reasons[failed]
     assert "not finite" in reasons[diverged]
     assert "mlflow.log_input" in reasons[foreign]
     assert "comparison" in reasons[report]
     assert unfinished in {
-        r.run_id for g in grouped(facts_of(store, experiment), unfinished=True).groups for r in g.runs
+        r.run_id for g in group_runs(facts_of(store, experiment), unfinished=True).groups for r in g.runs
     }
 
 
 def test_a_metric_that_is_asked_for(store, experiment):
     for value in (0.1, 0.9):
         training(store, experiment, metrics={"f1": value})
-    (group,) = grouped(facts_of(store, experiment), "f1").groups
+    (group,) = group_runs(facts_of(store, experiment), "f1").groups
     assert group.scores == [0.9, 0.1]
-    (group,) = grouped(facts_of(store, experiment), "f1", "min").groups
+    (group,) = group_runs(facts_of(store, experiment), "f1", "min").groups
     assert group.scores == [0.1, 0.9]
     with pytest.raises(UserError, match=r"'f2': none of the 2 runs has it. They have .*f1"):
-        grouped(facts_of(store, experiment), "f2")
+        group_runs(facts_of(store, experiment), "f2")
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_runs_of_foreign_autologging_are_known_by_their_datasets(store, experime
             mlflow.log_metrics({"training_score": value, "time/epoch": 3.0})
     facts = facts_of(store, experiment)
     assert {run.data_digest for run in facts} == {data.digest}
-    (group,) = grouped(facts).groups
+    (group,) = group_runs(facts).groups
     assert (group.metric, group.scores, group.split_digest) == ("training_score", [0.2, 0.1], None)
     titles = [section.title for section in sections(facts, open_source(store))]
     assert "Scores, and which differences are real" in titles
@@ -172,32 +172,32 @@ def test_only_what_differs_is_told(store, experiment):
 def test_differences_are_tested_as_nadeau_and_bengio_do(store, experiment):
     add_search(store, experiment, FOLDS, tags={"author": "ada"})
     add_search(store, experiment, {"1": (0.7, 0.6, 0.8)}, tags={"folds_digest": "cv-2", "author": "grace"})
-    (group,) = grouped(facts_of(store, experiment)).groups
-    judged = judge(group)
-    assert [group.runs[i].params["learning_rate"] for i in judged.paired] == ["0.1", "0.01", "0.001"]
+    (group,) = group_runs(facts_of(store, experiment)).groups
+    tested = fold_test(group)
+    assert [group.runs[i].params["learning_rate"] for i in tested.paired] == ["0.1", "0.01", "0.001"]
     difference = np.array(FOLDS["0.1"]) - np.array(FOLDS["0.01"])
     error = np.sqrt((1 / 3 + 1 / 2) * difference.var(ddof=1))
     p = 2 * stats.t.sf(difference.mean() / error, 2)
-    assert judged.winner.p_values[1] == pytest.approx(p)
-    verdicts = {run.params["learning_rate"]: judged.verdict(index)[1] for index, run in enumerate(group.runs)}
+    assert tested.winner.p_values[1] == pytest.approx(p)
+    verdicts = {run.params["learning_rate"]: tested.verdict(index)[1] for index, run in enumerate(group.runs)}
     assert verdicts == {
-        "0.1": "the best", "0.01": "can't be told from the best", "1": "not tested", "0.001": "worse",
+        "0.1": "best", "0.01": "not significantly worse", "1": "not tested", "0.001": "significantly worse",
     }  # fmt: skip
 
 
 def test_folds_of_two_searches_that_cant_be_known_again_are_not_paired(store, experiment):
     for author in ("ada", "grace"):
         add_search(store, experiment, FOLDS, tags={"author": author, "folds_digest": ""})
-    (group,) = grouped(facts_of(store, experiment)).groups
+    (group,) = group_runs(facts_of(store, experiment)).groups
     assert len(group.runs) == 6
-    assert {group.runs[i].author for i in judge(group).paired} == {"ada"}
+    assert {group.runs[i].author for i in fold_test(group).paired} == {"ada"}
 
 
 def test_single_runs_are_not_said_to_differ(store, experiment):
     training(store, experiment)
     training(store, experiment, value=0.1)
     found = {s.key: s for s in sections(facts_of(store, experiment), open_source(store), parts=["scores"])}
-    assert "can't be told: there are no scores on the same folds" in " ".join(found["scores-1"].words)
+    assert "cannot be tested: there are no scores on the same folds" in " ".join(found["scores-1"].words)
     assert "verdict" not in found["scores-1"].table.columns
 
 
@@ -210,7 +210,7 @@ def test_importance_is_that_of_a_search_over_all_authors(store, experiment):
                 "rate": rate, "units": units, "bytes": 4 * units, "note": f"run {index}", "same": 1,
             }, tags={"author": "ada" if index % 2 else "grace"},
         )  # fmt: skip
-    (group,) = grouped(facts_of(store, experiment)).groups
+    (group,) = group_runs(facts_of(store, experiment)).groups
     results = results_of(group)
     assert set(results.parameters) == {"rate", "units & bytes"}  # names and constants are no settings
     assert results.scores["score"][:, 0].tolist() == [-score for score in group.scores]
@@ -248,13 +248,14 @@ def test_curves_keep_every_spike(store, experiment):
 
 def test_descents_lie_on_the_exact_surface_of_their_data(store, experiment):
     from mlflow_hp.analysis.surfaces.linear_regression import LinearRegressionSurface
-    from mlflow_hp.compare.descents import SURFACE, linear_regression, surface_numbers
+    from mlflow_hp.compare.descents import linear_regression, surface_numbers
+    from mlflow_hp.tracking.tags import SURFACE_METRICS
 
     rng = np.random.default_rng(1)
     x = rng.normal(3, 2, 50)
     surface = LinearRegressionSurface(x, 2 * x + 1 + rng.normal(0, 1, 50))
     numbers = surface_numbers(surface)
-    again = linear_regression(*(numbers[name] for name in SURFACE))
+    again = linear_regression(*(numbers[name] for name in SURFACE_METRICS))
     w, b = rng.normal(size=(2, 20))
     np.testing.assert_allclose(again.cost(w, b), surface.cost(w, b), rtol=1e-12)
     paths = {"weights/linear/kernel": [0.0, 1.0, 2.0], "weights/linear/bias": [0.0, 0.5, 1.0]}
@@ -293,4 +294,4 @@ def test_nothing_comparable_is_said(store, experiment):
     add_run(store, experiment)
     (only,) = sections(facts_of(store, experiment), open_source(store))
     assert "No two of them are comparable: the table says why." in only.words
-    assert "nothing says what it was trained on" in only.table.rows[0][3]
+    assert "its data are not known" in only.table.rows[0][3]

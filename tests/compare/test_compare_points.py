@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 import types
 import uuid
 
 import mlflow
 import numpy as np
 import pytest
-import sqlalchemy
-from comparisons import add_run, new_experiment
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from mlflow.entities import Metric
 
-from mlflow_hp.analysis.downsampling import thinned
+from mlflow_hp.analysis.downsampling import downsample
 from mlflow_hp.compare import metric_history, open_source
+from tests.helpers.needs import database_of_its_own
+from tests.helpers.servers import mariadb, postgresql
+from tests.helpers.stored_runs import add_run, new_experiment
 
 N = 2000
 
@@ -68,11 +73,11 @@ def test_spikes_stay_wherever_they_are_read(store, run_ids, reader, most, monkey
     assert short.steps.tolist() == [0, 1, 2]
     assert short.values.tolist() == [1.0, 3.0, 2.0]
     assert long.n == N
-    assert len(long.steps) <= 3 * 50 + 3
+    assert len(long.steps) <= 2 * 50 + 4
     assert (np.diff(long.steps) > 0).all()
-    finite = long.values[np.isfinite(long.values) & (np.abs(long.values) < 1e300)]
-    assert (finite.min(), finite.max()) == (-9.0, 9.0)
-    assert abs(long.steps[np.flatnonzero(long.values == -9.0)[0]] - 1500) <= N / 50
+    by_step = dict(zip(long.steps.tolist(), long.values.tolist(), strict=True))
+    assert (by_step[17], by_step[1500], by_step[101]) == (9.0, -9.0, math.inf)  # each at its own step
+    assert math.isnan(by_step[100])
 
 
 def test_a_server_without_the_bulk_route_is_read_one_by_one(store, run_ids, monkeypatch):
@@ -94,28 +99,6 @@ def test_a_metric_that_no_run_has(store, run_ids):
     assert open_source(store).points(run_ids, "other") == {}
 
 
-def test_thinning_keeps_the_lowest_and_highest_of_each_pixel():
-    rng = np.random.default_rng(0)
-    steps, values = np.arange(10_000), rng.normal(size=10_000)
-    found = thinned(steps, values, 100, 0, 9_999)
-    assert found.n == 10_000
-    assert (found.steps[0], found.steps[-1]) == (0, 9_999)
-    for pixel in range(100):
-        own = values[100 * pixel : 100 * (pixel + 1)]
-        kept = found.values[(found.steps >= 100 * pixel) & (found.steps < 100 * (pixel + 1))]
-        assert (kept.min(), kept.max()) == (own.min(), own.max())
-        assert len(kept) <= 4
-    np.testing.assert_array_equal(values[found.steps], found.values)
-
-
-def test_thinning_of_what_is_not_finite():
-    values = np.full(1000, np.nan)
-    values[500:] = 1.0
-    found = thinned(np.arange(1000), values, 10, 0, 999)
-    assert np.isnan(found.values[found.steps < 500]).all()
-    assert np.isfinite(found.values[found.steps >= 500]).all()
-
-
 def test_few_points_stay_as_they_are(store, tmp_path):
     experiment = new_experiment(store, tmp_path)
     run_id = add_run(store, experiment, metrics={"m": [1.0, float("nan")]})
@@ -124,31 +107,52 @@ def test_few_points_stay_as_they_are(store, tmp_path):
     assert np.isnan(points.values[1])
 
 
-@pytest.mark.slow
-def test_spikes_stay_in_postgresql(tmp_path):
-    from sqlalchemy import create_engine, text
+def stored(store, experiment, points):
+    """A run with the metric ``m``, of (step, timestamp, value), put where MLflow's database has them."""
+    run_id = add_run(store, experiment)
+    for first in range(0, len(points), 1000):
+        metrics = [Metric("m", value, timestamp, step) for step, timestamp, value in points[first : first + 1000]]
+        store.log_batch(run_id, metrics)
+    return run_id
 
-    server = "postgresql+psycopg2://postgres@127.0.0.1:5432"
-    name = f"mlflow_hp_points_{uuid.uuid4().hex[:12]}"
-    engine = create_engine(f"{server}/postgres", isolation_level="AUTOCOMMIT", connect_args={"connect_timeout": 3})
-    try:
-        connection = engine.connect()
-    except sqlalchemy.exc.OperationalError as error:
-        pytest.skip(f"no PostgreSQL at 127.0.0.1:5432 for postgres: {error}")
-    with connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-        try:
-            client = mlflow.MlflowClient(f"{server}/{name}")
-            values = np.ones(N)
-            values[[17, 1500, 1501]] = 9.0, -9.0, np.nan
-            experiment = new_experiment(client, tmp_path)
-            run_ids = [add_run(client, experiment, metrics={"m": own}) for own in (values.tolist(), [1.0, 2.0])]
-            found = open_source(client).points(run_ids, "m", 50)
-            long, short = (found[run_id] for run_id in run_ids)
-            assert short.values.tolist() == [1.0, 2.0]
-            assert (long.n, long.values.min(), long.values.max()) == (N, -9.0, 9.0)
-            assert len(long.steps) <= 2 * 50
-            client._tracking_client.store.engine.dispose()
-        finally:
-            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    engine.dispose()
+
+NUMBERS = st.sampled_from([0.0, -0.0, 1.0, -1.0, 2.5, 1e-300, math.nan, math.inf, -math.inf, 1e308, -1e308])
+HISTORIES = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 3), NUMBERS), min_size=1, max_size=80, unique=True)
+
+
+def check_same_as_in_memory(store, experiment):
+    """What is read and downsampled from a store is what `downsample` chooses of the arrays themselves."""
+
+    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.lists(HISTORIES, min_size=1, max_size=3), st.integers(1, 20), st.sampled_from([1, 30, 100_000]))
+    def check(histories, pixels, at_once):
+        run_ids = [stored(store, experiment, points) for points in histories]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(metric_history, "POINTS_IN_A_QUERY", at_once)
+            read = open_source(store).points(run_ids, "m", pixels)
+        ends = [step for points in histories for step, _, _ in points]
+        for run_id, points in zip(run_ids, histories, strict=True):
+            ordered = sorted(
+                {(step, at, math.isnan(value), value if value == value else 0.0) for step, at, value in points}
+            )
+            steps = np.array([step for step, *_ in ordered])
+            values = np.array([math.nan if is_nan else value for *_, is_nan, value in ordered])
+            kept = downsample(steps, values, buckets=pixels, low=min(ends), high=max(ends))
+            np.testing.assert_array_equal(read[run_id].steps, steps[kept])
+            np.testing.assert_array_equal(read[run_id].values, values[kept])
+            assert read[run_id].n == len(ordered)
+
+    check()
+
+
+def test_a_database_gives_the_points_that_memory_gives(store, tmp_path):
+    check_same_as_in_memory(store, new_experiment(store, tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [postgresql, mariadb])
+def test_other_databases_give_the_points_that_memory_gives(kind, tmp_path):
+    with database_of_its_own(f"mlflow_hp_points_{uuid.uuid4().hex[:12]}", kind) as uri:
+        client = mlflow.MlflowClient(uri)
+        check_same_as_in_memory(client, new_experiment(client, tmp_path))
+        client._tracking_client.store.engine.dispose()

@@ -5,17 +5,16 @@ from __future__ import annotations
 import html
 import json
 import re
-import shutil
 
 import pytest
-from comparisons import SAME, add_run, add_search, new_experiment
 
-import mlflow_hp.cli.main
+from mlflow_hp.cli.main import main
 from mlflow_hp.compare import compare_runs, gather, open_source, sections
 from mlflow_hp.compare.html_report import Head, page
 from mlflow_hp.errors import UserError
+from tests.helpers.needs import CHROMIUM, needed, needs_chromium
+from tests.helpers.stored_runs import SAME, add_run, add_search, new_experiment
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&%{x}$x$\u202e"
 FOLDS = {"0.1": (0.9, 0.93, 0.91), "0.01": (0.5, 0.54, 0.51)}
 
@@ -71,13 +70,13 @@ def test_it_is_recorded_as_a_run_of_its_own(store, experiment, tmp_path):
     assert run.data.params == {"experiments": name_of(store, experiment), "by": "author"}
     assert run.data.metrics == {"runs": 5.0, "groups": 2.0}
     description = run.data.tags["mlflow.note.content"]
-    assert description.startswith("**What differs, and is it real?**\n\n- 5 runs of ")
+    assert description.startswith("**What differs, and is it real?**\n\n- 5 runs by ")
     assert "**To repeat it**: `" in description
     assert "comparison.html" in [artifact.path for artifact in store.list_artifacts(found.run_id)]
     assert file.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     again = compare_runs(experiments=[name_of(store, experiment)])
     assert again.n_runs == 6  # and the comparison is left out
-    assert "it is a comparison itself" in " ".join(again.told)
+    assert "it is a comparison itself" in " ".join(again.summary)
 
 
 def test_a_comparison_that_fails_is_no_finished_run(store, experiment, monkeypatch):
@@ -103,12 +102,11 @@ def test_without_tags_and_by_a_user_without_a_name(store, experiment, monkeypatc
     assert "**To repeat it**: `" in run.data.tags["mlflow.note.content"]
 
 
-def test_the_command(store, experiment, capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(mlflow_hp.cli.main, "_prepare", lambda: None)
+def test_the_command(store, experiment, capsys, tmp_path):
     words = ["compare", "--experiment", name_of(store, experiment), "--filter", "metrics.val_loss < 10"]
-    assert mlflow_hp.cli.main.main([*words, "--by", "author", "--output", str(tmp_path / "r.html")]) == 0
+    assert main([*words, "--by", "author", "--output", str(tmp_path / "r.html")]) == 0
     said = capsys.readouterr().out
-    assert "2 runs of 2 authors" in said
+    assert "2 runs by 2 authors" in said
     run_id = re.search(r"comparison\.html of run (\w+)", said).group(1)
     assert store.get_run(run_id).data.params["filter"] == "metrics.val_loss < 10"
 
@@ -119,19 +117,18 @@ def test_the_command(store, experiment, capsys, tmp_path, monkeypatch):
         ([], "nothing to compare: name runs"),
         (["0000"], "run '0000' is not in the tracking store"),
         (["--experiment", "no such"], "there is no experiment 'no such'"),
-        (["--filter", "metrics.a > 1"], "with --experiment"),
+        (["--filter", "metrics.a > 1"], "a filter selects among the runs of experiments"),
     ],
 )
-def test_bad_input_is_said(store, words, said, capsys, monkeypatch):
-    monkeypatch.setattr(mlflow_hp.cli.main, "_prepare", lambda: None)
-    assert mlflow_hp.cli.main.main(["compare", *words]) == 2
+def test_bad_input_is_said(store, words, said, capsys):
+    assert main(["compare", *words]) == 2
     assert said in capsys.readouterr().err
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed here")
+@needs_chromium
 def test_it_opens_offline_in_a_sandboxed_frame(store, experiment, tmp_path):
-    playwright = pytest.importorskip("playwright.sync_api")
+    playwright = needed("playwright.sync_api", "playwright")
     compare_runs(experiments=[name_of(store, experiment)], output=tmp_path / "report.html")
     frame = '<iframe sandbox="allow-scripts" style="width:1000px;height:800px" src="report.html"></iframe>'
     (tmp_path / "viewer.html").write_text(frame, encoding="utf-8")

@@ -1,18 +1,19 @@
-"""No epoch's metric twice, whoever else logs it; and no metric of Keras mixed with one of ours."""
+"""Metrics that the program logs, too, and metrics of Keras with names of recorded ones."""
 
 from __future__ import annotations
 
 import keras
 import mlflow
+import numpy as np
 import pytest
 import tensorflow as tf
-from fakes import X, Y, regression
 
 import mlflow_hp
 from mlflow_hp.delivery.metric_points import StepPoints, epoch_points
 from mlflow_hp.history import Tensor
-from mlflow_hp.history.step_record import Layout
+from mlflow_hp.history.step_record import Layout, Rows
 from mlflow_hp.training.capture.step_layout import tensors_of
+from tests.helpers.fits import X, Y, regression
 
 pytestmark = pytest.mark.usefixtures("store")
 
@@ -51,7 +52,7 @@ def points_of(store, make, *, before, epochs=3):
 
 @pytest.mark.parametrize("before", [True, False])
 @pytest.mark.parametrize("make", [ByHand, OneByOne, Rarely, mlflows_own])
-def test_each_epoch_once(store, make, before):
+def test_each_epoch_is_logged_once(store, make, before):
     run_id, shown = points_of(store, make, before=before)
     for name in ("loss", "val_loss"):
         points = store.get_metric_history(run_id, name)
@@ -59,7 +60,7 @@ def test_each_epoch_once(store, make, before):
         assert [point.value for point in sorted(points, key=lambda p: p.step)] == pytest.approx(shown[name])
 
 
-def test_beside_keras_autologging(store):
+def test_with_keras_autologging(store):
     mlflow.keras.autolog(log_models=False, log_datasets=False)
     try:
         with mlflow.start_run() as run:
@@ -75,7 +76,7 @@ def test_beside_keras_autologging(store):
     assert (params["epochs"], params["batch_size"], params["optimizer"]) == ("2", "8", "RMSprop")
 
 
-def test_a_metric_that_others_log_by_batches_is_theirs(store):
+def test_metric_logged_by_batches_is_left_to_the_program(store):
     run_id, _ = points_of(
         store, lambda: mlflow.keras.MlflowCallback(log_every_epoch=False, log_every_n_steps=2), before=False
     )
@@ -96,7 +97,7 @@ NAMES = [
 ]
 
 
-def test_metrics_of_keras_that_are_called_as_ours(store):
+def test_keras_metrics_with_names_of_recorded_metrics(store):
     metrics = [keras.metrics.MeanSquaredError(name=name) for name in ("batch/loss", "batch/running_loss", "epoch")]
     recorder = mlflow_hp.TrainingRecorder(report=False)
     with mlflow.start_run() as run:
@@ -109,7 +110,7 @@ def test_metrics_of_keras_that_are_called_as_ours(store):
     assert steps == list(range(10))
 
 
-def test_all_names_of_an_epoch_and_of_steps_are_distinct():
+def test_metric_names_of_epochs_and_steps_are_distinct():
     points = epoch_points({"epoch": 3, **dict.fromkeys(NAMES[:5] + NAMES[6:], 1.0), "seconds": 1.0}, 0)
     names = [name for name, *_ in points]
     assert len(set(names)) == len(names) == len(NAMES) - 1
@@ -119,12 +120,14 @@ def test_all_names_of_an_epoch_and_of_steps_are_distinct():
         Tensor("a/0_2", (), "float32", True),
     )
     layout = Layout(dict.fromkeys(["batch_loss", "learning_rate", "running_loss"], ""), tensors, "values", {})
-    of_steps = list(StepPoints(layout, 1)._names.values())
+    columns = {name: np.ones(1) for name in ("step", "time", *layout.columns)}
+    rows = Rows(columns, {tensor.name: np.ones((1, *tensor.shape), np.float32) for tensor in tensors})
+    of_steps = [name for name, *_ in StepPoints(layout, 1).convert(rows)]
     assert len(set(of_steps)) == len(of_steps) == 7
     assert not set(names) & set(of_steps)
 
 
-def test_weights_that_are_called_as_a_column_of_the_history():
+def test_weights_with_the_name_of_a_step_column():
     class Counts(keras.Model):
         def __init__(self):
             super().__init__()

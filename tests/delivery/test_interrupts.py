@@ -1,31 +1,32 @@
-"""Ctrl-C that comes while something must not be lost, with real signals to this process."""
+"""Ctrl-C and SIGTERM while data is written, with real signals to this process."""
 
 from __future__ import annotations
 
+import importlib
 import signal
 import threading
 import time
 
 import mlflow
 import pytest
-from fakes import X, Y, regression
 
 import mlflow_hp
 from mlflow_hp.delivery.signals import held
 from mlflow_hp.training.recovery import recover_quietly
+from tests.helpers.fits import X, Y, regression
 
 
-def test_a_signal_waits_for_the_end_of_the_block(capfd):
+def test_signal_is_deferred_to_the_end_of_the_block(capfd):
     done = []
     with pytest.raises(KeyboardInterrupt), held("counting"):
         signal.raise_signal(signal.SIGINT)
         done.append(1)
     assert done == [1]
-    assert capfd.readouterr().err == "\nmlflow_hp: counting; Ctrl-C once more gives that up\n"
+    assert capfd.readouterr().err == "\nmlflow_hp: counting; press Ctrl-C again to abort that\n"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_a_second_one_does_not_wait():
+def test_second_ctrl_c_takes_effect_at_once():
     done = []
     with pytest.raises(KeyboardInterrupt), held():
         signal.raise_signal(signal.SIGINT)
@@ -35,7 +36,7 @@ def test_a_second_one_does_not_wait():
     assert done == [1]
 
 
-def test_a_block_inside_another_is_part_of_it():
+def test_nested_blocks():
     done = []
     with pytest.raises(KeyboardInterrupt), held():
         with held():
@@ -45,7 +46,7 @@ def test_a_block_inside_another_is_part_of_it():
     assert done == [1, 2]
 
 
-def test_sigterm_waits_where_python_handles_it_and_is_left_alone_where_not():
+def test_sigterm_is_deferred_only_if_python_handles_it():
     seen = []
     before = signal.signal(signal.SIGTERM, lambda number, _: seen.append(number))
     try:
@@ -61,7 +62,7 @@ def test_sigterm_waits_where_python_handles_it_and_is_left_alone_where_not():
         signal.signal(signal.SIGTERM, before)
 
 
-def test_other_threads_are_left_alone():
+def test_no_effect_in_other_threads():
     handlers = []
 
     def work():
@@ -75,9 +76,9 @@ def test_other_threads_are_left_alone():
 
 
 def interrupted_once(monkeypatch, name, times=1):
-    """`times` Ctrl-C when `name` is called for the first time."""
+    """Raise `times` Ctrl-C when `name` is called for the first time."""
     module, _, attribute = name.rpartition(".")
-    owner = pytest.importorskip(module) if "Graph" not in module else None
+    owner = importlib.import_module(module) if "Graph" not in module else None
     if owner is None:
         from mlflow_hp.training.capture.graph_reader import GraphReader as owner  # noqa: N813
     real, left = getattr(owner, attribute), [times]
@@ -93,9 +94,9 @@ def interrupted_once(monkeypatch, name, times=1):
 
 
 @pytest.mark.parametrize(
-    "name", ["mlflow_hp.training.capture.graph_reader.GraphReader._hand_on", "mlflow_hp.tracking.runs.upload"]
+    "name", ["mlflow_hp.training.capture.graph_reader.GraphReader._pass_on", "mlflow_hp.tracking.runs.upload"]
 )
-def test_ctrl_c_while_a_fit_is_brought_to_mlflow_loses_nothing(monkeypatch, store, name):
+def test_ctrl_c_while_sending_loses_nothing(monkeypatch, store, name):
     interrupted_once(monkeypatch, name)
     monkeypatch.setattr(
         "mlflow_hp.training.capture.graph_reader.FETCH_SECONDS", 60
@@ -108,7 +109,7 @@ def test_ctrl_c_while_a_fit_is_brought_to_mlflow_loses_nothing(monkeypatch, stor
     assert store.list_artifacts(run.info.run_id, "plots")
 
 
-def test_two_of_them_give_up_and_the_record_stays_on_disk(monkeypatch, store):
+def test_second_ctrl_c_while_sending_leaves_the_data_on_disk(monkeypatch, store):
     interrupted_once(monkeypatch, "mlflow_hp.tracking.runs.upload", times=2)
     recorder = mlflow_hp.TrainingRecorder()
     with (

@@ -1,46 +1,46 @@
-"""The journal: what was appended comes back, and of a broken one the part that is whole."""
+"""Journal: records round-trip, and the part before a damage is read."""
 
 from __future__ import annotations
 
-import errno
 import json
 import os
+import resource
 import zlib
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlflow_hp.delivery import journal
-from mlflow_hp.delivery.journal import FILE, Journal, JournalError, of_a_training, read
+from mlflow_hp.delivery import journal, training_journal
+from mlflow_hp.delivery.journal import FILE, Journal, JournalError, read
 
-HEAD = {"run_id": "1"}
+HEADER = {"run_id": "1"}
 RECORDS = [{"epoch": 0, "loss": float("inf")}, {"text": 'a\nb "c" ü 🙂'}, {"chunk": 1, "values": [0.1, -1e300, None]}]
 
 
 @pytest.fixture
 def folder(tmp_path):
-    with Journal(tmp_path, HEAD) as kept:
+    with Journal(tmp_path, HEADER) as kept:
         assert [kept.append(record) for record in RECORDS] == [0, 1, 2]
         os.fsync(kept)
         kept.acknowledge(2)
     return tmp_path
 
 
-def test_all_comes_back(folder):
+def test_records_round_trip(folder):
     found = read(folder)
-    assert found == ({"journal": 1, **HEAD}, RECORDS, 2, None)
+    assert found == ({"journal": journal.VERSION, **HEADER}, RECORDS, 2, None)
 
 
-def test_it_is_read_while_it_grows(tmp_path):
-    with Journal(tmp_path, HEAD) as kept:
+def test_reading_while_appending(tmp_path):
+    with Journal(tmp_path, HEADER) as kept:
         kept.append(RECORDS[0])
         assert read(tmp_path).records == RECORDS[:1]
         kept.append(RECORDS[1])
         assert read(tmp_path).records == RECORDS[:2]
 
 
-def test_torn_at_every_byte(folder):
+def test_journal_torn_at_any_byte(folder):
     whole = (folder / FILE).read_bytes()
     ends = [i for i, byte in enumerate(whole) if byte == 10]
     for size in range(len(whole)):
@@ -52,11 +52,11 @@ def test_torn_at_every_byte(folder):
             continue
         found = read(folder)
         assert found.records == RECORDS[: n - 1]
-        assert found.acknowledged <= len(found.records)
+        assert found.n_acknowledged <= len(found.records)
         assert (found.problem is None) == (size - 1 in ends)
 
 
-def test_every_flipped_bit_is_seen(folder):
+def test_flipped_bits_are_detected(folder):
     whole = (folder / FILE).read_bytes()
     ends = [i for i, byte in enumerate(whole) if byte == 10]
     for place in range(ends[0] + 1, len(whole)):
@@ -64,48 +64,68 @@ def test_every_flipped_bit_is_seen(folder):
         broken[place] ^= 1 << place % 8
         (folder / FILE).write_bytes(broken)
         found = read(folder)
-        whole_ones = sum(end < place for end in ends) - 1
-        assert found.records == RECORDS[:whole_ones]
+        n_intact = sum(end < place for end in ends) - 1
+        assert found.records == RECORDS[:n_intact]
         assert "torn or altered" in found.problem
 
 
+@pytest.mark.parametrize("length", [None, -1, -30, 60])
+def test_repeated_journal_loses_nothing(folder, length):
+    """The file is followed by its own content, or by the beginning of that."""
+    content = (folder / FILE).read_bytes()
+    (folder / FILE).write_bytes(content + content[:length])
+    header, records, n_acknowledged, problem = read(folder)
+    assert (header, records, n_acknowledged) == ({"journal": journal.VERSION, **HEADER}, RECORDS, 2)
+    assert "lines repeat the first ones, so nothing is lost" in problem
+    Journal.reopen(folder).close()
+    assert (folder / FILE).read_bytes() == content
+
+
+def test_second_journal_in_one_file_is_reported_as_damage(folder):
+    content = (folder / FILE).read_bytes()
+    (folder / FILE).write_bytes(content * 2)
+    with (folder / FILE).open("ab") as file:
+        file.write(content.splitlines(keepends=True)[1])
+    entries = read(folder)
+    assert entries.records == RECORDS
+    assert "the next 5 lines are torn or altered" in entries.problem
+
+
 @pytest.mark.parametrize("text", [b"", b"\n", b"nothing\n", b"00000000 {}\n", b"\x00" * 4096])
-def test_what_is_no_journal(tmp_path, text):
+def test_other_files(tmp_path, text):
     (tmp_path / FILE).write_bytes(text)
     with pytest.raises(JournalError, match="nothing can be recovered"):
         read(tmp_path)
 
 
-def test_a_newer_version(tmp_path, monkeypatch):
-    monkeypatch.setattr(journal, "VERSION", 2)
-    Journal(tmp_path, HEAD).close()
+def test_newer_version_of_a_journal(tmp_path, monkeypatch):
+    monkeypatch.setattr(journal, "VERSION", journal.VERSION + 1)
+    Journal(tmp_path, HEADER).close()
     monkeypatch.undo()
-    with pytest.raises(JournalError, match="version 2, above 1: upgrade"):
+    with pytest.raises(JournalError, match="version 3, above 2: upgrade"):
         read(tmp_path)
 
 
-def test_acknowledgements_that_are_broken_count_as_none(folder):
+def test_damaged_acknowledgements_count_as_none(folder):
     (folder / journal.ACKNOWLEDGED_FILE).write_bytes(b"\xff\xfe")
-    assert read(folder).acknowledged == 0
+    assert read(folder).n_acknowledged == 0
 
 
-def test_what_can_not_be_appended_leaves_nothing_behind(tmp_path, monkeypatch):
-    kept = Journal(tmp_path, HEAD)
-
-    def full(file, line):
-        file.write(line[:10])
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(journal, "_write", full)
-        with pytest.raises(OSError, match="No space left"):
+def test_failed_append_leaves_no_trace(tmp_path):
+    kept = Journal(tmp_path, HEADER)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / FILE).stat().st_size + 10, hard))
+    try:
+        with pytest.raises(OSError, match=r"only 10 of .* bytes could be written"):
             kept.append(RECORDS[0])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     kept.append(RECORDS[1])
     kept.close()
-    assert read(tmp_path) == ({"journal": 1, **HEAD}, [RECORDS[1]], 0, None)
+    assert read(tmp_path) == ({"journal": journal.VERSION, **HEADER}, [RECORDS[1]], 0, None)
 
 
-def test_others_can_not_read_it(folder):
+def test_only_the_user_can_read_it(folder):
     assert (folder / FILE).stat().st_mode & 0o077 == 0
 
 
@@ -130,15 +150,15 @@ fuzzed = settings(
 
 
 def read_as_training(folder, content):
-    """What is read of such a file, or None and the words of the error."""
+    """Read a file of this content as the journal of a training; return the entries, or None and the error message."""
     (folder / FILE).write_bytes(content)
     try:
-        return of_a_training(read(folder)), ""
+        return training_journal.validated(read(folder)), ""
     except JournalError as error:
         return None, str(error)
 
 
-def whole(folder):
+def write_whole(folder):
     (folder / FILE).unlink(missing_ok=True)
     with Journal(folder, TRAINING) as kept:
         for record in STEPS:
@@ -149,17 +169,17 @@ def whole(folder):
 
 @fuzzed
 @given(st.binary(max_size=60), st.integers(0, 500), st.integers(0, 500), st.binary(max_size=30))
-def test_of_a_damaged_journal_nothing_but_its_beginning_is_used(tmp_path, noise, start, end, acknowledged):
-    content = whole(tmp_path)
-    damaged = content[:start] + noise + content[end:]
+def test_only_the_part_before_the_damage_is_used(tmp_path, noise, start, end, acknowledged):
+    content = write_whole(tmp_path)
+    damaged = content[:start] + noise + content[max(start, end) :]
     (tmp_path / journal.ACKNOWLEDGED_FILE).write_bytes(acknowledged)
     found, said = read_as_training(tmp_path, damaged)
     if found is None:
         assert "journal" in said
         return
-    assert repr(found.head) == repr({"journal": 1, **TRAINING})
+    assert repr(found.header) == repr({"journal": journal.VERSION, **TRAINING})
     assert repr(found.records) == repr(STEPS[: len(found.records)])
-    assert 0 <= found.acknowledged <= len(found.records)
+    assert 0 <= found.n_acknowledged <= len(found.records)
     assert found.problem or content.startswith(damaged)
 
 
@@ -180,14 +200,14 @@ ANYTHING = st.recursive(
     ANYTHING,
     st.booleans(),
 )
-def test_a_journal_of_another_making_is_refused_or_used_up_to_there(tmp_path, of_head, of_record, value, in_head):
-    """Its checksums are right, and what stands in it is not what a recording writes."""
-    head = {"journal": 1, **TRAINING, **({of_head: value} if in_head else {})}
-    other = {**next((record for record in STEPS if of_record in record), {}), of_record: value}
-    texts = [json.dumps(record).encode() for record in (head, *STEPS[:2], other)]
+def test_invalid_records_with_valid_checksums(tmp_path, header_field, record_field, value, in_header):
+    """The records before the invalid one are used."""
+    header = {"journal": journal.VERSION, **TRAINING, **({header_field: value} if in_header else {})}
+    other = {**next((record for record in STEPS if record_field in record), {}), record_field: value}
+    texts = [json.dumps(record).encode() for record in (header, *STEPS[:2], other)]
     found, said = read_as_training(tmp_path, b"".join(b"%08x %b\n" % (zlib.crc32(text), text) for text in texts))
     if found is None:
-        assert in_head
+        assert in_header
         assert "journal" in said
         return
     assert repr(found.records[:2]) == repr(STEPS[:2])

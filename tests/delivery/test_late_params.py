@@ -1,4 +1,4 @@
-"""Params: the user's own win, whenever they come; ours are known meanwhile, and nothing is left behind."""
+"""Late params: the program's own params win; recorded ones are in a tag until the end of the run."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ import gc
 import json
 import os
 import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
 import keras
 import mlflow
 import pytest
-from fakes import X, Y, record, regression
 from mlflow.entities import Param
 from mlflow.exceptions import MlflowException
 
 import mlflow_hp
 from mlflow_hp.delivery.late_params import late_params
 from mlflow_hp.tracking import runs
+from mlflow_hp.tracking.run_params import log_params, params_of, waiting_params
+from mlflow_hp.tracking.tags import PARAMS_TAG
+from tests.helpers.fits import X, Y, record, regression
+from tests.helpers.forked_python import python
 
 pytestmark = pytest.mark.usefixtures("store")
 
@@ -32,8 +34,8 @@ def fit(*callbacks, recorder=None):
     regression(run_eagerly=True).fit(X, Y, batch_size=8, verbose=0, callbacks=[recorder, *callbacks])
 
 
-def left_behind(tmp_path):
-    gc.collect()  # a history that somebody still holds is read from there
+def journals(tmp_path):
+    gc.collect()  # the folder stays while its history is in use
     return list((tmp_path / "on-its-way").rglob("journal"))
 
 
@@ -47,7 +49,7 @@ class Logs(keras.callbacks.Callback):
     "when",
     ["before", "on_train_begin", "on_epoch_begin", "on_train_batch_end", "on_epoch_end", "on_train_end", "after"],
 )
-def test_the_users_params_win(store, tmp_path, when):
+def test_params_of_the_program_win(store, tmp_path, when):
     with mlflow.start_run() as run:
         if when == "before":
             mlflow.log_params(USERS)
@@ -57,20 +59,20 @@ def test_the_users_params_win(store, tmp_path, when):
     found = store.get_run(run.info.run_id)
     assert found.data.params.items() >= USERS.items()
     assert found.data.params["rho"] == "0.9"
-    assert runs.PARAMS_TAG not in found.data.tags
+    assert PARAMS_TAG not in found.data.tags
     assert "mlflow_hp.recording_error" not in found.data.tags
-    assert not left_behind(tmp_path)
+    assert not journals(tmp_path)
 
 
-def test_params_are_known_while_the_run_lasts(store):
+def test_params_are_in_a_tag_during_the_run(store):
     with mlflow.start_run() as run:
         fit()
         during = store.get_run(run.info.run_id).data
         assert not during.params
-        assert runs.params_of(during).items() >= OURS.items()
-        assert json.loads(during.tags[runs.PARAMS_TAG]).items() >= OURS.items()
+        assert params_of(during).items() >= OURS.items()
+        assert json.loads(during.tags[PARAMS_TAG]).items() >= OURS.items()
     after = store.get_run(run.info.run_id).data
-    assert after.params == runs.params_of(after) == runs.params_of(during)
+    assert after.params == params_of(after) == params_of(during)
 
 
 def of_the_client(run_id):
@@ -90,7 +92,7 @@ def at_exit(_):
 
 
 @pytest.mark.parametrize("end", [of_the_client, by_update, by_failing, at_exit])
-def test_however_the_run_ends(store, end):
+def test_params_are_logged_at_any_end_of_the_run(store, end):
     before = mlflow.MlflowClient.set_terminated, mlflow.MlflowClient.log_batch
     run_id = store.create_run(mlflow.get_experiment_by_name("tests").experiment_id).info.run_id
     fit(recorder=mlflow_hp.TrainingRecorder(run_id, report=False))
@@ -100,7 +102,7 @@ def test_however_the_run_ends(store, end):
     assert (mlflow.MlflowClient.set_terminated, mlflow.MlflowClient.log_batch) == before
 
 
-def test_a_run_of_several_fits_keeps_the_params_of_the_first(store):
+def test_params_of_the_first_of_several_fits_are_kept(store):
     with mlflow.start_run() as run:
         fit()
         regression("sgd", run_eagerly=True).fit(
@@ -113,8 +115,8 @@ def test_a_run_of_several_fits_keeps_the_params_of_the_first(store):
     assert "momentum" in params  # of the second optimizer alone
 
 
-def test_params_that_somebody_logs_at_the_same_moment(monkeypatch, store):
-    """Between the reading of what the run has and the writing of what it lacks."""
+def test_params_logged_at_the_same_moment(monkeypatch, store):
+    """Between reading the params of the run and writing the missing ones."""
     real, raced = mlflow.MlflowClient.log_batch, []
 
     def race(self, run_id, metrics=(), params=(), tags=(), **more):
@@ -130,7 +132,7 @@ def test_params_that_somebody_logs_at_the_same_moment(monkeypatch, store):
     assert (params["optimizer"], params["epochs"], params["loss"]) == ("theirs", "theirs", "mse")
 
 
-def test_log_once_gives_way_to_what_came_meanwhile(store):
+def test_log_once_keeps_params_logged_meanwhile(store):
     with mlflow.start_run() as run:
         known = store.get_run(run.info.run_id)
         mlflow.log_param("a", "theirs")
@@ -138,32 +140,34 @@ def test_log_once_gives_way_to_what_came_meanwhile(store):
     assert store.get_run(run.info.run_id).data.params == {"a": "theirs", "b": "ours"}
 
 
-def test_many_params_of_which_one_is_refused(monkeypatch, store):
-    with mlflow.start_run() as run, pytest.warns(RuntimeWarning, match=r"does not take the param 'bad\[0\]'"):
-        runs.log_params(store, run.info.run_id, {f"p{i}": str(i) for i in range(150)} | {"bad[0]": "1"})
+def test_one_refused_param_among_many(monkeypatch, store):
+    with mlflow.start_run() as run, pytest.warns(RuntimeWarning, match=r"refuses the param 'bad\[0\]'"):
+        log_params(store, run.info.run_id, {f"p{i}": str(i) for i in range(150)} | {"bad[0]": "1"})
     assert len(store.get_run(run.info.run_id).data.params) == 150
 
 
-def test_a_store_that_is_away_when_the_run_ends(monkeypatch, store):
+def test_store_that_is_down_at_the_end_of_the_run(monkeypatch, store):
     with mlflow.start_run() as run:
         fit()
-        monkeypatch.setattr(runs, "log_params", lambda *_: (_ for _ in ()).throw(OSError("it is away")))
+        monkeypatch.setattr(
+            "mlflow_hp.delivery.late_params.log_params", lambda *_: (_ for _ in ()).throw(OSError("it is away"))
+        )
         with pytest.warns(RuntimeWarning, match="in the tag mlflow_hp.params alone, not as params.*it is away"):
             mlflow.end_run()
     found = store.get_run(run.info.run_id)
     assert (found.info.status, found.data.params) == ("FINISHED", {})
-    assert runs.params_of(found.data).items() >= OURS.items()
+    assert params_of(found.data).items() >= OURS.items()
     monkeypatch.undo()
     late_params.settle_all()
     assert store.get_run(run.info.run_id).data.params.items() >= OURS.items()
 
 
 @pytest.mark.parametrize("tag", ['{"optimizer": "SG', "[1]", "null", '{"a": null}'])
-def test_a_tag_that_was_altered_is_no_error(store, tag):
-    assert isinstance(runs.waiting_params({runs.PARAMS_TAG: tag}), dict)
+def test_altered_tag_is_ignored(store, tag):
+    assert isinstance(waiting_params({PARAMS_TAG: tag}), dict)
 
 
-def test_the_users_params_of_a_search_win(store):
+def test_params_of_the_program_win_in_a_search(store):
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GridSearchCV
 
@@ -174,17 +178,17 @@ def test_the_users_params_of_a_search_win(store):
         with mlflow_hp.record_search(search, report=False):
             search.fit(X, labels)
             mlflow.log_param("scoring", "by default")
-        known = runs.params_of(store.get_run(run.info.run_id).data)
+        known = params_of(store.get_run(run.info.run_id).data)
         mlflow.log_param("estimator", "logistic")
     params = store.get_run(run.info.run_id).data.params
     assert (params["cv"], params["scoring"], params["estimator"]) == ("two", "by default", "logistic")
     assert params.keys() >= known.keys()
 
 
-def test_a_program_that_ends_in_other_ways(tracking_uri, tmp_path):
+def test_program_that_leaves_runs_open(tracking_uri, tmp_path):
     program = f"""
-        import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})
-        from fakes import *
+        import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+        from tests.helpers.fits import *
         mlflow.set_tracking_uri({tracking_uri!r}); mlflow.set_experiment("tests")
         def fit(run_id=None):
             recorder = mlflow_hp.TrainingRecorder(run_id, report=False)
@@ -199,7 +203,7 @@ def test_a_program_that_ends_in_other_ways(tracking_uri, tmp_path):
     """
     environment = os.environ | {"MLFLOW_HP_FOLDER": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, "-W", "error::RuntimeWarning", "-c", textwrap.dedent(program)],
+        [python(), "-W", "error::RuntimeWarning", "-c", textwrap.dedent(program)],
         capture_output=True, text=True, env=environment, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -209,7 +213,7 @@ def test_a_program_that_ends_in_other_ways(tracking_uri, tmp_path):
     assert all(run.data.params.items() >= (OURS.items() - {("epochs", "1")}) for run in found)
 
 
-def test_our_params_are_never_an_error_of_mlflow():
+def test_recorded_params_never_conflict():
     with mlflow.start_run():
         fit()
         mlflow.log_params(USERS)

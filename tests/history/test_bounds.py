@@ -1,4 +1,4 @@
-"""Files that say they are more than they are: refused in a sentence, in memory of a small multiple of their size."""
+"""Files with false claims about their size: refused with a message, within a small multiple of their size in memory."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ import pytest
 from mlflow_hp.history import EPOCHS_FILE, STEPS_FILE, HistoryWriter, Tensor, TrainingHistory, weight_snapshots
 
 ROWS = 2_000_000
-"""Of a chunk of zeros that is packed into a few kilobytes: 32 MB and 480 MB unpacked."""
+"""Rows of a chunk of zeros that is compressed to a few kilobytes: 32 MB and 480 MB uncompressed."""
 COLUMNS = {"step": "int64", "loss": "float64"}
 WEIGHTS = Tensor("dense/kernel", (60,), "float32", True)
-HEAD = {"version": 1, "columns": COLUMNS, "tensors": [WEIGHTS._asdict()], "weights": "values", "meta": {}}
+HUGE = WEIGHTS._replace(shape=(2**40,) * 9)
+HEADER = {"version": 1, "columns": COLUMNS, "tensors": [WEIGHTS._asdict()], "weights": "values", "meta": {}}
 SCHEMA = pa.schema([("step", pa.int64()), ("loss", pa.float64()), ("dense/kernel", pa.list_(pa.float32(), 60))])
 
 
-def schema(head=HEAD, fields=SCHEMA):
-    return fields.with_metadata({"mlflow_hp": json.dumps(head)})
+def schema(header=HEADER, fields=SCHEMA):
+    return fields.with_metadata({"mlflow_hp": json.dumps(header)})
 
 
 def zeros(rows, of):
@@ -44,7 +45,7 @@ def streamed(batches, of, **options):
 
 
 def compressed(codec, first):
-    """A chunk of many zeros, packed; in front of it the row before the first step is packed, too, or is not."""
+    """Make a history with a compressed chunk of zeros: the first one, or the second after an uncompressed first one."""
     one, many = zeros(1, schema()), zeros(ROWS, schema())
     if first:
         return streamed([many], schema(), compression=codec)
@@ -53,14 +54,14 @@ def compressed(codec, first):
 
 
 def compressed_steps():
-    """A history of nothing but step numbers, 80 MB of them in some kilobytes."""
+    """Make a history of step numbers alone, 80 MB of them in some kilobytes."""
     own = pa.schema([("step", pa.int64())])
-    of = schema(HEAD | {"columns": {"step": "int64"}, "tensors": []}, own)
+    of = schema(HEADER | {"columns": {"step": "int64"}, "tensors": []}, own)
     return streamed([pa.record_batch([pa.array(np.zeros(10_000_000, np.int64))], schema=of)], of, compression="zstd")
 
 
 def patched(old, new, rows=1000):
-    """A history of two chunks in the second of which numbers of eight bytes were altered."""
+    """Make a history of two chunks, with numbers of eight bytes replaced in the second."""
     one, content = (
         streamed([zeros(1, schema())], schema()),
         streamed([zeros(1, schema()), zeros(rows, schema())], schema()),
@@ -74,8 +75,8 @@ def patched(old, new, rows=1000):
 def with_dictionary():
     own = pa.schema([("step", pa.dictionary(pa.int8(), pa.int64()))])
     batch = pa.record_batch([pa.DictionaryArray.from_arrays(pa.array([0] * 10, pa.int8()), [5])], schema=own)
-    head = HEAD | {"columns": {"step": "int64"}, "tensors": []}
-    return streamed([batch], schema(head, own))
+    header = HEADER | {"columns": {"step": "int64"}, "tensors": []}
+    return streamed([batch], schema(header, own))
 
 
 def nested():
@@ -92,7 +93,7 @@ def of_a_type(kind):
 
 
 def shared_fields(depth, width):
-    """A schema in which each field has as children one and the same other, many times."""
+    """Make a schema in which the children of each field are one other field, many times."""
     made = flatbuffers.Builder(0)
     name, children = made.CreateString("x"), None
     for _ in range(depth):
@@ -110,7 +111,7 @@ def shared_fields(depth, width):
         for _ in range(width):
             made.PrependUOffsetTRelative(field)
         children = made.EndVector()
-    key, value = made.CreateString("mlflow_hp"), made.CreateString(json.dumps(HEAD))
+    key, value = made.CreateString("mlflow_hp"), made.CreateString(json.dumps(HEADER))
     made.StartObject(2)
     made.PrependUOffsetTRelativeSlot(0, key, 0)
     made.PrependUOffsetTRelativeSlot(1, value, 0)
@@ -132,13 +133,13 @@ def shared_fields(depth, width):
     return b"\xff" * 4 + len(message).to_bytes(4, "little") + message
 
 
-def with_head(text):
+def with_header(text):
     return streamed([], SCHEMA.with_metadata({"mlflow_hp": text}))
 
 
 def many_columns():
     columns = {f"{i:x}": "int8" for i in range(20_000)}
-    return with_head(json.dumps(HEAD | {"columns": columns, "tensors": []}))
+    return with_header(json.dumps(HEADER | {"columns": columns, "tensors": []}))
 
 
 def claiming(length):
@@ -172,28 +173,28 @@ HISTORIES = {
     "shared fields": lambda: shared_fields(1, 200_000),
     "shared fields in each other": lambda: shared_fields(30, 10),
     "many columns": many_columns,
-    "a deep head": lambda: with_head("[" * 100_000),
-    "a wide head": lambda: with_head(json.dumps(HEAD | {"meta": [[]] * 100_000})),
-    "a huge number": lambda: with_head('{"version": 1' + "0" * 100_000 + "}"),
-    "a huge shape": lambda: with_head(json.dumps(HEAD | {"tensors": [WEIGHTS._replace(shape=(2**40,) * 9)._asdict()]})),
+    "a deep header": lambda: with_header("[" * 100_000),
+    "a wide header": lambda: with_header(json.dumps(HEADER | {"meta": [[]] * 100_000})),
+    "a huge number": lambda: with_header('{"version": 1' + "0" * 100_000 + "}"),
+    "a huge shape": lambda: with_header(json.dumps(HEADER | {"tensors": [HUGE._asdict()]})),
     "a message of 2 GiB": lambda: claiming(2**31 - 1),
     "a message of negative length": lambda: claiming(-8),
     "no message": lambda: claiming(0),
 }  # fmt: skip
 
-BEHIND_THE_FIRST = [name for name in HISTORIES if re.search("second|buffer|rows|longer|missing", name)]
-"""Those of which the row before the first step is whole: it is all that is read."""
+INTACT_FIRST_ROW = [name for name in HISTORIES if re.search("second|buffer|rows|longer|missing", name)]
+"""Names of those with an intact row before the first step, which is all that is read."""
 
 
-def archive(members, tell=None):
-    """An .npz of members; `tell` alters what it says of their sizes."""
+def archive(members, claimed_size=None):
+    """Make an .npz of members; `claimed_size` is the size that it claims for each."""
     sink = io.BytesIO()
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as file:
         for name, content in members.items():
             file.writestr(f"{name}.npy", content)
-        if tell is not None:
+        if claimed_size is not None:
             for member in file.infolist():
-                member.file_size = member.compress_size = tell
+                member.file_size = member.compress_size = claimed_size
     return sink.getvalue()
 
 
@@ -216,7 +217,7 @@ SNAPSHOTS = {
     "one element of any size": lambda: archive({"head": array((), "<U500000000", b"")}),
     "a negative shape": lambda: archive({"head": array((-1, -4), "<i8", bytes(32))}),
     "objects": lambda: archive({"head": array((1,), "|O", b"\x80\x04N.")}),
-    "sizes beyond the file": lambda: archive({"head": array((10**9,))}, tell=4 * 10**9),
+    "sizes beyond the file": lambda: archive({"head": array((10**9,))}, claimed_size=4 * 10**9),
     "text for arrays": lambda: archive({"head": b"x" * 1000}),
 }
 
@@ -226,7 +227,7 @@ CELLS = {
     "one long line": b"epoch," + b"," * 1_000_000 + b"\n",
     "many names": ("epoch," + ",".join(f"{i:x}" for i in range(200_000)) + "\n").encode(),
     "long cells": b"epoch,loss\n0," + b"1" * 1_000_000 + b"\n",
-    "a false seal": b"epoch,crc32:00000000\n" + b"0,x00000000\n" * 100_000,
+    "a false seal": b"epoch,xxh3:0000000000000000\n" + b"0,x0000000000000000\n" * 100_000,
 }
 
 OPENED = """
@@ -244,7 +245,7 @@ def opened(path, check):
 
 def most_resident():
     status = Path("/proc/self/status")
-    if status.exists():  # what getrusage tells begins with the memory of the process that started this one
+    if status.exists():  # getrusage includes the memory of the parent process
         return 1024 * int(status.read_text().split("VmHWM:")[1].split()[0])
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
@@ -263,7 +264,7 @@ for folder in sys.argv[1:]:
 
 
 def opened(*paths):
-    """Of each path: what opening it said, and the memory in bytes that it took at most; and so the whole process."""
+    """Open files in a process of its own: message and peak memory in bytes of each, and growth of the whole process."""
     done = subprocess.run([sys.executable, "-c", OPENED, *map(str, paths)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     lines = [json.loads(line) for line in done.stdout.splitlines()]
@@ -271,8 +272,8 @@ def opened(*paths):
 
 
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("sound")
+def intact(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("intact")
     initial = {"dense/kernel": np.zeros(60, np.float32)}
     with HistoryWriter(folder, columns=COLUMNS, tensors=[WEIGHTS], weights="values", initial=initial, meta={}) as file:
         file.append({"step": np.arange(3), "loss": np.zeros(3)}, {"dense/kernel": np.zeros((3, 60), np.float32)})
@@ -280,23 +281,23 @@ def sound(tmp_path_factory):
     return folder
 
 
-def test_a_history_that_is_not_ours_is_refused_before_it_takes_memory(sound, tmp_path):
+def test_hostile_history_is_refused_without_allocating(intact, tmp_path):
     paths = {name: tmp_path / f"{i}" for i, name in enumerate(HISTORIES)}
     for name, path in paths.items():
         path.mkdir()
         (path / STEPS_FILE).write_bytes(HISTORIES[name]())
-    found, grown = opened(sound, *paths.values())
-    assert [said for said, _ in found[sound]] == [None, None]
+    found, grown = opened(intact, *paths.values())
+    assert [said for said, _ in found[intact]] == [None, None]
     for name, path in paths.items():
         for (said, most), check in zip(found[path], (False, True), strict=True):
             size = (path / STEPS_FILE).stat().st_size
-            assert STEPS_FILE in said if said else name in BEHIND_THE_FIRST, (name, check, said)
+            assert STEPS_FILE in said if said else name in INTACT_FIRST_ROW, (name, check, said)
             assert most < 40 * size + 2**20, (name, check, size, most)
     assert grown < 30 * 2**20, grown
 
 
-def test_what_is_whole_before_a_chunk_that_is_not_ours_is_read(tmp_path):
-    for i, name in enumerate(BEHIND_THE_FIRST):
+def test_rows_before_a_hostile_chunk_are_read(tmp_path):
+    for i, name in enumerate(INTACT_FIRST_ROW):
         (tmp_path / f"{i}").mkdir()
         (tmp_path / f"{i}" / STEPS_FILE).write_bytes(HISTORIES[name]())
         history = TrainingHistory.open(tmp_path / f"{i}")
@@ -304,18 +305,18 @@ def test_what_is_whole_before_a_chunk_that_is_not_ours_is_read(tmp_path):
         assert history.weights("dense/kernel").shape == (1, 60)
 
 
-def test_a_compressed_history_is_told(tmp_path):
+def test_compressed_history_is_named_in_the_error(tmp_path):
     (tmp_path / STEPS_FILE).write_bytes(compressed("zstd", first=True))
-    with pytest.raises(ValueError, match=r"history\.arrows is damaged .*: it is compressed, which no history is"):
+    with pytest.raises(ValueError, match=r"history\.arrows is damaged .*: it is compressed, unlike any history"):
         TrainingHistory.open(tmp_path)
 
 
-def test_a_table_of_epochs_takes_a_small_multiple_of_its_size(sound, tmp_path):
+def test_hostile_table_of_epochs_takes_little_memory(intact, tmp_path):
     paths = {}
     for i, (name, content) in enumerate(CELLS.items()):
         path = paths[name] = tmp_path / f"{i}"
         path.mkdir()
-        (path / STEPS_FILE).write_bytes((sound / STEPS_FILE).read_bytes())
+        (path / STEPS_FILE).write_bytes((intact / STEPS_FILE).read_bytes())
         (path / EPOCHS_FILE).write_bytes(content)
     found, _ = opened(*paths.values())
     for name, path in paths.items():
@@ -325,11 +326,11 @@ def test_a_table_of_epochs_takes_a_small_multiple_of_its_size(sound, tmp_path):
         assert found[path][0][0], name
 
 
-def test_snapshots_that_tell_of_other_sizes_are_refused(sound, tmp_path):
+def test_snapshots_with_false_sizes_are_refused(intact, tmp_path):
     paths = {name: tmp_path / f"{i}.npz" for i, name in enumerate(SNAPSHOTS)}
     for name, path in paths.items():
         path.write_bytes(SNAPSHOTS[name]())
-    found, grown = opened(sound, *paths.values())
+    found, grown = opened(intact, *paths.values())
     for name, path in paths.items():
         for said, most in found[path]:
             assert said, name
@@ -339,5 +340,5 @@ def test_snapshots_that_tell_of_other_sizes_are_refused(sound, tmp_path):
     made = weight_snapshots.Snapshots(
         np.array([0, 2]), {"w": np.zeros((2, 3), np.float32), "b": np.zeros((2, 0), np.float32)}, 1, 2
     )
-    weight_snapshots.save(made, tmp_path / "sound.npz")
-    assert weight_snapshots.load(tmp_path / "sound.npz").tensors["b"].shape == (2, 0)
+    weight_snapshots.save(made, tmp_path / "intact.npz")
+    assert weight_snapshots.load(tmp_path / "intact.npz").tensors["b"].shape == (2, 0)

@@ -1,4 +1,4 @@
-"""Snapshots: which steps stay, that the budget holds, and that the file gives back what it took."""
+"""Snapshots of weights: which steps are kept, the memory budget, and the file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROW = 4 * 7
 
 
 def weights(step):
-    """Seven weights in two tensors that tell the step they belong to."""
+    """Make seven weights in two tensors that encode their step."""
     kernel = step + np.arange(6, dtype=np.float32).reshape(2, 3) / 8
     return {"a/dense/kernel": kernel, "a/dense/bias": np.array([-step], np.float32)}
 
@@ -38,7 +38,7 @@ def check_rows(found):
 
 @pytest.mark.parametrize("n_steps", [0, 1, 2, 3, 9, 10, 11, 50, 1000])
 @pytest.mark.parametrize("rows", [3, 4, 10, 11])
-def test_one_of_every_so_many_and_both_ends(n_steps, rows):
+def test_evenly_spaced_snapshots_with_both_ends(n_steps, rows):
     found = trained(n_steps, rows)
     regular = [*range(0, n_steps, found.every), n_steps]
     assert found.steps.tolist() == regular
@@ -49,7 +49,7 @@ def test_one_of_every_so_many_and_both_ends(n_steps, rows):
     check_rows(found)
 
 
-def test_a_reader_that_sees_few_steps_is_thinned_evenly_too():
+def test_sparse_steps_are_thinned_evenly():
     found = trained(100_000, 40, stride=50)
     check_rows(found)
     assert found.steps[[0, -1]].tolist() == [0, 100_000]
@@ -59,7 +59,7 @@ def test_a_reader_that_sees_few_steps_is_thinned_evenly_too():
     assert gaps.min() > found.every / 2
 
 
-def test_the_end_replaces_what_was_added_at_the_same_step():
+def test_last_weights_replace_a_snapshot_of_the_same_step():
     thinner = Thinner(10 * ROW)
     for step in range(4):
         thinner.add(step, weights(step))
@@ -68,14 +68,14 @@ def test_the_end_replaces_what_was_added_at_the_same_step():
     np.testing.assert_array_equal(found.tensors["a/dense/bias"][:, 0], [0, -1, -2, -2.5])
 
 
-def test_what_is_added_is_copied():
+def test_weights_are_copied():
     thinner, state = Thinner(10 * ROW), weights(0)
     thinner.add(0, state)
     state["a/dense/bias"][:] = 9
     assert thinner.snapshots(1, weights(1)).tensors["a/dense/bias"][0, 0] == 0
 
 
-def test_memory_stays_at_the_budget_also_while_thinning():
+def test_memory_stays_within_the_budget_while_thinning():
     big = {"kernel": np.zeros((500, 100), np.float32)}
     budget = 20 * big["kernel"].nbytes + 100
     tracemalloc.start()
@@ -93,12 +93,12 @@ def test_memory_stays_at_the_budget_also_while_thinning():
 
 
 @pytest.mark.parametrize("budget", [0, 3 * ROW - 1])
-def test_too_small_a_budget_says_which_is_needed(budget):
+def test_too_small_budget_names_the_needed_one(budget):
     with pytest.raises(UserError, match=f"7 trainable weights need {3 * ROW}"):
         Thinner(budget).add(0, weights(0))
 
 
-def test_without_trainable_weights_there_is_no_path():
+def test_no_trainable_weights():
     with pytest.raises(UserError, match="no trainable weights"):
         Thinner(1000).add(0, {})
 
@@ -113,7 +113,7 @@ def history(n_steps, **changed):
 
 
 @pytest.mark.parametrize("n_steps", [1, 9, 10, 200])
-def test_a_recorded_history_gives_what_a_thinner_would(n_steps):
+def test_from_history_equals_thinning_while_training(n_steps):
     found, expected = weight_snapshots.from_history(history(n_steps), 10 * ROW), trained(n_steps, 10)
     assert found.steps.tolist() == expected.steps.tolist()
     assert (found.every, found.n_steps) == (expected.every, expected.n_steps)
@@ -121,13 +121,13 @@ def test_a_recorded_history_gives_what_a_thinner_would(n_steps):
     check_rows(found)
 
 
-def test_a_history_without_weights_is_refused():
+def test_from_history_without_weights():
     bare = TrainingHistory.from_arrays({"loss": np.zeros(3)})
     with pytest.raises(ValueError, match='weights="all"'):
         weight_snapshots.from_history(bare, 1000)
 
 
-def test_a_file_gives_back_what_it_took(tmp_path):
+def test_save_and_load_round_trip(tmp_path):
     path, odd = tmp_path / "path.npz", {"file": np.zeros((3, 0), np.float32), "a/b.npy": np.ones(3, np.float32)}
     found = trained(30, 10)
     found = found._replace(tensors=found.tensors | {k: np.resize(v, (len(found.steps), 2)) for k, v in odd.items()})
@@ -176,13 +176,13 @@ BROKEN = {
     "one array": (one_array, "no weight snapshots"),
     "other arrays": (lambda path: np.savez(path, x=np.zeros(3)), "no weight snapshots"),
     "pickled": (pickled, "allow_pickle"),
-    "unordered": (unordered, "ascend"),
+    "unordered": (unordered, "not ascending"),
     "newer": (newer, "upgrade"),
 }
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_file_is_refused(name, tmp_path):
+def test_broken_file_is_refused(name, tmp_path):
     path = tmp_path / "path.npz"
     weight_snapshots.save(Snapshots(np.arange(3), {"w": np.ones((3, 100), np.float32)}, 1, 2), path)
     spoil, said = BROKEN[name]
@@ -192,6 +192,6 @@ def test_a_broken_file_is_refused(name, tmp_path):
     assert str(path) in str(raised.value)
 
 
-def test_a_missing_file_is_missing(tmp_path):
+def test_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError):
         weight_snapshots.load(tmp_path / "nothing.npz")

@@ -7,6 +7,7 @@ meta-estimators, autoencoders, sparse inputs, benchmarks), only smaller.
 from __future__ import annotations
 
 import copy
+import functools
 import pickle
 import warnings
 
@@ -182,21 +183,21 @@ def by_class(**settings):
 
 
 CASES = {
-    "basic usage": Case(
-        classifier(hidden_layer_sizes=(4,)), {"hidden_layer_sizes": [(3,), (4,)]}, y=NAMES, refit=True, cv=KFold(2)
-    ),
+    "basic usage": Case(classifier(hidden_layer_sizes=(4,)), {"hidden_layer_sizes": [(3,), (4,)]}, y=NAMES, refit=True),
     "model__": Case(classifier(model__dropout=0.3), {"model__hidden_layer_sizes": [(3,), (4, 3)]}),
     "optimizer by name": Case(classifier(), {"optimizer": ["sgd", "rmsprop"]}, scoring=["accuracy", "f1"]),
     "optimizer__": Case(
         classifier(optimizer=keras.optimizers.SGD),
-        {"optimizer__learning_rate": [0.1, 0.01], "optimizer__momentum": [0.9]},
+        {"optimizer__learning_rate": [0.1], "optimizer__momentum": [0.9]},
         cv=KFold(2),
     ),
     "by class, routed": Case(by_class(), {"loss__label_smoothing": [0.0, 0.2]}),
     "fit__": Case(classifier(fit__validation_split=0.25), {"fit__batch_size": [4, 8], "fit__shuffle": [False]}),
-    "epochs": Case(classifier(), {"epochs": [1, 2, 3]}, return_train_score=True),
-    "batch_size and epochs": Case(regressor(), {"batch_size": [4, -1], "epochs": [1, 2]}, y=VALUES),
-    "loss": Case(regressor(), {"loss": ["mse", "huber"]}, y=VALUES, scoring="r2", refit=True),
+    "epochs": Case(classifier(), {"epochs": [1, 2]}, return_train_score=True),
+    "batch_size and epochs": Case(
+        regressor(), [{"batch_size": [4], "epochs": [1, 2]}, {"batch_size": [-1], "epochs": [1]}], y=VALUES
+    ),
+    "loss": Case(regressor(), {"loss": ["mse", "huber"]}, y=VALUES, scoring="r2"),
     "a callback instance": Case(
         classifier(callbacks=[keras.callbacks.ReduceLROnPlateau("loss", patience=1)]), {"model__dropout": [0.0, 0.5]}
     ),
@@ -220,41 +221,53 @@ CASES = {
     ),
     "a class of one's own": Case(MLPClassifier(random_state=0), {"hidden_layer_sizes": [(3,), (3, 3)]}),
     "two inputs": Case(
-        TwoInputs(get_two_inputs, loss="mse", verbose=0, random_state=0, units=3), {"units": [2, 3]}, y=VALUES
+        TwoInputs(get_two_inputs, loss="mse", verbose=0, random_state=0, units=3),
+        {"optimizer__learning_rate": [0.1, 0.01]},
+        y=VALUES,
     ),
     "two outputs": Case(
         TwoOutputs(get_two_outputs, loss=TWO_LOSSES, verbose=0, random_state=0),
-        {"model__units": [3, 4]},
+        {"optimizer__learning_rate": [0.1, 0.01]},
         y=np.stack([LABELS, np.arange(24) % 3], 1),
     ),
     "several outputs by scikit-learn": Case(
         MultiOutputRegressor(regressor(epochs=1)), {"estimator__epochs": [1, 2]}, y=np.stack([VALUES, -VALUES], 1)
     ),
-    "bagging": Case(
-        BaggingClassifier(classifier(epochs=1), n_estimators=2, random_state=0), {"max_samples": [0.5, 1.0]}
-    ),
+    "bagging": Case(BaggingClassifier(classifier(epochs=1), n_estimators=2, random_state=0), {"max_samples": [0.5]}),
     "boosting": Case(
-        AdaBoostRegressor(regressor(epochs=1), n_estimators=2, random_state=0), {"estimator__epochs": [1, 2]}, y=VALUES
+        AdaBoostRegressor(regressor(epochs=1), n_estimators=2, random_state=0), {"estimator__epochs": [2]}, y=VALUES
     ),
     "an autoencoder": Case(
-        AutoEncoder(get_autoencoder, loss="mse", verbose=0, random_state=0, code=2), {"code": [1, 2]}, y=None
+        AutoEncoder(get_autoencoder, loss="mse", verbose=0, random_state=0, code=2),
+        {"optimizer__learning_rate": [0.1, 0.01]},
+        y=None,
     ),
     "images": Case(
         KerasClassifier(get_image_model, loss="sparse_categorical_crossentropy", verbose=0, random_state=0),
-        {"model__units": [2, 3]},
+        {"optimizer__learning_rate": [0.1, 0.01]},
     ),
     "sparse inputs": Case(classifier(), {"model__dropout": [0.0, 0.5]}, x=sparse.csr_matrix(X)),
 }
 
 
+@functools.cache
+def seed_sets_keras_generator():
+    """Whether it does; earlier versions of Keras go on with the state of before."""
+    drawn = [(keras.utils.set_random_seed(1), float(keras.random.uniform(())))[1] for _ in range(2)]
+    return drawn[0] == drawn[1]
+
+
 def fitted(case, search=None):
     """Fit it from one state of the random generators; every score in its results, as bytes."""
+    seed_sets_keras_generator()  # which draws
     keras.utils.set_random_seed(1)
     search = search or case.search()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=UserWarning)  # those of scikeras and scikit-learn
         search.fit(case.x, case.y, **case.fit)
-    after = np.random.random(), keras.random.uniform(())  # noqa: NPY002 - what the user draws next
+    after = [np.random.random()]  # noqa: NPY002 - what the user draws next
+    if seed_sets_keras_generator():
+        after.append(keras.random.uniform(()))
     scores = {
         name: values.tobytes() for name, values in search.cv_results_.items() if "_test_" in name or "_train_" in name
     }
@@ -283,7 +296,7 @@ def test_recorded_as_bare(name, store):
 
 def test_trained_on_after_the_search():
     """``partial_fit`` of what a recorded search found, and its copies, go on as those of a bare one."""
-    case = Case(classifier(warm_start=True), {"optimizer__learning_rate": [0.1, 0.01]}, refit=True)
+    case = Case(classifier(warm_start=True), {"optimizer__learning_rate": [0.1]}, refit=True)
     bare, recorded = case.search(), case.search()
     fitted(case, bare)
     with mlflow_hp.record_search(recorded, progress=False, report=False):

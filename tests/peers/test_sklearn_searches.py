@@ -11,8 +11,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-HERE = Path(__file__).parent
-SUITES = {"test_search": 100, "test_successive_halving": 70}
+ROOT = Path(__file__).parents[2]
+SUITES = {"test_search": 100, "test_successive_halving": 30}
 """Modules of ``sklearn.model_selection.tests``, and how many fits are recorded in each at least."""
 
 NOT_RECORDED: dict[str, str] = {}
@@ -28,7 +28,7 @@ def run(suite, folder, *arguments):
     kept = {
         k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "MLFLOW_EXPERIMENT", "MLFLOW_TRACKING"))
     }
-    paths = [HERE, HERE.parent, HERE.parents[1], kept.get("PYTHONPATH", "")]
+    paths = [ROOT, kept.get("PYTHONPATH", "")]
     kept["PYTHONPATH"] = os.pathsep.join(map(str, paths))
     kept |= {"MLFLOW_HP_FOLDER": str(folder / "on-its-way"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, *words], cwd=folder, env=kept, capture_output=True, text=True)
@@ -41,7 +41,7 @@ def run(suite, folder, *arguments):
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("suite", SUITES)
 def test_passes_with_every_search_recorded(suite, tmp_path):
-    failed, output = run(suite, tmp_path / "recorded", "-p", "recorded_searches")
+    failed, output = run(suite, tmp_path / "recorded", "-p", "tests.helpers.recorded_searches")
     failed -= NOT_RECORDED.keys()
     if failed:  # some fail on their own, with some versions of the libraries below
         bare, _ = run(suite, tmp_path / "bare")

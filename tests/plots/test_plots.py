@@ -13,8 +13,8 @@ from PIL import Image
 from mlflow_hp.analysis.surfaces.beale import BealeSurface
 from mlflow_hp.analysis.surfaces.linear_regression import LinearRegressionSurface
 from mlflow_hp.history import TrainingHistory
-from mlflow_hp.plots import figure, surface, training
-from mlflow_hp.plots.descent_paths import MOST_POINTS
+from mlflow_hp.plots import figure, regression_line, surface, surface_animation, training
+from mlflow_hp.plots.descent_paths import MAX_POINTS
 
 RNG = np.random.default_rng(2)
 X = RNG.normal(26, 4, 100)
@@ -64,10 +64,10 @@ def test_a_path_that_diverges_is_cut_where_it_leaves():
     assert np.isfinite(info.cost).all()
 
 
-def test_a_long_path_is_thinned_and_keeps_its_ends():
+def test_a_long_path_is_downsampled_and_keeps_its_ends():
     info = surface.surface_info(SURFACE, {"a": path(20_000)})
     steps = info.paths["a"].steps
-    assert len(steps) <= MOST_POINTS
+    assert len(steps) <= MAX_POINTS + 2
     assert steps[[0, -1]].tolist() == [0, 19_999]
 
 
@@ -99,7 +99,7 @@ def test_surface_is_drawn(paths, tmp_path):
 
 def test_the_animation(tmp_path):
     info = surface.surface_info(SURFACE, {"a": path(500)})
-    surface.animate_surface(info, tmp_path / "a.gif", frames=12)
+    surface_animation.animate_surface(info, tmp_path / "a.gif", frames=12)
     with Image.open(tmp_path / "a.gif") as gif:
         assert gif.n_frames == 12
         gif.seek(11)
@@ -109,7 +109,7 @@ def test_the_animation(tmp_path):
 
 def test_the_animation_of_several_paths(tmp_path):
     info = surface.surface_info(SURFACE, {"short": path(5), "long": path(2001, (1, 9)), "start": path(1)})
-    surface.animate_surface(info, tmp_path / "a.gif", frames=30)
+    surface_animation.animate_surface(info, tmp_path / "a.gif", frames=30)
     with Image.open(tmp_path / "a.gif") as gif:
         assert 15 < gif.n_frames <= 30
         frames = []
@@ -119,20 +119,29 @@ def test_the_animation_of_several_paths(tmp_path):
     assert all(np.abs(a - b).max() > 50 for a, b in itertools.pairwise(frames))
     assert all((a == b).all(axis=-1).mean() > 0.9 for a, b in itertools.pairwise(frames))  # no flicker
     assert (tmp_path / "a.gif").stat().st_size < 2e6
-    reached = surface._frames([p.steps for p in info.paths.values()], 30)
+
+
+def test_the_frames_of_a_long_path_are_more_and_more_apart(monkeypatch, tmp_path):
+    drawn = []
+    monkeypatch.setattr(
+        surface_animation, "write_gif", lambda axes, moves, frames, *_: drawn.append(np.asarray(frames))
+    )
+    info = surface.surface_info(SURFACE, {"short": path(5), "long": path(2001, (1, 9)), "start": path(1)})
+    surface_animation.animate_surface(info, tmp_path / "a.gif", frames=30)
+    (reached,) = drawn
     assert reached[[0, 1, -1]].tolist() == [0, 1, 2000]
-    assert (np.diff(reached, 2)[5:].mean()) > 0  # more and more apart
+    assert np.diff(reached, 2)[5:].mean() > 0
 
 
 BEALE = BealeSurface()
 WINDOW = ((-4.5, 4.5), (-4.0, 4.0))
-ITERATIONS = surface.Counted("iteration", 0)
+ITERATIONS = surface.StepNumbering("iteration", 0)
 
 
 def on_beale(**paths):
     paths = {label: tuple(np.array(points, float).T) for label, points in paths.items()}
     return surface.surface_info(
-        BEALE, paths, ("x", "y"), window=WINDOW, best="minimum (3, 0.5), f", counted=ITERATIONS
+        BEALE, paths, ("x", "y"), window=WINDOW, best="minimum (3, 0.5), f", numbering=ITERATIONS
     )  # fmt: skip
 
 
@@ -152,24 +161,24 @@ def test_a_path_that_ends_outside_a_given_window(end, tmp_path):
     info = on_beale(a=[(4, 4), (3, 1), end])
     assert info.paths["a"].cut
     axes = surface.draw_surface(info)
-    assert axes.get_title().startswith("the path leaves the picture at iteration")
+    assert axes.get_title().startswith("the path leaves the plot at iteration")
     assert texts(axes) == ["minimum (3, 0.5), f = 0", "start"]
     drawn(axes, tmp_path)
     both = on_beale(a=[(4, 4), end], b=[(4, 4), (3, 0.5)])
     axes = surface.draw_surface(both)
-    assert axes.get_title() == "1 of 2 paths end outside the picture"
+    assert axes.get_title() == "1 of 2 paths end outside the plot"
     drawn(axes, tmp_path)
-    surface.animate_surface(both, tmp_path / "a.gif", frames=5)
+    surface_animation.animate_surface(both, tmp_path / "a.gif", frames=5)
 
 
 def test_when_a_path_leaves_for_good():
     axes = surface.draw_surface(on_beale(a=[(4, 4), (9, 1), (3, 1), (9, 1), (9, 2), (9, 3)]))
-    assert axes.get_title() == "the path leaves the picture at iteration 3"
+    assert axes.get_title() == "the path leaves the plot at iteration 3"
 
 
 def test_how_points_are_counted():
-    assert [ITERATIONS.said(i) for i in (0, 7)] == ["at iteration 0", "at iteration 7"]
-    assert [surface.Counted().said(i) for i in (0, 1)] == ["before the first step", "after step 0"]
+    assert [ITERATIONS.describe(i) for i in (0, 7)] == ["at iteration 0", "at iteration 7"]
+    assert [surface.StepNumbering().describe(i) for i in (0, 1)] == ["before the first step", "after step 0"]
 
 
 def history():
@@ -202,12 +211,12 @@ def test_weights_begin_before_the_first_step(tmp_path):
     drawn(axes, tmp_path)
 
 
-def test_thinning_keeps_spikes():
+def test_downsampling_keeps_spikes():
     y = np.zeros(100_000)
     y[54_321], y[77_777] = 9.0, -9.0
     info = training.curves_info([training.Curve(np.arange(100_000), y, "loss")], "step", "loss")
     (curve,) = info.curves
-    assert len(curve.x) <= training.MOST_POINTS + 2
+    assert len(curve.x) <= training.MAX_POINTS + 2
     assert {54_321, 77_777, 0, 99_999} <= set(curve.x.tolist())
     assert (np.diff(curve.x) > 0).all()
 
@@ -239,8 +248,9 @@ def test_many_curves_have_their_legend_outside(tmp_path):
 
 
 def test_the_fitted_line(tmp_path):
-    info = training.FitInfo(X, 3 * X, {"after training": (2.0, 1.0), "least squares": (np.nan, 1.0)}, ("bmi", "target"))
-    axes = training.draw_fit(info)
+    lines = {"after training": (2.0, 1.0), "least squares": (np.nan, 1.0)}
+    info = regression_line.FitInfo(X, 3 * X, lines, ("bmi", "target"))
+    axes = regression_line.draw_fit(info)
     assert texts(axes) == ["data", "after training"]
     np.testing.assert_allclose(axes.lines[1].get_ydata(), 2 * np.array([X.min(), X.max()]) + 1)
     drawn(axes, tmp_path)

@@ -161,7 +161,7 @@ def test_names_so_long_that_no_room_would_be_left(tmp_path):
     for axes in (matrix, table):
         shown = ticks(axes.xaxis)
         assert len(set(shown)) == 12
-        assert max(map(len, shown)) == classification.LONGEST
+        assert max(map(len, shown)) == classification.MAX_NAME_LENGTH
         assert shown[7].endswith("them: 7")
         height, width = drawn(axes, tmp_path)
         box = axes.get_window_extent()

@@ -112,7 +112,7 @@ def test_scores_in_order_and_who_is_left_out():
     assert info.labels == ["a=2", "a=3", "a=0", "a=4"]
     np.testing.assert_allclose(info.mean, [0.9, 0.897, 0.5, -99])
     assert info.group.tolist() == ["best", "tied", "other", "other"]
-    assert "1 can't be told from the best" in info.title
+    assert "1 not significantly worse than the best" in info.title
     assert "1 with a failed fold" in info.title
 
 
@@ -121,7 +121,7 @@ def test_long_names_become_values_with_a_key():
     labels, key = search_style.row_labels(found, np.arange(9))
     assert key.startswith("names: classifier__learning_rate | classifier__activation")
     assert all(label.count("|") == 2 or "…" in label for label in labels)
-    assert max(map(len, labels)) <= search_style.LONGEST
+    assert max(map(len, labels)) <= search_style.MAX_NAME_LENGTH
 
 
 def test_the_pareto_front_is_who_none_beats():
@@ -149,7 +149,7 @@ def test_folds_keep_single_failures_and_the_best():
     scores = np.linspace(0, 1, 50)[:, None] + [0.0, 0.1]
     scores[10, 0] = np.nan
     info = search.folds_info(results([{"a": i} for i in range(50)], scores))
-    assert len(info.labels) == search.MOST_NAMED
+    assert len(info.labels) == search.MAX_NAMED
     assert info.labels[0] == "a=49"
     assert "the best 40 of 50" in info.title
 
@@ -176,9 +176,9 @@ def test_who_is_far_below_does_not_set_the_scale():
 def test_names_that_fit():
     assert search_style.short("abcdefghij", 7) == "abc…hij"
     assert search_style.short("$a$", 9) == r"\$a\$"
-    assert search_style.digits_of(0.95312, 0.9) == "0.953"
-    assert search_style.digits_of(-3021.4, 2000) == "-3021"
-    assert search_style.digits_of(-5.5e43, 2000) == "-5.5e+43"
+    assert search_style.format_value(0.95312, 0.9) == "0.953"
+    assert search_style.format_value(-3021.4, 2000) == "-3021"
+    assert search_style.format_value(-5.5e43, 2000) == "-5.5e+43"
 
 
 def test_importance_with_and_without_exact_shares(tmp_path):
@@ -186,6 +186,6 @@ def test_importance_with_and_without_exact_shares(tmp_path):
     assert info.names == ["a", "b"]
     np.testing.assert_array_equal(info.exact, [0.5, 0.1])
     axes = search_space.draw_importance(info)
-    assert any("40% belong to parameters together" in text.get_text() for text in axes.figure.legends[0].get_texts())
+    assert any("interactions 40%" in text.get_text() for text in axes.figure.legends[0].get_texts())
     drawn(axes, tmp_path)
     drawn(search_space.draw_importance(search_space.importance_info({"a" * 80: 1.0, "b": 0.0})), tmp_path)

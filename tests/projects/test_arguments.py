@@ -25,7 +25,7 @@ def test_defaults_are_the_tutorials():
 
 def test_several_values_make_every_combination_once():
     combinations = chosen(learning_rate="0.1, 1e-3,0.001", batch_size="10,160", optimizer="sgd")
-    assert arguments.varied(combinations) == ["learning_rate", "batch_size"]
+    assert arguments.varying_names(combinations) == ["learning_rate", "batch_size"]
     labels = [arguments.label(c, ["learning_rate", "batch_size"]) for c in combinations]
     assert labels == [
         "learning_rate=0.1 batch_size=10",
@@ -80,7 +80,7 @@ def test_optional_values():
 
 def test_a_value_is_shown_as_it_reads_back():
     close = chosen(learning_rate="0.0123456789012,0.0123456789013")
-    assert [arguments.label(c, arguments.varied(close)) for c in close] == [
+    assert [arguments.label(c, arguments.varying_names(close)) for c in close] == [
         "learning_rate=0.0123456789012",
         "learning_rate=0.0123456789013",
     ]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from comparisons import SAME, add_run, new_experiment
 
 from projects.compare import EXPERIMENT
 from projects.runner import run
+from tests.helpers.stored_runs import SAME, add_run, new_experiment
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import keras
@@ -21,6 +20,8 @@ from mlflow_hp.analysis.surfaces.linear_regression import LinearRegressionSurfac
 from projects.cost_contour import EXPERIMENT, PARAMETERS
 from projects.datasets import data
 from projects.runner import run
+from tests.helpers.forked_python import commands, python
+from tests.helpers.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 
@@ -148,7 +149,7 @@ def test_an_artifact_store_that_can_not_be_written_keeps_the_metrics(store, tmp_
         status = run(EXPERIMENT, ["--epochs", "1", "--animate", "false"])
     assert status == 2
     printed = capfd.readouterr().err
-    assert "can't be written" in printed
+    assert "cannot be written" in printed
     assert "the run keeps its metrics" in printed
     assert "--artifact-location" in printed
     assert "Traceback" not in printed
@@ -168,7 +169,7 @@ def program(tracking_uri, folder, *argv):
     environment = without_ids() | {"MLFLOW_TRACKING_URI": tracking_uri, "MLFLOW_EXPERIMENT_NAME": "tests"}
     environment["PYTHONPATH"] = str(ROOT)
     return subprocess.Popen(
-        [sys.executable, "-u", "-m", "projects.cost_contour", *argv],
+        [python(), "-u", "-m", "projects.cost_contour", *argv],
         env=environment, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 
@@ -176,7 +177,7 @@ def program(tracking_uri, folder, *argv):
 @pytest.mark.slow
 def test_bad_input_is_a_line_and_not_a_traceback(tracking_uri, tmp_path):
     process = program(tracking_uri, tmp_path, "--data", "nowhere.csv")
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate()
     assert process.returncode == 2
     assert out == ""
     assert err.count("\n") == 1
@@ -190,9 +191,8 @@ def test_an_interrupted_training_is_recorded_and_plotted_up_to_there(store, trac
     for line in process.stdout:
         if line.startswith("Epoch 6/"):
             break
-    time.sleep(0.1)
     process.send_signal(number)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate()
     assert process.returncode == 130, err
     assert "Traceback" not in err
     experiment = store.get_experiment_by_name("tests").experiment_id
@@ -208,15 +208,15 @@ def test_an_interrupted_training_is_recorded_and_plotted_up_to_there(store, trac
 def mlflow_run(tmp_path):
     """Environment and command of an `mlflow run` with a store of its own."""
     environment = without_ids() | {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
-    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    environment["PATH"] = f"{commands()}:{environment['PATH']}"
     return environment, ["mlflow", "run", str(ROOT), "--env-manager", "local"]
 
 
 @pytest.mark.slow
 def test_ctrl_c_under_mlflow_run(tmp_path):
-    environment, command = mlflow_run(tmp_path)
+    environment, (mlflow_command, *command) = mlflow_run(tmp_path)
     process = subprocess.Popen(
-        [*command, "-P", "epochs=100000", "-P", "animate=false"],
+        [Path(sys.executable).with_name(mlflow_command), *command, "-P", "epochs=100000", "-P", "animate=false"],
         env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
     )  # fmt: skip
@@ -224,16 +224,12 @@ def test_ctrl_c_under_mlflow_run(tmp_path):
         if line.startswith("Epoch 6/"):
             break
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to mlflow and to the program that it started
-    process.communicate(timeout=120)
+    process.communicate()
     assert process.returncode != 0
     store = mlflow.MlflowClient(environment["MLFLOW_TRACKING_URI"])
     (found,) = store.search_runs(["0"])
-    for _ in range(60):  # MLflow calls it FAILED at first
-        if store.get_run(found.info.run_id).info.status == "KILLED":
-            break
-        time.sleep(0.5)
+    wait_for(lambda: store.get_run(found.info.run_id).info.status == "KILLED")  # MLflow calls it FAILED at first
     found = store.get_run(found.info.run_id)
-    assert found.info.status == "KILLED"
     assert "**Findings**" in found.data.tags["mlflow.note.content"]
     assert mlflow_hp.load_history(found.info.run_id, environment["MLFLOW_TRACKING_URI"]).n_steps >= 5 * 36
     assert "plots/cost_contour.png" in [a.path for a in store.list_artifacts(found.info.run_id, "plots")]

@@ -8,16 +8,18 @@ import hashlib
 import http.server
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tutorial_data import ADVERTISING
 
 from mlflow_hp.errors import UserError
 from projects.datasets import data, downloads
+from tests.helpers.needs import needs_file
+from tests.helpers.tutorial_data import ADVERTISING
 
 DEFAULTS = {
     "data": "diabetes", "feature": "bmi", "target": "target", "test_size": 0.2, "seed": 0, "standardize": False
@@ -71,7 +73,7 @@ def test_a_csv_file(tmp_path):
     assert commas.digest == loaded.digest
 
 
-@pytest.mark.skipif(not ADVERTISING.exists(), reason="Advertising.csv is not here")
+@needs_file(ADVERTISING)
 def test_advertising():
     loaded = load(data=str(ADVERTISING), feature="TV", target="sales")
     assert len(loaded.x_train) == 160
@@ -81,7 +83,7 @@ def test_advertising():
     ("text", "settings", "said"),
     [
         ("", {}, "is empty: name a CSV file"),
-        ("a,b\n", {}, "has a head and no rows"),
+        ("a,b\n", {}, "has a header and no rows"),
         ("a,b\n1,2\n", {}, "has 1 row: .*0 of them would be left to train on"),
         ("a,b\n1,2\n3,4\n", {}, "has 2 rows: with test_size=0.2, 1 of them"),
         ("a,b\n1,2\n3,4\n5,6\n", {"feature": "c"}, "feature='c': .* has the columns a, b"),
@@ -93,8 +95,8 @@ def test_advertising():
         ("a,b\n1,2\n1,4\n1,6\n1,7\n", {}, "feature='a' has the same value, 1, in all rows"),
         ("a,b\n1,2\n3,1e300\n5,6\n", {}, "column 'b' of .* is 1e.300 in row 2 "),
         ("a,b\n1,2,7\n3,4,7\n5,6,7\n", {}, "more values in its rows than columns in its head"),
-        (b"\xff\xfe\x00\x01\x80", {}, "can't be read as CSV"),
-        ('a,b\n"1,2\n', {}, "can't be read as CSV"),
+        (b"\xff\xfe\x00\x01\x80", {}, "cannot be read as CSV"),
+        ('a,b\n"1,2\n', {}, "cannot be read as CSV"),
     ],
 )
 def test_a_csv_that_can_not_be_trained_on(tmp_path, text, settings, said):
@@ -180,14 +182,17 @@ def test_a_url(server):
     base, asked = server
     assert len(load(data=f"{base}/a.csv", feature="a", target="b").x_train) == 2
     assert asked == [("/a.csv", None)]
-    refused("does not answer .*Not Found", f"{base}/b.csv")
+    refused("does not answer .HTTP status 404: Not Found.", f"{base}/b.csv")
 
 
 def test_a_url_with_a_digest(server):
     base, _ = server
     digest = hashlib.sha256(CSV).hexdigest()
     assert len(load(data=f"{base}/a.csv#sha256={digest}", feature="a", target="b").x_train) == 2
-    refused(f"is not what was asked for: its sha256 is {digest}", f"{base}/a.csv#sha256={'0' * 64}")
+    refused(
+        f"does not match its checksum: SHA256 hash .* expected sha256:0{{64}} but got {digest}",
+        f"{base}/a.csv#sha256={'0' * 64}",
+    )
     for other in ("sha256=", "sha256=12", "md5=0" * 8, "top"):
         refused("may end in #sha256= and the 64 digits", f"{base}/a.csv#{other}")
 
@@ -208,15 +213,42 @@ def test_secrets_in_a_url_are_sent_and_not_told(server, monkeypatch):
 
 def test_what_others_could_change_is_refused(server):
     base, asked = server
-    refused("leads to http://example.org, and anybody on the way.*https.*sha256", "http://example.org/a.csv")
+    refused("leads to http://example.org, which others on the network.*https.*sha256", "http://example.org/a.csv")
     refused("leads to http://example.org", f"{base}/to/http://example.org/a.csv")
     refused("leads to ftp://example.org", f"{base}/to/ftp://example.org/a.csv")
-    refused("does not answer .*file:///etc/passwd' is not allowed", f"{base}/to/file:///etc/passwd")
+    refused("leads to file://", f"{base}/to/file:///etc/passwd")
+    refused("does not answer .Invalid IPv6 URL.", "http://[::1/a.csv")
     refused("leads to http://example.org", f"http://me:pw@example.org/a.csv#sha256={'0' * 64}")
     refused("does not answer", f"http://no-such-host.invalid/a.csv#sha256={'0' * 64}")
     asked.clear()
     assert len(load(data=f"{base.replace('//', '//me:pw@')}/to//a.csv", feature="a", target="b").x_train) == 2
     assert [password is None for _, password in asked] == [False, True]  # a redirect may lead anywhere
+
+
+def test_passwords_of_other_programs_are_not_sent(server, tmp_path, monkeypatch):
+    base, asked = server
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password of-curl\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    for path in ("a.csv", "to//a.csv"):
+        load(data=f"{base}/{path}", feature="a", target="b")
+    assert [password for _, password in asked] == [None] * 3
+
+
+def test_two_downloads_of_one_file_at_once(server, tmp_path):
+    base, asked = server
+    path, digest = tmp_path / "folder" / "a.csv", f"sha256={hashlib.sha256(CSV).hexdigest()}"
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: downloads.retrieve(f"{base}/a.csv", path, digest), range(4)))
+    assert path.read_bytes() == CSV
+    assert list(path.parent.iterdir()) == [path]
+    n_asked = len(asked)
+    downloads.retrieve(f"{base}/a.csv", path, digest)
+    assert len(asked) == n_asked  # it is there
+    for torn in ("short", "b"):
+        with pytest.raises(OSError, match=r"broke off|404"):
+            downloads.retrieve(f"{base}/{torn}.csv", path, f"sha256={'0' * 64}")
+    assert path.read_bytes() == CSV
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_download_has_limits(server, monkeypatch):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import mlflow
 import pytest
 import yaml
+
+from tests.helpers.forked_python import commands
 
 ROOT = Path(__file__).parents[2]
 SMALL_NETWORK = {"max_samples": "200", "hidden": "8", "epochs": "2"}
@@ -38,7 +39,7 @@ def test_mlflow_run(name, tmp_path):
     settings, picture = SMALL[name]
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     environment = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID")}
-    environment |= {"MLFLOW_TRACKING_URI": uri, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment |= {"MLFLOW_TRACKING_URI": uri, "PATH": f"{commands()}:{os.environ['PATH']}"}
     options = [word for key, value in settings.items() for word in ("-P", f"{key}={value}")]
     done = subprocess.run(
         ["mlflow", "run", str(ROOT), "-e", name, "--env-manager", "local", *options],

@@ -44,7 +44,7 @@ def test_the_interval_is_that_of_paired_proportions():
     assert found.value == pytest.approx(difference)
     assert found.low == pytest.approx(difference - 1.96 * deviation, abs=0.005)
     assert found.high == pytest.approx(difference + 1.96 * deviation, abs=0.005)
-    assert "more than the choice of test samples explains" in found.told
+    assert "more than the choice of test samples explains" in found.sentence
 
 
 def test_the_same_model_gains_nothing():
@@ -52,7 +52,7 @@ def test_the_same_model_gains_nothing():
     model = Told(1 - y)
     found = paired_gain(accuracy, model, model, np.zeros((50, 1)), y)
     assert found[:3] == (0, 0, 0)
-    assert "can't tell" in found.told
+    assert "cannot tell" in found.sentence
 
 
 @pytest.mark.parametrize("scoring", [None, "accuracy", "f1_macro", "neg_log_loss", "roc_auc"])
@@ -85,4 +85,4 @@ def test_a_resample_without_a_class_gives_no_interval():
 
     found = paired_gain(scorer, Told(y), Told(y), np.zeros((4, 1)), y)
     assert np.isnan(found.low)
-    assert "no interval" in found.told
+    assert "no interval" in found.sentence

@@ -60,14 +60,14 @@ def test_values_can_be_drawn():
         ("{}", "has to name parameters"),
         ("[1, 2]", "has to name parameters"),
         ('{"epochs": []}', "grid: epochs has no values"),
-        ('{"learning_rat": [0.1]}', "'learning_rat', which there is not; did you mean 'learning_rate'"),
-        ('{"zzz": [1]}', "'zzz', which there is not; there are activation, "),
+        ('{"learning_rat": [0.1]}', "'learning_rat', which does not exist; did you mean 'learning_rate'"),
+        ('{"zzz": [1]}', "'zzz', which does not exist; there are activation, "),
         ('{"epochs": [5, "many"]}', "epochs='many' has to be a whole number"),
         ('{"epochs": [null]}', "epochs=None has to be a whole number"),
         ('{"dropout": [1]}', "dropout=1 has to be a number"),
         ('{"hidden": [[64, 0]]}', "has to be sizes"),
         ('{"initializer": ["he"]}', "initializer='he' has to be one of glorot_normal"),
-        ('{"epochs": [5', "can't be read as JSON"),
+        ('{"epochs": [5', "cannot be read as JSON"),
         ('{"learning_rate": {"low": 0.1, "high": 0.2}}', "a grid needs a list"),
         ("initt", "No such file or directory; name one of init, batch_epochs_init, lr_momentum_epochs"),
         ("/", "Is a directory"),
@@ -105,7 +105,9 @@ def test_what_can_not_be_drawn_so(name, given):
         grids.read(json.dumps({name: given}), "space")
 
 
-@pytest.mark.parametrize(("content", "said"), [(b"a: [1", "can't be read as YAML"), (b"\xff\xfe\x00", "can't be read")])
+@pytest.mark.parametrize(
+    ("content", "said"), [(b"a: [1", "cannot be read as YAML"), (b"\xff\xfe\x00", "cannot be read")]
+)
 def test_a_file_that_can_not_be_read(tmp_path, content, said):
     file = tmp_path / "broken.yaml"
     file.write_bytes(content)

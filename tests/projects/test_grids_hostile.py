@@ -15,7 +15,9 @@ from projects import grids
 fuzzed = settings(
     max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-WORDS = st.sampled_from([*grids.VARIED, "low", "high", "log", "adam", "64-32", "1e-3", "nan", "1e999", "٣", "../x"])
+WORDS = st.sampled_from(
+    [*grids.HYPERPARAMETERS, "low", "high", "log", "adam", "64-32", "1e-3", "nan", "1e999", "٣", "../x"]
+)
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | WORDS | st.text(max_size=5)
 SPACES = st.dictionaries(
     WORDS, SCALARS | st.lists(SCALARS | st.lists(SCALARS, max_size=2), max_size=3) | st.dictionaries(WORDS, SCALARS)
@@ -34,7 +36,7 @@ def read(text, asked):
 def check(space):
     """Whatever is read can be searched."""
     for name, values in (space or {}).items():
-        assert name in grids.VARIED
+        assert name in grids.HYPERPARAMETERS
         if isinstance(values, list):
             assert values
             assert all(math.isfinite(value) for value in values if isinstance(value, float))

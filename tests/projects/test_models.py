@@ -83,8 +83,8 @@ def test_every_activation_is_keras_own(name):
 def test_sizes_reach_the_perceptron_and_read_back():
     assert arguments.sizes("64-32-7") == (64, 32, 7)
     assert arguments.sizes("5") == (5,)
-    assert arguments.shown((64, 32, 7)) == "64-32-7"
-    assert arguments.sizes(arguments.shown((9,))) == (9,)
+    assert arguments.text_of((64, 32, 7)) == "64-32-7"
+    assert arguments.sizes(arguments.text_of((9,))) == (9,)
     assert arguments.label({"hidden": (8, 8)}, ["hidden"]) == "hidden=8-8"
     for text in ("", "64-", "-64", "64x64", "0", "64-0", "1.5"):
         with pytest.raises(ValueError, match="such as 64-64"):

@@ -16,6 +16,7 @@ import mlflow_hp
 from projects import learning_rate, learning_rate_range, train
 from projects.datasets import samples
 from projects.runner import run
+from tests.helpers.needs import since_mlflow
 
 SMALL = ["--max_samples", "300", "--hidden", "16"]
 DIGITS = {
@@ -50,6 +51,7 @@ def file(store, run, path):
     return Path(store.download_artifacts(run.info.run_id, path))
 
 
+@pytest.mark.usefixtures("one_of_each_picture")
 def test_schedules_beside_each_other(go, store):
     parent, children = go(learning_rate.EXPERIMENT, "--epochs", "3", "--restart_epochs", "1", "--restarts", "2",
                           "--landscape", "true")  # fmt: skip
@@ -86,6 +88,7 @@ RESTARTS = ["--schedule", "restarts", "--restart_low", "0.01", "--restart_high",
     ],
     ids=lambda value: getattr(value, "name", ""),
 )
+@pytest.mark.usefixtures("blank_pictures")
 def test_a_seeded_run_repeats_bit_for_bit(go, experiment, settings):
     settings = [*settings, "--epochs", "2", "--weights", "all"]
     one, other = (mlflow_hp.load_history(go(experiment, *settings)[0].info.run_id) for _ in range(2))
@@ -97,6 +100,7 @@ def test_a_seeded_run_repeats_bit_for_bit(go, experiment, settings):
     assert one.steps["batch_loss"].tobytes() != third.steps["batch_loss"].tobytes()
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_half_a_range_to_draw_from_is_bad_input(go):
     parent, _ = go(learning_rate.EXPERIMENT, "--schedule", "restarts", "--restart_low", "0.1", status=2)
     assert "give both" in parent.data.tags["mlflow_hp.error"]
@@ -137,20 +141,16 @@ def test_train_saves_a_model_that_loads_back_to_the_same(go, store):
     assert "**To repeat it**" in found.data.tags["mlflow.note.content"]
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_early_stopping_ends_and_goes_back_to_the_best(go, store):
-    found, _ = go(train.EXPERIMENT, "--epochs", "30", "--patience", "0", "--learning_rate", "0.2")
+    found, _ = go(train.EXPERIMENT, "--epochs", "30", "--patience", "0", "--learning_rate", "0.2",
+                  "--loss", "sparse_categorical_crossentropy")  # fmt: skip
     losses = [m.value for m in store.get_metric_history(found.info.run_id, "val_loss")]
     assert len(losses) < 30
     assert losses[-1] >= min(losses[:-1])
     note = found.data.tags["mlflow.note.content"]
     assert "Early stopping ended it" in note
-
-
-@pytest.mark.parametrize("loss", ["sparse_categorical_crossentropy", "mean_squared_error"])
-def test_labels_suit_the_loss(go, loss):
-    found, _ = go(train.EXPERIMENT, "--epochs", "1", "--loss", loss)
-    assert found.info.status == "FINISHED"
-    assert 0 < found.data.metrics["test_accuracy"] <= 1
+    assert 0 < found.data.metrics["test_accuracy"] <= 1  # of labels as this loss takes them
 
 
 @pytest.fixture
@@ -173,12 +173,14 @@ def test_numbers_to_predict_from_a_table(go, store, table):
     assert "needs classes" in bad.data.tags["mlflow_hp.error"]
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_zero_initialisation_stays_at_chance_and_is_told(go):
-    found, _ = go(train.EXPERIMENT, "--epochs", "10", "--initializer", "zero")
-    assert found.data.metrics["test_accuracy"] < 0.2
+    found, _ = go(train.EXPERIMENT, "--epochs", "10", "--initializer", "zero", "--loss", "mean_squared_error")
+    assert 0 < found.data.metrics["test_accuracy"] < 0.2  # of labels as this loss takes them
     assert "chance" in found.data.tags["mlflow.note.content"]
 
 
+@since_mlflow("3.16", "logs a model in a run with metrics of NaN")
 def test_a_diverging_training_is_reported(go, store, table):
     found, _ = go(train.EXPERIMENT, *table, "--epochs", "3", "--optimizer", "SGD", "--learning_rate", "1e9",
                   "--activation", "linear", "--landscape", "true")  # fmt: skip

@@ -7,11 +7,11 @@ import math
 import keras
 import numpy as np
 import pytest
-from fakes import X, Y, record, regression
 
 import mlflow_hp
 from projects import arguments, learning_rate, schedules
 from projects.schedules import Restarts
+from tests.helpers.fits import X, Y, record, regression
 
 STEPS_PER_EPOCH = 5
 EPOCHS = 4
@@ -19,7 +19,7 @@ EPOCHS = 4
 
 def chosen(**settings):
     defaults = {parameter.name: parameter.default for parameter in learning_rate.PARAMETERS}
-    written = {"epochs": str(EPOCHS)} | {name: arguments.shown(value) for name, value in settings.items()}
+    written = {"epochs": str(EPOCHS)} | {name: arguments.text_of(value) for name, value in settings.items()}
     return arguments.combinations(defaults | written, learning_rate.PARAMETERS)[0]
 
 

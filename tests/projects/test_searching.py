@@ -42,9 +42,9 @@ def test_more_folds_than_samples_of_a_class(table):
 @pytest.mark.parametrize(
     ("scoring", "said"),
     [
-        ("acuracy", "'acuracy', which there is not; did you mean 'accuracy'"),
+        ("acuracy", "'acuracy', which does not exist; did you mean 'accuracy'"),
         ("zzzz", "there are accuracy, adjusted_mutual_info_score, "),
-        ("roc_auc", "scoring=roc_auc can't score these data, which have 10 classes: "),
+        ("roc_auc", "scoring=roc_auc cannot score these data, which have 10 classes: "),
     ],
 )
 def test_what_can_not_score(scoring, said):

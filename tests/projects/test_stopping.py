@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-import time
+import threading
 
 import mlflow
 import pytest
@@ -34,8 +34,21 @@ def test_an_interrupt_that_python_drops_is_sent_again():
     found = [Interrupted()]
     with stopping.listening(), pytest.raises(KeyboardInterrupt):
         found.clear()
-        time.sleep(5)
+        threading.Event().wait()
     assert sys.unraisablehook is before
+
+
+def test_a_signal_that_comes_while_another_one_is_sent_again_loses_neither(monkeypatch):
+    class Timer(threading.Timer):
+        def start(self):
+            signal.raise_signal(signal.SIGTERM)
+            super().start()
+
+    monkeypatch.setattr(threading, "Timer", Timer)
+    found = [Interrupted()]
+    with stopping.listening(), pytest.raises(KeyboardInterrupt):
+        found.clear()
+        threading.Event().wait()
 
 
 def test_a_run_that_is_called_failed_after_its_end_is_killed_again(store):
@@ -44,7 +57,5 @@ def test_a_run_that_is_called_failed_after_its_end_is_killed_again(store):
     assert not stopping.watch(run_id, seconds=0.2, pause=0.05)
     assert store.get_run(run_id).info.status == "KILLED"
     store.set_terminated(run_id, "FAILED")
-    began = time.monotonic()
-    assert stopping.watch(run_id, seconds=30)
-    assert time.monotonic() - began < 15
+    assert stopping.watch(run_id, seconds=3600)
     assert mlflow.get_run(run_id).info.status == "KILLED"

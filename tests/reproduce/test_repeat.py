@@ -16,8 +16,11 @@ from mlflow_hp.cli import main as cli
 from mlflow_hp.errors import UserError
 from mlflow_hp.history import TrainingHistory
 from mlflow_hp.reproduce import recipe, rerun
-from mlflow_hp.reproduce.run_comparison import Series, difference, history_differences, likeness
-from mlflow_hp.tracking import provenance, runs, seal
+from mlflow_hp.reproduce.run_comparison import Series, compare, history_differences, series_difference
+from mlflow_hp.tracking import git_repository, provenance, seal
+from mlflow_hp.tracking.artifact_paths import UNCOMMITTED_FILE
+from mlflow_hp.tracking.tags import REPEATS_TAG, TAG_PREFIX, UNCOMMITTED_TAG
+from tests.helpers.forked_python import commands, python
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
@@ -53,7 +56,7 @@ def series(*values, steps=None):
     ],
 )
 def test_no_difference(one, other):
-    assert difference("x", one, other) is None
+    assert series_difference("x", one, other) is None
 
 
 @pytest.mark.parametrize(
@@ -71,15 +74,15 @@ def test_no_difference(one, other):
     ],
 )
 def test_difference(one, other, expected):
-    np.testing.assert_allclose(difference("x", one, other)[1:], expected)
-    np.testing.assert_allclose(difference("x", other, one)[1:], expected)
+    np.testing.assert_allclose(series_difference("x", one, other)[1:], expected)
+    np.testing.assert_allclose(series_difference("x", other, one)[1:], expected)
 
 
 def test_a_difference_in_words():
-    assert str(difference("loss", series(1.0, 2.0), series(1.0, 2.5))) == (
-        "loss: 1 of 2 steps differ, at most by 0.5 at step 1 (relative: 0.2)"
+    assert str(series_difference("loss", series(1.0, 2.0), series(1.0, 2.5))) == (
+        "loss: 1 of 2 steps differ, by at most 0.5 at step 1 (relative: 0.2)"
     )
-    assert str(difference("loss", series(1.0), series(1.0, 2.0))) == "loss: 1 of 2 steps differ, first at step 1"
+    assert str(series_difference("loss", series(1.0), series(1.0, 2.0))) == "loss: 1 of 2 steps differ, first at step 1"
 
 
 def history(last=1.0, name="w", seconds=1.0, **kinds):
@@ -93,7 +96,7 @@ def test_histories():
     assert list(history_differences(history(), history(seconds=2.0))) == []
     told = list(map(str, history_differences(history(), history(1.5))))
     assert [line.partition(":")[0] for line in told] == ["step batch_loss", "epoch loss", "weights w"]
-    assert told[2].endswith("at most by 0.5 at step 1 (relative: 0.333)")
+    assert told[2].endswith("by at most 0.5 at step 1 (relative: 0.333)")
     assert [each.name for each in history_differences(history(), history(name="v"))] == ["weights w", "weights v"]
 
 
@@ -123,20 +126,20 @@ def recorded(loss=1.0, seconds=1.0, children=(0.1, 0.2), **tags):
 
 
 def test_runs_that_are_alike_but_for_their_times(store):
-    found = likeness(recorded(seconds=1.0), recorded(seconds=2.0, children=(0.2, 0.1)))
+    found = compare(recorded(seconds=1.0), recorded(seconds=2.0, children=(0.2, 0.1)))
     assert found.differences == []
     assert found.compared == "3 metrics, in 3 runs, 3 metrics of time left out"
 
 
 def test_runs_that_differ(store):
     one, other = recorded(data_digest="a"), recorded(1.5, children=(0.1,), data_digest="b")
-    told = likeness(one, other).differences
+    told = compare(one, other).differences
     assert told[:2] == [
         "data digest: a, b",
-        "metric loss: 2 of 3 steps differ, at most by 1 at step 2 (relative: 0.333)",
+        "metric loss: 2 of 3 steps differ, by at most 1 at step 2 (relative: 0.333)",
     ]
-    assert "metric score: 1 of 1 steps differ, at most by 0.05 at step 0" in told[2]
-    assert told[3].startswith(f"run {other.info.run_id} has nothing like run ")
+    assert "metric score: 1 of 1 steps differ, by at most 0.05 at step 0" in told[2]
+    assert told[3].startswith(f"run {other.info.run_id} has no nested run like ")
 
 
 def test_params_are_compared_as_the_program_got_them(store):
@@ -146,39 +149,39 @@ def test_params_are_compared_as_the_program_got_them(store):
             mlflow.log_param("rate", value)
         ids.append(run.info.run_id)
     quoted, plain, other, odd = map(mlflow.get_run, ids)
-    assert likeness(quoted, plain).differences == []
-    assert likeness(plain, other).differences == ["param rate: 0.1, 0.2, 0.3"]
-    assert likeness(odd, odd).differences == []
+    assert compare(quoted, plain).differences == []
+    assert compare(plain, other).differences == ["param rate: 0.1, 0.2, 0.3"]
+    assert compare(odd, odd).differences == []
 
 
 def test_a_run_of_which_nothing_is_known(store, monkeypatch):
     monkeypatch.setenv(provenance.SWITCH, "0")
     with mlflow.start_run() as run:
         pass
-    with pytest.raises(UserError, match=r"nothing is recorded of how .*MLFLOW_HP_TAGS=0"):
-        recipe.recipe(run.info.run_id)
+    with pytest.raises(UserError, match=r"has no recorded command.*MLFLOW_HP_TAGS=0"):
+        recipe.recipe_of(run.info.run_id)
     with pytest.raises(UserError, match=r"'nowhere'.*MLFLOW_TRACKING_URI"):
-        recipe.recipe("nowhere")
+        recipe.recipe_of("nowhere")
 
 
 @pytest.mark.parametrize(
     ("command", "patch", "obstacle"),
     [
-        ("python x.py --token '***'", None, r"a secret, of which \*\*\* is left"),
+        ("python x.py --token '***'", None, r"a secret in the command was redacted to \*\*\*"),
         ("python -m ipykernel_launcher -f x.json", None, "in a notebook or at a prompt"),
         ("python", None, "in a notebook or at a prompt"),
-        ("python x.py", f"# a\n{provenance.LEFT_OUT}Binary files a and b\n", "its code lack Binary files a and b"),
+        ("python x.py", f"# a\n{git_repository.LEFT_OUT}Binary files a and b\n", "its code lack Binary files a and b"),
     ],
 )
 def test_what_can_not_be_run_by_itself(command, patch, obstacle, store, capsys):
     with mlflow.start_run(tags={"mlflow_hp.command": command}) as run:
         if patch:
-            mlflow.log_text(patch, provenance.DIFF_PATH)
-            mlflow.set_tag(runs.CODE_TAG, provenance.DIFF_PATH)
-    made = recipe.recipe(run.info.run_id)
+            mlflow.log_text(patch, UNCOMMITTED_FILE)
+            mlflow.set_tag(UNCOMMITTED_TAG, UNCOMMITTED_FILE)
+    made = recipe.recipe_of(run.info.run_id)
     with pytest.raises(UserError, match=obstacle):
         rerun.run_again(made, here=True)
-    assert any("It can't be run by itself" in line for line in recipe.told(made))
+    assert any("It cannot be repeated automatically" in line for line in recipe.describe(made))
 
 
 def test_what_may_come_out_otherwise(store):
@@ -186,7 +189,7 @@ def test_what_may_come_out_otherwise(store):
             "git_dirty": "true"}  # fmt: skip
     with mlflow.start_run(tags={f"mlflow_hp.{name}": value for name, value in tags.items()}) as run:
         pass
-    told = "\n".join(recipe.told(recipe.recipe(run.info.run_id)))
+    told = "\n".join(recipe.describe(recipe.recipe_of(run.info.run_id)))
     assert f"numpy 1.0.0, here {np.__version__}" in told
     assert "other 2.0, here absent" in told
     assert "another device: 9 x Abacus, here " in told
@@ -211,6 +214,7 @@ def repository(tmp_path, monkeypatch, store, tracking_uri):
     (folder / "src" / "train.py").write_text(PROGRAM)
     (folder / "odd.txt").write_bytes(b"1\r\n\xe9\r\n")
     monkeypatch.chdir(folder / "src")
+    monkeypatch.setattr(sys, "executable", python())
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", store.get_experiment_by_name("tests").experiment_id)
@@ -219,14 +223,14 @@ def repository(tmp_path, monkeypatch, store, tracking_uri):
 
 
 def run(*words, cwd):
-    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, cwd=cwd, env=os.environ)
+    done = subprocess.run([python(), *words], capture_output=True, text=True, cwd=cwd, env=os.environ)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def tag(run_id, **tags):
     """What the plugin tags where it is installed, sealed; here for a program that runs without it."""
-    tags["seal"] = seal.seal("command", *map(tags.get, provenance.SEALED))
+    tags["seal"] = seal.seal("command", *(tags.get(name.removeprefix(TAG_PREFIX)) for name in provenance.SEALED_TAGS))
     for name, value in tags.items():
         mlflow.MlflowClient().set_tag(run_id, f"mlflow_hp.{name}", value)
 
@@ -259,7 +263,7 @@ def test_a_nested_run_is_found_among_those_of_the_program(original, capfd):
     assert f"part of run {original[0]}" in said
     new = said.rpartition("and ")[2].partition(":")[0]
     assert mlflow.get_run(new).data.params == {"rate": "1.0"}
-    assert mlflow.get_run(new).data.tags[rerun.REPEATS] == original[0]
+    assert mlflow.get_run(new).data.tags[REPEATS_TAG] == original[0]
 
 
 def test_the_same_program_with_other_settings_differs(original, repository, capfd):
@@ -289,7 +293,7 @@ def test_a_program_that_fails(original, repository, capfd):
 
 def test_a_patch_that_does_not_apply(original, capfd):
     mlflow.MlflowClient().log_text(
-        original[0], "# a\ndiff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -1 +1 @@\n-1\n+2\n", provenance.DIFF_PATH
+        original[0], "# a\ndiff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -1 +1 @@\n-1\n+2\n", UNCOMMITTED_FILE
     )
     assert cli.main(["repeat", original[0], "--run", "--yes"]) == 2
     assert "--trust" in capfd.readouterr().err  # another patch than was sealed
@@ -300,31 +304,17 @@ def test_a_patch_that_does_not_apply(original, capfd):
 
 def test_a_run_of_no_repository(original, capsys):
     mlflow.MlflowClient().delete_tag(original[0], "mlflow_hp.git_commit")
-    mlflow.MlflowClient().delete_tag(original[0], runs.CODE_TAG)
+    mlflow.MlflowClient().delete_tag(original[0], UNCOMMITTED_TAG)
     tag(original[0], command="python train.py 0.5 7", git_folder="src", git_program="src/train.py")
     assert cli.main(["repeat", original[0], "--run", "--yes"]) == 2
     assert "with --here its command is run in this folder" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("uri", "expected"),
-    [
-        ("sqlite:///mlflow.db", "sqlite:///{cwd}/mlflow.db"),
-        ("sqlite:////var/mlflow.db", "sqlite:////var/mlflow.db"),
-        ("http://host:5000", "http://host:5000"),
-        ("mlruns", "{cwd}/mlruns"),
-    ],
-)
-def test_a_store_is_found_from_another_folder(uri, expected):
-    assert rerun._absolute(uri) == expected.format(cwd=Path.cwd())
-
-
 @pytest.fixture
 def project(tmp_path, monkeypatch, tracking_uri, store):
-    """This project in a repository of its own, with an uncommitted change; it is the working folder."""
+    """This project's experiments in a repository of their own, with an uncommitted change; it is the working folder."""
     folder = tmp_path / "project"
-    for name in ("mlflow_hp", "projects"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "projects", folder / "projects", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("MLproject", "conda.yaml"):
         shutil.copy(ROOT / name, folder / name)
     git(folder, "init", "-q")
@@ -333,8 +323,9 @@ def project(tmp_path, monkeypatch, tracking_uri, store):
     with (folder / "projects" / "cost_contour.py").open("a") as file:
         file.write("# changed\n")
     monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "executable", python())
     monkeypatch.setenv("PYTHONPATH", str(folder))
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("PATH", f"{commands()}:{os.environ['PATH']}")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "tests")
     monkeypatch.delenv("MLFLOW_EXPERIMENT_ID", raising=False)
@@ -359,7 +350,7 @@ def test_a_seeded_training_repeats_bit_for_bit(project, capfd):
     assert cli.main(["repeat", first.info.run_id, "--against", newest("training").info.run_id]) == 1
     said = capfd.readouterr().out
     assert "param learning_rate: 0.01, 0.011" in said
-    assert "metric weights/linear/kernel: 72 of 72 steps differ, at most by " in said
+    assert "metric weights/linear/kernel: 72 of 72 steps differ, by at most " in said
 
 
 @pytest.mark.slow

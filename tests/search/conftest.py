@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import time
 
+import mlflow
 import pytest
-from programs import Program, Programs
 
-
-@pytest.fixture(scope="module")
-def programs(tmp_path_factory):
-    running = Programs(tmp_path_factory.mktemp("programs"))
-    yield running
-    running.close()
+from tests.helpers import search_faults
+from tests.helpers.programs import Program
 
 
 @pytest.fixture
-def write(programs, store, tmp_path, request):
+def write(store, tmp_path, request):
     return lambda files, shift, **parts: Program(
-        programs, tmp_path / "project", f"{request.node.name} {time.time()}".replace("/", "_"), files, shift, **parts
+        tmp_path / "project", f"{request.node.name} {time.time()}".replace("/", "_"), files, shift, **parts
     )
+
+
+@pytest.fixture
+def own_experiment(request, store, impatient, gives_up_soon, monkeypatch):
+    """Give each test its own experiment, and no patience with a server that is away."""
+    mlflow.set_experiment(f"{request.node.name} {time.time()}".replace("/", "_"))
+    for name, seconds in (
+        ("search.recovery.PATIENCE_SECONDS", 0.3),
+        ("search.recovery.PAUSE_SECONDS", 0.1),
+    ):
+        monkeypatch.setattr(f"mlflow_hp.{name}", seconds)
+    monkeypatch.setattr(search_faults.Acts, "n_fits", 0)
+    yield
+    search_faults.ACTS.clear()

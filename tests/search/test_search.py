@@ -17,63 +17,21 @@ import mlflow
 import numpy as np
 import pytest
 from sklearn.base import clone
-from sklearn.datasets import load_iris
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
-from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, RandomizedSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
-from test_search_hook import Picky, found
 
 import mlflow_hp
 from mlflow_hp.errors import UserError
 from mlflow_hp.search.recovery import KINDS
 from mlflow_hp.training import recovery
+from tests.helpers.search_faults import OUTAGES
+from tests.helpers.searches import LINEAR, LOKY, Picky, X, Y, children, found, grid, nothing_runs, points, record, text
+from tests.helpers.waiting import wait_for
 
-LOKY = "ignore:A worker stopped while some jobs were given to the executor"
-"""Told in a thread of loky's, where it would be an error that leaves the search waiting for ever."""
 pytestmark = [pytest.mark.usefixtures("store"), pytest.mark.filterwarnings(LOKY)]
-
-X, Y = load_iris(return_X_y=True)
-X = StandardScaler().fit_transform(X)
-LINEAR = LogisticRegression(max_iter=500, tol=0.1)
-GRID = {"C": [0.01, 1.0], "fit_intercept": [True, False]}
-
-
-def grid(**settings):
-    return GridSearchCV(LINEAR, **{"param_grid": GRID, "cv": 3, **settings})
-
-
-def record(search, x=X, y=Y, **settings):
-    """Fit `search` recorded; the parent run's id."""
-    with mlflow_hp.record_search(search, progress=False, **{"report": False, **settings}) as recording:
-        search.fit(x, y)
-    return recording.run_id
-
-
-def children(store, run_id):
-    """The runs below a run, in the order of the combinations."""
-    experiment = store.get_run(run_id).info.experiment_id
-    runs = store.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run_id}'")
-    place = {name: f"mlflow_hp.{name}" for name in ("fit", "candidate", "fold")}
-    return sorted(runs, key=lambda run: [int(run.data.tags.get(tag, 0)) for tag in place.values()])
-
-
-def points(store, run, name):
-    """Step -> value of a metric."""
-    return {point.step: point.value for point in store.get_metric_history(run.info.run_id, name)}
-
-
-def nothing_runs(store, run_id):
-    """Whether a run has ended, and all below it."""
-    return store.get_run(run_id).info.status != "RUNNING" and all(
-        nothing_runs(store, run.info.run_id) for run in children(store, run_id)
-    )
-
-
-def text(run, path):
-    return mlflow.artifacts.load_text(f"{run.info.artifact_uri}/{path}")
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
@@ -164,8 +122,8 @@ def test_a_random_search(store):
     params = store.get_run(run_id).data.params
     assert params["space/C"] == "loguniform(0.001, 10)"
     assert params["n_iter"] == "3"
-    for run, combination in zip(children(store, run_id), search.cv_results_["params"], strict=True):
-        assert float(run.data.params["C"]) == combination["C"]
+    for run, candidate in zip(children(store, run_id), search.cv_results_["params"], strict=True):
+        assert float(run.data.params["C"]) == candidate["C"]
 
 
 def test_successive_halving(store):
@@ -258,7 +216,7 @@ def test_no_fit(store):
 
 
 def test_what_is_no_search():
-    with pytest.raises(UserError, match="LogisticRegression, no search"), mlflow_hp.record_search(LINEAR):
+    with pytest.raises(UserError, match="is a LogisticRegression, not a search"), mlflow_hp.record_search(LINEAR):
         pass
     assert mlflow.active_run() is None
 
@@ -364,9 +322,10 @@ def test_a_search_that_can_not_be_followed_is_recorded_afterwards(store, monkeyp
     assert store.get_run(run_id).data.tags["mlflow_hp.best_run_id"] == runs[search.best_index_].info.run_id
 
 
+@pytest.mark.filterwarnings(OUTAGES)
 def test_a_store_that_refuses_is_told_and_the_search_goes_on(store, monkeypatch):
     search = grid()
-    monkeypatch.setattr("mlflow_hp.delivery.run_writer.PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr("mlflow_hp.delivery.patience.PATIENCE_SECONDS", 0.5)
 
     def refuse(*_, **__):
         raise OSError("the disk is full")
@@ -383,6 +342,7 @@ def test_a_store_that_refuses_is_told_and_the_search_goes_on(store, monkeypatch)
     assert not list(recovery.recordings())
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_store_that_comes_back_gets_everything(store, monkeypatch):
     real, left = mlflow.MlflowClient.log_batch, [6]
 
@@ -396,9 +356,7 @@ def test_a_store_that_comes_back_gets_everything(store, monkeypatch):
     with mlflow_hp.record_search(search, progress=False, report=False) as recording:
         monkeypatch.setattr(mlflow.MlflowClient, "log_batch", flaky)
         search.fit(X, Y)
-        recording._writer.flush()
-        assert isinstance(recording._writer.error, OSError)
-        recording._writer.flush()
+        wait_for(lambda: left[0] <= 0)
     for run in children(store, recording.run_id):
         assert points(store, run, "score").keys() == {0, 1, 2}
         assert run.info.status == "FINISHED"
@@ -412,15 +370,13 @@ class Waits(Picky):
         self.file = file
 
     def fit(self, x, y):
-        latest = time.monotonic() + 60
-        while self.strength and not self.file.exists() and time.monotonic() < latest:
-            time.sleep(0.02)
+        wait_for(lambda: not self.strength or self.file.exists())
         return super().fit(x, y)
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_runs_open_and_close_while_the_search_runs(store, n_jobs, monkeypatch, tmp_path):
-    monkeypatch.setattr("mlflow_hp.delivery.run_writer.EVERY_SECONDS", 0.1)
+    monkeypatch.setattr("mlflow_hp.delivery.search_sender.EVERY_SECONDS", 0.1)
     go_on = tmp_path / "go on"
     search = GridSearchCV(Waits(file=go_on), {"strength": [0, 1, 2]}, cv=2, n_jobs=n_jobs)
     seen, over = [], threading.Event()
@@ -449,7 +405,7 @@ def test_the_progress_bar(capfd):
         search.fit(X, Y)
     shown = capfd.readouterr().err
     assert "12/12" in shown
-    assert "combinations: 4 planned, 4 done" in shown
+    assert "candidates: 4 planned, 4 d" in shown  # a narrow terminal cuts the rest off
 
 
 class Deadly(Picky):
@@ -492,7 +448,7 @@ def test_an_error_of_the_recording_is_told_and_the_search_goes_on(store, monkeyp
     def broken(*_):
         raise ZeroDivisionError("a mistake of ours")
 
-    for place in ("parent_run.search_params", "live.candidates.candidate_name", "live.candidates.score_name"):
+    for place in ("parent_run.search_params", "live.candidates.candidate_name", "live.candidates.score_metric"):
         search = grid()
         with monkeypatch.context() as patch:
             patch.setattr(f"mlflow_hp.search.{place}", broken)

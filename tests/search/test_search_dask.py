@@ -8,17 +8,18 @@ from types import SimpleNamespace
 
 import joblib
 import pytest
-import test_search_epochs as keras_search
 from sklearn.model_selection import GridSearchCV
-from test_search import X, Y, children, grid, nothing_runs, points, record
-from test_search_hook import Picky, found
 
 import mlflow_hp
-from mlflow_hp.search.live import dask_random
+from mlflow_hp._compat.dask import separate_generator
 from mlflow_hp.search.live.events import Pool
-from mlflow_hp.search.live.observer import _is_of_threads
+from mlflow_hp.search.live.observer import _uses_threads
+from tests.helpers import keras_searches
+from tests.helpers.needs import needed
+from tests.helpers.searches import Picky, X, Y, children, found, grid, nothing_runs, points, record
+from tests.helpers.waiting import wait_for
 
-distributed = pytest.importorskip("distributed")
+distributed = needed("distributed", "distributed")
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("store"), pytest.mark.filterwarnings("ignore")]
 
 
@@ -46,19 +47,17 @@ class Waits(Picky):
     """Waits in the worker until it is allowed to go on."""
 
     def fit(self, x, y):
-        assert distributed.Event("go on").wait(timeout=30)
+        distributed.Event("go on").wait()
         return super().fit(x, y)
 
 
 def test_runs_open_while_the_search_runs(store, cluster, monkeypatch):
-    monkeypatch.setattr("mlflow_hp.delivery.run_writer.EVERY_SECONDS", 0.1)
-    seen, over = [], threading.Event()
+    monkeypatch.setattr("mlflow_hp.delivery.search_sender.EVERY_SECONDS", 0.1)
+    seen = []
 
     def poll(run_id):
-        for _ in range(200):
-            seen[:] = [run.info.status for run in children(store, run_id)]
-            if seen or over.wait(0.1):
-                break
+        wait_for(lambda: children(store, run_id))
+        seen.extend(run.info.status for run in children(store, run_id))
         distributed.Event("go on", client=cluster).set()
 
     search = GridSearchCV(Waits(), {"strength": [0, 1]}, cv=2)
@@ -66,7 +65,6 @@ def test_runs_open_while_the_search_runs(store, cluster, monkeypatch):
         thread = threading.Thread(target=poll, args=(recording.run_id,))
         thread.start()
         search.fit(X, Y)
-        over.set()
         thread.join()
     assert seen
     assert set(seen) == {"RUNNING"}
@@ -89,11 +87,11 @@ def test_a_search_goes_on(store, cluster):
 
 
 def test_seeded_keras_models_and_their_shared_epochs(store, cluster):
-    ours, bare = keras_search.search(), keras_search.search()
+    ours, bare = keras_searches.search(), keras_searches.search()
     with joblib.parallel_config("dask"):
-        run_id = record(ours, keras_search.X, keras_search.Y)
-    assert found(ours) == found(bare.fit(keras_search.X, keras_search.Y))
-    keras_search.check(store, run_id, ours)
+        run_id = record(ours, keras_searches.X, keras_searches.Y)
+    assert found(ours) == found(bare.fit(keras_searches.X, keras_searches.Y))
+    keras_searches.check(store, run_id, ours)
 
 
 def draws():
@@ -107,8 +105,8 @@ def draws():
 
 def test_dask_draws_from_a_generator_of_its_own():
     assert draws()
-    with dask_random.apart():
-        with dask_random.apart():
+    with separate_generator():
+        with separate_generator():
             assert not draws()
         assert not draws()
     assert draws()
@@ -141,4 +139,4 @@ def test_dask_draws_apart_while_the_workers_fit_and_the_best_is_refitted(store, 
     ],
 )
 def test_whether_fits_share_a_process(threads, several):
-    assert _is_of_threads(Pool("dask", SimpleNamespace(nthreads=lambda: threads))) is several
+    assert _uses_threads(Pool("dask", SimpleNamespace(nthreads=lambda: threads))) is several

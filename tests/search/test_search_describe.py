@@ -1,4 +1,4 @@
-"""What combinations and searches are called."""
+"""What candidates and searches are called."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from scipy.stats import loguniform, randint
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 
-from mlflow_hp.search.naming import candidate_name, param_values, score_name, search_params, space_of, varying
+from mlflow_hp.search.naming import candidate_name, param_values, search_params, space_of, varying
+from mlflow_hp.tracking.tags import score_metric
 
 
 @pytest.mark.parametrize(
@@ -64,5 +65,5 @@ def test_search_params():
         ("a(b)", "rank", "rank_test_a(b)"),
     ],
 )
-def test_score_name(scorer, kind, expected):
-    assert score_name(scorer, kind) == expected
+def test_score_metric(scorer, kind, expected):
+    assert score_metric(scorer, kind) == expected

@@ -30,9 +30,9 @@ from sklearn.model_selection._search import BaseSearchCV
 from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from test_search import children
 
 import mlflow_hp
+from tests.helpers.searches import children
 
 pytestmark = pytest.mark.usefixtures("store")
 X, Y = load_iris(return_X_y=True)
@@ -145,12 +145,19 @@ def local_scorer(power):
     return make_scorer(lambda y, p: accuracy_score(y, p) ** power)
 
 
-@pytest.mark.parametrize("way", COPIES)
+SCORINGS = {"name": "accuracy", "lambda": lambda e, x, y: e.score(x, y), "local": local_scorer(2)}
+"""Copies have a name and a function itself, but a scorer of their own."""
+
+
 @pytest.mark.parametrize(
-    "scoring", ["accuracy", lambda e, x, y: e.score(x, y), local_scorer(2)], ids=["name", "lambda", "local"]
+    ("scoring", "way"),
+    [
+        *(("local", way) for way in COPIES),
+        *((("name", "lambda")[place % 2], way) for place, way in enumerate(COPIES)),
+    ],
 )
-def test_copies(store, way, scoring):
-    search = grid(scoring=scoring, cv=2, refit=False)
+def test_copies(store, scoring, way):
+    search = grid(scoring=SCORINGS[scoring], cv=2, refit=False)
     assert n_fits(store, search, lambda: COPIES[way](search).fit(X, Y)) == 1
 
 

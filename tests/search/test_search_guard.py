@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 import functools
+import importlib
 import inspect
 import pickle
 import random
 import re
 import warnings
-from pathlib import Path
+from importlib.metadata import version
 
 import keras
 import numpy as np
@@ -20,29 +20,23 @@ from scikeras.wrappers import BaseWrapper, KerasClassifier
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from sklearn.model_selection._validation import _fit_and_score
-from test_search import LOKY, children, record
-from test_search_epochs import shared
 
 import mlflow_hp
-from mlflow_hp.search.live import dask_random, observer, worker
-from mlflow_hp.search.live.events import Plain
-from mlflow_hp.search.speedups import epoch_sharing, isolation, model_reuse, model_signature, scikeras_fit
+from mlflow_hp._compat import keras as of_keras
+from mlflow_hp._compat import scikeras as of_scikeras
+from mlflow_hp._compat import tensorflow as of_tensorflow
+from mlflow_hp.search.live import observer, worker
+from mlflow_hp.search.live.events import PlainTraining
+from mlflow_hp.search.speedups import epoch_groups, epoch_sharing, isolation, model_reuse, model_signature, scikeras_fit
 from mlflow_hp.search.speedups.model_reuse import forget_models, reused_models
+from tests.helpers.keras_searches import shared
+from tests.helpers.searches import LOKY, children, record
 
 pytestmark = pytest.mark.filterwarnings(LOKY)
-MODULES = (model_reuse, scikeras_fit, isolation, epoch_sharing, model_signature, observer, worker, dask_random)
+MODULES = (model_reuse, scikeras_fit, isolation, epoch_groups, epoch_sharing, model_signature, observer, worker)
 """The speed-ups, and what they are made of."""
-PRIVATE = (
-    "scikeras._utils", "_fit_keras_model", "_fit_kwargs", "_fit_callbacks", "_random_state",
-    "keras.src", "_compile_config", "_flatten_layers", "_distribute_strategy", "_learning_rate", "_auto_config",
-    "_initial_epoch", "_make_function",
-    "tensorflow.python",
-)  # fmt: skip
-"""Names of scikeras', Keras' and TensorFlow's that are not promised to stay."""
 PUBLIC = ("get_config", "on_epoch_end", "flatten_with_path", "getrefcount", "metric_name", "BaseWrapper")
-"""Others, which may still become something else."""
-NOT_MISSED = ("nothing", "_make_function", "_auto_config", "_initial_epoch")
-"""Names that are only looked for, in objects that have one of their own, or set."""
+"""Names of the libraries that may still become something else; for the private ones, see the tests of `_compat`."""
 X = np.random.default_rng(0).normal(size=(40, 4)).astype("float32")
 Y = (X.sum(1) > 0).astype(int)
 
@@ -100,30 +94,6 @@ def functions_of(module):
             yield thing
 
 
-def test_the_private_names_are_all_known():
-    """Every underscored attribute, name in quotes and module that is not ours is in the list that is tried below."""
-    root = Path(mlflow_hp.__file__).parent
-    ours, used = {"_replace"}, set()
-    for path in root.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-                ours |= {node.attr} if isinstance(node.value, ast.Name) and node.value.id == "self" else set()
-            if isinstance(node, (ast.ClassDef, ast.Module)):
-                ours |= {each.name for each in node.body if isinstance(each, (ast.FunctionDef, ast.ClassDef))}
-    for module in MODULES:
-        for node in ast.walk(ast.parse(inspect.getsource(module))):
-            if isinstance(node, ast.Attribute):
-                used.add(node.attr)
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier():
-                used.add(node.value)
-            elif isinstance(node, (ast.ImportFrom, ast.Import)):
-                names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [each.name for each in node.names]
-                used |= {".".join(name.split(".")[:2]) for name in names}
-    private = re.compile(r"_[a-z]\w*|scikeras\._\w+|keras\.src|tensorflow\.python")
-    found = {name for name in used if private.fullmatch(name)}
-    assert found - ours <= set(PRIVATE) <= found
-
-
 def loss(estimator, x, y):
     """A score that needs no prediction, which would have to be traced."""
     return -estimator.history_["loss"][-1]
@@ -149,7 +119,7 @@ def fits(aided, told=None):
     keras.utils.set_random_seed(1)
     if aided:
         outcomes, events = shared(estimator, candidates, "epochs", True, **options)
-        told += [(event.reason, event.is_fault) for event in events if isinstance(event, Plain)]
+        told += [(event.reason, event.is_fault) for event in events if isinstance(event, PlainTraining)]
         assert told or [outcome.trained_by for outcome in outcomes] == [None, 0]
     else:
         for each in candidates:
@@ -162,7 +132,7 @@ def bare():
     return fits(False)
 
 
-@pytest.mark.parametrize("name", ["nothing", *PRIVATE, *PUBLIC])
+@pytest.mark.parametrize("name", ["nothing", *PUBLIC])
 def test_a_name_that_is_gone_changes_nothing_and_is_told(monkeypatch, bare, name):
     original, told = BaseWrapper._fit_keras_model, []
     with monkeypatch.context() as patch:
@@ -170,10 +140,65 @@ def test_a_name_that_is_gone_changes_nothing_and_is_told(monkeypatch, bare, name
         found = fits(True, told)
     assert BaseWrapper._fit_keras_model is original
     assert found == bare
-    if name in NOT_MISSED:
-        assert told == []
-    else:
-        assert told
+    assert bool(told) == (name != "nothing")
+
+
+FORMS = {
+    "gone": "was not found",
+    "called in another way": "cannot be called as expected: missing a required argument: 'other'",
+    "raising": "raised ZeroDivisionError",
+    "something else": " ",
+}
+NAMES = {
+    "FIT_KERAS_MODEL": ("gone",),
+    "FIT_ARGUMENTS": ("gone",),
+    "FIT_CALLBACKS": ("gone", "something else"),
+    "RANDOM_STATE": ("gone",),
+    "ROUTE_PARAMS": FORMS,
+    "FLATTEN_LAYERS": ("raising",),
+    "COMPILE_CONFIG": ("gone", "something else"),
+    "LEARNING_RATE": ("gone",),
+    "INITIAL_EPOCH": ("gone",),
+    "DETERMINISM": ("called in another way",),
+}
+"""Private names that the speed-ups need, and in which forms each changes: one may have them all.
+
+All but "something else" are told alike, which the tests of `PrivateName` hold.
+"""
+
+
+def changed(patch, name, form):
+    """A private name that has become another one, which is what `form` says."""
+
+    def other(*_, other, **__):
+        return other
+
+    def raising(*_, **__):
+        1 / 0  # noqa: B018
+
+    there = {"raising": raising, "called in another way": other, "something else": lambda *_, **__: None}
+    patch.setattr(name, "name", "mlflow_hp_other")
+    if form in there:
+        owners = {"BaseWrapper": BaseWrapper, "Model": keras.Model}
+        owner = owners.get(name.owner) or importlib.import_module(name.owner)
+        patch.setattr(owner, "mlflow_hp_other", there[form], raising=False)
+
+
+@pytest.mark.parametrize(("name", "form"), [(name, form) for name, forms in NAMES.items() for form in forms])
+def test_a_private_name_that_changes_changes_nothing_and_is_told(monkeypatch, bare, name, form):
+    private = next(vars(each)[name] for each in (of_scikeras, of_keras, of_tensorflow) if name in vars(each))
+    original, told = BaseWrapper._fit_keras_model, []
+    with monkeypatch.context() as patch:
+        changed(patch, private, form)
+        found = fits(True, told)
+    assert BaseWrapper._fit_keras_model is original
+    assert found == bare
+    reasons = {reason for reason, is_fault in told if is_fault}
+    assert reasons
+    library = f"{private.library} {version(private.library)} is not supported: {private.owner}.mlflow_hp_other"
+    for reason in reasons:
+        assert library in reason
+        assert FORMS[form] in reason
 
 
 @pytest.mark.parametrize(
@@ -181,13 +206,13 @@ def test_a_name_that_is_gone_changes_nothing_and_is_told(monkeypatch, bare, name
     [
         "model_reuse.architecture",
         "model_reuse.is_isolated",
-        "model_reuse._Kept.take_over",
-        "model_reuse._Cache.keep",
+        "model_reuse._CachedModel.copy_state",
+        "model_reuse._Cache.add",
         "epoch_sharing._digest",
-        "epoch_sharing._give",
-        "epoch_sharing._tell_history",
+        "epoch_sharing._restore",
+        "epoch_sharing._set_history",
         "scikeras_fit._fit_of",
-        "scikeras_fit._patched",
+        "scikeras_fit._patch.on",
     ],
 )
 def test_an_error_in_any_part_changes_nothing_and_is_told(monkeypatch, bare, place):
@@ -204,7 +229,7 @@ def test_an_error_in_any_part_changes_nothing_and_is_told(monkeypatch, bare, pla
 def test_state_that_can_be_set_only_in_part_is_put_back(monkeypatch, bare):
     """The fifth variable that a taken-over training sets refuses."""
     kind, left = keras.Variable, [5]
-    give, assign = epoch_sharing._give, keras.Variable.assign
+    give, assign = epoch_sharing._restore, keras.Variable.assign
 
     def refuse(self, value):
         left[0] -= 1
@@ -219,7 +244,7 @@ def test_state_that_can_be_set_only_in_part_is_put_back(monkeypatch, bare):
 
     told = []
     with monkeypatch.context() as patch:
-        patch.setattr(epoch_sharing, "_give", partly)
+        patch.setattr(epoch_sharing, "_restore", partly)
         assert fits(True, told) == bare
     assert left[0] < 0
     assert any("no memory" in reason for reason, _ in told)
@@ -315,9 +340,8 @@ class TwoInputs(KerasClassifier):
         (classifier(), X.tolist(), {}),
         (classifier(), X, {"validation_data": dataset()}),
         (classifier(), X, {"validation_data": (tf.constant(X), tf.constant(Y))}),
-        (classifier(), X, {"validation_data": (X, Y, np.ones(len(X)))}),
-        (classifier(), X, {"sample_weight": np.linspace(0.1, 1, len(X))}),
-        (classifier(batch_size=-1), X, {}),
+        (classifier(batch_size=-1), X,
+         {"validation_data": (X, Y, np.ones(len(X))), "sample_weight": np.linspace(0.1, 1, len(X))}),
         (classifier(batch_size=None, fit__steps_per_epoch=2), X, {}),
         (TwoInputs(two_inputs, verbose=0, epochs=1, random_state=0), X, {}),
     ],
@@ -325,22 +349,29 @@ class TwoInputs(KerasClassifier):
 @pytest.mark.usefixtures("store")
 @pytest.mark.filterwarnings("ignore:The scoring .* does not support sample_weight:UserWarning")
 def test_data_of_any_kind_are_searched_as_without(estimator, x, given):
-    grid = {"epochs": [1, 2]}
-    named = {"cv": [(np.arange(30), np.arange(30, 40))], "refit": False, "scoring": loss, "error_score": "raise"}
-    searches = [GridSearchCV(clone(estimator), grid, **named) for _ in range(2)]
-    searches[0].fit(x, Y, **given)
+    named = {"cv": [(np.arange(30), np.arange(30, 40))], "refit": False, "error_score": "raise"}
+    losses = []
+
+    def look(fitted, *_):
+        losses.extend(fitted.history_["loss"])
+        return 1.0
+
+    bare = GridSearchCV(clone(estimator), {"epochs": [2]}, scoring=look, **named)
+    bare.fit(x, Y, **given)
+    search = GridSearchCV(clone(estimator), {"epochs": [1, 2]}, scoring=loss, **named)
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
-        with mlflow_hp.record_search(searches[1], progress=False, report=False):
-            searches[1].fit(x, Y, **given)
-    np.testing.assert_array_equal(*(search.cv_results_["split0_test_score"] for search in searches))
+        with mlflow_hp.record_search(search, progress=False, report=False):
+            search.fit(x, Y, **given)
+    assert search.cv_results_["split0_test_score"].tolist() == [-each for each in losses]
 
 
 def test_a_search_that_goes_without_says_so_once(store, monkeypatch):
     grid = {"model__learning_rate": [0.1, 0.3]}
-    bare = GridSearchCV(classifier(), grid, cv=2, refit=False, scoring=loss).fit(X, Y)
-    ours = GridSearchCV(classifier(), grid, cv=2, refit=False, scoring=loss)
-    renamed(monkeypatch, "_fit_kwargs")
+    named = {"cv": [(np.arange(20), np.arange(20, 40))], "refit": False, "scoring": loss}
+    bare = GridSearchCV(classifier(), grid, **named).fit(X, Y)
+    ours = GridSearchCV(classifier(), grid, **named)
+    monkeypatch.setattr(of_scikeras.FIT_ARGUMENTS, "name", "mlflow_hp_other")
     with pytest.warns(RuntimeWarning, match="slower than it could") as told:
         run_id = record(ours, X, Y)
     assert len([each for each in told if "mlflow_hp" in str(each.message)]) == 1
@@ -348,7 +379,8 @@ def test_a_search_that_goes_without_says_so_once(store, monkeypatch):
     tags = store.get_run(run_id).data.tags
     assert "mlflow_hp.recording_error" not in tags
     assert re.fullmatch(
-        r"4 x models are not reused: AttributeError: .*_fit_kwargs_now.*", tags["mlflow_hp.plain_trainings"]
+        r"2 x models are not reused: scikeras .* is not supported: .*mlflow_hp_other was not found; .*",
+        tags["mlflow_hp.plain_trainings"],
     )
     assert {run.info.status for run in children(store, run_id)} == {"FINISHED"}
 

@@ -9,8 +9,9 @@ import warnings
 import joblib
 import numpy as np
 import pytest
+import sklearn
 from scipy.stats import loguniform
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.exceptions import FitFailedWarning
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
@@ -26,36 +27,16 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
+from mlflow_hp._compat.sklearn import arguments_of
 from mlflow_hp.errors import UserError
 from mlflow_hp.search.live import parallel_hook
 from mlflow_hp.search.live.events import Started
 from mlflow_hp.search.live.worker_channel import Inbox
+from tests.helpers.searches import Picky, found
 
 pytestmark = pytest.mark.filterwarnings("ignore:A worker stopped while some jobs were given to the executor")
 X, Y = load_iris(return_X_y=True)
 X = StandardScaler().fit_transform(X)
-
-
-@pytest.fixture(autouse=True)
-def _installed():
-    assert parallel_hook.install() is None
-
-
-class Picky(ClassifierMixin, BaseEstimator):
-    """Predicts the commonest class; refuses some strengths."""
-
-    def __init__(self, strength=0):
-        self.strength = strength
-
-    def fit(self, x, y):
-        if self.strength < 0:
-            raise RuntimeError(f"no strength {self.strength}")
-        self.classes_, counts = np.unique(y, return_counts=True)
-        self.best_ = self.classes_[(counts.argmax() + self.strength) % len(self.classes_)]
-        return self
-
-    def predict(self, x):
-        return np.full(len(x), self.best_)
 
 
 class Notes:
@@ -71,20 +52,20 @@ class Notes:
     def wants(self, search):
         return any(search is wanted for wanted in self.searches)
 
-    def follow(self, search):
+    def observe(self, search):
         self.n_fits += 1
         return self
 
-    def cannot_follow(self, search, reason):
+    def cannot_observe(self, search, reason):
         self.refused.append(reason)
 
     def address(self, pool):
         return self.inbox.address(pool.kind == "processes", pool.cluster)
 
-    def known(self, call):
+    def cached_result(self, call):
         return None
 
-    def shared(self, calls):
+    def grouped(self, calls):
         return (([call], None) for call in calls)
 
     def planned(self, fit):
@@ -111,15 +92,6 @@ def fit(search, x=X, y=Y, follow=True, backend=None):
             search.fit(x, y)
     notes.inbox.close()
     return search, notes
-
-
-def found(search):
-    """What a fitted search found, less times, as plain values."""
-    results = {k: v for k, v in search.cv_results_.items() if not k.endswith("_time")}
-    other = {name: getattr(search, name, None) for name in ("best_index_", "best_score_", "best_params_", "n_splits_")}
-    predictions = search.predict(X).tolist() if search.refit else None
-    plain = {k: np.ma.asarray(v).filled(-1.0).tolist() if k.startswith("param_") else v for k, v in results.items()}
-    return {**{k: np.asarray(v).tolist() for k, v in plain.items()}, **other, "predictions": predictions}
 
 
 LINEAR = LogisticRegression(max_iter=500, tol=0.1)
@@ -206,16 +178,23 @@ def test_other_searches_and_other_threads_are_left_alone():
     assert notes.n_fits == 0
 
 
-def test_installing_twice_changes_nothing():
-    assert parallel_hook.install() is None
-    first = _search.Parallel
-    assert parallel_hook.install() is None
-    assert _search.Parallel is first
+def test_the_pool_of_searches_is_replaced_while_one_is_recorded():
+    original = _search.Parallel
+    with parallel_hook.active(Notes()) as reason:
+        assert reason is None
+        first = _search.Parallel
+        assert first is not original
+        with parallel_hook.active(Notes()):
+            assert _search.Parallel is first
+    assert _search.Parallel is original
 
 
 def test_a_version_without_the_name_is_told(monkeypatch):
     monkeypatch.delattr(_search, "Parallel")
-    assert "in another way" in parallel_hook.install()
+    with parallel_hook.active(Notes()) as reason:
+        assert (
+            reason == f"scikit-learn {sklearn.__version__} is not supported: {_search.__name__}.Parallel was not found"
+        )
 
 
 def test_a_backend_without_generators_is_told_and_used(monkeypatch):
@@ -236,11 +215,20 @@ def test_multiprocessing_with_tensorflow_is_refused(monkeypatch):
 
 
 def test_empty_callback_contexts_do_not_travel():
-    given = {"callback_ctx": type("Context", (), {"_callbacks": []})(), "caller": 1, "estimator": SVC()}
-    assert parallel_hook._without_empty_context(given) == {**given, "callback_ctx": None, "caller": None}
-    given["callback_ctx"]._callbacks = ["a callback of the user's"]
-    assert parallel_hook._without_empty_context(given) is given
-    assert parallel_hook._without_empty_context({"x": 2}) == {"x": 2}
+    def fit_and_score(estimator, parameters, split_progress, candidate_progress, caller=None, callback_ctx=None):
+        pass
+
+    def given(**more):
+        named = {"parameters": None, "split_progress": (0, 1), "candidate_progress": (0, 1)}
+        return arguments_of(fit_and_score, (SVC(),), {**named, **more}).by_name
+
+    context = type("Context", (), {"_callbacks": []})()
+    found = given(callback_ctx=context, caller=1)
+    assert (found["callback_ctx"], found["caller"]) == (None, None)
+    context._callbacks = ["a callback of the user's"]
+    found = given(callback_ctx=context, caller=1)
+    assert (found["callback_ctx"], found["caller"]) == (context, 1)
+    assert "callback_ctx" not in given()
 
 
 def test_callbacks_of_the_users_are_called_as_often():

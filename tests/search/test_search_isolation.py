@@ -20,8 +20,9 @@ import pytest
 import tensorflow as tf
 from scikeras.wrappers import KerasClassifier
 
+from mlflow_hp.search.speedups import model_reuse
 from mlflow_hp.search.speedups.isolation import is_isolated
-from mlflow_hp.search.speedups.model_reuse import HELD, forget_models, reused_models
+from mlflow_hp.search.speedups.model_reuse import REFERRED_TO, forget_models, reused_models
 
 X = np.random.default_rng(0).normal(size=(24, 4)).astype("float32")
 Y = (X.sum(1) > 0).astype(int)
@@ -72,6 +73,7 @@ def nothing_left():
     gc.collect()
     gc.freeze()
     yield
+    TRAINED.clear()
     forget_models()
 
 
@@ -124,7 +126,7 @@ def waiting(model):
     over = threading.Event()
 
     def work(model):
-        over.wait(60)
+        over.wait()
         del model
 
     thread = threading.Thread(target=work, args=(model,), daemon=True)
@@ -148,6 +150,7 @@ def function_of(model):
 
 WAYS = {
     "estimator": None,
+    "copy of the estimator": copy.copy,
     "the model": lambda model: model,
     "list": lambda model: [model],
     "deque in a dict": lambda model: {"it": collections.deque([(model,)])},
@@ -197,28 +200,73 @@ WAYS = {
 }
 
 
+@contextlib.contextmanager
+def kept(way, estimator):
+    """What is kept in this way, as long as the block lasts."""
+    held = [estimator if WAYS[way] is None else WAYS[way](estimator if "estimator" in way else estimator.model_)]
+    del estimator
+    try:
+        yield
+    finally:
+        if way == "thread":
+            over, thread = held[0]
+            over.set()
+            thread.join()
+            del over, thread
+        held.clear()
+        Holder.kept = MODULE.kept = LOCAL.kept = None
+        CONTEXT.set(None)
+
+
+def newly_trained():
+    """A model as the cache has it, which was trained, has predicted, and is nobody else's."""
+    estimator = classifier().fit(X, Y)
+    estimator.predict(X)
+    cached = model_reuse._CachedModel(estimator.model_)
+    del estimator
+    gc.collect()
+    return cached
+
+
+TRAINED = []
+
+
+@pytest.fixture
+def trained():
+    """One for all tests, as long as each lets it go."""
+    gc.collect()
+    if not (TRAINED and TRAINED[0].is_free()):
+        TRAINED[:] = [newly_trained()]
+    return TRAINED[0]
+
+
 @pytest.mark.parametrize("way", WAYS)
+def test_whoever_holds_it_is_seen(way, trained):
+    def free():
+        """Whether it is, by what it was told before and by a first look."""
+        return trained.is_free(), model_reuse._CachedModel(trained.model).is_free(1)
+
+    assert free() == (True, True)
+    with kept(way, types.SimpleNamespace(model_=trained.model)):
+        gc.collect()  # a sub-model and the like leave circles that nobody holds
+        assert free() == (False, False)
+
+
+@pytest.mark.parametrize("way", ["estimator", "copy of the estimator", "the model", "layer", "weak"])
 def test_whoever_holds_it_keeps_it(way):
     estimator, record = fitted()
-    held = estimator if WAYS[way] is None else WAYS[way](estimator.model_)
     watched = [weakref.ref(variable) for variable in estimator.model_.variables]
     before = [variable().numpy() for variable in watched]
-    del estimator
-    gc.collect()  # a sub-model and the like leave circles that nobody holds
-    _, record = fitted(random_state=1)
-    try:
+    with kept(way, estimator):
+        del estimator
+        gc.collect()
+        _, record = fitted(random_state=1)
         assert record.n_reused == 0
-        if not way.startswith("weak"):
-            assert record.reasons == {HELD: 1}
+        if way != "weak":
+            assert record.reasons == {REFERRED_TO: 1}
         for variable, value in zip(watched, before, strict=True):
             if variable() is not None:
                 np.testing.assert_array_equal(variable().numpy(), value)
-    finally:
-        if way == "thread":
-            held[0].set()
-            held[1].join()
-        Holder.kept = MODULE.kept = LOCAL.kept = None
-        CONTEXT.set(None)
 
 
 def test_a_callback_that_was_there_in_training_keeps_its_model():

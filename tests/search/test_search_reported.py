@@ -5,18 +5,14 @@ from __future__ import annotations
 import mlflow
 import pytest
 from sklearn.model_selection import cross_val_score
-from test_search import X, Y, grid, record
 
 import mlflow_hp
 from mlflow_hp.analysis.search_results import from_cv_results
 from mlflow_hp.search.report import search_description
 from mlflow_hp.training.report import Report
+from tests.helpers.searches import X, Y, grid, pictures, record
 
 pytestmark = pytest.mark.usefixtures("store")
-
-
-def pictures(store, run_id, folder="plots"):
-    return {file.path.removeprefix(f"{folder}/") for file in store.list_artifacts(run_id, folder) if not file.is_dir}
 
 
 def test_pictures_and_description_on_the_parent(store):
@@ -29,7 +25,7 @@ def test_pictures_and_description_on_the_parent(store):
     data = store.get_run(run_id).data
     told = data.tags["mlflow.note.content"]
     assert told == search_description(from_cv_results(search.cv_results_))
-    assert told.startswith("**4 combinations, 3 folds each**\n\n- The best, `C=1 ")
+    assert told.startswith("**4 candidates, 3 folds each**\n\n- The best, `C=1 ")
     assert len([line for line in told.splitlines() if line.startswith("| ")]) == 2 + 4
     assert data.metrics["report_seconds"] > 0
     assert "mlflow_hp.recording_error" not in data.tags

@@ -13,7 +13,7 @@ from scipy import stats
 from mlflow_hp.analysis.importance import importance, variance_shares
 from mlflow_hp.analysis.search_results import from_cv_results, plus_minus
 from mlflow_hp.analysis.search_space import parameter, value_text
-from mlflow_hp.analysis.significance import holm, told_from_first, winner
+from mlflow_hp.analysis.significance import holm, p_values_against_first, winner
 from mlflow_hp.errors import UserError
 from mlflow_hp.search.report import search_pictures, search_sentences
 
@@ -147,21 +147,21 @@ def test_values_in_words():
 
 def test_two_candidates_are_compared_by_the_paired_test_with_nadeau_and_bengios_variance():
     scores = np.sort(RNG.normal(size=(2, 7)), axis=0)[::-1] + RNG.normal(size=7)
-    ordinary, _ = told_from_first(scores, 0.0)
+    ordinary, _ = p_values_against_first(scores, 0.0)
     assert ordinary[0] == pytest.approx(stats.ttest_rel(scores[0], scores[1]).pvalue)
     difference = scores[0] - scores[1]
     for ratio in (1 / 6, 1 / 9):
         t = difference.mean() / math.sqrt((1 / 7 + ratio) * difference.var(ddof=1))
-        p, error = told_from_first(scores, ratio)
+        p, error = p_values_against_first(scores, ratio)
         assert p[0] == pytest.approx(2 * stats.t.sf(abs(t), 6))
         assert error[0] == pytest.approx(difference.mean() / t)
     found = winner(results(scores))
-    assert found.p_values[1] == pytest.approx(told_from_first(scores, 1 / 6)[0][0])
+    assert found.p_values[1] == pytest.approx(p_values_against_first(scores, 1 / 6)[0][0])
 
 
 def test_the_variance_of_many_is_the_residual_of_candidates_and_folds():
     scores = RNG.normal(size=(6, 5)) + np.linspace(5, 0, 6)[:, None] + RNG.normal(size=5)
-    p_values, errors = told_from_first(scores, 0.25)
+    p_values, errors = p_values_against_first(scores, 0.25)
     for last in range(1, 6):
         block = scores[: last + 1]
         residual = block - block.mean(1, keepdims=True) - block.mean(0) + block.mean()
@@ -191,8 +191,8 @@ def test_false_alarms_between_two_equal_candidates_are_as_rare_as_stated():
     n, k = 4000, 5
     scores = correlated(np.random.default_rng(1), (n, 2, k), 1 / k)
     scores = np.take_along_axis(scores, np.argsort(-scores.mean(-1), axis=-1)[..., None], axis=1)
-    corrected = np.mean([told_from_first(pair, 1 / (k - 1))[0][0] < 0.05 for pair in scores])
-    ordinary = np.mean([told_from_first(pair, 0.0)[0][0] < 0.05 for pair in scores])
+    corrected = np.mean([p_values_against_first(pair, 1 / (k - 1))[0][0] < 0.05 for pair in scores])
+    ordinary = np.mean([p_values_against_first(pair, 0.0)[0][0] < 0.05 for pair in scores])
     assert corrected == pytest.approx(0.05, abs=0.012)  # 3.5 standard errors
     assert ordinary > 0.12
 
@@ -216,7 +216,7 @@ def test_a_clear_winner_is_told():
     assert found.tied.tolist() == [True, False, False]
     assert found.cheapest == 0
     assert search_sentences(results(scores))[0].startswith(
-        "The best, `a=0` (0.9850 ± 0.0041), is told from all 2 others"
+        "The best, `a=0` (0.9850 ± 0.0041), is significantly better than all 2 others"
     )
 
 
@@ -227,9 +227,9 @@ def test_the_cheapest_that_is_as_good_is_named():
     found = results(scores, seconds=[6.4, 3.0, 2.0, 0.1, 0.01])
     said = search_sentences(found)
     assert winner(found).cheapest == 2
-    assert "can't be told from 2 of 3 others" in said[0]
-    assert "`a=2` (0.948 ± 0.014), which trains 3.2 times faster (2 s a fold in place of 6.4 s)" in said[1]
-    assert "1 of 5 combinations failed" in said[-1]
+    assert "is not significantly better than 2 of 3 others" in said[0]
+    assert "`a=2` (0.948 ± 0.014), which trains 3.2 times faster (2 s a fold instead of 6.4 s)" in said[1]
+    assert "1 of 5 candidates failed" in said[-1]
 
 
 def test_a_bad_one_whose_folds_scatter_is_not_advised_for_being_cheap():
@@ -259,7 +259,7 @@ def test_scores_that_diverge_do_not_disturb_the_others():
 def test_what_can_not_be_compared():
     assert winner(results(np.full((3, 3), np.nan))) is None
     assert search_sentences(results(np.full((3, 3), np.nan))) == [
-        "In each of the 3 combinations one fold or more failed: there is no best one."
+        "In each of the 3 candidates one fold or more failed: there is no best one."
     ]
     single = results([[0.5], [0.9]])
     assert winner(single).tied.all()
@@ -320,8 +320,8 @@ def test_variance_shares_are_exact_on_a_full_grid():
 
 def test_what_matters_and_the_edge_in_words():
     said = search_sentences(grid(lambda rate, units, kind: math.log10(rate) + units / 1000))
-    assert any("largest rate that was tried, 0.1" in text for text in said)
-    assert any(text.startswith("What decides over being among the best (PED-ANOVA): rate (") for text in said)
+    assert any("largest rate tried, 0.1" in text for text in said)
+    assert any(text.startswith("Importance for being among the best (PED-ANOVA): rate (") for text in said)
     assert any("rate 100%" in text for text in said)
 
 

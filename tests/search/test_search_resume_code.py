@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from edits import FORMS, FURTHER
+
+from tests.helpers.edits import FORMS, FURTHER
 
 pytestmark = pytest.mark.usefixtures("store")
 
@@ -28,7 +29,7 @@ def test_resumed_where_nothing_was_edited_and_not_taken_over_where_something_was
     bare, again = program.run("bare"), program.run("again")
     assert bare.scores != resumed.scores
     if again.scores is None:
-        assert "can't be resumed" in again.error
+        assert "cannot be resumed" in again.error
         assert file in again.error or "(helpers." in again.error, again.error
     else:
         assert again.scores == bare.scores

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from programs import ran
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
 import mlflow_hp
-from mlflow_hp.search.resume import manifest, matching
+from mlflow_hp.tracking.tags import DIGEST_TAG_PREFIX, MANIFEST_TAG_PREFIX
+from tests.helpers.forked_python import python
+from tests.helpers.programs import ran
+from tests.helpers.searches import X, Y, record
 
 pytestmark = pytest.mark.usefixtures("store")
 
@@ -87,16 +89,16 @@ os._exit(0)
 """
 
 
-def really(program, *command, cwd, seed):
-    """Run it in a process of its own."""
+def started(program, *command, cwd, seed=None):
+    """Run it as its user does, in a process with another seed of hashes if one is given."""
     environment = {
-        **os.environ, **program.environment, "PYTHONHASHSEED": seed, "PYTHONUNBUFFERED": "1",
+        **os.environ, **program.environment, **({"PYTHONHASHSEED": seed} if seed else {}), "PYTHONUNBUFFERED": "1",
         "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(),
         "PYTHONPATH": str(Path(mlflow_hp.__file__).parents[1]),
     }  # fmt: skip
     environment.pop("MLFLOW_EXPERIMENT_ID", None)
     done = subprocess.run(
-        [sys.executable, *command], cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        [python(), *command], cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, check=False,
     )  # fmt: skip
     return ran(done.stdout)
@@ -112,20 +114,20 @@ def test_in_another_folder_with_another_seed_of_hashes(write, tmp_path, n_jobs):
         {**files, "w.txt": "1.0"}, shift, before="NAMES = {'x', 'y', 'z'}", search=f", n_jobs={n_jobs}, pre_dispatch=1"
     )
     (program.folder / "stop").touch()
-    first = really(program, "train.py", "first", cwd=program.folder, seed="1")
+    first = started(program, "train.py", "first", cwd=program.folder, seed="1")
     assert first.error.startswith("KeyboardInterrupt"), first.text
     shutil.move(program.folder, tmp_path / "moved" / "elsewhere")
     program.folder = tmp_path / "moved" / "elsewhere"
     (program.folder / "stop").unlink()
     program.write_train(", resume=True")
-    again = really(program, program.folder / "train.py", "again", cwd=program.folder, seed="2")
-    bare = really(program, "train.py", "bare", cwd=program.folder, seed="3")
+    again = started(program, program.folder / "train.py", "again", cwd=program.folder, seed="2")
+    bare = started(program, "train.py", "bare", cwd=program.folder)
     assert again.scores == bare.scores, again.text
     assert again.n_fits == 2, again.text
     program.write_train(f", resume={program.run_id!r}")
     program.edit("w.txt", "1.0", "2.0")
     program.edit("pkg/late.py", "return float", "return 3 * float")
-    edited = really(program, "-m", "train", "again", cwd=program.folder, seed="2")
+    edited = started(program, "-m", "train", "again", cwd=program.folder)
     assert edited.n_fits == 4, edited.text
     assert edited.scores == [6 * score for score in again.scores]
 
@@ -196,15 +198,15 @@ if sys.argv[1] == "again":
 def test_a_module_that_was_edited_after_it_was_loaded(write):
     program = write({"helpers.py": "def build():\n    return 1.0\n"}, "return helpers.build()", before=EDITED)
     program.interrupted()
-    assert "helpers.py is not known: changed since" in program.run("again").error
+    assert "helpers.py is unknown: the file has changed since" in program.run("again").error
 
 
 def test_runs_of_earlier_versions_are_refused(write, store):
     program = write({}, "return 1.0")
     program.interrupted()
     run_id = program.run_id
-    versions = store.get_run(run_id).data.tags[f"{matching.DIGEST}versions"]
-    store.set_tag(run_id, f"{matching.DIGEST}versions", versions.replace('"format": 2', '"format": 1'))
+    versions = store.get_run(run_id).data.tags[f"{DIGEST_TAG_PREFIX}versions"]
+    store.set_tag(run_id, f"{DIGEST_TAG_PREFIX}versions", versions.replace('"format": 2', '"format": 1'))
     again = program.run("again")
     assert again.n_fits == 0
     assert "was recorded by an earlier version of mlflow_hp" in again.error
@@ -214,7 +216,7 @@ def test_without_its_manifest_only_what_is_wholly_the_same_is_resumed(write, sto
     program = write({"helpers.py": "V = 1.0\n"}, "import helpers\nreturn helpers.V")
     program.interrupted()
     for name in store.get_run(program.run_id).data.tags:
-        if name.startswith(manifest.TAG):
+        if name.startswith(MANIFEST_TAG_PREFIX):
             store.delete_tag(program.run_id, name)
     again = program.run("again")
     assert again.n_fits == 4, again.text
@@ -229,7 +231,7 @@ def test_a_program_without_a_file(write):
 
     def run(value):
         code = (program.folder / "train.py").read_text().replace("1.25", value).replace("sys.argv[1]", repr("record"))
-        return really(program, "-c", code, cwd=program.folder, seed="0")
+        return started(program, "-c", code, cwd=program.folder)
 
     assert run("1.25").error.startswith("KeyboardInterrupt")
     (program.folder / "stop").unlink()
@@ -259,9 +261,7 @@ def model(learning_rate=0.01):
 
 
 def test_keras_models(tmp_path, monkeypatch):
-    pytest.importorskip("scikeras")
     from scikeras.wrappers import KerasClassifier
-    from test_search import X, Y, record
 
     monkeypatch.syspath_prepend(tmp_path)
 

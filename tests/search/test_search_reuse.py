@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import gc
-import types
 
 import joblib
 import keras
@@ -22,6 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from mlflow_hp.search.speedups import model_reuse
 from mlflow_hp.search.speedups.model_reuse import forget_models, reused_models
 from mlflow_hp.search.speedups.model_signature import NotShareableError, architecture
+from tests.helpers.keras_searches import dropout_mlp
 
 X, Y = load_digits(return_X_y=True)
 X, Y = (X[:300] / 16).astype("float32"), Y[:300]
@@ -32,21 +31,6 @@ def nothing_kept():
     forget_models()
     yield
     forget_models()
-
-
-def mlp(learning_rate=0.1, init="glorot_uniform", dropout=0.3, momentum=0.9, optimizer="SGD", units=16):
-    model = keras.Sequential(
-        [
-            keras.Input((64,)),
-            keras.layers.Dense(units, "relu", kernel_initializer=init),
-            keras.layers.Dropout(dropout),
-            keras.layers.Dense(10, "softmax", kernel_initializer=init),
-        ]
-    )
-    kind = getattr(keras.optimizers, optimizer)
-    named = {"momentum": momentum} if optimizer == "SGD" else {}
-    model.compile(kind(learning_rate, **named), "sparse_categorical_crossentropy", metrics=["accuracy"])
-    return model
 
 
 def normed(learning_rate=0.1):
@@ -60,8 +44,9 @@ def normed(learning_rate=0.1):
     return model
 
 
-def searched(monkeypatch, estimator, grid, *, reused, seed=0, **named):
+def searched(monkeypatch, estimator, grid, folds, *, reused):
     """Results of a search, and the records of its reuse."""
+    halves = [(np.arange(150, 300), np.arange(150)), (np.arange(150), np.arange(150, 300))]
     records = []
     fit_and_score = _search._fit_and_score
 
@@ -70,8 +55,9 @@ def searched(monkeypatch, estimator, grid, *, reused, seed=0, **named):
             records.append(record)
             return fit_and_score(*arguments, **options)
 
-    keras.utils.set_random_seed(seed)
-    search = GridSearchCV(estimator, grid, cv=2, refit=False, return_train_score=True, error_score="raise", **named)
+    keras.utils.set_random_seed(0)
+    asked = {"cv": halves[:folds], "refit": False, "return_train_score": True, "error_score": "raise"}
+    search = GridSearchCV(estimator, grid, **asked)
     with monkeypatch.context() as patch:
         if reused:
             patch.setattr(_search, "_fit_and_score", one)
@@ -80,30 +66,35 @@ def searched(monkeypatch, estimator, grid, *, reused, seed=0, **named):
     return scores, sum(record.n_reused for record in records), records
 
 
-def classifier(model=mlp, **named):
+def classifier(model=dropout_mlp, **named):
     return KerasClassifier(model, **{"epochs": 2, "batch_size": 32, "verbose": 0, "random_state": 0, **named})
 
 
+KERAS = tuple(int(number) for number in keras.__version__.split(".")[:2])
+"""Older versions may hold a callback's model for longer, so that fewer are reused."""
+
+
 @pytest.mark.parametrize(
-    ("estimator", "grid", "n_reused"),
+    ("estimator", "grid", "folds", "counts"),
     [
-        (classifier(), [{"model__learning_rate": [0.3]}, {"model__init": ["he_normal"]}], 3),
-        (classifier(random_state=None), [{"model__learning_rate": [0.03]}, {"model__init": ["uniform"]}], 3),
-        (classifier(), {"model__momentum": [0.9], "model__dropout": [0.0, 0.5]}, 2),
-        (classifier(random_state=None), [{"batch_size": [30, 64]}, {"batch_size": [70], "epochs": [3]}], 4),
-        (classifier(validation_split=0.2), {"model__optimizer": ["Adam", "Adagrad"]}, 2),
-        (classifier(normed), {"model__learning_rate": [0.1, 0.01]}, 2),
+        (classifier(), [{"model__learning_rate": [0.3]}, {"model__init": ["he_normal"]}], 1, {1}),
+        (classifier(random_state=None), [{"model__learning_rate": [0.03]}, {"model__init": ["uniform"]}], 1, {1}),
+        (classifier(random_state=None), [{"batch_size": [30, 64]}, {"batch_size": [70], "epochs": [3]}], 1, {1}),
+        (classifier(validation_split=0.2), [{"model__optimizer": ["Adam"], "model__dropout": [0.0]},
+                                            {"model__optimizer": ["Adagrad"], "model__dropout": [0.5]}], 2, {2}),
+        (classifier(normed), {"model__learning_rate": [0.1]}, 2, {1}),
         (classifier(callbacks=keras.callbacks.ReduceLROnPlateau(monitor="loss", patience=0, min_delta=9.0)),
-         {"model__learning_rate": [0.3, 0.03]}, 3),
+         {"model__learning_rate": [0.3, 0.03]}, 2, {3} if KERAS >= (3, 15) else {1, 2, 3}),
     ],
 )  # fmt: skip
-def test_scores_are_those_of_new_models(monkeypatch, estimator, grid, n_reused):
-    bare, _, _ = searched(monkeypatch, estimator, grid, reused=False)
-    shared, found, _ = searched(monkeypatch, estimator, grid, reused=True)
+def test_scores_are_those_of_new_models(monkeypatch, estimator, grid, folds, counts):
+    bare, _, _ = searched(monkeypatch, estimator, grid, folds, reused=False)
+    shared, found, _ = searched(monkeypatch, estimator, grid, folds, reused=True)
     for key, scores in bare.items():
         np.testing.assert_array_equal(shared[key], scores, err_msg=key)
-    assert found == n_reused
-    assert len({*bare["split0_test_score"], *bare["split1_test_score"]}) > 2  # or it would be easy
+    assert found in counts
+    scores = [score for fold in range(folds) for score in bare[f"split{fold}_test_score"]]
+    assert len(set(scores)) == len(scores)  # or it would be easy
 
 
 def test_weights_and_random_generators_are_as_without():
@@ -140,42 +131,6 @@ def test_regressor_in_a_pipeline():
         np.testing.assert_array_equal(fitted.predict(X), bare)
         assert record.n_reused == expected
         del fitted
-
-
-@pytest.mark.parametrize(
-    "keep",
-    [
-        lambda estimator: estimator,
-        copy.copy,
-        lambda estimator: estimator.model_,
-        lambda estimator: {"it": estimator.model_},
-        lambda estimator: types.SimpleNamespace(it=estimator.model_),
-    ],
-)
-def test_a_model_that_somebody_holds_stays_as_it_is(keep):
-    estimator = classifier(epochs=1)
-    with reused_models():
-        kept = keep(estimator.fit(X, Y))
-    weights = [variable.value for variable in estimator.model_.weights], estimator.model_.get_weights()
-    del estimator
-    with reused_models() as record:
-        classifier(epochs=1, random_state=1).fit(X, Y)
-    assert record.n_reused == 0
-    assert kept is not None
-    for now, then in zip(*weights, strict=True):
-        np.testing.assert_array_equal(now, then)
-
-
-def test_a_reused_model_that_is_held_later_is_not_reused_again():
-    held, found = [], []
-    for fit in range(5):
-        with reused_models() as record:
-            estimator = classifier(epochs=1).fit(X, Y)
-        found.append(record.n_reused)
-        if fit == 2:
-            held.append(estimator.model_)
-        del estimator
-    assert found == [0, 1, 1, 0, 1]
 
 
 def test_outside_of_the_block_nothing_is_reused_or_patched():
@@ -264,17 +219,17 @@ def own_model():
         (lambda: compiled(chain(chain(OwnLayer()))), "OwnLayer"),
         (lambda: compiled(chain(keras.layers.Lambda(lambda x: x))), "Lambda"),
         (lambda: compiled(chain(adapted())), "adapted"),
-        (lambda: compiled(chain(with_own_call())), "call of its own"),
+        (lambda: compiled(chain(with_own_call())), "overrides call"),
         (lambda: compiled(own_model()), "OwnModel"),
         (lambda: compiled(chain(keras.layers.Dense(2, activation=lambda x: x))), "not Keras' own"),
         (lambda: compiled(chain(keras.layers.Dense(2)), loss=own_loss), "own_loss"),
         (lambda: compiled(chain(keras.layers.Dense(2)), metrics=[own_loss]), "own_loss"),
-        (lambda: compiled(mlp(), metrics=[keras.metrics.MeanMetricWrapper(own_loss)]), "own_loss"),
+        (lambda: compiled(dropout_mlp(), metrics=[keras.metrics.MeanMetricWrapper(own_loss)]), "own_loss"),
         (lambda: compiled(chain(keras.layers.Dense(2)), OwnSGD()), "OwnSGD"),
         (lambda: compiled(chain(keras.layers.Dense(2, kernel_regularizer=OwnPenalty()))), "OwnPenalty"),
         (lambda: compiled(chain(keras.layers.Dense(2)), keras.optimizers.SGD(lambda: 0.1)), "learning_rate of"),
         (lambda: compiled(chain(keras.layers.Dense(2)), run_eagerly=True), "eagerly"),
-        (lambda: compiled(keras.Sequential([keras.layers.Dense(2)])), "built only"),
+        (lambda: compiled(keras.Sequential([keras.layers.Dense(2)])), "by its first batch only"),
     ],
 )  # fmt: skip
 def test_unsafe_models_opt_out(model, reason):
@@ -284,26 +239,32 @@ def test_unsafe_models_opt_out(model, reason):
 
 @pytest.mark.parametrize("change", [{"units": 17}, {"dropout": 0.4}, {"momentum": 0.8}, {"optimizer": "Adam"}])
 def test_what_is_traced_is_told_apart(change):
-    assert architecture(mlp(**change)) != architecture(mlp())
+    assert architecture(dropout_mlp(**change)) != architecture(dropout_mlp())
 
 
 def test_what_is_state_is_not():
-    assert architecture(mlp(learning_rate=0.5, init="zeros")) == architecture(mlp())
+    assert architecture(dropout_mlp(learning_rate=0.5, init="zeros")) == architecture(dropout_mlp())
     assert architecture(normed()) == architecture(normed())
     assert architecture(normed(0.2)) != architecture(normed())
-    assert architecture(compiled(mlp(), metrics=["mse"])) != architecture(compiled(mlp(), metrics=["mae"]))
+    assert architecture(compiled(dropout_mlp(), metrics=["mse"])) != architecture(
+        compiled(dropout_mlp(), metrics=["mae"])
+    )
 
 
 def test_few_models_are_kept(monkeypatch):
-    monkeypatch.setattr(model_reuse, "MOST_MODELS", 2)
-    for units in (3, 4, 5):
+    def alive_after(units):
         with reused_models():
             classifier(model__units=units, epochs=1).fit(X, Y)
-    assert [kept.model.layers[0].units for kept in model_reuse._kept.models.values()] == [4, 5]
-    monkeypatch.setattr(model_reuse, "MOST_BYTES", 1)
-    with reused_models():
-        classifier(model__units=6, epochs=1).fit(X, Y)
-    assert [kept.model.layers[0].units for kept in model_reuse._kept.models.values()] == [6]
+        gc.collect()
+        models = [each for each in gc.get_objects() if type(each) is keras.Sequential]
+        return sorted(model.layers[0].units for model in models if 31 <= model.layers[0].units <= 34)
+
+    # which of them are kept does not ask what they were trained to
+    monkeypatch.setattr(keras.Sequential, "fit", lambda *_, **__: keras.callbacks.History())
+    monkeypatch.setattr(model_reuse, "MAX_MODELS", 2)
+    assert [alive_after(units) for units in (31, 32, 33)] == [[31], [31, 32], [32, 33]]
+    monkeypatch.setattr(model_reuse, "MAX_BYTES", 1)
+    assert alive_after(34) == [34]
 
 
 def in_worker(learning_rate):

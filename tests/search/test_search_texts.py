@@ -6,9 +6,9 @@ import mlflow
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import GridSearchCV, KFold, ShuffleSplit
-from test_search import GRID, LINEAR, X, Y, children, grid, points, record, text
 
-from mlflow_hp.search.resume.fold_cache import DATA, FOLDS
+from mlflow_hp.tracking.tags import DATA_DIGEST_TAG, FOLDS_DIGEST_TAG
+from tests.helpers.searches import GRID, LINEAR, X, Y, children, grid, points, record, text
 
 pytestmark = pytest.mark.usefixtures("store")
 
@@ -72,7 +72,7 @@ def test_scorers_whose_names_meet_are_told_apart(store):
 
 def digests(store, *searches):
     tags = [store.get_run(record(search, x, Y)).data.tags for search, x in searches]
-    return [tag[DATA] for tag in tags], [tag[FOLDS] for tag in tags]
+    return [tag[DATA_DIGEST_TAG] for tag in tags], [tag[FOLDS_DIGEST_TAG] for tag in tags]
 
 
 def test_searches_of_the_same_data_and_folds_are_known(store):
@@ -82,7 +82,7 @@ def test_searches_of_the_same_data_and_folds_are_known(store):
         (GridSearchCV(LINEAR, {"C": [3.0]}, cv=3), X),
         (grid(), X + 1),
         (grid(cv=KFold(3)), X),
-        (grid(cv=ShuffleSplit(3)), X),  # drawn anew: can't be resumed, and is compared with none
+        (grid(cv=ShuffleSplit(3)), X),  # drawn anew: cannot be resumed, and is compared with none
     )
     assert data[0] == data[1] == data[3] == data[4] != data[2]
     assert folds[0] == folds[1] == folds[2]
@@ -91,9 +91,9 @@ def test_searches_of_the_same_data_and_folds_are_known(store):
 
 def test_what_the_run_says_of_its_data_stays(store):
     with mlflow.start_run() as run:
-        mlflow.set_tag(DATA, "mine")
+        mlflow.set_tag(DATA_DIGEST_TAG, "mine")
         record(GridSearchCV(LINEAR, GRID, cv=3))
-    assert store.get_run(run.info.run_id).data.tags[DATA] == "mine"
+    assert store.get_run(run.info.run_id).data.tags[DATA_DIGEST_TAG] == "mine"
 
 
 def test_combinations_say_who_made_them_from_which_code(store):

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import array
 import collections
+import dataclasses
 import datetime as dt
+import decimal
+import functools
+import io
+import itertools
 import re
 import sys
+import types
 from fractions import Fraction
 
+import keras
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,7 +27,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from mlflow_hp.search.resume.objects import NoFingerprintError
-from mlflow_hp.search.resume.reached import digest
+from mlflow_hp.search.resume.referenced import digest
 
 X = np.arange(12.0).reshape(6, 2)
 GIVEN = None
@@ -41,6 +50,34 @@ class Numbers(collections.deque):
     pass
 
 
+class Row(array.array):
+    pass
+
+
+class Part(functools.partial):
+    pass
+
+
+class Price(decimal.Decimal):
+    pass
+
+
+class Buffer(io.StringIO):
+    pass
+
+
+class Count(itertools.count):
+    pass
+
+
+class Point(collections.namedtuple("Pair", "x y")):  # noqa: PYI024, SLOT002
+    pass
+
+
+class Day(dt.date):
+    __slots__ = ()
+
+
 class Bag(set):
     pass
 
@@ -51,6 +88,70 @@ class Grid(np.ndarray):
 
 class Moment(dt.datetime):
     pass
+
+
+class Weighted(keras.losses.Loss):
+    def __init__(self, weight):
+        super().__init__()
+        self.weight = weight
+
+    def call(self, y_true, y_pred):
+        return self.weight * (y_true - y_pred)
+
+
+class Level(keras.initializers.Initializer):
+    def __init__(self, level):
+        self.level = level
+
+    def __call__(self, shape, dtype=None):
+        return keras.ops.full(shape, self.level, dtype)
+
+
+class Scaled(keras.layers.Layer):
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def call(self, inputs):
+        return self.factor * inputs
+
+
+def lookup(words):
+    layer = keras.layers.StringLookup()
+    layer.adapt(words)
+    return layer
+
+
+def of_words(words):
+    keras.utils.clear_session()  # which numbers the tensors of a model
+    inputs = keras.Input((1,), dtype="string")
+    return keras.Model(inputs, lookup(words)(inputs))
+
+
+def dense(kernel="zeros", activation=None):
+    return keras.layers.Dense(1, activation, kernel_initializer=kernel)
+
+
+def in_time(function):
+    return keras.layers.TimeDistributed(keras.layers.Lambda(function))
+
+
+def trained_by(learning_rate, loss="mse"):
+    model = keras.Sequential([keras.Input((1,)), dense()])
+    model.compile(keras.optimizers.SGD(learning_rate), loss)
+    return model
+
+
+def mapped(function):
+    return keras.Sequential([keras.Input((1,)), keras.layers.Lambda(function)])
+
+
+def made_dataclass(default):
+    return dataclasses.make_dataclass("Made", [("width", int, dataclasses.field(default=default))])
+
+
+def made_class(width):
+    return types.new_class("Made", (), {}, lambda names: names.update(width=width))
 
 
 def noted(kind, value, note):
@@ -86,6 +187,29 @@ PAIRS = {
     "int": (lambda: Whole(1), lambda: Whole(2)),
     "note on an int": (lambda: noted(Whole, 1, 1), lambda: noted(Whole, 1, 2)),
     "deque": (lambda: Numbers([1]), lambda: Numbers([2])),
+    "array": (lambda: Row("d", [1]), lambda: Row("d", [2])),
+    "partial": (lambda: Part(max, 1), lambda: Part(max, 2)),
+    "decimal": (lambda: Price("1.1"), lambda: Price("1.2")),
+    "buffer": (lambda: Buffer("a"), lambda: Buffer("b")),
+    "counter": (lambda: Count(1), lambda: Count(2)),
+    "named tuple": (lambda: Point(1, 2), lambda: Point(1, 3)),
+    "dates of a class with slots": (lambda: Day(2001, 1, 1), lambda: Day(2001, 1, 2)),
+    "own loss": (lambda: Weighted(1.0), lambda: Weighted(2.0)),
+    "own initializer": (lambda: Level(1.0), lambda: Level(2.0)),
+    "own layer": (lambda: Scaled(1.0), lambda: Scaled(2.0)),
+    "lookup that has learned": (lambda: lookup(["a"]), lambda: lookup(["b"])),
+    "lookup in a model": (lambda: of_words(["a"]), lambda: of_words(["b"])),
+    "compiled model": (lambda: trained_by(0.1), lambda: trained_by(0.2)),
+    "loss of a compiled model": (lambda: trained_by(0.1, "mse"), lambda: trained_by(0.1, "mae")),
+    "own loss of a compiled model": (lambda: trained_by(0.1, Weighted(1.0)), lambda: trained_by(0.1, Weighted(2.0))),
+    "own initializer in a layer": (lambda: dense(kernel=Level(1.0)), lambda: dense(kernel=Level(2.0))),
+    "own activation": (lambda: dense(activation=lambda x: 2 * x), lambda: dense(activation=lambda x: 3 * x)),
+    "layer of a function in a layer": (lambda: in_time(lambda x: 2 * x), lambda: in_time(lambda x: 3 * x)),
+    "layer of a function": (lambda: keras.layers.Lambda(lambda x: 2 * x), lambda: keras.layers.Lambda(lambda x: 3 * x)),
+    "model with such a layer": (lambda: mapped(lambda x: 2 * x), lambda: mapped(lambda x: 3 * x)),
+    "dataclass that a call made": (lambda: made_dataclass(1), lambda: made_dataclass(2)),
+    "class that a call made": (lambda: made_class(1), lambda: made_class(2)),
+    "data set of MLflow": (lambda: mlflow.data.from_numpy(X), lambda: mlflow.data.from_numpy(2 * X)),
     "note on a set": (lambda: noted(Bag, [1], 1), lambda: noted(Bag, [1], 2)),
     "note on an array": (lambda: grid(1), lambda: grid(2)),
     "datetime": (lambda: Moment(2001, 1, 1), lambda: Moment(2002, 1, 1)),
@@ -109,6 +233,50 @@ def test_other_values_are_told_apart_and_the_same_is_known_again(monkeypatch, na
     first = is_seen(monkeypatch, one())
     assert is_seen(monkeypatch, one()) == first
     assert is_seen(monkeypatch, other()) != first
+
+
+class Widths(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.last = dense()
+
+    def call(self, inputs):
+        return self.last(inputs)
+
+    def get_config(self):
+        return {}
+
+
+def test_what_keras_notes_of_a_use_does_not_count(monkeypatch):
+    for model in (trained_by(0.1), Widths()):
+        model(X[:, :1])
+        model.compile("sgd", "mse")
+        before = is_seen(monkeypatch, model)
+        model.predict(X[:, :1], verbose=0)
+        assert is_seen(monkeypatch, model) == before
+
+
+def test_a_line_before_a_function_of_a_layer_does_not_count(monkeypatch):
+    layers = [keras.layers.Lambda(eval("\n" * lines + "lambda x: 2 * x")) for lines in (0, 1)]  # noqa: S307
+    assert is_seen(monkeypatch, layers[0]) == is_seen(monkeypatch, layers[1])
+
+
+@functools.singledispatch
+def doubled(value):
+    return value
+
+
+@doubled.register
+def doubled_text(value: str):
+    return 2 * value
+
+
+def test_the_cache_of_a_function_for_each_type_does_not_count_and_its_functions_do(monkeypatch):
+    before = is_seen(monkeypatch, doubled)
+    doubled(1.0), doubled("a")
+    assert is_seen(monkeypatch, doubled) == before
+    doubled.register(bytes, lambda value: 3 * value)
+    assert is_seen(monkeypatch, doubled) != before
 
 
 def test_an_archive_of_arrays(monkeypatch, tmp_path):
@@ -149,7 +317,7 @@ def from_python(factor):
 
 def test_a_function_of_numpys_kind_is_known_where_it_is_numpys(monkeypatch):
     assert is_seen(monkeypatch, np.exp) != is_seen(monkeypatch, np.log)
-    with pytest.raises(NoFingerprintError, match=r"GIVEN: the function that .* was made from can't be seen"):
+    with pytest.raises(NoFingerprintError, match=r"GIVEN: the function that .* was made from is not visible"):
         is_seen(monkeypatch, from_python(2))
 
 
@@ -162,7 +330,7 @@ def test_what_raises_when_it_is_looked_at_is_named(monkeypatch):
         def __dict__(self):
             raise ZeroDivisionError("no")
 
-    with pytest.raises(NoFingerprintError, match="GIVEN: a Shy can't be known again"):
+    with pytest.raises(NoFingerprintError, match="GIVEN: a Shy cannot be fingerprinted"):
         is_seen(monkeypatch, Shy())
 
 

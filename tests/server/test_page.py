@@ -14,9 +14,9 @@ import pytest
 from flask import Flask, Response
 from mlflow.entities import Metric, Param, RunTag
 
-from mlflow_hp.server import permissions, queries, routes
-from mlflow_hp.server.mlflow_ui_link import link_from_stock_ui
-from mlflow_hp.server.permissions import everything
+from mlflow_hp.server import permissions, queries
+from mlflow_hp.server.mlflow_ui_link import add_link_to_mlflow_ui
+from mlflow_hp.server.permissions import allow_all
 from mlflow_hp.server.responses import StaticFiles
 from mlflow_hp.server.routes import page_blueprint
 
@@ -24,7 +24,7 @@ STATIC = StaticFiles()
 SPIKE = 1234
 
 
-def answering(monkeypatch, store, readable=everything):
+def answering(monkeypatch, store, readable=allow_all):
     """A client of an application with the page over `store`."""
     monkeypatch.setattr("mlflow.server.handlers._get_tracking_store", lambda: store)
     app = Flask(__name__)
@@ -102,15 +102,15 @@ def test_runs_come_as_columns(page, made):
 def test_some_runs_and_the_newest_runs(page, made, monkeypatch):
     route = f"/hp/api/runs?experiment={made['open']}"
     assert page.get(f"{route}&runs={made['first']}").json["runs"]["name"] == ["first"]
-    monkeypatch.setattr(queries, "RUNS_AT_MOST", 1)
+    monkeypatch.setattr(queries, "MAX_RUNS", 1)
     answer = page.get(route).json
     assert (answer["runs"]["name"], answer["left_out"]) == (["second"], 1)
 
 
-def test_thinned_histories_keep_the_spike_and_zoom_shows_all(page, made):
+def test_long_histories_keep_the_spike_and_zoom_shows_all(page, made):
     route = f"/hp/api/histories?runs={made['first']}&metric=batch/loss"
-    thinned = page.get(f"{route}&pixels=100").json[made["first"]]
-    assert (thinned["n"], len(thinned["steps"]) <= 200, max(thinned["values"])) == (5000, True, 9.0)
+    long = page.get(f"{route}&pixels=100").json[made["first"]]
+    assert (long["n"], len(long["steps"]) <= 202, max(long["values"])) == (5000, True, 9.0)
     whole = page.get(f"{route}&pixels=100&start={SPIKE - 50}&end={SPIKE + 49}").json[made["first"]]
     assert (whole["n"], whole["steps"]) == (100, list(range(SPIKE - 50, SPIKE + 50)))
     assert whole["values"].index(9.0) == 50
@@ -201,14 +201,14 @@ def test_what_the_page_does_not_work_on_is_said(monkeypatch, page):
         changed.setenv("MLFLOW_ENABLE_WORKSPACES", "true")
         answer = page.get("/hp/api/experiments")
         assert (answer.status_code, "workspaces" in answer.json["error"]) == (501, True)
-    monkeypatch.setattr(routes, "_store", object)
+    monkeypatch.setattr("mlflow.server.handlers._get_tracking_store", object)
     answer = page.get("/hp/")
     assert (answer.status_code, "--backend-store-uri" in answer.json["error"]) == (501, True)
 
 
 def test_mlflows_own_page_links_to_ours():
     app = Flask(__name__)
-    link_from_stock_ui(app, "/ml/", "abc")
+    add_link_to_mlflow_ui(app, "/ml/", "abc")
     for path, mimetype in (("/ml/", "text/html"), ("/other", "text/html"), ("/json", "application/json")):
         app.add_url_rule(path, path.strip("/"), lambda mimetype=mimetype: stock(mimetype))
     client = app.test_client()

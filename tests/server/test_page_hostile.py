@@ -11,12 +11,12 @@ from urllib.parse import quote_from_bytes
 import pytest
 from flask import Flask
 from mlflow.entities import Metric, Param, RunTag
-from servers import POSTGRES, database
 
 from mlflow_hp.server import routes
-from mlflow_hp.server.permissions import everything
+from mlflow_hp.server.permissions import allow_all
 from mlflow_hp.server.responses import StaticFiles
 from mlflow_hp.server.routes import page_blueprint
+from tests.helpers.needs import database_of_its_own
 
 PARAMETERS = {
     "experiments": [],
@@ -76,13 +76,7 @@ def page(request, tmp_path_factory):
     with contextlib.ExitStack() as stack:
         uri = f"sqlite:///{folder}/mlflow.db"
         if request.param == "postgresql":
-            pytest.importorskip("psycopg2", reason="psycopg2-binary is not installed")
-            import sqlalchemy
-
-            try:
-                uri = f"{POSTGRES}/{stack.enter_context(database(f'mlflow_hp_hostile_{os.getpid()}'))}"
-            except sqlalchemy.exc.OperationalError as error:
-                pytest.skip(f"PostgreSQL does not answer at 127.0.0.1:5432: {error.orig}")
+            uri = stack.enter_context(database_of_its_own(f"mlflow_hp_hostile_{os.getpid()}"))
         store = SqlAlchemyStore(uri, (folder / "artifacts").as_uri())
         stack.callback(store._dispose_engine)
         experiment = store.create_experiment("open")
@@ -91,7 +85,7 @@ def page(request, tmp_path_factory):
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         patch.setattr("mlflow.server.handlers._get_tracking_store", lambda: store)
         app = Flask(__name__)
-        app.register_blueprint(page_blueprint(everything, StaticFiles()), url_prefix="/hp")
+        app.register_blueprint(page_blueprint(allow_all, StaticFiles()), url_prefix="/hp")
         right = {"experiment": str(experiment), "runs": run_id, "metric": "loss", "parts": "overview"}
         right |= {"pixels": "9", "start": "0", "end": "8"}
         yield app.test_client(), right

@@ -7,10 +7,19 @@ import json
 
 import mlflow
 import pytest
+import requests
 from mlflow.entities import Metric, RunTag
-from page_server import got, serving
+
+from tests.helpers.needs import needed
+from tests.helpers.servers import serving
 
 pytestmark = pytest.mark.slow
+
+
+def got(address, **headers):
+    """Status, text and headers of what comes from an address."""
+    answer = requests.get(address, headers=headers, timeout=60)
+    return answer.status_code, answer.text, answer.headers
 
 
 @pytest.mark.parametrize("options", [(), ("--gunicorn-opts", "--timeout 60", "--static-prefix", "/ml")])
@@ -28,7 +37,7 @@ def test_beside_the_stock_ui(tmp_path, options):
 @pytest.fixture(scope="module")
 def locked(tmp_path_factory):
     """A server with logins: ann may read the experiment `hers`, bob nothing; what MLflow can't judge is shut."""
-    pytest.importorskip("flask_wtf", reason="Flask-WTF, of MLflow's basic-auth, is not installed")
+    needed("flask_wtf", "flask-wtf")
     auth = pytest.importorskip("mlflow.server.auth.client")  # which ignores the warnings of its libraries
 
     tmp_path = tmp_path_factory.mktemp("locked")

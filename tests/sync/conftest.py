@@ -9,9 +9,10 @@ import time
 
 import mlflow
 import pytest
-from servers import POSTGRES, Server, database
 
 from mlflow_hp.sync.stores import connect
+from tests.helpers.needs import database_of_its_own
+from tests.helpers.servers import Server
 
 
 @pytest.fixture(scope="module")
@@ -53,15 +54,9 @@ def both(tracking_uri, other_uri, request, tmp_path):
 def server(tmp_path, monkeypatch):
     """`mlflow server` on a PostgreSQL database of its own."""
     monkeypatch.setenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    pytest.importorskip("psycopg2", reason="psycopg2-binary is not installed")
-    import sqlalchemy
-
     with contextlib.ExitStack() as stack:
-        try:
-            name = stack.enter_context(database(f"mlflow_hp_test_{os.getpid()}"))
-        except sqlalchemy.exc.OperationalError as error:
-            pytest.skip(f"PostgreSQL does not answer at 127.0.0.1:5432: {error.orig}")
-        served = Server(tmp_path, f"{POSTGRES}/{name}")
+        uri = stack.enter_context(database_of_its_own(f"mlflow_hp_test_{os.getpid()}"))
+        served = Server(tmp_path, uri)
         served.start()
         stack.callback(served.kill)
         yield served.uri

@@ -14,7 +14,13 @@ from mlflow.entities import (
     Param,
 )
 from mlflow.exceptions import MlflowException
-from sync_runs import (
+
+from mlflow_hp.errors import UserError
+from mlflow_hp.sync import points
+from mlflow_hp.sync.id_map import IdMap
+from mlflow_hp.sync.stores import Stores, connect
+from mlflow_hp.tracking.tags import SYNCED_FROM_TAG
+from tests.helpers.synced_runs import (
     LARGEST,
     POINTS,
     START,
@@ -28,11 +34,6 @@ from sync_runs import (
     record_all_kinds,
     verified,
 )
-
-from mlflow_hp.errors import UserError
-from mlflow_hp.sync import points
-from mlflow_hp.sync.id_map import SYNCED_FROM, Identities
-from mlflow_hp.sync.stores import Stores, connect
 
 
 def test_all_that_a_run_holds(both, tmp_path):
@@ -147,10 +148,10 @@ def test_copies_of_copies_are_known(both, tmp_path):
     onward, direct = connect(third, stores.target_uri), connect(third, stores.source_uri)
     assert bring(onward, name).new == 1
     assert bring(direct, name).new == 0
-    assert brought(onward, name)["r"].data.tags[SYNCED_FROM] == run.info.run_id
+    assert brought(onward, name)["r"].data.tags[SYNCED_FROM_TAG] == run.info.run_id
     home = Stores(stores.target, stores.source, stores.target_uri, stores.source_uri)
     before = stores.source.get_run(run.info.run_id)
-    assert (report := bring(home, name)).at_home == 1
+    assert (report := bring(home, name)).copied_from_target == 1
     assert report.new == 0
     assert dict(stores.source.get_run(run.info.run_id).data) == dict(before.data)
 
@@ -177,7 +178,7 @@ def test_an_artifact_store_that_cannot_be_written(both, tmp_path):
     stores, name, experiment = both
     stores.source.log_text(record(stores.source, experiment, "r").info.run_id, "x", "a.txt")
     (tmp_path / "target").write_text("a file in place of the folder")
-    with pytest.raises(UserError, match=r"the artifact store .* can't be written"):
+    with pytest.raises(UserError, match=r"the artifact store .* cannot be written"):
         bring(stores, name)
     (tmp_path / "target").unlink()
     assert bring(stores, name).completed == 1
@@ -195,5 +196,5 @@ def test_points_compare_as_the_stores_keep_them():
 
 def test_identities_are_translated_whole():
     run, copy = "a" * 32, "b" * 32
-    known = Identities({run: copy, f"m-{run}": f"m-{copy}"})
+    known = IdMap({run: copy, f"m-{run}": f"m-{copy}"})
     assert known.translate(f"{run}, m-{run}/x; {run}0 {'c' * 32}") == f"{copy}, m-{copy}/x; {run}0 {'c' * 32}"

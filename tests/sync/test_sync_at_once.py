@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -16,14 +17,16 @@ import mlflow
 import pytest
 from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
-from sync_runs import Counting, bring, brought, record, verified
 
 from mlflow_hp.cli import main as cli
 from mlflow_hp.errors import UserError
 from mlflow_hp.sync import lock
-from mlflow_hp.sync.id_map import SYNCED, SYNCED_FROM
-from mlflow_hp.sync.lock import CLAIM, Lock
+from mlflow_hp.sync.lock import Lock
 from mlflow_hp.sync.stores import Stores, connect
+from mlflow_hp.tracking.tags import SYNC_CLAIM_TAG_PREFIX, SYNCED_FROM_TAG, SYNCED_TAG
+from tests.helpers.forked_python import python
+from tests.helpers.synced_runs import Counting, bring, brought, record, verified
+from tests.helpers.waiting import wait_for
 
 
 class Tags:
@@ -59,7 +62,7 @@ class WithoutDeleting(Tags):
 
 @pytest.mark.parametrize("store", [Tags, WithoutDeleting])
 def test_only_one_holds_a_lock(store, monkeypatch):
-    monkeypatch.setattr(lock, "_POLL_SECONDS", 0.002)
+    monkeypatch.setattr(lock, "POLL_SECONDS", 0.002)
     tags, inside, most, other = store(), [], [], Lock(store(), "1", "another")
 
     def work(_):
@@ -77,7 +80,9 @@ def test_only_one_holds_a_lock(store, monkeypatch):
 
 
 def claim(tags, number, name="a"):
-    tags.tags[f"{CLAIM}{name}.killed"] = f'{{"number": {number}, "beat": 3, "by": "ann\\u001b[2J on there"}}'
+    tags.tags[f"{SYNC_CLAIM_TAG_PREFIX}{name}.killed"] = (
+        f'{{"number": {number}, "beat": 3, "by": "ann\\u001b[2J on there"}}'
+    )
 
 
 @pytest.mark.parametrize("number", [0, 1, 7])
@@ -85,14 +90,12 @@ def test_the_lock_of_a_killed_one_expires(monkeypatch, number):
     monkeypatch.setattr(lock, "PATIENCE_SECONDS", 1.5)
     tags, said = Tags(), []
     claim(tags, number)
-    began = time.monotonic()
     with Lock(tags, "1", "b"):
-        pass  # another lock is not touched
-    assert time.monotonic() - began < 1.4
+        assert len(tags.tags) == 2  # another lock is not touched
     with Lock(tags, "1", "a", said.append):
-        assert time.monotonic() - began > 1.4
+        assert len(tags.tags) == 1
     assert tags.tags == {}
-    assert said == ["waiting for a synchronization by ann[2J on there, which brings the same runs to the target"]
+    assert said == ["waiting for a sync by ann[2J on there, which copies the same runs to the target"]
 
 
 @pytest.mark.parametrize(
@@ -101,9 +104,14 @@ def test_the_lock_of_a_killed_one_expires(monkeypatch, number):
 def test_a_claim_that_cannot_be_read_expires_too(monkeypatch, text):
     monkeypatch.setattr(lock, "PATIENCE_SECONDS", 0.6)
     tags = Tags()
-    tags.tags[f"{CLAIM}a.x"] = text
+    tags.tags[f"{SYNC_CLAIM_TAG_PREFIX}a.x"] = text
     with Lock(tags, "1", "a"):
         assert len(tags.tags) == 1
+
+
+def beats(tags):
+    """How many signs of life the oldest claim has given."""
+    return max(json.loads(text)["beat"] for text in tags.tags.values())
 
 
 def test_who_lives_is_waited_for_however_long(monkeypatch):
@@ -117,7 +125,7 @@ def test_who_lives_is_waited_for_however_long(monkeypatch):
     with Lock(tags, "1", "a") as first:
         waiting = threading.Thread(target=second)
         waiting.start()
-        time.sleep(3)
+        wait_for(lambda: beats(tags) > 3 * 12)  # thrice the patience
         first.ensure_held()
         order.append("first")
     waiting.join()
@@ -147,7 +155,8 @@ def test_who_was_not_heard_of_stops(monkeypatch):
             with pytest.raises(UserError, match="run the command again"):
                 first.ensure_held()
             tags.cut = False
-            time.sleep(0.5)
+            before = beats(other)
+            wait_for(lambda: beats(other) > before + 6)
             assert len(other.tags) == 1  # and does not come back
             with pytest.raises(UserError, match="run the command again"):
                 first.ensure_held()
@@ -186,7 +195,7 @@ def copies(stores, name, client=None):
     client = client or stores.target
     experiment = client.get_experiment_by_name(name).experiment_id
     runs = client.search_runs([experiment], "", ViewType.ACTIVE_ONLY)
-    return sorted(run.data.tags.get(SYNCED_FROM, run.info.run_id) for run in runs)
+    return sorted(run.data.tags.get(SYNCED_FROM_TAG, run.info.run_id) for run in runs)
 
 
 def test_two_at_once_bring_each_run_once(both, tmp_path, tracking_uri):
@@ -202,7 +211,7 @@ def test_two_at_once_bring_each_run_once(both, tmp_path, tracking_uri):
     assert copies(stores, name) == ids
     assert len(waits) == 1
     assert verified(stores, name).differences == []
-    assert not [tag for tag in stores.target.get_experiment_by_name(name).tags if tag.startswith(CLAIM)]
+    assert not [tag for tag in stores.target.get_experiment_by_name(name).tags if tag.startswith(SYNC_CLAIM_TAG_PREFIX)]
 
 
 def test_two_that_make_the_experiment(both, empty_uri):
@@ -265,7 +274,7 @@ def duplicated(both):
     first = brought(stores, name)["r"]
     others = []
     for i in range(2):
-        tags = {SYNCED_FROM: run.info.run_id, **({SYNCED: "0" * 64} if i else {})}
+        tags = {SYNCED_FROM_TAG: run.info.run_id, **({SYNCED_TAG: "0" * 64} if i else {})}
         there = stores.target.create_run(first.info.experiment_id, run.info.start_time, tags, f"duplicate {i}")
         stores.target.set_terminated(there.info.run_id, "FINISHED")
         others.append(there.info.run_id)
@@ -315,7 +324,7 @@ def test_duplicates_of_a_model_are_named(both):
     model = stores.source.create_logged_model(experiment, "net", run.info.run_id)
     bring(stores, name)
     there = stores.target.get_experiment_by_name(name).experiment_id
-    made = stores.target.create_logged_model(there, "net", None, {SYNCED_FROM: model.model_id})
+    made = stores.target.create_logged_model(there, "net", None, {SYNCED_FROM_TAG: model.model_id})
     (line,) = verified(stores, name).differences
     assert f"({model.model_id}) is at the target 2 times" in line
     assert f'delete_logged_model("{made.model_id}")' in line
@@ -324,25 +333,37 @@ def test_duplicates_of_a_model_are_named(both):
 
 
 BRING = """
-import sys, time
-from mlflow_hp.sync import lock, selection as scope, stores, copies as target, transfer
-lock.PATIENCE_SECONDS = float(sys.argv[5])
-make = target.Places._make_run
-def slowly(self, *words):
-    make(self, *words)
+import sys
+import mlflow
+from mlflow_hp.sync import lock, selection, stores, transfer
+lock.PATIENCE_SECONDS = float(sys.argv[4])
+make = mlflow.MlflowClient.create_run
+def slowly(self, *words, **named):
+    run = make(self, *words, **named)
     print("made", flush=True)
-    time.sleep(float(sys.argv[4]))
-target.Places._make_run = slowly
+    sys.stdin.readline()
+    return run
+mlflow.MlflowClient.create_run = slowly
 both = stores.connect(sys.argv[1], sys.argv[2])
-report = transfer.bring(both, scope.find(both.source, sys.argv[3]))
+report = transfer.copy_missing(both, selection.find(both.source, sys.argv[3]))
 print(report.new, flush=True)
 """
 
 
-def started(stores, name, pause, patience=60.0):
-    words = [stores.target_uri, stores.source_uri, name, str(pause), str(patience)]
-    words = [sys.executable, "-W", "ignore", "-c", BRING, *words]
-    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def started(stores, name, stdin, patience=60.0, executable=None):
+    """A process that copies runs; behind each it waits for a line of its input."""
+    words = [
+        executable or python(),
+        "-W",
+        "ignore",
+        "-c",
+        BRING,
+        stores.target_uri,
+        stores.source_uri,
+        name,
+        str(patience),
+    ]
+    return subprocess.Popen(words, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.mark.slow
@@ -350,19 +371,18 @@ def started(stores, name, pause, patience=60.0):
 def test_a_process_that_is_killed_or_suspended_amid_its_copies(both, monkeypatch, how):
     stores, name, experiment = both
     ids = sorted(record(stores.source, experiment, f"r{i}").info.run_id for i in range(4))
-    process = started(stores, name, 1.0, patience=6.0)
+    process = started(stores, name, subprocess.PIPE, patience=2.0, executable=sys.executable)  # which is suspended
     assert process.stdout.readline() == "made\n"
     os.kill(process.pid, how)
-    monkeypatch.setattr(lock, "PATIENCE_SECONDS", 3.0)
+    monkeypatch.setattr(lock, "PATIENCE_SECONDS", 2.0)  # which is waited for, and more than half of its own
     try:
         report = bring(stores, name)
         assert 1 <= report.new < 4
         assert copies(stores, name) == ids
     finally:
         if how == signal.SIGSTOP:
-            time.sleep(3.5)  # half of its own patience
             os.kill(process.pid, signal.SIGCONT)
-        _, said = process.communicate(timeout=120)
+        _, said = process.communicate()
     assert how == signal.SIGKILL or "run the command again" in said
     assert copies(stores, name) == ids
     assert verified(stores, name).differences == []
@@ -373,8 +393,8 @@ def test_two_processes_at_a_server_on_postgresql(server, tracking_uri, tmp_path)
     stores, name = connect(server, tracking_uri), f"at once {time.time_ns()}"
     experiment = stores.source.create_experiment(name, (tmp_path / "source").as_uri())
     ids = sorted(record(stores.source, experiment, f"r{i}", count=1500).info.run_id for i in range(6))
-    processes = [started(stores, name, 0.1) for _ in range(3)]
-    said = [process.communicate(timeout=300) for process in processes]
+    processes = [started(stores, name, subprocess.DEVNULL) for _ in range(3)]
+    said = [process.communicate() for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], said
     assert sorted(int(out.split()[-1]) for out, _ in said) == [0, 0, 6]
     assert copies(stores, name) == ids

@@ -5,24 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sync_runs import bring, record
 
 from mlflow_hp.errors import UserError
 from mlflow_hp.sync import selection
 from mlflow_hp.sync.stores import connect
+from tests.helpers.synced_runs import bring, record
 
 
 def test_one_store_under_two_names(tracking_uri, tmp_path, both):
     file = Path(tracking_uri.removeprefix("sqlite:///"))
     (tmp_path / "link.db").symlink_to(file)
-    with pytest.raises(UserError, match="is the store that is copied from"):
+    with pytest.raises(UserError, match="is the source store itself"):
         connect(f"sqlite:///{tmp_path}/link.db", tracking_uri)
     stores, name, experiment = both
     record(stores.source, experiment, "r")
     one = stores._replace(target=stores.source)
     with pytest.raises(UserError, match="name two different ones"):
-        one.ensure_two(selection.find(one.source, name))
-    stores.ensure_two(selection.find(stores.source, name))
+        one.ensure_distinct(selection.find(one.source, name))
+    stores.ensure_distinct(selection.find(stores.source, name))
 
 
 def test_errors_name_what_mends_them(both, other_uri, tmp_path):
@@ -33,7 +33,7 @@ def test_errors_name_what_mends_them(both, other_uri, tmp_path):
         selection.find(stores.source, None, ["f00"])
     with pytest.raises(UserError, match="no tracking store"):
         connect(other_uri, f"sqlite:///{tmp_path}/none.db")
-    with pytest.raises(UserError, match=r"--to nonsense://u:\*\*\*@h can't be opened"):
+    with pytest.raises(UserError, match=r"--to nonsense://u:\*\*\*@h cannot be opened"):
         connect("nonsense://u:geheim@h", other_uri)
     with pytest.raises(UserError, match="does not answer"):
         connect("http://127.0.0.1:9", other_uri)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from sync_runs import bring, brought, record, verified
 
 from mlflow_hp.cli import main as cli
 from mlflow_hp.errors import UserError
 from mlflow_hp.sync import selection
 from mlflow_hp.sync.stores import absolute, connect
+from tests.helpers.synced_runs import bring, brought, record, verified
 
 
 @pytest.fixture
@@ -56,23 +56,23 @@ def holding(path, content):
 DAMAGE = {
     "no meta.yaml": (lambda run: (run / "meta.yaml").unlink(), "it has no meta.yaml"),
     "an empty meta.yaml": (holding("meta.yaml", b""), "its meta.yaml is empty"),
-    "broken YAML": (holding("meta.yaml", b"{a: [\n\t:"), "MLflow can't read it (ParserError"),
-    "no text": (holding("meta.yaml", b"\xff\xfe\0"), "MLflow can't read it (UnicodeDecodeError"),
-    "a list": (holding("meta.yaml", b"- a"), "MLflow can't read it"),
-    "other keys": (holding("meta.yaml", b"a: 1"), "MLflow can't read it (KeyError"),
+    "broken YAML": (holding("meta.yaml", b"{a: [\n\t:"), "MLflow cannot read it (ParserError"),
+    "no text": (holding("meta.yaml", b"\xff\xfe\0"), "MLflow cannot read it (UnicodeDecodeError"),
+    "a list": (holding("meta.yaml", b"- a"), "MLflow cannot read it"),
+    "other keys": (holding("meta.yaml", b"a: 1"), "MLflow cannot read it (KeyError"),
     "a folder for meta.yaml": (lambda run: [(run / "meta.yaml").unlink(), (run / "meta.yaml").mkdir()], "no meta.yaml"),
     "words for a metric": (holding("metrics/loss", b"hello"), "Metric 'loss' is malformed"),
-    "noise for a metric": (holding("metrics/loss", b"\xff\xfe\0\n"), "MLflow can't read it"),
+    "noise for a metric": (holding("metrics/loss", b"\xff\xfe\0\n"), "MLflow cannot read it"),
     "an empty metric": (holding("metrics/loss", b""), "Metric 'loss' is malformed"),
     "a torn metric": (holding("metrics/loss", b"1 0.5 0\n2"), "Metric 'loss' is malformed"),
-    "a metric that leads nowhere": (lambda run: (run / "metrics/x").symlink_to("/nowhere"), "MLflow can't read it"),
-    "noise for a tag": (holding("tags/x", b"\xff\xfe"), "MLflow can't read it"),
-    "noise for an input": (holding("inputs/abc/meta.yaml", b"x"), "MLflow can't read it"),
+    "a metric that leads nowhere": (lambda run: (run / "metrics/x").symlink_to("/nowhere"), "MLflow cannot read it"),
+    "noise for a tag": (holding("tags/x", b"\xff\xfe"), "MLflow cannot read it"),
+    "noise for an input": (holding("inputs/abc/meta.yaml", b"x"), "MLflow cannot read it"),
     "no metrics": (without("metrics"), "it has no folder metrics"),
     "no params": (without("params"), "it has no folder params"),
     "no artifacts": (without("artifacts"), "it has no folder artifacts"),
     "a file for params": (lambda run: a_file_instead(run / "params"), "it has no folder params"),
-    "a file for the run": (a_file_instead, "it is no folder, as that of a run has to be"),
+    "a file for the run": (a_file_instead, "not a folder, as a run has to be"),
     "an empty folder": (lambda run: [shutil.rmtree(run), run.mkdir()], "it has no meta.yaml"),
 }
 
@@ -101,7 +101,7 @@ def test_a_mended_folder_comes_later(folder, empty_uri):
     (run / "meta.yaml").unlink()
     stores = connect(empty_uri, folder.as_uri())
     assert bring(stores, "exp").new == 2
-    with pytest.raises(UserError, match=rf"run '{run.name}' can't be read from {run}: it has no meta.yaml"):
+    with pytest.raises(UserError, match=rf"run '{run.name}' cannot be read from {run}: it has no meta.yaml"):
         selection.find(stores.source, None, [run.name])
     (run / "meta.yaml").write_bytes(meta)
     report = bring(stores, "exp")
@@ -148,7 +148,7 @@ def test_a_damaged_model_is_named(folder, empty_uri):
 
 
 def test_a_damaged_target_is_refused(folder, tracking_uri):
-    """A copy that can't be read would be made again."""
+    """A copy that cannot be read would be made again."""
     to = connect(folder.as_uri(), tracking_uri)
     assert to.target.get_experiment_by_name("exp") is not None
     run = run_folder(folder)

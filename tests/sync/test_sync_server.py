@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 
 import pytest
-from sync_runs import (
+
+from mlflow_hp.sync.stores import connect
+from tests.helpers.synced_runs import (
     POINTS,
     Counting,
     bring,
@@ -16,8 +18,6 @@ from sync_runs import (
     record_all_kinds,
     verified,
 )
-
-from mlflow_hp.sync.stores import connect
 
 
 @pytest.mark.slow

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sync_runs import START, bring, brought, record, record_all_kinds, verified
 
-from mlflow_hp.sync.id_map import SYNCED_FROM
+from mlflow_hp.tracking.tags import SYNCED_FROM_TAG
+from tests.helpers.synced_runs import START, bring, brought, record, record_all_kinds, verified
 
 
 def change_tag(client, run_id):
@@ -36,7 +36,7 @@ def end_otherwise(client, run_id):
 
 def duplicate(client, run_id):
     run = client.get_run(run_id)
-    client.create_run(run.info.experiment_id, START + 1, {SYNCED_FROM: run.data.tags[SYNCED_FROM]}, "duplicate")
+    client.create_run(run.info.experiment_id, START + 1, {SYNCED_FROM_TAG: run.data.tags[SYNCED_FROM_TAG]}, "duplicate")
 
 
 @pytest.mark.parametrize(
@@ -46,8 +46,8 @@ def duplicate(client, run_id):
         (change_file, None, "artifact 'plots/a.svg' differs in content", True),
         (end_otherwise, None, "its 'status' differs: 'FINISHED' at the source, 'KILLED' at the target", True),
         (lambda client, run_id: client.delete_run(run_id), None, "its 'lifecycle' differs", True),
-        (add_file, "artifacts", "artifact 'b.svg' is at the target alone", False),
-        (add_param, "params", "param 'b' is at the target alone", False),
+        (add_file, "artifacts", "artifact 'b.svg' is only at the target", False),
+        (add_param, "params", "param 'b' is only at the target", False),
         (add_point, "metric points", "metric 'loss': 1 points more at the target", False),
         (duplicate, "runs", "is at the target 2 times", False),
     ],

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import collections
-import time
 
-import masking_examples as examples
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlflow_hp.tracking.redaction import MASK, is_secret, is_secret_variable, masked, masked_words
+from tests.helpers import redaction_examples as examples
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
 PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA\nx7Gd+w==\n-----END RSA PRIVATE KEY-----"
@@ -235,9 +234,8 @@ def test_no_password_comes_through(password, form):
     assert password not in masked(form.format(password)), form
 
 
+@pytest.mark.timeout(60)  # what grows with the square of the length takes minutes
 @pytest.mark.parametrize("part", ["a", "://a:b", "a=", "token=", "\"'", "-----BEGIN PRIVATE KEY-----", 'password="\\"',
                                   "eyJaaaaaa.", "token='", "'token=", "sk-a", "?key=", "a-", "eyJaaaaa"])  # fmt: skip
 def test_a_hostile_text_takes_no_longer_than_another(part):
-    began = time.perf_counter()
     masked(part * 20_000)
-    assert time.perf_counter() - began < 5  # what grows with the square of the length takes minutes

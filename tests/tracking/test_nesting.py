@@ -6,8 +6,6 @@ import itertools
 
 import mlflow
 import pytest
-from comparisons import add_run, new_experiment
-from fakes import X, Y, regression
 from mlflow.exceptions import MlflowException
 from mlflow.protos import databricks_pb2
 
@@ -17,8 +15,12 @@ from mlflow_hp.history.load import load_history
 from mlflow_hp.reproduce import recipe, run_comparison
 from mlflow_hp.search.resume import previous_run
 from mlflow_hp.sync import selection
-from mlflow_hp.tracking import provenance, runs
+from mlflow_hp.tracking import runs, uncommitted_code
+from mlflow_hp.tracking.nesting import DEEPEST, ancestors
+from mlflow_hp.tracking.tags import UNCOMMITTED_TAG
 from mlflow_hp.training import training_recovery
+from tests.helpers.fits import X, Y, regression
+from tests.helpers.stored_runs import add_run, new_experiment
 
 PARENT = "mlflow.parentRunId"
 
@@ -38,7 +40,7 @@ def nest(store, experiment, *parents, **more):
 
 
 def names_above(store, run_id):
-    return [run.info.run_name for run in itertools.islice(runs.ancestors(store, store.get_run(run_id)), 1000)]
+    return [run.info.run_name for run in itertools.islice(ancestors(store, store.get_run(run_id)), 1000)]
 
 
 @pytest.mark.parametrize(
@@ -70,8 +72,8 @@ def test_the_runs_above_end_at_a_deleted_one(store, experiment):
 
 
 def test_the_runs_above_end_somewhere(store, experiment):
-    ids = nest(store, experiment, *range(1, runs.DEEPEST + 20), None)
-    assert len(names_above(store, ids[0])) == runs.DEEPEST
+    ids = nest(store, experiment, *range(1, DEEPEST + 20), None)
+    assert len(names_above(store, ids[0])) == DEEPEST
 
 
 class Refusing:
@@ -89,9 +91,9 @@ class Refusing:
 def test_the_runs_above_end_at_a_forbidden_one_but_not_for_a_server_that_fails(store, experiment):
     ids = nest(store, experiment, 1, 2, None)
     run = store.get_run(ids[0])
-    assert [r.info.run_id for r in runs.ancestors(Refusing(store, ids[1], "PERMISSION_DENIED"), run)] == [ids[1]]
+    assert [r.info.run_id for r in ancestors(Refusing(store, ids[1], "PERMISSION_DENIED"), run)] == [ids[1]]
     with pytest.raises(MlflowException):
-        list(runs.ancestors(Refusing(store, ids[1], "TEMPORARILY_UNAVAILABLE"), run))
+        list(ancestors(Refusing(store, ids[1], "TEMPORARILY_UNAVAILABLE"), run))
 
 
 @pytest.fixture(params=[[0], [1, 0], [1, 2, 0], [1, 2, 3, 1]], ids=str)
@@ -102,20 +104,20 @@ def circle(request, store, experiment):
 
 def test_all_that_follows_parents_ends(circle, store, monkeypatch):
     top = store.get_run(circle[0])
-    assert recipe.recipe(circle[0]).run.info.run_id == circle[0]
-    below = [run.info.run_id for run in run_comparison.below(top)]
+    assert recipe.recipe_of(circle[0]).run.info.run_id == circle[0]
+    below = [run.info.run_id for run in run_comparison.nested_runs(top)]
     assert len(below) == len(set(below)) < len(circle) + 1
     assert circle[0] not in below
-    assert run_comparison.likeness(top, top).differences == []
+    assert run_comparison.compare(top, top).differences == []
     facts = compare.gather(compare.open_source(store), [circle[0]])
     assert len(facts) == len({run.run_id for run in facts})
     assert {run.info.run_id for run in selection.find(store, run_ids=[circle[0]]).runs} <= set(circle)
-    monkeypatch.setattr(provenance, "uncommitted", lambda: "# changes\n")
+    monkeypatch.setattr(uncommitted_code, "uncommitted", lambda: "# changes\n")
     runs.log_code(circle[0])
-    assert any(runs.CODE_TAG in store.get_run(run_id).data.tags for run_id in circle)
+    assert any(UNCOMMITTED_TAG in store.get_run(run_id).data.tags for run_id in circle)
     previous_run.close_below(store, top)
     assert store.get_run(circle[0]).info.status == "RUNNING"
-    training_recovery._end_above(top, "{}", runs.time.time_ns() // 1_000_000)
+    training_recovery._end_ancestors(top, "{}", runs.time.time_ns() // 1_000_000)
     states = [store.get_run(run_id).info.status for run_id in circle]
     assert states == ["RUNNING"] + ["KILLED"] * (len(circle) - 1)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import types
 
 import pytest
 
-from mlflow_hp.tracking import provenance
+from mlflow_hp.tracking import devices, git_repository, provenance, uncommitted_code
 
 
 @pytest.fixture(autouse=True)
@@ -19,8 +20,7 @@ def fresh(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
     monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
-    for kept in (provenance._state, provenance._uncommitted, provenance._configured_author):
-        kept.cache_clear()
+    git_repository.forget()
 
 
 def git(folder, *words):
@@ -42,41 +42,40 @@ def repository(tmp_path, monkeypatch):
 
 
 def changed():
-    provenance._state.cache_clear()
-    provenance._uncommitted.cache_clear()
-    return provenance.uncommitted()
+    git_repository.forget()
+    return uncommitted_code.uncommitted()
 
 
 def test_of_a_clean_repository(repository):
     tags = provenance.tags()
     head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-    assert tags["git_commit"] == head
-    assert tags["git_dirty"] == "false"
-    assert tags["git_folder"] == "."
-    assert tags["host"]
-    assert tags["device"].partition(" x ")[0].isdigit()
-    assert "python 3." in tags["versions"]
-    assert provenance.uncommitted() is None
+    assert tags["mlflow_hp.git_commit"] == head
+    assert tags["mlflow_hp.git_dirty"] == "false"
+    assert tags["mlflow_hp.git_folder"] == "."
+    assert tags["mlflow_hp.host"]
+    assert tags["mlflow_hp.device"].partition(" x ")[0].isdigit()
+    assert "python 3." in tags["mlflow_hp.versions"]
+    assert uncommitted_code.uncommitted() is None
 
 
 def test_where_in_the_repository_it_was_started(repository, monkeypatch):
     (repository / "deep" / "er").mkdir(parents=True)
     monkeypatch.chdir(repository / "deep" / "er")
-    assert provenance.tags()["git_folder"] == "deep/er"
+    assert provenance.tags()["mlflow_hp.git_folder"] == "deep/er"
 
 
 def test_of_a_program_in_another_repository(repository, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "__main__", types.SimpleNamespace(__file__=str(repository / "a.py")))
     tags = provenance.tags()
-    assert len(tags["git_commit"]) == 40
-    assert "git_folder" not in tags
+    assert len(tags["mlflow_hp.git_commit"]) == 40
+    assert "mlflow_hp.git_folder" not in tags
 
 
 def test_of_a_tool_of_the_environment(repository, monkeypatch):
     tool = f"{sys.prefix}/bin/jupyter"
     monkeypatch.setitem(sys.modules, "__main__", types.SimpleNamespace(__file__=tool))
-    assert provenance.code().root == repository
+    assert git_repository.find().root == repository
 
 
 def test_the_patch_makes_of_the_commit_what_there_was(repository, tmp_path):
@@ -86,9 +85,9 @@ def test_the_patch_makes_of_the_commit_what_there_was(repository, tmp_path):
     (repository / "a.py").write_bytes(b"x = '\xe9'\n")  # not UTF-8
     (repository / "new.txt").write_text("not tracked")
     text = changed()
-    assert provenance.tags()["git_dirty"] == "true"
-    assert f"{provenance.UNTRACKED}new.txt\n" in text
-    assert provenance.LEFT_OUT not in text
+    assert provenance.tags()["mlflow_hp.git_dirty"] == "true"
+    assert f"{git_repository.UNTRACKED}new.txt\n" in text
+    assert git_repository.LEFT_OUT not in text
     copy = tmp_path / "copy"
     git(tmp_path, "clone", "-q", str(repository), str(copy))
     (tmp_path / "patch").write_bytes(text.encode(errors="surrogateescape"))
@@ -114,27 +113,27 @@ def test_a_secret_in_a_change_is_masked(repository):
     (repository / "a.py").write_text("password = 'hunter2hunter2'\n")
     text = changed()
     assert "hunter2" not in text
-    assert provenance.MASKED in text.splitlines()
+    assert git_repository.MASKED in text.splitlines()
 
 
 def test_long_and_binary_changes_are_named(repository, monkeypatch):
     for name, content in (("b.py", b"y = 1\n" * 100), ("c.py", b"y\n" * 10_000), ("p.png", bytes(range(256)))):
         (repository / name).write_bytes(content)
     git(repository, "add", "-A")
-    monkeypatch.setattr(provenance, "LONGEST_DIFF", 5_000)
+    monkeypatch.setattr(git_repository, "MAX_PATCH_BYTES", 5_000)
     text = changed()
     assert "\ndiff --git a/b.py" in text
     assert "\ndiff --git a/c.py" not in text
-    assert f"{provenance.LEFT_OUT}all that comes after the first" in text
+    assert f"{git_repository.LEFT_OUT}all that comes after the first" in text
     assert len(text) < 5_500
-    monkeypatch.setattr(provenance, "LONGEST_DIFF", 1_000_000)
-    assert f"{provenance.LEFT_OUT}Binary files /dev/null and b/p.png differ" in changed()
+    monkeypatch.setattr(git_repository, "MAX_PATCH_BYTES", 1_000_000)
+    assert f"{git_repository.LEFT_OUT}Binary files /dev/null and b/p.png differ" in changed()
 
 
 def test_many_untracked_files_are_counted(repository):
     for i in range(250):
         (repository / f"{i}.txt").touch()
-    assert changed().splitlines()[-1] == f"{provenance.UNTRACKED}50 more"
+    assert changed().splitlines()[-1] == f"{git_repository.UNTRACKED}50 more"
 
 
 @pytest.mark.parametrize("case", ["no git", "no repository", "no commit", "damaged", "folder gone", "slow"])
@@ -157,24 +156,27 @@ def test_what_git_does_not_tell_is_left_out(case, repository, tmp_path, monkeypa
         (tmp_path / "git").write_text("#!/bin/sh\nexec sleep 60\n")
         (tmp_path / "git").chmod(0o755)
         monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-        monkeypatch.setattr(provenance, "_SECONDS", 0.1)
+        monkeypatch.setattr(git_repository, "GIT_SECONDS", 0.1)
     tags = provenance.tags()
-    assert {"host", "command", "versions", "device"} <= set(tags)
+    assert {f"mlflow_hp.{name}" for name in ("host", "command", "versions", "device")} <= set(tags)
     assert not [name for name in tags if name.startswith("git")]
-    assert provenance.uncommitted() is None
+    assert uncommitted_code.uncommitted() is None
 
 
-def test_where_only_the_status_takes_long_the_commit_is_known(repository, monkeypatch):
-    real = provenance._git
-    monkeypatch.setattr(provenance, "_git", lambda root, *w, **m: b"" if "status" in w else real(root, *w, **m))
+def test_where_only_the_status_fails_the_commit_is_known(repository, tmp_path, monkeypatch):
+    (tmp_path / "git").write_text(
+        f'#!/bin/sh\ncase "$*" in *" status "*) exit 1;; *) exec {shutil.which("git")} "$@";; esac\n'
+    )
+    (tmp_path / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     tags = provenance.tags()
-    assert len(tags["git_commit"]) == 40
-    assert "git_dirty" not in tags
+    assert len(tags["mlflow_hp.git_commit"]) == 40
+    assert "mlflow_hp.git_dirty" not in tags
 
 
 def test_git_of_a_hook_is_not_asked_for_the_hooks_repository(repository, tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "nothing"))
-    assert "git_commit" in provenance.tags()
+    assert "mlflow_hp.git_commit" in provenance.tags()
 
 
 def test_author(repository, monkeypatch):
@@ -182,7 +184,7 @@ def test_author(repository, monkeypatch):
     assert provenance.author() == "login"
     (repository / "config").write_text("[user]\nname = Ada\n")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(repository / "config"))
-    provenance._configured_author.cache_clear()
+    git_repository.forget()
     assert provenance.author() == "Ada"
     monkeypatch.setenv("GIT_AUTHOR_NAME", "Grace")
     assert provenance.author() == "Grace"
@@ -196,7 +198,7 @@ def test_a_user_without_a_name(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(provenance.getpass, "getuser", nobody)
-    assert "author" not in provenance.tags()
+    assert "mlflow_hp.author" not in provenance.tags()
 
 
 def test_the_command(monkeypatch):
@@ -212,15 +214,15 @@ def test_graphics_processors_are_named_without_tensorflow(visible, expected, tmp
     for i in range(2):
         (tmp_path / str(i)).mkdir()
         (tmp_path / str(i) / "information").write_text("Model: \t\t NVIDIA H200\nIRQ:   16\n")
-    monkeypatch.setattr(provenance, "_GPUS", tmp_path)
+    monkeypatch.setattr(devices, "DRIVER_GPUS", tmp_path)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    cards = provenance.device().split("; ")[1:]
+    cards = devices.describe().split("; ")[1:]
     assert cards == ([f"{expected} x NVIDIA H200"] if expected else [])
 
 
-def test_what_tensorflow_uses_counts(monkeypatch):
+def test_what_tensorflow_uses_counts(tmp_path, monkeypatch):
     class Config:
         experimental = types.SimpleNamespace(get_device_details=lambda gpu: {"device_name": "GPU of the test"})
 
@@ -229,13 +231,16 @@ def test_what_tensorflow_uses_counts(monkeypatch):
             return [types.SimpleNamespace(name=f"/physical_device:{kind}:{i}") for i in range(3)]
 
     begun = types.SimpleNamespace(_initialized=False)
-    monkeypatch.setattr(provenance, "_driver_gpus", lambda: ["from the driver"])
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "information").write_text("Model: from the driver\n")
+    monkeypatch.setattr(devices, "DRIVER_GPUS", tmp_path)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setitem(sys.modules, "tensorflow", types.SimpleNamespace(config=Config))
     eager = types.SimpleNamespace(context=lambda: begun)
     monkeypatch.setitem(sys.modules, "tensorflow.python.eager.context", eager)
-    assert provenance.device().endswith("; 1 x from the driver")
+    assert devices.describe().endswith("; 1 x from the driver")
     begun._initialized = True
-    assert provenance.device().endswith("; 3 x GPU of the test")
+    assert devices.describe().endswith("; 3 x GPU of the test")
 
 
 @pytest.mark.parametrize("value", ["0", "false", " OFF "])
@@ -243,16 +248,18 @@ def test_it_can_be_turned_off(value, repository, monkeypatch):
     (repository / "a.py").write_text("x = 2\n")
     monkeypatch.setenv(provenance.SWITCH, value)
     assert provenance.tags() == {}
-    assert provenance.uncommitted() is None
+    assert uncommitted_code.uncommitted() is None
 
 
 @pytest.mark.slow
-def test_the_real_tensorflow_is_asked_only_when_it_has_begun():
+def test_the_real_tensorflow_is_asked_only_when_it_has_begun(tmp_path):
     program = (
-        "import sys, tensorflow as tf; from tensorflow.python.eager import context as eager\n"
-        "from mlflow_hp.tracking import provenance\n"
-        "provenance.device(); print(provenance._tensorflow_gpus(), eager.context()._initialized)\n"
-        "tf.constant(1.0); print(provenance._tensorflow_gpus())"
+        "import os, pathlib, tensorflow as tf; from tensorflow.python.eager import context as eager\n"
+        "from mlflow_hp.tracking import devices\n"
+        "pathlib.Path('0').mkdir(); pathlib.Path('0/information').write_text('Model: the card')\n"
+        "devices.DRIVER_GPUS = pathlib.Path(); os.environ.pop('CUDA_VISIBLE_DEVICES', None)\n"
+        "print('the card' in devices.describe(), eager.context()._initialized)\n"
+        "tf.constant(1.0); print('the card' in devices.describe())"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["None False", "[]"]
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.splitlines() == ["True False", "False"]

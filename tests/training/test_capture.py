@@ -13,24 +13,25 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from fakes import LABELS, RNG, X, Y, bare, network, record, regression, same_weights
 
 import mlflow_hp
-from mlflow_hp.history.step_record import distinct
+from mlflow_hp.history.step_record import distinct_names
 from mlflow_hp.training.capture import why_host
 from mlflow_hp.training.capture.step_layout import EpochCounter
+from tests.helpers.fits import LABELS, RNG, X, Y, bare, network, record, regression, same_weights
+from tests.helpers.forked_python import python
 
 pytestmark = pytest.mark.usefixtures("store")
 
-EXECUTIONS = [(1, False), (50, False), (3, False), (1, True), (50, True), (1, "auto")]
 VALIDATION = X[:9], LABELS[:9]  # a last batch of one
+EXECUTIONS = [(1, False), (50, False), (1, True), (1, "auto")]
 
 
 @functools.cache
-def bare_network(per_execution, jit, validation=True):
+def bare_network(per_execution, jit, validated=True):
     """One for all tests: a fit without a recorder."""
     model = network(steps_per_execution=per_execution, jit_compile=jit)
-    return bare(model, y=LABELS, **({"validation_data": VALIDATION} if validation else {}))
+    return bare(model, y=LABELS, validation_data=VALIDATION if validated else None)
 
 
 @pytest.mark.parametrize(("per_execution", "jit"), EXECUTIONS)
@@ -84,45 +85,6 @@ def test_weights_follow_a_plain_numpy_loop_of_gradient_descent():
         np.testing.assert_allclose(history.weights("out/bias")[step][0], b, atol=2e-6)
 
 
-@pytest.mark.parametrize(
-    "fit",
-    [
-        {"class_weight": {0: 1.0, 1: 5.0}},
-        {"sample_weight": np.linspace(0.1, 2.0, 37).astype("float32")},
-        {"validation_split": 0.3},
-        {
-            "x": tf.data.Dataset.from_tensor_slices((X, LABELS)).batch(5),
-            "y": None,
-            "batch_size": None,
-            "shuffle": False,
-        },
-        {
-            "x": tf.data.Dataset.from_tensor_slices((X, LABELS)).repeat().batch(5),
-            "y": None,
-            "batch_size": None,
-            "steps_per_epoch": 4,
-            "shuffle": False,
-        },
-    ],
-    ids=["class_weight", "sample_weight", "validation_split", "dataset", "steps_per_epoch"],
-)
-@pytest.mark.parametrize("per_execution", [1, 3])
-def test_ways_to_call_fit(fit, per_execution):
-    fit = {"x": X, "y": LABELS} | fit
-    compiled = {"optimizer": "sgd", "steps_per_execution": per_execution}
-    fitted = record(network(**compiled), **fit)
-    assert same_weights(fitted.model, bare(network(**compiled), **fit))
-    steps = fitted.history.steps
-    last = np.flatnonzero(np.diff(steps["epoch"], append=9))
-    assert steps["running_loss"][last].tolist() == fitted.keras_history.history["loss"]
-    counted = [np.average(steps["batch_loss"][i], weights=steps["samples"][i]) for i in epochs(steps)]
-    np.testing.assert_allclose(counted, fitted.keras_history.history["loss"], rtol=1e-5)
-
-
-def epochs(steps):
-    return [np.flatnonzero(steps["epoch"] == epoch) for epoch in np.unique(steps["epoch"])]
-
-
 def test_class_weights_count_in_the_batch_loss():
     fit = {"y": LABELS, "shuffle": False, "epochs": 1}
     plain = record(network(dropout=0, optimizer="sgd"), **fit).history.steps["batch_loss"][0]
@@ -160,20 +122,6 @@ def test_functional_model_with_several_losses_and_a_regularizer():
     assert {"running_a_loss", "running_b_loss", "running_a_mae"} <= steps.keys()
 
 
-def test_mixed_precision():
-    def model():
-        keras.config.set_dtype_policy("mixed_float16")
-        try:
-            return network(optimizer=keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.05)))
-        finally:
-            keras.config.set_dtype_policy("float32")
-
-    fitted = record(model(), y=LABELS)
-    assert same_weights(fitted.model, bare(model(), y=LABELS))
-    assert fitted.history.steps["learning_rate"].tolist() == [np.float32(0.05)] * 10
-    assert fitted.history.steps["running_loss"][-1] == fitted.keras_history.history["loss"][-1]
-
-
 def test_gradient_accumulation_updates_every_third_step():
     def model():
         return regression(keras.optimizers.SGD(0.1, gradient_accumulation_steps=3))
@@ -209,16 +157,22 @@ def test_several_fits_with_one_callback_and_two_models_in_one_process():
 
 
 @functools.cache
+def keeping(weights):
+    """A network whose fit keeps so much of its weights."""
+    return record(network(), y=LABELS, recorder=mlflow_hp.TrainingRecorder(weights=weights, report=False))
+
+
+@functools.cache
 def every_weight():
     """The weights of a network at each of its steps."""
-    history = record(network(), y=LABELS, recorder=mlflow_hp.TrainingRecorder(weights="all", report=False)).history
+    history = keeping("all").history
     return {tensor.name: history.weights(tensor.name) for tensor in history.tensors}
 
 
 @pytest.mark.parametrize("weights", ["all", "statistics", "none"])
 def test_what_is_kept_of_the_weights(weights):
-    fitted = record(network(), y=LABELS, recorder=mlflow_hp.TrainingRecorder(weights=weights, report=False))
-    assert same_weights(fitted.model, bare_network(1, fitted.model.jit_compile, validation=False))
+    fitted = keeping(weights)
+    assert same_weights(fitted.model, bare_network(1, fitted.model.jit_compile, validated=False))
     history = fitted.history
     assert [t.name for t in history.tensors][:2] == ["hidden/kernel", "hidden/bias"]
     if weights == "none":
@@ -286,15 +240,9 @@ def test_own_train_step_is_read_from_the_host_and_says_so_once():
     np.testing.assert_allclose(got, expected, rtol=1e-5)
 
 
-def test_run_eagerly():
-    fitted = record(network(run_eagerly=True), y=LABELS, epochs=1)
-    assert same_weights(fitted.model, bare(network(run_eagerly=True), y=LABELS, epochs=1))
-    assert fitted.history.steps["running_loss"][-1] == fitted.keras_history.history["loss"][-1]
-
-
 DISTRIBUTED = """
     import numpy as np, pytest, tensorflow as tf
-    from fakes import record, regression
+    from tests.helpers.fits import record, regression
     with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
         model = regression()
     with pytest.warns(RuntimeWarning, match="distributed by MirroredStrategy"):
@@ -309,33 +257,8 @@ def test_a_distributed_model_is_read_from_the_host(tracking_uri, tmp_path):
     """In a process of its own: TensorFlow's distributed iterators crash one that has done much else."""
     environment = os.environ | {"MLFLOW_TRACKING_URI": tracking_uri, "PYTHONPATH": os.pathsep.join(sys.path)}
     program = textwrap.dedent(DISTRIBUTED)
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, cwd=tmp_path, capture_output=True, text=True
-    )
+    done = subprocess.run([python(), "-c", program], env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-
-
-class VectorMetric(keras.metrics.Metric):
-    """A metric whose result is not a number."""
-
-    def update_state(self, y, y_pred, sample_weight=None):
-        pass
-
-    def result(self):
-        return tf.constant([1.0, 2.0])
-
-
-def test_a_graph_that_cannot_be_wrapped_falls_to_the_host():
-    def model():
-        return regression(metrics=[VectorMetric()], steps_per_execution=3)
-
-    with pytest.warns(RuntimeWarning, match="one record for every 3 steps.*not a scalar"):
-        fitted = record(model())
-    assert same_weights(fitted.model, bare(model()))
-    assert fitted.history.n_steps == 4
-    alone = record(regression(metrics=[VectorMetric()])).history
-    assert alone.meta["reader"] == "graph"
-    assert "running_vector_metric" not in alone.steps
 
 
 def test_random_ops_of_the_users_own_layers_draw_the_same_numbers():
@@ -353,7 +276,7 @@ def test_random_ops_of_the_users_own_layers_draw_the_same_numbers():
 
 
 def test_a_buffer_that_overflows_within_an_epoch(monkeypatch):
-    monkeypatch.setattr("mlflow_hp.training.capture.graph_reader.MOST_STEPS", 7)
+    monkeypatch.setattr("mlflow_hp.training.capture.step_buffers.MAX_STEPS", 7)
     x, y = RNG.normal(size=(100, 3)).astype("float32"), RNG.normal(size=100).astype("float32")
     for per_execution in (1, 3):
         history = record(regression(steps_per_execution=per_execution), x, y, batch_size=4).history
@@ -381,7 +304,7 @@ def test_epoch_counter():
 
 
 def test_distinct():
-    assert distinct(["a", "b", "a", "a_2", "a"]) == ["a", "b", "a_2", "a_2_2", "a_3"]
+    assert distinct_names(["a", "b", "a", "a_2", "a"]) == ["a", "b", "a_2", "a_2_2", "a_3"]
 
 
 @pytest.mark.parametrize("every", [1, 4])
@@ -400,3 +323,26 @@ def test_under_op_determinism_the_clock_is_the_hosts(store, every):
     assert fitted.history.n_steps == 10
     assert began <= times[0] <= times[-1] <= time.time()
     assert (np.diff(times) >= 0).all()
+
+
+class Tracking(keras.Sequential):
+    """Tells its loss tracker more than the step does."""
+
+    def compute_loss(self, *arguments, **named):
+        loss = super().compute_loss(*arguments, **named)
+        self.metrics[0].update_state(loss)
+        return loss
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_a_loss_that_is_tracked_twice_falls_to_the_host(every):
+    def model():
+        keras.utils.set_random_seed(7)
+        made = Tracking([keras.Input((3,)), keras.layers.Dense(1, name="out")])
+        made.compile("adam", "mse", steps_per_execution=every)
+        return made
+
+    with pytest.warns(RuntimeWarning, match="train_step tracked its loss 2 times, not once"):
+        fitted = record(model())
+    assert same_weights(fitted.model, bare(model()))
+    assert fitted.history.meta["reader"] == "host"

@@ -10,9 +10,9 @@ import mlflow
 import numpy as np
 import pytest
 import tensorflow as tf
-from fakes import X, Y, bare, record, regression, same_weights
 
 import mlflow_hp
+from tests.helpers.fits import X, Y, bare, record, regression, same_weights
 
 pytestmark = [
     pytest.mark.usefixtures("store"),
@@ -59,40 +59,40 @@ BROKEN = [
     ("any", "mlflow_hp.training.session.optimizer_settings"),
     ("any", "mlflow_hp.training.session.provenance.versions"),
     ("any", "mlflow_hp.tracking.runs.run_tags"),
-    ("any", "mlflow_hp.tracking.runs.local_folder"),
-    ("any", "mlflow_hp.training.session.Recording.describe"),
-    ("any", "mlflow_hp.training.session.Recording.open"),
-    ("any", "mlflow_hp.training.session.Recording.add"),
-    ("any", "mlflow_hp.training.session.Recording.add_epoch"),
-    ("any", "mlflow_hp.training.session.Recording.finish_history"),
-    ("any", "mlflow_hp.training.session.Recording.flush"),
+    ("any", "mlflow_hp.training.session.local_folder"),
+    ("any", "mlflow_hp.training.session.FitRecording.describe"),
+    ("any", "mlflow_hp.training.session.FitRecording.open"),
+    ("any", "mlflow_hp.training.session.FitRecording.add"),
+    ("any", "mlflow_hp.training.session.FitRecording.add_epoch"),
+    ("any", "mlflow_hp.training.session.FitRecording.finish_history"),
+    ("any", "mlflow_hp.training.session.FitRecording.flush"),
     ("any", "mlflow_hp.training.session.FitSession.begin_epoch"),
     ("any", "mlflow_hp.training.session.FitSession.end_epoch"),
-    ("any", "mlflow_hp.training.session.FitSession._bring_to_mlflow"),
+    ("any", "mlflow_hp.training.session.FitSession._send_to_mlflow"),
     ("any", "mlflow_hp.training.session.numbers_of"),
-    ("any", "mlflow_hp.training.callback.sigterm_leaves"),
+    ("any", "mlflow_hp.training.callback.exit_on_sigterm"),
     ("any", "mlflow_hp.training.capture.steps.steps_pass_python"),
     ("any", "mlflow_hp.training.capture.steps.Steps.start"),
     ("any", "mlflow_hp.training.capture.steps.Steps.fetch"),
     ("graph", "mlflow_hp.training.capture.steps.why_host"),
-    ("graph", "mlflow_hp.training.capture.graph_reader.is_deterministic"),
+    ("graph", "mlflow_hp.training.capture.graph_reader.refuses_its_clock"),
     ("graph", "mlflow_hp.training.capture.graph_reader.GraphReader.start"),
     ("graph", "mlflow_hp.training.capture.graph_reader.GraphReader.prepare"),
     ("graph", "mlflow_hp.training.capture.graph_reader.GraphReader.make_room"),
     ("graph", "mlflow_hp.training.capture.graph_reader.GraphReader.read"),
     ("graph", "mlflow_hp.training.capture.graph_reader.GraphReader._recorded_step"),
-    ("graph", "mlflow_hp.training.capture.graph_reader._Buffers.__init__"),
-    ("graph", "mlflow_hp.training.capture.graph_reader._Buffers.write"),
-    ("graph", "mlflow_hp.training.capture.graph_reader._Buffers.take"),
+    ("graph", "mlflow_hp.training.capture.step_buffers.StepBuffers.__init__"),
+    ("graph", "mlflow_hp.training.capture.step_buffers.StepBuffers.write"),
+    ("graph", "mlflow_hp.training.capture.step_buffers.StepBuffers.take"),
     ("graph", "mlflow_hp.training.capture.graph_reader.leaves_of"),
-    ("eager", "mlflow_hp.training.capture.steps.with_step"),
+    ("eager", "mlflow_hp.training.capture.steps.train_function_around"),
     ("eager", "mlflow_hp.training.capture.host_reader.HostReader.start"),
     ("eager", "mlflow_hp.training.capture.host_reader.HostReader.prepare"),
     ("eager", "mlflow_hp.training.capture.host_reader.HostReader.make_room"),
     ("eager", "mlflow_hp.training.capture.host_reader.HostReader.before"),
     ("eager", "mlflow_hp.training.capture.host_reader.HostReader.read"),
     ("eager", "mlflow_hp.training.capture.host_reader.HostReader._read_step"),
-    ("eager", "mlflow_hp.training.capture.host_reader.HostReader._hand_on"),
+    ("eager", "mlflow_hp.training.capture.host_reader.HostReader._pass_on"),
     ("eager", "mlflow_hp.training.capture.host_reader.tensors_of"),
     ("eager", "mlflow_hp.training.capture.host_reader.initial_weights"),
     ("eager", "mlflow_hp.training.capture.host_reader.numbers_of"),
@@ -116,7 +116,7 @@ def break_it(monkeypatch, where, error):
 
 @pytest.mark.usefixtures("warnings_are_errors")
 @pytest.mark.parametrize(("way", "where"), BROKEN, ids=[where.removeprefix("mlflow_hp.") for _, where in BROKEN])
-def test_whatever_of_ours_fails(monkeypatch, capsys, store, way, where):
+def test_whatever_of_ours_fails(monkeypatch, caplog, store, way, where):
     """Also where each of our warnings would be an error."""
     way = "eager" if way == "any" else way
     expected = bare_weights(way)
@@ -128,8 +128,7 @@ def test_whatever_of_ours_fails(monkeypatch, capsys, store, way, where):
         )
     monkeypatch.undo()
     assert same_weights(fitted_model, expected)
-    said = capsys.readouterr().err
-    assert "it is ours" in said
+    assert "it is ours" in caplog.text
     assert "mlflow_hp" not in fitted_model.train_function.__module__
     assert "make_train_function" not in vars(fitted_model)
     assert store.get_run(run.info.run_id).info.status == "FINISHED"

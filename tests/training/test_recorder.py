@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import subprocess
-import sys
 import textwrap
 import threading
 import time
@@ -16,10 +16,13 @@ import keras
 import mlflow
 import numpy as np
 import pytest
-from fakes import LABELS, X, Y, bare, network, record, regression, same_weights
 
 import mlflow_hp
 from mlflow_hp.errors import UserError
+from mlflow_hp.tracking import runs
+from tests.helpers.fits import LABELS, X, Y, bare, network, record, regression, same_weights
+from tests.helpers.forked_python import python
+from tests.helpers.waiting import wait_for
 
 pytestmark = pytest.mark.usefixtures("store")
 
@@ -222,7 +225,7 @@ def test_the_next_fit_after_a_broken_one_is_not_recorded_into_its_run(store):
     try:
         model.fit(X, Y, batch_size=8, epochs=3, verbose=0, callbacks=[recorder, Raises(KeyboardInterrupt)])
     except KeyboardInterrupt as kept:  # as an interactive session keeps the last traceback
-        with pytest.warns(RuntimeWarning, match="asked for again"):
+        with pytest.warns(RuntimeWarning, match="another fit or train_on_batch"):
             bare(model)
         kept.add_note("and no longer")
     assert metric_steps(store, run.info.run_id, "batch/loss") == list(range(5))
@@ -231,8 +234,8 @@ def test_the_next_fit_after_a_broken_one_is_not_recorded_into_its_run(store):
 def test_an_end_of_the_program_inside_a_fit_loses_nothing(tracking_uri, tmp_path):
     program = f"""
         import os, sys, threading, mlflow
-        sys.path.insert(0, {str(Path(__file__).parents[1])!r})
-        from fakes import *
+        sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+        from tests.helpers.fits import *
         class Leave(keras.callbacks.Callback):
             def on_epoch_begin(self, epoch, logs=None):
                 if epoch == 2:
@@ -242,7 +245,7 @@ def test_an_end_of_the_program_inside_a_fit_loses_nothing(tracking_uri, tmp_path
         recorder = mlflow_hp.TrainingRecorder(report=False)
         regression().fit(X, Y, batch_size=8, epochs=9, verbose=0, callbacks=[recorder, Leave()])
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True)
+    done = subprocess.run([python(), "-c", textwrap.dedent(program)], capture_output=True, text=True)
     assert done.returncode == 3, done.stderr
     assert mlflow_hp.load_history(done.stdout.split()[0], tracking_uri).n_steps == 10
 
@@ -257,9 +260,9 @@ def breaks(monkeypatch, where):
 @pytest.mark.parametrize(
     ("where", "said"),
     [
-        ("mlflow_hp.training.session.Recording", "recording ended early.*disk full"),
-        ("mlflow_hp.delivery.spool.HistoryWriter.append", "the history on disk is not complete.*disk full"),
-        ("mlflow_hp.delivery.spool.HistoryWriter.append_epoch", "the history on disk is not complete.*disk full"),
+        ("mlflow_hp.training.session.FitRecording", "recording ended early.*disk full"),
+        ("mlflow_hp.delivery.fit_history.HistoryWriter.append", "the history on disk is not complete.*disk full"),
+        ("mlflow_hp.delivery.fit_history.HistoryWriter.append_epoch", "the history on disk is not complete.*disk full"),
         ("mlflow_hp.training.capture.graph_reader.GraphReader.make_room", "recording ended early.*disk full"),
         ("mlflow_hp.training.capture.graph_reader.GraphReader.begin_epoch", "recording ended early.*disk full"),
         (
@@ -283,7 +286,7 @@ def test_an_error_of_the_recording_is_told_and_training_goes_on(monkeypatch, sto
 
 
 def test_a_broken_history_is_named_in_the_runs_tags(monkeypatch, store):
-    breaks(monkeypatch, "mlflow_hp.delivery.spool.HistoryWriter.append_epoch")
+    breaks(monkeypatch, "mlflow_hp.delivery.fit_history.HistoryWriter.append_epoch")
     with pytest.warns(RuntimeWarning, match="disk full"):
         run = store.get_run(record(regression()).run_id)
     assert "disk full" in run.data.tags["mlflow_hp.recording_error"]
@@ -296,12 +299,12 @@ def test_the_training_loop_does_not_wait_for_the_store(monkeypatch, store):
     def hangs(self, run_id, metrics=(), **more):
         if metrics:
             asked.set()
-            assert answers.wait(60)
+            answers.wait()
         return real(self, run_id, metrics, **more)
 
     def at_end_of_epoch(epoch, logs):
         if epoch == 1:  # the metrics of an epoch go when its callbacks are through
-            assert asked.wait(60)
+            asked.wait()
         if epoch == 9:
             answers.set()
 
@@ -311,13 +314,14 @@ def test_the_training_loop_does_not_wait_for_the_store(monkeypatch, store):
     assert metric_steps(store, fitted.run_id, "batch/loss") == list(range(50))
 
 
-def test_a_long_flush_is_told(monkeypatch, capsys):
+def test_a_long_flush_is_told(monkeypatch, caplog):
     def slow(self, run_id, metrics=(), **more):
         time.sleep(1.1 if metrics else 0)
 
     monkeypatch.setattr(mlflow.MlflowClient, "log_batch", slow)
+    caplog.set_level("INFO", "mlflow_hp.training")
     record(regression())
-    assert "writing the last metrics to MLflow took" in capsys.readouterr().err
+    assert "writing the last metrics to MLflow took" in caplog.text
 
 
 def test_nothing_is_left_behind(tmp_path, store):
@@ -340,16 +344,12 @@ def test_a_fit_of_no_epochs():
 def test_every_end_of_an_epoch_is_soon_on_the_disk_itself(monkeypatch, store):
     synced, on_disk = [], os.fsync
     monkeypatch.setattr("mlflow_hp.delivery.spool.os.fsync", lambda file: synced.append(on_disk(file)))
-    waited = []
 
     def wait(epoch, logs=None):  # with the journal alone, or with the history, whose first steps may still be to come
-        until = time.monotonic() + 10
-        while epoch and len(synced) < epoch and time.monotonic() < until:
-            time.sleep(0.005)
-        waited.append(len(synced) >= epoch)
+        wait_for(lambda: len(synced) >= epoch)
 
     record(regression(), epochs=4, callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=wait)])
-    assert waited == [True] * 4
+    assert len(synced) >= 4
 
 
 LEFT_AT_EXIT = """
@@ -370,8 +370,8 @@ LEFT_AT_EXIT = """
 
 
 def test_an_interrupted_program_has_every_step_at_its_exit(store, tracking_uri, tmp_path):
-    words = [sys.executable, "-c", textwrap.dedent(LEFT_AT_EXIT), tracking_uri]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=250)
+    words = [python(), "-c", textwrap.dedent(LEFT_AT_EXIT), tracking_uri]
+    done = subprocess.run(words, capture_output=True, text=True)
     assert "KeyboardInterrupt" in done.stderr
     run_id = done.stdout.split()[0]
     history = mlflow_hp.load_history(run_id)
@@ -405,3 +405,47 @@ def test_a_run_that_is_ended_during_its_training_is_recorded_to_the_end(store):
     run = mlflow.start_run()
     regression().fit(X, Y, batch_size=8, epochs=4, verbose=0, callbacks=[recorder, end])
     assert metric_steps(store, run.info.run_id, "batch/loss") == list(range(20))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_signal_while_the_record_is_sent_at_the_end_of_a_run_lets_it_end(store, monkeypatch, number, times):
+    upload = runs.upload
+
+    def interrupted(*arguments, **named):
+        monkeypatch.setattr(runs, "upload", upload)
+        for _ in range(times):
+            os.kill(os.getpid(), number)
+        return upload(*arguments, **named)
+
+    model = regression()
+    stops = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: 1 / 0)
+    with pytest.raises((KeyboardInterrupt, SystemExit)), mlflow.start_run() as run:
+        try:
+            model.fit(X, Y, verbose=0, callbacks=[mlflow_hp.TrainingRecorder(), stops])
+        except ZeroDivisionError as error:
+            kept = error  # and so the fit, whose record is sent when the run ends
+            monkeypatch.setattr(runs, "upload", interrupted)
+            raise
+    assert kept is not None
+    assert store.get_run(run.info.run_id).info.status == "FAILED"
+
+
+def test_a_recorder_that_two_threads_share_records_the_first_fit(store, caplog):
+    recorder = mlflow_hp.TrainingRecorder(report=False)
+    began, ended = threading.Event(), threading.Event()
+    waits = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: (began.set(), ended.wait()))
+    models = [regression(), regression()]
+    thread = threading.Thread(
+        target=lambda: models[0].fit(X, Y, epochs=2, verbose=0, callbacks=[recorder, waits]), name="first"
+    )
+    with mlflow.start_run() as run:
+        recorder.run_id = run.info.run_id
+        thread.start()
+        began.wait()
+        with pytest.warns(RuntimeWarning, match="a fit is not recorded, as its recorder records one in another thread"):
+            models[1].fit(X, Y, epochs=3, verbose=0, callbacks=[recorder])
+        ended.set()
+        thread.join()
+    assert recorder.history.n_epochs == 2
+    assert len(metric_steps(store, run.info.run_id, "batch/loss")) == recorder.history.n_steps

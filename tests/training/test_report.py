@@ -8,10 +8,10 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
-from fakes import LABELS, X, Y, network, record, regression
 
 import mlflow_hp
 from mlflow_hp.training.report import Report
+from tests.helpers.fits import LABELS, X, Y, network, record, regression
 
 
 def reported(**fit):

@@ -1,6 +1,6 @@
-"""What a recorded training tells: findings, each with its evidence and what to try next.
+"""Diagnosis of a recorded training: findings, each with its evidence and what to try next.
 
-Each rule is one function; its threshold and where that comes from stand in its docstring.
+Each rule is one function; the threshold and its source are in the docstring.
 """
 
 from __future__ import annotations
@@ -12,15 +12,14 @@ from mlflow_hp.analysis.diagnosis.layers import dead_units, layers, update_ratio
 from mlflow_hp.analysis.diagnosis.network import diagnose, diagnose_network
 from mlflow_hp.analysis.diagnosis.noise_scale import GradientNoise, gradient_noise, noise_scale
 from mlflow_hp.analysis.diagnosis.range_test import RangeTest, range_finding, range_test
-from mlflow_hp.analysis.diagnosis.regression import (
+from mlflow_hp.analysis.diagnosis.regression import diagnose_regression, next_try
+from mlflow_hp.analysis.diagnosis.regression_descent import (
     ARRIVED_WITHIN,
     ILL_CONDITIONED,
     REVERSALS,
     arrival,
     curvature,
-    diagnose_regression,
     distance,
-    next_try,
     overshoot,
 )
 from mlflow_hp.analysis.diagnosis.training import not_finite, trend

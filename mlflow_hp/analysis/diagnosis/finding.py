@@ -1,4 +1,4 @@
-"""What a rule finds, and how findings are told: as JSON, as metrics, in words."""
+"""Findings of the rules, and their forms: JSON, metrics, Markdown."""
 
 from __future__ import annotations
 
@@ -6,26 +6,34 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlflow_hp.tracking.params_and_tags import plain
+from mlflow_hp.tracking.tags import DIAGNOSIS_METRIC_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
 class Finding(NamedTuple):
-    """One thing that a training tells.
+    """Result of one diagnosis rule.
 
     Attributes
     ----------
     name : str
-        Which rule.
+        Name of the rule.
     verdict : str
-        In a word or three.
+        One to three words.
     text : str
-        In a sentence, with its numbers.
+        A sentence with the numbers.
     evidence : dict of str to float, int, str, bool or None
-        What the verdict rests on. Its numbers become metrics ``diagnosis/<name>``.
+        The values behind the verdict. Numbers become metrics ``diagnosis/<name>``.
     suggestion : str or None
-        What to try next.
+        What to try next. Defaults to None.
+
+    Examples
+    --------
+    >>> from mlflow_hp.analysis import Finding, diagnosis
+    >>> finding = Finding("speed", "too slow", "The loss still falls.", {"slope": -0.01}, "train for more epochs")
+    >>> diagnosis.to_metrics([finding])
+    {'diagnosis/slope': -0.01}
     """
 
     name: str
@@ -36,7 +44,18 @@ class Finding(NamedTuple):
 
 
 def to_json(findings: Sequence[Finding]) -> dict[str, Any]:
-    """Findings by name, as strict JSON takes them: numbers that are not finite become strings."""
+    """Convert findings to a dict by name for strict JSON: numbers that are not finite become strings.
+
+    Parameters
+    ----------
+    findings : sequence of Finding
+        Findings, the most important first.
+
+    Returns
+    -------
+    dict of str to object
+        Findings by name.
+    """
 
     def strict(value: Any) -> Any:
         return value if not isinstance(value, float) or math.isfinite(value) else str(value)
@@ -47,18 +66,40 @@ def to_json(findings: Sequence[Finding]) -> dict[str, Any]:
 
 
 def to_metrics(findings: Sequence[Finding]) -> dict[str, float]:
-    """The finite numbers of the evidence, as metrics ``diagnosis/<name>``."""
-    numbers = {f"diagnosis/{key}": value for f in findings for key, value in f.evidence.items()}
+    """Collect the finite numbers of the evidence as metrics ``diagnosis/<name>``.
+
+    Parameters
+    ----------
+    findings : sequence of Finding
+        Findings, the most important first.
+
+    Returns
+    -------
+    dict of str to float
+        Metrics ``diagnosis/<name>``.
+    """
+    numbers = {f"{DIAGNOSIS_METRIC_PREFIX}{key}": value for f in findings for key, value in f.evidence.items()}
     return {k: float(v) for k, v in numbers.items() if isinstance(v, (int, float)) and math.isfinite(v)}
 
 
 def to_markdown(findings: Sequence[Finding]) -> str:
-    """A list of the findings, a line each."""
+    """Format findings as a Markdown list.
+
+    Parameters
+    ----------
+    findings : sequence of Finding
+        Findings, the most important first.
+
+    Returns
+    -------
+    str
+        A line each.
+    """
     return "\n".join(f"- **{f.verdict}**: {plain(f.text)}" for f in findings)
 
 
 def two_digits(value: float) -> float:
-    """Rounded to two significant digits: what to try need be no more exact."""
+    """Round to two significant digits, exact enough for a suggestion."""
     return float(f"{value:.2g}")
 
 

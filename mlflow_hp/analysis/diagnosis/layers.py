@@ -1,4 +1,4 @@
-"""Which layers learn: dead units, vanishing and exploding updates."""
+"""Rules on layers: dead units, vanishing and exploding updates."""
 
 from __future__ import annotations
 
@@ -17,31 +17,36 @@ if TYPE_CHECKING:
     from mlflow_hp.history import TrainingHistory
 
 DEAD = 0.4
-"""Share of dead units from which a layer is told: the damage of a learning rate set too high that Karpathy's CS231n
-notes name (Neural networks 1: commonly used activation functions)."""
+"""Share of dead units above which a layer is reported: the effect of too high a learning rate according to Karpathy's
+CS231n notes (Neural networks 1: commonly used activation functions)."""
 HEALTHY = 1e-3
-"""Update of a tensor in a step, relative to the tensor, as a rough heuristic (the same notes, Neural networks 3: ratio
-of weights:updates)."""
+"""Healthy update of a tensor in a step, relative to the tensor; a rough heuristic (the same notes, Neural networks 3:
+ratio of weights:updates)."""
 VANISHING = (1e-2, 1e-5)
-"""A layer vanishes below this share of the largest ratio (often the last layer's: where most layers vanish, so does the
-median) and below this ratio, a hundred times under ``HEALTHY``."""
+"""A layer's updates vanish below this share of the largest ratio (not of the median, which vanishes where most layers
+do) and below this ratio, a hundredth of ``HEALTHY``."""
 EXPLODING = 0.1
-"""Ratio from which a layer explodes: a hundred times ``HEALTHY``; ten steps replace it."""
+"""Ratio above which a layer's updates explode: a hundred times ``HEALTHY``; ten steps replace the weights."""
 
 
 def dead_units(shares: Mapping[str, float]) -> Finding | None:
-    """Layers over ``DEAD`` of whose units output 0 for every sample.
+    """Detect layers in which over ``DEAD`` of the units output 0 for every sample.
 
     Parameters
     ----------
     shares : mapping of str to float
         Layer -> share of such units, 0 to 1, in the order of the layers.
+
+    Returns
+    -------
+    Finding or None
+        The finding; None if there is nothing to report.
     """
     dead = {layer: float(share) for layer, share in shares.items() if share > DEAD}
     if not dead:
         return None
-    told = ", ".join(f"{share:.0%} of {layer}" for layer, share in dead.items())
-    text = f"Units that output 0 for every sample, and so cannot learn: {told}."
+    listed = ", ".join(f"{share:.0%} of {layer}" for layer, share in dead.items())
+    text = f"Units that output 0 for every sample, and so cannot learn: {listed}."
     evidence = {"largest_dead_share": max(dead.values()), "layers_dying": len(dead)}
     return Finding("dead_units", "dead units", text, evidence, "He initialisation, or activation=leaky_relu")
 
@@ -49,8 +54,18 @@ def dead_units(shares: Mapping[str, float]) -> Finding | None:
 def update_ratios(history: TrainingHistory) -> dict[str, float]:
     """Median of |update| / |tensor| over the last quarter of the steps, by trainable tensor of two or more dimensions.
 
-    Biases are left out: they begin at 0, where the ratio is infinite. A tensor that stays 0 has nan. Empty where
+    Biases are left out: they begin at 0, where the ratio is infinite. nan for a tensor that stays 0. Empty if
     neither weights nor statistics were recorded. Each tensor is read once.
+
+    Parameters
+    ----------
+    history : TrainingHistory
+        Recorded training.
+
+    Returns
+    -------
+    dict of str to float
+        Tensor -> ratio.
     """
     kernels = [t for t in history.tensors if t.trainable and len(t.shape) >= 2 and history.recorded != "none"]
     ratios = {}
@@ -65,10 +80,20 @@ def update_ratios(history: TrainingHistory) -> dict[str, float]:
 
 
 def layers(history: TrainingHistory) -> Finding | None:
-    """Layers whose weights hardly move while others do, don't move at all, or are replaced within few steps.
+    """Detect layers whose weights hardly move while others do, do not move at all, or are replaced in a few steps.
 
-    By ``update_ratios``: below ``VANISHING``, 0, or over ``EXPLODING``. Where all layers move little, training has
-    arrived or its learning rate is small, of which the curves tell.
+    By ``update_ratios``: below ``VANISHING``, 0, or over ``EXPLODING``. If all layers move little, training has
+    converged or the learning rate is small, which the rules on the curves cover.
+
+    Parameters
+    ----------
+    history : TrainingHistory
+        Recorded training.
+
+    Returns
+    -------
+    Finding or None
+        The finding; None if there is nothing to report.
     """
     ratios = update_ratios(history)
     if not ratios:
@@ -82,19 +107,19 @@ def layers(history: TrainingHistory) -> Finding | None:
     evidence: dict[str, Any] = {"smallest_update_ratio": smallest, "largest_update_ratio": largest}
     listed = ", ".join(f"{name} {ratio:.1e}" for name, ratio in ratios.items())
     if exploding:
-        told, rate = change_rate(history, SMALLER)
+        suggestion, rate_evidence = change_rate(history, SMALLER)
         text = f"A step changes {', '.join(exploding)} by over {EXPLODING:.0%} ({HEALTHY:.1%} is healthy): {listed}."
-        return Finding("layers", "exploding updates", text, evidence | rate, f"{told}, or clipnorm=1")
+        return Finding("layers", "exploding updates", text, evidence | rate_evidence, f"{suggestion}, or clipnorm=1")
     if zero:
-        text = f"{', '.join(zero)} stayed 0: from a zero initialisation no gradient comes there."
-        told = "a random initialisation (He for ReLU, Glorot else)"
-        return Finding("layers", "layers stay 0", text, evidence, told)
+        text = f"{', '.join(zero)} stayed 0: with a zero initialisation no gradient reaches it."
+        suggestion = "a random initialisation (He for ReLU, Glorot else)"
+        return Finding("layers", "layers stay 0", text, evidence, suggestion)
     if still:
-        told, rate = change_rate(history, SMALLER**2)
-        text = f"{', '.join(still)} moved no more over the last quarter of the steps: no gradient comes there any more."
-        return Finding("layers", "layers stand still", text, evidence | rate, told)
+        suggestion, rate_evidence = change_rate(history, SMALLER**2)
+        text = f"{', '.join(still)} did not move over the last quarter of the steps: no gradient reaches it any more."
+        return Finding("layers", "layers stand still", text, evidence | rate_evidence, suggestion)
     if vanishing:
-        text = f"{', '.join(vanishing)} hardly learns beside the other layers; median update ratios: {listed}."
-        told = "He initialisation with ReLU, or batch normalisation"
-        return Finding("layers", "vanishing updates", text, evidence, told)
+        text = f"{', '.join(vanishing)} hardly learns compared with the other layers; median update ratios: {listed}."
+        suggestion = "He initialisation with ReLU, or batch normalisation"
+        return Finding("layers", "vanishing updates", text, evidence, suggestion)
     return None

@@ -1,4 +1,4 @@
-"""All findings of a training, from most to least important, without two that contradict each other."""
+"""All findings of a training, from most to least important, without contradictions."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ IN_ORDER = (
 )  # fmt: skip
 """The findings, from most to least important."""
 MINOR = ("trend", "noise_scale")
-"""Those whose suggestion counts only where no other finding has one."""
+"""Findings whose suggestion counts only if no other finding has one."""
 RATES = {
     ("not_finite", "diverges"): SMALLER**2,
     ("trend", "rising"): SMALLER,
     ("trend", "still falling"): 2.0,
 }
-"""By how much the learning rate is to change after findings that name no number."""
+"""Finding and verdict -> factor for the learning rate, for findings that suggest no number."""
 MOOT = {
     "not_finite": {"divergence", "layers", "dead_units", "oscillation", "chance", "speed", "overfit", "plateau"},
     "divergence": {"oscillation", "chance", "speed", "overfit", "plateau"},
@@ -39,68 +39,80 @@ MOOT = {
     "overfit": {"speed", "plateau"},
     "plateau": {"speed"},
 }
-"""Finding -> those that it explains, or whose suggestion would contradict its own."""
+"""Finding -> findings that it explains, or whose suggestions would contradict its own."""
 
 
 def diagnose(history: TrainingHistory) -> list[Finding]:
-    """The findings that any training allows, without reading its weights."""
-    return _in_order([not_finite(history), *_of_curves(history), trend(history)])
+    """Run the rules that apply to any training, without reading its weights.
+
+    Parameters
+    ----------
+    history : TrainingHistory
+        Recorded training.
+
+    Returns
+    -------
+    list of Finding
+        Findings, the most important first.
+    """
+    return _in_order([not_finite(history), *_curve_findings(history), trend(history)])
 
 
 def diagnose_network(
     history: TrainingHistory, *, n_classes: int | None = None, dead: Mapping[str, float] | None = None
 ) -> list[Finding]:
-    """All findings of a network's training, and what to try next.
+    """Run all rules on a network's training, and choose what to try next.
 
     Parameters
     ----------
     history : TrainingHistory
-        Where weights or statistics were recorded, they are read: each tensor twice at most.
+        Weights or statistics, where recorded, are read: each tensor at most twice.
     n_classes : int, optional
-        Of a classifier, which then is compared with guessing.
+        Number of classes of a classifier, to compare it with guessing. Defaults to no comparison.
     dead : mapping of str to float, optional
-        Layer -> share of its units that output 0 for every sample.
+        Layer -> share of its units that output 0 for every sample. Defaults to unknown.
 
     Returns
     -------
     list of Finding
         From most to least important; the last is ``next_try``, with the suggestion of the first that has one.
     """
-    found = [
+    results = [
         not_finite(history),
-        *_of_curves(history),
+        *_curve_findings(history),
         layers(history),
         dead_units(dead or {}),
         chance(history, n_classes) if n_classes else None,
         trend(history),
         noise_scale(history),
     ]
-    findings = _in_order(found)
+    findings = _in_order(results)
     return [*findings, next_network_try(history, findings)]
 
 
 def next_network_try(history: TrainingHistory, findings: Sequence[Finding]) -> Finding:
-    """The suggestion of the first of `findings` that has one, with its numbers, and with one for the learning rate."""
+    """Choose the suggestion of the first of `findings` that has one, with its numbers and a learning rate."""
     first = next((finding for finding in findings if finding.suggestion), None)
     if first is None:
         return Finding("next_try", "nothing", "Nothing more to try with these settings.", {})
-    told, evidence = str(first.suggestion), {k: v for k, v in first.evidence.items() if k.startswith("suggested_")}
+    suggestion = str(first.suggestion)
+    evidence = {k: v for k, v in first.evidence.items() if k.startswith("suggested_")}
     if (first.name, first.verdict) in RATES:
-        told, evidence = change_rate(history, RATES[first.name, first.verdict])
+        suggestion, evidence = change_rate(history, RATES[first.name, first.verdict])
     if first.verdict == "still falling":
         evidence["suggested_epochs"] = 2 * history.n_epochs
-        told += f", or epochs={2 * history.n_epochs}"
-    return Finding("next_try", "try", f"Next: {told}.", evidence, told)
+        suggestion += f", or epochs={2 * history.n_epochs}"
+    return Finding("next_try", "try", f"Next: {suggestion}.", evidence, suggestion)
 
 
-def _of_curves(history: TrainingHistory) -> list[Finding | None]:
+def _curve_findings(history: TrainingHistory) -> list[Finding | None]:
     return [rule(history) for rule in (divergence, oscillation, speed, overfit, plateau)]
 
 
-def _in_order(found: Sequence[Finding | None]) -> list[Finding]:
-    """Without those that others explain; and a minor one suggests nothing where a greater does."""
-    there = {finding.name: finding for finding in found if finding is not None}
-    moot = set().union(*(MOOT.get(name, set()) for name in there))
-    findings = [there[name] for name in IN_ORDER if name in there and name not in moot]
-    told = any(finding.suggestion for finding in findings if finding.name not in MINOR)
-    return [f._replace(suggestion=None) if told and f.name in MINOR else f for f in findings]
+def _in_order(results: Sequence[Finding | None]) -> list[Finding]:
+    """Sort findings, drop those that others explain, and drop suggestions of minor ones if a major one has any."""
+    by_name = {finding.name: finding for finding in results if finding is not None}
+    moot = set().union(*(MOOT.get(name, set()) for name in by_name))
+    findings = [by_name[name] for name in IN_ORDER if name in by_name and name not in moot]
+    suggested = any(finding.suggestion for finding in findings if finding.name not in MINOR)
+    return [f._replace(suggestion=None) if suggested and f.name in MINOR else f for f in findings]

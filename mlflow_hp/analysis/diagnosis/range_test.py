@@ -12,27 +12,27 @@ if TYPE_CHECKING:
     from mlflow_hp.history import TrainingHistory
 
 DIVERGED = 4.0
-"""The test ends where the smoothed loss is so many times its lowest: as in fastai's learning-rate finder."""
+"""The test ends where the smoothed loss exceeds this multiple of its lowest, as in fastai's learning-rate finder."""
 WINDOW = 0.05
-"""Share of the steps that the running mean is taken over; a decade of learning rates is a fifth of a usual test."""
+"""Window of the running mean, as a share of the steps; a decade of learning rates is a fifth of a usual test."""
 FALL = 6.0
-"""A fall is of more standard deviations of the running mean than this; noise alone makes some three, seldom six."""
+"""Least fall, in standard deviations of the running mean; noise alone makes about three, rarely six."""
 
 
 class RangeTest(NamedTuple):
-    """A training whose learning rate grew, up to where its loss diverged.
+    """A training with growing learning rate, up to where its loss diverged.
 
     Attributes
     ----------
     learning_rate, loss, smoothed : ndarray of shape (n,)
-        Of each step up to the divergence: the rate in force, the batch's own loss, and its centred running mean.
+        By step up to the divergence: the learning rate, the batch's own loss, and its centred running mean.
     steepest : int
-        Index (0-based) where the smoothed loss falls fastest by decade of the learning rate; -1 where it never falls
+        Index (0-based) where the smoothed loss falls fastest per decade of the learning rate; -1 if it never falls
         by more than its noise.
     lowest : int
         Index of the lowest smoothed loss.
     divergence : int or None
-        Index of the first step, behind the lowest, whose loss is not finite or ``DIVERGED`` times the lowest.
+        Index of the first step after the lowest whose loss is not finite or exceeds ``DIVERGED`` times the lowest.
     """
 
     learning_rate: np.ndarray
@@ -44,7 +44,18 @@ class RangeTest(NamedTuple):
 
 
 def range_test(history: TrainingHistory) -> RangeTest:
-    """Evaluate a training whose learning rate grew exponentially (Smith 2017, Cyclical Learning Rates, section 3.3)."""
+    """Evaluate a training whose learning rate grew exponentially (Smith 2017, Cyclical Learning Rates, section 3.3).
+
+    Parameters
+    ----------
+    history : TrainingHistory
+        Recorded training.
+
+    Returns
+    -------
+    RangeTest
+        The evaluated test.
+    """
     rate, loss = history.steps["learning_rate"], history.steps["batch_loss"]
     broken = np.flatnonzero(~np.isfinite(loss))
     n = int(broken[0]) if len(broken) else len(loss)
@@ -62,16 +73,21 @@ def range_test(history: TrainingHistory) -> RangeTest:
 
 
 def range_finding(test: RangeTest, learning_rates: np.ndarray) -> Finding:
-    """What the test gives the next run: the learning rate of the steepest fall.
+    """Suggest the learning rate of the steepest fall for the next run.
 
-    It is below that of the lowest loss, where the next larger ones already begin to hurt, and so leaves a margin.
+    The rate of the lowest loss would leave no margin: slightly larger ones already raise the loss.
 
     Parameters
     ----------
     test : RangeTest
-        Evaluated.
+        As from `range_test`.
     learning_rates : ndarray
-        Of all steps, also those behind the divergence.
+        Of all steps, also those after the divergence.
+
+    Returns
+    -------
+    Finding
+        The finding.
     """
     evidence: dict[str, Any] = {"steepest_learning_rate": None, "divergence_learning_rate": None}
     if test.divergence is not None:
@@ -93,17 +109,17 @@ def range_finding(test: RangeTest, learning_rates: np.ndarray) -> Finding:
 
 
 def _smoothed(values: np.ndarray, width: int) -> np.ndarray:
-    """Centred running mean over `width` values (the next odd number of them); over fewer at the ends."""
-    half = width // 2  # no running sum: the digits of all that follows a huge loss would be lost in it
+    """Centred running mean over `width` values (rounded up to odd); over fewer at the ends."""
+    half = width // 2  # not by a cumulative sum, in which a huge loss would swallow the digits of all later ones
     inside = slice(half, half + len(values))
     window, ones = np.ones(2 * half + 1), np.ones(len(values))
     return np.convolve(values, window)[inside] / np.convolve(ones, window)[inside] if len(values) else values
 
 
 def _noise(values: np.ndarray) -> float:
-    """Standard deviation of normal noise around a slow change, from the median size of the single steps.
+    """Standard deviation of normal noise around a slow change, from the median difference of neighbours.
 
-    No less than float32, in which losses are computed, leaves.
+    At least the rounding error of float32, in which losses are computed.
     """
     rounding = float(np.finfo(np.float32).eps) * float(np.median(np.abs(values)))
     return max(float(np.median(np.abs(np.diff(values)))) / (0.6745 * np.sqrt(2)), rounding)

@@ -1,4 +1,4 @@
-"""What any training tells: losses that are not finite, and where the loss is going."""
+"""Rules for any training: losses that are not finite, and the trend of the loss at the end."""
 
 from __future__ import annotations
 
@@ -12,20 +12,31 @@ if TYPE_CHECKING:
     from mlflow_hp.history import TrainingHistory
 
 LEVEL = 0.01
-"""A loss is level where it changed by no more than this share."""
+"""Relative change up to which a loss counts as level."""
 
 
 def not_finite(history: TrainingHistory) -> Finding | None:
-    """NaN or infinite batch losses: where they begin. Any one is a finding; none gives None."""
+    """Detect NaN or infinite batch losses, and the step where they begin; None if there are none.
+
+    Parameters
+    ----------
+    history : TrainingHistory
+        Recorded training.
+
+    Returns
+    -------
+    Finding or None
+        The finding; None if there is nothing to report.
+    """
     loss = history.steps["batch_loss"]
-    broken = np.flatnonzero(~np.isfinite(loss))
-    if not len(broken):
+    steps = np.flatnonzero(~np.isfinite(loss))
+    if not len(steps):
         return None
-    first = int(broken[0])
-    what = "NaN" if np.isnan(loss[first]) else "infinite"
+    first = int(steps[0])
+    kind = "NaN" if np.isnan(loss[first]) else "infinite"
     step = int(history.steps["step"][first])
-    text = f"The loss is {what} at step {step}, and not finite in {len(broken)} of {len(loss)} steps."
-    evidence = {"first_step_not_finite": step, "steps_not_finite": len(broken)}
+    text = f"The loss is {kind} at step {step}, and not finite in {len(steps)} of {len(loss)} steps."
+    evidence = {"first_step_not_finite": step, "steps_not_finite": len(steps)}
     grew = bool(first > 1 and np.isfinite(loss[:first]).all() and loss[first - 1] > 100 * loss[0])
     if grew:
         return Finding("not_finite", "diverges", text + " It had grown before.", evidence, "a smaller learning rate")
@@ -33,9 +44,19 @@ def not_finite(history: TrainingHistory) -> Finding | None:
 
 
 def trend(history: TrainingHistory) -> Finding | None:
-    """Whether the training loss still falls at the end, or rises, by epoch.
+    """Decide whether the training loss still falls at the end, rises, or is level.
 
-    It does where the last tenth of the epochs (at least one) changed it by over 1 %. None under 3 epochs.
+    It falls or rises if it changed by over 1 % in the last tenth of the epochs (at least one). None under 3 epochs.
+
+    Parameters
+    ----------
+    history : TrainingHistory
+        Recorded training.
+
+    Returns
+    -------
+    Finding or None
+        The finding; None if there is nothing to report.
     """
     loss = history.epochs.get("loss", np.zeros(0))
     if len(loss) < 3 or not np.isfinite(loss).all():

@@ -1,1 +1,1 @@
-"""Cost surfaces as numbers."""
+"""Cost surfaces and planes through weight space."""

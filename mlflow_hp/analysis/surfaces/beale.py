@@ -19,7 +19,7 @@ class Minimum(NamedTuple):
 
 
 class BealeSurface:
-    """f(x, y) = (1.5 - x + x y)^2 + (2.25 - x + x y^2)^2 + (2.625 - x + x y^3)^2.
+    """Beale's function (1.5 - x + x y)^2 + (2.25 - x + x y^2)^2 + (2.625 - x + x y^3)^2.
 
     A sum of three squared residuals ``r_k = c_k + x (y^k - 1)`` for k = 1, 2, 3 (Beale 1958, On an Iterative Method for
     Finding a Local Minimum of a Function of More than One Variable; problem 5 of Moré, Garbow and Hillstrom 1981,
@@ -31,24 +31,72 @@ class BealeSurface:
     ----------
     minimum : Minimum
         (3, 0.5), where f is 0.
+
+    Examples
+    --------
+    >>> from mlflow_hp.analysis import BealeSurface
+    >>> surface = BealeSurface()
+    >>> float(surface.cost(3.0, 0.5))
+    0.0
+    >>> surface.gradient(3.0, 0.5)
+    array([0., 0.])
     """
 
     minimum = Minimum(3.0, 0.5, 0.0)
 
     def cost(self, x: ArrayLike, y: ArrayLike) -> np.ndarray:
-        """F at (x, y); infinite where it is beyond float64."""
+        """Compute f at (x, y).
+
+        Parameters
+        ----------
+        x : array_like
+            First parameter.
+        y : array_like
+            Second parameter.
+
+        Returns
+        -------
+        ndarray
+            Values of f; infinite where it is beyond float64.
+        """
         with np.errstate(over="ignore", invalid="ignore"):
             residuals, *_ = _terms(x, y)
             return np.sum(residuals**2, axis=0)
 
     def gradient(self, x: ArrayLike, y: ArrayLike) -> np.ndarray:
-        """(df/dx, df/dy), shape (2, *shape of x); infinite or NaN where it is beyond float64."""
+        """Compute (df/dx, df/dy).
+
+        Parameters
+        ----------
+        x : array_like
+            First parameter.
+        y : array_like
+            Second parameter.
+
+        Returns
+        -------
+        ndarray of shape (2, *shape of x)
+            Infinite or NaN where it is beyond float64.
+        """
         with np.errstate(over="ignore", invalid="ignore"):
             r, r_x, r_y, *_ = _terms(x, y)
             return 2 * np.stack([np.sum(r * r_x, axis=0), np.sum(r * r_y, axis=0)])
 
     def hessian(self, x: ArrayLike, y: ArrayLike) -> np.ndarray:
-        """Second derivatives, shape (2, 2, *shape of x); infinite or NaN where they are beyond float64."""
+        """Compute the second derivatives.
+
+        Parameters
+        ----------
+        x : array_like
+            First parameter.
+        y : array_like
+            Second parameter.
+
+        Returns
+        -------
+        ndarray of shape (2, 2, *shape of x)
+            Infinite or NaN where they are beyond float64.
+        """
         with np.errstate(over="ignore", invalid="ignore"):
             r, r_x, r_y, r_xy, r_yy = _terms(x, y)
             xx, xy, yy = r_x**2, r_x * r_y + r * r_xy, r_y**2 + r * r_yy

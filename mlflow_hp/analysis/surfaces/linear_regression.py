@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 
-class Minimum(NamedTuple):
+class LeastSquares(NamedTuple):
     """The least-squares solution: weight, bias, and the cost there."""
 
     w: float
@@ -30,8 +30,8 @@ class LinearRegressionSurface:
 
     Attributes
     ----------
-    minimum : Minimum
-        ``w* = cov(x, y) / var(x)``, ``b* = mean(y) - w* mean(x)``, and ``J*``, the variance that is left.
+    minimum : LeastSquares
+        ``w* = cov(x, y) / var(x)``, ``b* = mean(y) - w* mean(x)``, and ``J*``, the residual variance.
     hessian : ndarray of shape (2, 2)
         Second derivatives in (w, b): ``2 [[mean(x^2), mean(x)], [mean(x), 1]]``, everywhere the same.
     eigenvalues : ndarray of shape (2,)
@@ -45,7 +45,16 @@ class LinearRegressionSurface:
     Raises
     ------
     UserError
-        Where x is constant: then any line through the mean is as good as any other.
+        If x is constant, so that the weight is undetermined.
+
+    Examples
+    --------
+    >>> from mlflow_hp.analysis import LinearRegressionSurface
+    >>> surface = LinearRegressionSurface([0.0, 1.0, 2.0], [1.0, 3.0, 5.0])
+    >>> surface.minimum.w, surface.minimum.b
+    (2.0, 1.0)
+    >>> float(surface.cost(2.0, 0.0))
+    1.0
     """
 
     def __init__(self, x: ArrayLike, y: ArrayLike) -> None:
@@ -57,7 +66,7 @@ class LinearRegressionSurface:
             raise UserError(f"the feature has the same value, {x[0]:g}, in all {len(x)} rows: choose another feature")
         w = float(dx @ dy) / len(x) / self._var_x
         residual = dy - w * dx
-        self.minimum = Minimum(w, self._mean_y - w * self._mean_x, float(residual @ residual) / len(x))
+        self.minimum = LeastSquares(w, self._mean_y - w * self._mean_x, float(residual @ residual) / len(x))
         mean_square = self._var_x + self._mean_x**2
         self.hessian = 2 * np.array([[mean_square, self._mean_x], [self._mean_x, 1.0]])
         largest = float(np.linalg.eigvalsh(self.hessian)[1])
@@ -66,9 +75,21 @@ class LinearRegressionSurface:
         self.largest_stable_learning_rate = 2 / largest
 
     def cost(self, w: ArrayLike, b: ArrayLike) -> np.ndarray:
-        """J at weights `w` and biases `b` of one shape; infinite where it is beyond float64.
+        """Compute J at weights `w` and biases `b` of one shape.
 
         By ``J = J* + var(x) (w - w*)^2 + (mean(x) (w - w*) + b - b*)^2``, which follows from the moments alone.
+
+        Parameters
+        ----------
+        w : array_like
+            Weights.
+        b : array_like
+            Biases.
+
+        Returns
+        -------
+        ndarray
+            Values of J; infinite where it is beyond float64.
         """
         with np.errstate(over="ignore", invalid="ignore"):
             dw = np.asarray(w, dtype=np.float64) - self.minimum.w
@@ -76,7 +97,20 @@ class LinearRegressionSurface:
             return self.minimum.cost + self._var_x * dw**2 + (self._mean_x * dw + db) ** 2
 
     def gradient(self, w: ArrayLike, b: ArrayLike) -> np.ndarray:
-        """(dJ/dw, dJ/db), shape (2, *shape of w)."""
+        """Compute (dJ/dw, dJ/db).
+
+        Parameters
+        ----------
+        w : array_like
+            Weights.
+        b : array_like
+            Biases.
+
+        Returns
+        -------
+        ndarray of shape (2, *shape of w)
+            The derivatives.
+        """
         with np.errstate(over="ignore", invalid="ignore"):
             dw = np.asarray(w, dtype=np.float64) - self.minimum.w
             db = np.asarray(b, dtype=np.float64) - self.minimum.b

@@ -1,1 +1,1 @@
-"""A search recorded while it runs: scikit-learn's fits followed, and told to MLflow."""
+"""Live recording: observe the fits of a search, and write them to MLflow while it runs."""

@@ -1,4 +1,4 @@
-"""A search that could not be followed, recorded from what it left: true scores, but no times of day."""
+"""Recording of a fit after its end, from ``cv_results_``: exact scores, but unknown start and end times."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlflow_hp.search.live.events import Fold, Planned
+from mlflow_hp.search.live.events import Fold, PlannedFit
+from mlflow_hp.tracking.tags import RECORDED_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,35 +17,37 @@ if TYPE_CHECKING:
     from mlflow_hp.search.live.observer import SearchFit
 
 
-def follow_afterwards(fit: SearchFit, results: Mapping[str, Any], began: float) -> None:
-    """Tell `fit` what ``cv_results_`` holds.
+def record_after_fit(fit: SearchFit, results: Mapping[str, Any], started: float) -> None:
+    """Pass ``cv_results_`` to the observer of a fit.
 
-    Which combination was computed when is not known: each gets the times of the whole search and the tag
-    ``mlflow_hp.recorded`` = ``afterwards``. A fold that failed has a score that is not finite, and no traceback.
+    Each candidate gets the start and end of the whole search, since its own are unknown, and the tag
+    ``mlflow_hp.recorded`` = ``afterwards``. A failed fold has a score that is not finite, and no traceback.
 
     Parameters
     ----------
     fit : SearchFit
-        That of the search.
+        Observer of the fit.
     results : mapping
-        Its ``cv_results_``.
-    began : float
-        When the search began, in seconds since the epoch.
+        The search's ``cv_results_``.
+    started : float
+        Start of the search, in seconds since the epoch.
     """
     now = time.time()
-    splits = sorted({int(found[1]) for name in results if (found := re.match(r"split(\d+)_test_", name))})
-    for candidate, params in enumerate(results["params"]):
+    splits = sorted({int(match[1]) for name in results if (match := re.match(r"split(\d+)_test_", name))})
+    for index, params in enumerate(results["params"]):
         for split in splits:
-            task = candidate * len(splits) + split
-            fit.planned(Planned(task, candidate, split, 0, len(results["params"]), len(splits), params))
-            test, train = (_scores(results, split, kind, candidate) for kind in ("test", "train"))
-            fitting, scoring = (float(results[f"mean_{kind}_time"][candidate]) for kind in ("fit", "score"))
+            if index in fit.candidates and split in fit.candidates[index].folds:
+                continue  # it could be followed
+            task = index * len(splits) + split
+            fit.planned(PlannedFit(task, index, split, 0, len(results["params"]), len(splits), params))
+            test, train = (_scores(results, split, kind, index) for kind in ("test", "train"))
+            fit_seconds, score_seconds = (float(results[f"mean_{kind}_time"][index]) for kind in ("fit", "score"))
             error = None if np.isfinite(list(test.values())).all() else "the score is not finite; see the warnings"
-            fit.ended(Fold(task, began, now, (), 0, test, train, fitting, scoring, error))
-        fit.candidates[candidate].run.tags({"mlflow_hp.recorded": "afterwards"})
+            fit.ended(Fold(task, started, now, (), 0, test, train, fit_seconds, score_seconds, error))
+        fit.candidates[index].run.set_tags({RECORDED_TAG: "afterwards"})
     fit.computed()
 
 
-def _scores(results: Mapping[str, Any], split: int, kind: str, candidate: int) -> dict[str, float]:
+def _scores(results: Mapping[str, Any], split: int, kind: str, index: int) -> dict[str, float]:
     start = f"split{split}_{kind}_"
-    return {name.removeprefix(start): float(results[name][candidate]) for name in results if name.startswith(start)}
+    return {name.removeprefix(start): float(results[name][index]) for name in results if name.startswith(start)}

@@ -1,30 +1,32 @@
-"""What is told of the fits of a search: before one is computed, while it goes on, and when it came back."""
+"""Events of the fits of a search: planned, started, running, ended; and the messages that carry them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mlflow_hp._compat.sklearn import result_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from mlflow_hp.search.resume.seen import Seen
+    from mlflow_hp.search.resume.dependencies import Dependencies
 
 
-class Planned(NamedTuple):
-    """A fit that is about to be computed.
+class PlannedFit(NamedTuple):
+    """A fit to be computed: one candidate on one split.
 
     Attributes
     ----------
     task : int
-        Its number in the search (0-based).
+        Number of the fit in the search (0-based).
     candidate, split : int
-        Which combination (0-based, as in ``cv_results_``), and which fold (0-based).
+        Index of the candidate (0-based, as in ``cv_results_``) and of the split (0-based).
     round : int
-        Which of the calls of a search that computes its combinations in several, as successive halving (0-based).
+        Number of the round (0-based), for a search that evaluates candidates in rounds, such as successive halving.
     n_candidates, n_splits : int
-        How many combinations are planned up to the end of this round, and how many folds each has.
+        Number of candidates planned up to the end of this round, and of splits.
     params : mapping of str to object
-        The combination.
+        Parameters of the candidate.
     """
 
     task: int
@@ -37,32 +39,32 @@ class Planned(NamedTuple):
 
 
 class Fold(NamedTuple):
-    """A fit that came back.
+    """A finished fit with its scores.
 
     Attributes
     ----------
     task : int
-        Its number in the search (0-based).
+        Number of the fit in the search (0-based).
     started, ended : float
         In seconds since the epoch.
     events : sequence of Event
-        What could not be sent while it ran.
+        Events that could not be sent while it ran.
     n_sent : int
-        How many events were sent.
+        Number of events sent.
     scores : dict of str to float
-        Scorer (``"score"`` where there is one) -> score on the test fold.
+        Scorer (``"score"`` if there is only one) -> score on the test fold.
     train_scores : dict of str to float
-        The same on the training folds; empty unless the search was asked for them.
+        The same on the training fold; empty unless the search has ``return_train_score=True``.
     fit_seconds, score_seconds : float
-        Of a training that was taken over, ``fit_seconds`` holds what this many epochs of it took.
+        If the training of another fit was reused, ``fit_seconds`` is the time of this number of its epochs.
     error : str or None
-        The traceback where the fit failed.
-    result : dict
-        What scikit-learn's function returned; None where it is not known.
+        Traceback if the fit failed.
+    result : dict or None
+        Result of scikit-learn's function; None if unknown. Defaults to None.
     trained_by : int or None
-        Number of the fit whose training this one took over.
-    seen : Seen or None
-        What its process had loaded and read.
+        Number of the fit whose training was reused. Defaults to None.
+    dependencies : Dependencies or None
+        Modules and files that its process had loaded and read; None if unknown. Defaults to None.
     """
 
     task: int
@@ -77,29 +79,30 @@ class Fold(NamedTuple):
     error: str | None
     result: dict[str, Any] | None = None
     trained_by: int | None = None
-    seen: Seen | None = None
+    dependencies: Dependencies | None = None
 
 
 def fold_of(outcome: Outcome) -> Fold:
-    """What scikit-learn's function returned, by names of ours."""
+    """Convert the result of scikit-learn's function to a `Fold`.
+
+    Raises
+    ------
+    UnsupportedVersionError
+        If this version of scikit-learn returns something else.
+    """
     result = outcome.result
-    test, train = (
-        scores if isinstance(scores, dict) else {} if scores is None else {"score": scores}
-        for scores in (result["test_scores"], result.get("train_scores"))
-    )
-    times = result["fit_time"], result["score_time"]
-    return Fold(*outcome[:5], test, train, *times, result["fit_error"], result, outcome.trained_by, outcome.seen)
+    return Fold(*outcome[:5], *result_of(result), result, outcome.trained_by, outcome.dependencies)
 
 
 class Started(NamedTuple):
-    """The fit number `task` began at `time` (seconds since the epoch)."""
+    """Fit number `task` started at `time`, in seconds since the epoch."""
 
     task: int
     time: float
 
 
 class Epoch(NamedTuple):
-    """The Keras model that is the fit's number `fit` (0-based) ended the epoch `epoch` (0-based)."""
+    """Keras fit number `fit` (0-based) inside of fit number `task` ended the epoch `epoch` (0-based)."""
 
     task: int
     time: float
@@ -109,23 +112,23 @@ class Epoch(NamedTuple):
 
 
 class Raised(NamedTuple):
-    """An exception left the fit number `task`, and will end the search."""
+    """Fit number `task` raised an exception that ends the search."""
 
     task: int
     time: float
     traceback: str
 
 
-class Unrecorded(NamedTuple):
-    """Something of the fit number `task` could not be recorded."""
+class RecordingProblem(NamedTuple):
+    """A part of fit number `task` could not be recorded."""
 
     task: int
     time: float
     problem: str
 
 
-class Plain(NamedTuple):
-    """A Keras model of the fit number `task` was trained the plain way, for a `reason` that may be a fault."""
+class PlainTraining(NamedTuple):
+    """A Keras model of fit number `task` was trained without a speed-up, because of a fault or a known limit."""
 
     task: int
     time: float
@@ -134,24 +137,24 @@ class Plain(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a fit hands back.
+    """Return value of a fit in a worker.
 
     Attributes
     ----------
     task : int
-        Its number (0-based).
+        Number of the fit (0-based).
     started, ended : float
         In seconds since the epoch, by the worker's clock.
     events : list of Event
-        Those that could not be sent while it ran.
+        Events that could not be sent while it ran.
     n_sent : int
-        How many were sent.
+        Number of events sent.
     result : object
-        What the function returned.
+        Result of scikit-learn's function.
     trained_by : int or None
-        Number of the fit whose training this one took over.
-    seen : Seen or None
-        What its process had loaded and read.
+        Number of the fit whose training was reused. Defaults to None.
+    dependencies : Dependencies or None
+        Modules and files that its process had loaded and read; None if unknown. Defaults to None.
     """
 
     task: int
@@ -161,37 +164,43 @@ class Outcome(NamedTuple):
     n_sent: int
     result: Any
     trained_by: int | None = None
-    seen: Seen | None = None
+    dependencies: Dependencies | None = None
 
 
-Event = Started | Epoch | Raised | Unrecorded | Plain | Outcome
+class UnknownOutcome(NamedTuple):
+    """Result of a task that was not understood, with the task's index."""
+
+    task: int
+    result: Any
+
+
+Event = Started | Epoch | Raised | RecordingProblem | PlainTraining | Outcome
 
 
 class Call(NamedTuple):
-    """A fit that is about to be computed, and how.
+    """A planned fit as a call of scikit-learn's function.
 
     Attributes
     ----------
-    fit : Planned
+    fit : PlannedFit
     function : callable
-        scikit-learn's.
-    given : dict of str to object
-        Its arguments by name.
+    arguments : dict of str to object
     """
 
-    fit: Planned
+    fit: PlannedFit
     function: Callable[..., dict[str, Any]]
-    given: dict[str, Any]
+    arguments: dict[str, Any]
 
 
 class Pool(NamedTuple):
-    """What computes the fits.
+    """The pool that computes the fits.
 
     Attributes
     ----------
     kind : {"here", "threads", "processes", "dask", "other"}
-        This thread; threads of this process; other processes of this machine; a cluster of Dask's.
+        This thread; threads of this process; other processes of this machine; a Dask cluster.
     cluster : distributed.Client or None
+        The client of a Dask cluster. Defaults to None.
     """
 
     kind: str
@@ -199,22 +208,22 @@ class Pool(NamedTuple):
 
 
 class Address(NamedTuple):
-    """Where messages go.
+    """Address of an inbox.
 
     Attributes
     ----------
     key : str
-        Names the inbox in its own process.
+        Key of the inbox in its process.
     pid : int
-        That process.
+        Id of that process.
     socket : str or None
-        Where other processes of the same machine connect; None where there are none.
+        Socket for other processes of the same machine; None if only threads send.
     secret : bytes
-        Known to those who may connect.
+        Authentication key of the socket.
     on_dask : bool
-        Whether the workers of a Dask cluster send, to the topic that is named by `key`.
+        Whether workers of a Dask cluster send, to the topic named by `key`. Defaults to False.
     reuse : bool
-        Whether those who send may train compiled models of earlier fits.
+        Whether fits may train compiled models of earlier fits. Defaults to False.
     """
 
     key: str
@@ -226,6 +235,6 @@ class Address(NamedTuple):
 
 
 class Question(NamedTuple):
-    """A message that waits for an answer."""
+    """A message whose sender waits for an answer."""
 
     about: Any

@@ -1,7 +1,7 @@
-"""The curves of the Keras models that are fitted inside a fit of a search, by epoch.
+"""Values by epoch of the Keras models fitted inside a fit of a search.
 
-`keras.Model.fit` gets one more callback, which reads what Keras tells at the end of an epoch. It is added for fits
-inside `curves_to` alone, and changes neither the estimator nor what is computed.
+Inside `record_epochs`, `keras.Model.fit` gets one more callback, which reads Keras' logs at the end of each epoch. It
+changes neither the estimator nor the results.
 """
 
 from __future__ import annotations
@@ -10,72 +10,68 @@ import contextlib
 import functools
 import itertools
 import sys
-import threading
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
+
+from mlflow_hp._compat.patch import MethodPatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     OnEpoch = Callable[[int, int, Mapping[str, float]], None]
-    StepsTo = Callable[[], tuple[str, str] | None]
+    FoldRun = Callable[[], tuple[str, str] | None]
 
-_lock = threading.Lock()
 _new_callbacks: ContextVar[Callable[[], list[Any]] | None] = ContextVar("mlflow_hp_new_callbacks", default=None)
 
 
 @contextlib.contextmanager
-def curves_to(
-    on_epoch: OnEpoch, steps_to: StepsTo | None = None, problem: Callable[[str], None] = print
+def record_epochs(
+    on_epoch: OnEpoch, fold_run: FoldRun | None = None, on_problem: Callable[[str], None] = print
 ) -> Iterator[None]:
-    """Have `on_epoch` called with each epoch's end, where Keras is loaded.
+    """Call `on_epoch` at the end of each epoch of Keras fits inside the block, if Keras is loaded.
 
     Parameters
     ----------
     on_epoch : callable
         Called with the number of the Keras fit inside the block (0-based), the epoch (0-based) and the values:
-        Keras' logs, and ``learning_rate`` in force when the epoch began.
-    steps_to : callable, optional
-        Asked when a Keras fit begins for the run that is to hold its every step, and that run's tracking URI.
-    problem : callable
-        Told why steps are not recorded.
+        Keras' logs, and the ``learning_rate`` at the start of the epoch.
+    fold_run : callable, optional
+        Called when a Keras fit begins; returns id and tracking URI of the run that is to hold its every step. Defaults
+        to recording no steps.
+    on_problem : callable
+        Called with the reason why steps are not recorded. Defaults to print.
     """
     keras = sys.modules.get("keras")
     if keras is None or not hasattr(keras, "Model"):
         yield
         return
-    _teach(keras)
     fits = itertools.count()
-    token = _new_callbacks.set(lambda: [_curves()(next(fits), on_epoch), *_recorders(steps_to, problem)])
-    try:
-        yield
-    finally:
-        _new_callbacks.reset(token)
+    with _patch.on(keras.Model):
+        token = _new_callbacks.set(lambda: [_epoch_callback()(next(fits), on_epoch), *_recorders(fold_run, on_problem)])
+        try:
+            yield
+        finally:
+            _new_callbacks.reset(token)
 
 
-def _teach(keras: Any) -> None:
-    """Let `keras.Model.fit` ask for the callback; done once in a process."""
-    with _lock:
-        original = keras.Model.fit
-        if hasattr(original, "_mlflow_hp_original"):
-            return
+def _fit(original: Callable[..., Any], model: Any, *arguments: Any, **named: Any) -> Any:
+    """Fit a model with the new callbacks, if there are any."""
+    import keras
 
-        @functools.wraps(original)
-        def fit(self: Any, *arguments: Any, **named: Any) -> Any:
-            new_callbacks = _new_callbacks.get()
-            if new_callbacks is None or len(arguments) > _PLACE_OF_CALLBACKS:
-                return original(self, *arguments, **named)
-            callbacks = named.pop("callbacks", None)
-            if isinstance(callbacks, keras.callbacks.CallbackList):
-                for callback in new_callbacks():
-                    callbacks.append(callback)
-            else:
-                given = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks] if callbacks else []
-                callbacks = [*given, *new_callbacks()]
-            return original(self, *arguments, callbacks=callbacks, **named)
+    new_callbacks = _new_callbacks.get()
+    if new_callbacks is None or len(arguments) > _PLACE_OF_CALLBACKS:
+        return original(model, *arguments, **named)
+    callbacks = named.pop("callbacks", None)
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        for callback in new_callbacks():
+            callbacks.append(callback)
+    else:
+        own = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks] if callbacks else []
+        callbacks = [*own, *new_callbacks()]
+    return original(model, *arguments, callbacks=callbacks, **named)
 
-        fit._mlflow_hp_original = original  # type: ignore[attr-defined]
-        keras.Model.fit = fit
+
+_patch = MethodPatch("fit", _fit)
 
 
 _PLACE_OF_CALLBACKS = 5
@@ -83,11 +79,11 @@ _PLACE_OF_CALLBACKS = 5
 
 
 @functools.cache
-def _curves() -> Any:
+def _epoch_callback() -> Any:
     import keras
 
-    class Curves(keras.callbacks.Callback):
-        """Hands on each epoch's end."""
+    class EpochCallback(keras.callbacks.Callback):
+        """Passes on the values of each epoch."""
 
         def __init__(self, fit: int, on_epoch: OnEpoch) -> None:
             super().__init__()
@@ -106,15 +102,15 @@ def _curves() -> Any:
                     values[name] = float(value)
             self.on_epoch(self.fit, epoch, values)
 
-    return Curves
+    return EpochCallback
 
 
-def _recorders(steps_to: StepsTo | None, problem: Callable[[str], None]) -> list[Any]:
-    """The recorder of every step, where one is asked for and can do its work."""
-    if steps_to is None:
+def _recorders(fold_run: FoldRun | None, on_problem: Callable[[str], None]) -> list[Any]:
+    """Make the recorder of every step, if steps are to be recorded and its run is available."""
+    if fold_run is None:
         return []
     try:
-        run = steps_to()
+        run = fold_run()
         if run is None:
             return []
         import mlflow
@@ -128,7 +124,7 @@ def _recorders(steps_to: StepsTo | None, problem: Callable[[str], None]) -> list
         find_run(run_id)
         recorder = TrainingRecorder(run_id, report=False)
         recorder.owns_run = True
-    except Exception as error:  # noqa: BLE001 - a fold must not fail for want of its record
-        problem(f"not every step is recorded: {type(error).__name__}: {error}")
+    except Exception as error:  # noqa: BLE001 - an error of the recording must not fail the fold
+        on_problem(f"not every step is recorded: {type(error).__name__}: {error}")
         return []
     return [recorder]

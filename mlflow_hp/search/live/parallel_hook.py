@@ -1,25 +1,26 @@
-"""Follows scikit-learn's searches: the one place that touches scikit-learn's and joblib's internals.
+"""Hook into scikit-learn's searches: observes each fit, and may supply its result.
 
-A search computes its fits with `sklearn.model_selection._search.Parallel`, which it looks up when `fit` is called. That
-name is made to mean a subclass, which does as before unless a recording is active in the context (so: in the
-thread) and wants the search that calls. Then the fits come back as they are completed, and are handed to
-scikit-learn in the order that it expects.
+A search looks up its class `Parallel` when `fit` is called. While a recorder is active in any thread, the hook replaces
+it by a subclass that behaves the same unless a recorder is active in the context (and so in the thread) and wants the
+search. Then each fit is reported when it ends, and scikit-learn gets the results in its own order.
 """
 
 from __future__ import annotations
 
 import contextlib
-import inspect
 import sys
-import threading
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
 import joblib
 
+from mlflow_hp._compat.joblib import backend_of
+from mlflow_hp._compat.patch import Patch
+from mlflow_hp._compat.private_name import UnsupportedVersionError
+from mlflow_hp._compat.sklearn import PARALLEL, arguments_of, parallel_holder
 from mlflow_hp.errors import UserError
-from mlflow_hp.search.live.events import Call, Fold, Outcome, Planned, Pool, fold_of
-from mlflow_hp.search.live.worker import SharedTask, Task
+from mlflow_hp.search.live.events import Call, Fold, Outcome, PlannedFit, Pool, fold_of
+from mlflow_hp.search.live.worker import FoldTask, SharedFoldTask, UnknownTask
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -27,34 +28,37 @@ if TYPE_CHECKING:
     from mlflow_hp.search.live.events import Address
 
 
-class Follower(Protocol):
-    """Is told what one ``search.fit`` does. Its methods raise nothing but the `UserError` that refuses a search.
+class FitObserver(Protocol):
+    """Observer of one ``search.fit``. Its methods raise nothing but a `UserError`, to refuse the search.
 
     Attributes
     ----------
     steps : bool
-        Whether the fits of Keras models ask for a run that holds every step.
+        Whether each fit asks for a run in which to record every step of its Keras models.
     """
 
     steps: bool
 
     def address(self, pool: Pool) -> Address:
-        """Where the fits send what happens to them."""
+        """Address to which the fits send their events."""
 
-    def planned(self, fit: Planned) -> None:
-        """A fit is about to be handed to the pool; it may start later."""
+    def planned(self, fit: PlannedFit) -> None:
+        """Note a fit that is about to be handed to the pool; it may start later."""
 
-    def known(self, call: Call) -> dict[str, Any] | None:
-        """The result of a planned fit where it need not be computed."""
+    def cached_result(self, call: Call) -> dict[str, Any] | None:
+        """Result of a planned fit that need not be computed; None otherwise."""
 
-    def shared(self, calls: Iterable[Call]) -> Iterable[tuple[list[Call], str | None]]:
-        """The fits to be computed, those together that share a training: with the name of their number of epochs."""
+    def grouped(self, calls: Iterable[Call]) -> Iterable[tuple[list[Call], str | None]]:
+        """Group the fits that share a training, each group with the name of its parameter for epochs."""
 
     def ended(self, fold: Fold) -> None:
-        """A fit came back."""
+        """Take a finished fit."""
+
+    def not_understood(self, error: UnsupportedVersionError) -> None:
+        """Note a fit whose arguments or result are not as expected."""
 
     def computed(self) -> None:
-        """All fits came back, or an exception ended them."""
+        """Note that all fits have ended, or an exception ended them."""
 
 
 class Recorder(Protocol):
@@ -63,55 +67,45 @@ class Recorder(Protocol):
     def wants(self, search: Any) -> bool:
         """Whether a ``fit`` of this search is to be recorded."""
 
-    def follow(self, search: Any) -> Follower | None:
-        """The follower for a ``fit`` that begins now, if it can be followed."""
+    def observe(self, search: Any) -> FitObserver | None:
+        """Make the observer of a ``fit`` that begins; None if that fails."""
 
-    def cannot_follow(self, search: Any, reason: str) -> None:
-        """A ``fit`` of this search begins that can't be followed."""
+    def cannot_observe(self, search: Any, reason: str) -> None:
+        """Note a ``fit`` that begins and cannot be observed."""
 
 
 _recorders: ContextVar[tuple[Recorder, ...]] = ContextVar("mlflow_hp_recorders", default=())
 
-_lock = threading.Lock()
-
 
 @contextlib.contextmanager
-def active(recorder: Recorder) -> Iterator[None]:
-    """Have `recorder` asked about the searches that begin inside the block, in this thread."""
-    token = _recorders.set((recorder, *_recorders.get()))
-    try:
-        yield
-    finally:
-        _recorders.reset(token)
+def active(recorder: Recorder) -> Iterator[str | None]:
+    """Activate `recorder` for searches that begin inside the block, in this thread.
 
-
-def install() -> str | None:
-    """Let scikit-learn's searches be followed, from now on in this process.
-
-    Returns
-    -------
+    Yields
+    ------
     str or None
-        Why that can't be done with the version that is installed.
+        The reason why the installed version of scikit-learn is not supported.
     """
-    from sklearn.model_selection import _search
+    try:
+        module = parallel_holder()
+    except UnsupportedVersionError as error:
+        yield error.problem
+        return
+    with _patch.on(module):
+        token = _recorders.set((recorder, *_recorders.get()))
+        try:
+            yield None
+        finally:
+            _recorders.reset(token)
 
-    with _lock:
-        original = getattr(_search, "Parallel", None)
-        if not (isinstance(original, type) and issubclass(original, joblib.Parallel)):
-            return "this version of scikit-learn computes its searches in another way than those that are known"
-        if not issubclass(original, Followed):
-            # scikit-learn's own __call__ comes first and hands on to ours tasks that have its configuration.
-            _search.Parallel = type("Parallel", (original, Followed), {"__module__": __name__})
-    return None
 
-
-class Followed(joblib.Parallel):
-    """joblib's Parallel that tells a follower, where a recorder in the context wants the search that makes it."""
+class ObservedParallel(joblib.Parallel):
+    """joblib's Parallel with an observer, if an active recorder wants the search that creates it."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
-        self._follower: Follower | None = None
-        self._rounds = self._tasks = self._candidates = 0
-        search = sys._getframe(1).f_locals.get("self")  # nothing else says who calls
+        self._observer: FitObserver | None = None
+        self._n_rounds = self._n_tasks = self._n_candidates = 0
+        search = sys._getframe(1).f_locals.get("self")  # the caller is known in no other way
         recorder = next((recorder for recorder in _recorders.get() if recorder.wants(search)), None)
         if recorder is None:
             super().__init__(*arguments, **named)
@@ -124,10 +118,10 @@ class Followed(joblib.Parallel):
             reason = str(error)
         _refuse_fork(self)
         if reason is not None:
-            recorder.cannot_follow(search, reason)
+            recorder.cannot_observe(search, reason)
             return
-        self._follower = recorder.follow(search)
-        if self._follower is None:
+        self._observer = recorder.observe(search)
+        if self._observer is None:
             super().__init__(*arguments, **named)
 
     def __call__(self, tasks: Iterable[Any]) -> Any:
@@ -138,96 +132,112 @@ class Followed(joblib.Parallel):
         list
             Their results, in their order.
         """
-        if self._follower is None:
+        if self._observer is None:
             return super().__call__(tasks)
         results: dict[int, Any] = {}
-        for outcomes in super().__call__(self._told(tasks, self._follower, results)):
-            for outcome in [outcomes] if isinstance(outcomes, Outcome) else outcomes:
+        for outcomes in super().__call__(self._observed(tasks, self._observer, results)):
+            for outcome in outcomes if isinstance(outcomes, list) else [outcomes]:
                 results[outcome.task] = outcome.result
-                self._follower.ended(fold_of(outcome))
-        self._rounds += 1
+                if isinstance(outcome, Outcome):
+                    self._report(self._observer, outcome)
+        self._n_rounds += 1
         return [results[task] for task in sorted(results)]
 
     def __exit__(self, *exception: object) -> None:
         """End the pool."""
         super().__exit__(*exception)
-        if self._follower is not None:
-            self._follower.computed()
+        if self._observer is not None:
+            self._observer.computed()
 
-    def _told(self, tasks: Iterable[Any], follower: Follower, results: dict[int, Any]) -> Iterator[Any]:
-        """The tasks that are to be computed, each made to tell what happens to it; `results` takes those known."""
-        address = follower.address(self._pool())
-        for calls, epochs in follower.shared(self._unknown(tasks, follower, results)):
-            each = [Task(call.fit.task, call.function, address, follower.steps) for call in calls]
+    def _observed(self, tasks: Iterable[Any], observer: FitObserver, results: dict[int, Any]) -> Iterator[Any]:
+        """Wrap the tasks that are to be computed, so that they send their events; put cached results in `results`."""
+        address = observer.address(self._pool())
+        unknown: list[Any] = []
+        for calls, epochs in observer.grouped(self._to_compute(tasks, observer, results, unknown)):
+            fold_tasks = [FoldTask(call.fit.task, call.function, address, observer.steps) for call in calls]
             if epochs is None:
-                yield from zip(each, [()] * len(calls), map(_handed_over, calls), strict=True)
+                yield from zip(fold_tasks, [()] * len(calls), map(_take_arguments, calls), strict=True)
             else:
                 counts = [int(call.fit.params[epochs]) for call in calls]
-                given = [_handed_over(call) for call in calls]
-                common = _common(given[0])
-                yield SharedTask(each, counts, [_own(given.pop(0)) for _ in calls]), (), common
+                arguments = [_take_arguments(call) for call in calls]
+                common = _common(arguments[0])
+                yield SharedFoldTask(fold_tasks, counts, [_own(arguments.pop(0)) for _ in calls]), (), common
+        yield from unknown
 
-    def _unknown(self, tasks: Iterable[Any], follower: Follower, results: dict[int, Any]) -> Iterator[Call]:
-        """The fits whose result the follower doesn't know; those that it knows go to `results`."""
-        before, signature = self._candidates, None
+    def _to_compute(
+        self, tasks: Iterable[Any], observer: FitObserver, results: dict[int, Any], unknown: list[Any]
+    ) -> Iterator[Call]:
+        """Yield the fits without a cached result.
+
+        Cached results are put in `results`, tasks that are not understood in `unknown`, to be computed after the rest.
+        """
+        before = self._n_candidates
         for function, arguments, named in tasks:
-            signature = signature or inspect.signature(function)
-            given = _without_empty_context(signature.bind(*arguments, **named).arguments)
-            candidate, n_candidates = given["candidate_progress"]
-            split, n_splits = given["split_progress"]
-            self._candidates = before + n_candidates
-            task, self._tasks = self._tasks, self._tasks + 1
-            params = given["parameters"] or {}
-            fit = Planned(task, before + candidate, split, self._rounds, self._candidates, n_splits, params)
-            call = Call(fit, function, given)
-            follower.planned(fit)
-            result = follower.known(call)
+            task, self._n_tasks = self._n_tasks, self._n_tasks + 1
+            try:
+                bound = arguments_of(function, arguments, named)
+            except UnsupportedVersionError as error:
+                observer.not_understood(error)
+                unknown.append((UnknownTask(task, function), arguments, named))
+                continue
+            self._n_candidates = before + bound.n_candidates
+            candidate = before + bound.candidate
+            numbers = (task, candidate, bound.split, self._n_rounds, self._n_candidates, bound.n_splits)
+            fit = PlannedFit(*numbers, bound.params)
+            call = Call(fit, function, bound.by_name)
+            observer.planned(fit)
+            result = observer.cached_result(call)
             if result is None:
                 yield call
             else:
                 results[task] = result
 
+    @staticmethod
+    def _report(observer: FitObserver, outcome: Outcome) -> None:
+        try:
+            fold = fold_of(outcome)
+        except UnsupportedVersionError as error:
+            observer.not_understood(error)
+        else:
+            observer.ended(fold)
+
     def _pool(self) -> Pool:
-        backend = self._backend
+        backend = backend_of(self)
         if backend.effective_n_jobs(self.n_jobs) == 1 and getattr(backend, "supports_sharedmem", False):
             return Pool("here")
         kinds = {"ThreadingBackend": "threads", "LokyBackend": "processes", "DaskDistributedBackend": "dask"}
         return Pool(kinds.get(type(backend).__name__, "other"), getattr(backend, "client", None))
 
 
+def _observed_class(original: type) -> type:
+    """Derive the class with an observer; scikit-learn's own __call__ runs first and passes on configured tasks."""
+    return type("Parallel", (original, ObservedParallel), {"__module__": __name__})
+
+
+_patch = Patch(PARALLEL.name, _observed_class)
+
 OWN = ("estimator", "parameters", "candidate_progress", "callback_ctx")
 """Arguments of scikit-learn's function in which the fits of one split differ."""
 
 
-def _handed_over(call: Call) -> dict[str, Any]:
-    """What a call is given, which it holds no longer: an estimator that is fitted is to go when it has been scored."""
-    given = dict(call.given)
-    call.given.clear()
-    return given
+def _take_arguments(call: Call) -> dict[str, Any]:
+    """Take the arguments out of a call, so that the fitted estimator is freed as soon as it has been scored."""
+    arguments = dict(call.arguments)
+    call.arguments.clear()
+    return arguments
 
 
-def _own(given: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in given.items() if name in OWN}
+def _own(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in arguments.items() if name in OWN}
 
 
-def _common(given: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in given.items() if name not in OWN}
-
-
-def _without_empty_context(given: dict[str, Any]) -> dict[str, Any]:
-    """A task's arguments without a callback context that holds no callback.
-
-    It refers to the contexts of all tasks, so that pickling each task would take time quadratic in their number.
-    """
-    context = given.get("callback_ctx")
-    if context is None or getattr(context, "_callbacks", True) or getattr(given["estimator"], "_skl_callbacks", None):
-        return given
-    return {**given, "callback_ctx": None, "caller": None}
+def _common(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in arguments.items() if name not in OWN}
 
 
 def _refuse_fork(parallel: joblib.Parallel) -> None:
-    """Refuse a pool that forks where TensorFlow is loaded."""
-    backend = parallel._backend
+    """Refuse a pool that forks while TensorFlow is loaded."""
+    backend = backend_of(parallel)
     if (
         type(backend).__name__ == "MultiprocessingBackend"
         and "tensorflow" in sys.modules
@@ -235,5 +245,5 @@ def _refuse_fork(parallel: joblib.Parallel) -> None:
     ):
         raise UserError(
             "joblib's backend 'multiprocessing' forks this process, in which TensorFlow is loaded: its threads are not "
-            "forked, and the workers would hang; take the backend 'loky' or 'threading', or n_jobs=1"
+            "forked, and the workers would hang; use the backend 'loky' or 'threading', or n_jobs=1"
         )

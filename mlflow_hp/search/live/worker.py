@@ -1,6 +1,6 @@
-"""One fit of a search, where it is computed: in this process, or in a worker that sends what happens to it.
+"""One fit of a search, in this process or in a worker, with its events sent to the recording process.
 
-Workers import this module: it and what it imports has to stay light.
+Workers import this module: it and its imports must stay light.
 """
 
 from __future__ import annotations
@@ -10,11 +10,20 @@ import traceback
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from mlflow_hp.search.live import dask_random, worker_channel
-from mlflow_hp.search.live.events import Epoch, Outcome, Plain, Raised, Started, Unrecorded
-from mlflow_hp.search.live.keras_epochs import curves_to
-from mlflow_hp.search.resume.seen import seen, watched
-from mlflow_hp.search.speedups.epoch_sharing import Training
+from mlflow_hp._compat.dask import separate_generator
+from mlflow_hp.search.live import worker_channel
+from mlflow_hp.search.live.events import (
+    Epoch,
+    Outcome,
+    PlainTraining,
+    Raised,
+    RecordingProblem,
+    Started,
+    UnknownOutcome,
+)
+from mlflow_hp.search.live.keras_epochs import record_epochs
+from mlflow_hp.search.resume.dependencies import dependencies, watch_files
+from mlflow_hp.search.speedups.epoch_sharing import SharedTraining
 from mlflow_hp.search.speedups.model_reuse import reused_models
 
 if TYPE_CHECKING:
@@ -23,91 +32,104 @@ if TYPE_CHECKING:
     from mlflow_hp.search.live.events import Address
 
 
-class Task:
-    """A function of scikit-learn's that, called, tells when it starts, how it goes on, and hands back an `Outcome`."""
+class FoldTask:
+    """Callable in place of scikit-learn's fit function: sends events while it runs, and returns an `Outcome`."""
 
-    def __init__(self, number: int, function: Callable[..., Any], address: Address, steps: bool = False) -> None:
-        self.number = number
+    def __init__(self, task: int, function: Callable[..., Any], address: Address, steps: bool = False) -> None:
+        self.task = task
         self.function = function
         self.address = address
         self.steps = steps
 
     def __call__(self, *arguments: Any, **named: Any) -> Outcome:
         """Call the function."""
-        return _Fit(self).compute(arguments, named)
+        return _RunningFit(self).compute(arguments, named)
 
 
-class SharedTask:
-    """Fits that differ only in epochs, and share one training: called, it hands back an `Outcome` for each.
+class SharedFoldTask:
+    """Callable for several fits that differ only in epochs and share one training; returns an `Outcome` for each.
 
     Parameters
     ----------
-    tasks : sequence of Task
+    fold_tasks : sequence of FoldTask
     epochs : sequence of int
-        Of each.
+        Number of epochs of each.
     own : sequence of dict
-        What the function of each is given besides what all are given.
+        Arguments of each that differ from those of the others.
     """
 
-    def __init__(self, tasks: Sequence[Task], epochs: Sequence[int], own: Sequence[dict[str, Any]]) -> None:
-        self.tasks = tasks
+    def __init__(self, fold_tasks: Sequence[FoldTask], epochs: Sequence[int], own: Sequence[dict[str, Any]]) -> None:
+        self.fold_tasks = fold_tasks
         self.epochs = epochs
         self.own = own
 
     def __call__(self, **named: Any) -> list[Outcome]:
-        """Call the functions, that with most epochs first."""
-        order = sorted(range(len(self.tasks)), key=lambda index: -self.epochs[index])
-        training = Training(set(self.epochs), self.tasks[order[0]].number)
-        fits = [_Fit(task) for task in self.tasks]
-        own, self.own = dict(enumerate(self.own)), ()  # so that no estimator outlives its fit, nor its model
+        """Call the functions, the one with most epochs first; `named` are the arguments that all share."""
+        order = sorted(range(len(self.fold_tasks)), key=lambda index: -self.epochs[index])
+        training = SharedTraining(set(self.epochs), self.fold_tasks[order[0]].task)
+        fits = [_RunningFit(fold_task) for fold_task in self.fold_tasks]
+        own, self.own = dict(enumerate(self.own)), ()  # releases each estimator, with its model, after its fit
         return [fits[index].compute((), {**named, **own.pop(index)}, training) for index in order]
 
 
-class _Fit:
+class UnknownTask:
+    """Callable in place of a function of scikit-learn that is not understood; returns an `UnknownOutcome`."""
+
+    def __init__(self, task: int, function: Callable[..., Any]) -> None:
+        self.task = task
+        self.function = function
+
+    def __call__(self, *arguments: Any, **named: Any) -> UnknownOutcome:
+        """Call the function."""
+        return UnknownOutcome(self.task, self.function(*arguments, **named))
+
+
+class _RunningFit:
     """A fit that has started."""
 
-    def __init__(self, task: Task) -> None:
-        self.task = task
+    def __init__(self, fold_task: FoldTask) -> None:
+        self.fold_task = fold_task
         self.started = time.time()
-        self.sender = worker_channel.Sender(task.address)
-        self.sender.send(Started(task.number, self.started))
+        self.sender = worker_channel.EventSender(fold_task.address)
+        self.sender.send(Started(fold_task.task, self.started))
 
-    def compute(self, arguments: Any, named: Any, training: Training | None = None) -> Outcome:
-        """Call the task's function; with `training`, take over what another fit trained, or keep it for others."""
-        task, sender = self.task, self.sender
+    def compute(self, arguments: Any, named: Any, training: SharedTraining | None = None) -> Outcome:
+        """Call the task's function; with `training`, reuse the training of another fit or provide it to others."""
+        fold_task, sender = self.fold_task, self.sender
+        task = fold_task.task
 
         def on_epoch(fit: int, epoch: int, values: Mapping[str, float]) -> None:
-            event = Epoch(task.number, time.time(), fit, epoch, values)
+            event = Epoch(task, time.time(), fit, epoch, values)
             sender.send(event)
-            if training is not None and training.is_kept:
+            if training is not None and training.is_recorded:
                 training.curve.append(event)
 
-        def problem(said: str) -> None:
-            sender.send(Unrecorded(task.number, time.time(), said))
+        def on_problem(text: str) -> None:
+            sender.send(RecordingProblem(task, time.time(), text))
 
-        def plain(reason: str, is_fault: bool) -> None:
-            sender.send(Plain(task.number, time.time(), reason, is_fault))
+        def on_plain(reason: str, is_fault: bool) -> None:
+            sender.send(PlainTraining(task, time.time(), reason, is_fault))
 
         try:
-            steps_to = (lambda: sender.ask(task.number)) if task.steps else None
-            apart = dask_random.apart() if task.address.on_dask else nullcontext()
-            reused = reused_models(plain) if task.address.reuse else nullcontext()
-            shared = training.next_fit(plain) if training else nullcontext()
-            with watched(), apart, curves_to(on_epoch, steps_to, problem), reused, shared:
-                result = task.function(*arguments, **named)
-        except Exception:  # an interruption is no fault of the fit
-            sender.send(Raised(task.number, time.time(), traceback.format_exc()))
+            fold_run = (lambda: sender.ask(task)) if fold_task.steps else None
+            apart = separate_generator() if fold_task.address.on_dask else nullcontext()
+            reused = reused_models(on_plain) if fold_task.address.reuse else nullcontext()
+            shared = training.next_fit(on_plain) if training else nullcontext()
+            with watch_files(), apart, record_epochs(on_epoch, fold_run, on_problem), reused, shared:
+                result = fold_task.function(*arguments, **named)
+        except Exception:  # not BaseException: an interruption is no failure of the fit
+            sender.send(Raised(task, time.time(), traceback.format_exc()))
             raise
         trained_by = None
-        if training is not None and training.taken is not None:
-            trained_by = training.number
-            if "fit_time" in result:
-                result["fit_time"] += training.taken.seconds
+        if training is not None and training.reused is not None:
+            trained_by = training.task
+            if isinstance(result, dict) and "fit_time" in result:
+                result["fit_time"] += training.reused.seconds
             for event in training.curve:
-                if event.epoch < len(training.taken.logs):
-                    sender.send(event._replace(task=task.number))
+                if event.epoch < len(training.reused.logs):
+                    sender.send(event._replace(task=task))
         times = self.started, time.time()
-        outcome = Outcome(task.number, *times, sender.unsent, sender.n_sent, result, trained_by, seen())
-        if sender.is_remote or training is not None:  # what is not handed back yet may get lost: a worker may die
+        outcome = Outcome(task, *times, sender.unsent, sender.n_sent, result, trained_by, dependencies())
+        if sender.is_remote or training is not None:  # before it is returned: the worker may die until then
             sender.send(outcome, keep=False)
         return outcome._replace(n_sent=sender.n_sent)

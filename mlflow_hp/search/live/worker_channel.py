@@ -1,4 +1,4 @@
-"""From the workers of a search to the process that records it: small messages, while the fits run."""
+"""Channel from the workers of a search to the recording process: small messages while the fits run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import uuid
 from multiprocessing.connection import Client, Listener
 from typing import TYPE_CHECKING, Any
 
-from mlflow_hp.search.live import dask_random
+from mlflow_hp._compat.dask import separate_generator
 from mlflow_hp.search.live.events import Address, Question
 
 if TYPE_CHECKING:
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
 
-CLOSING_SECONDS = 0.1
-"""How soon an inbox that is closed notices that nothing more has been sent."""
+POLL_SECONDS = 0.1
+"""Interval at which a reader checks whether its inbox is closed."""
 
 LAST_MESSAGES_SECONDS = 5.0
-"""How long a closed inbox takes at the most what has been sent."""
+"""Longest time that a closed inbox still reads messages already sent."""
 
 
 class Inbox:
-    """Takes messages from threads of this process and from other processes of this machine.
+    """Receives messages from threads of this process, other processes of this machine, and workers of a Dask cluster.
 
     Parameters
     ----------
     take : callable
         Called with each message, from any thread.
     answer : callable, optional
-        Called with what a question is about; its result goes back.
+        Called with the subject of a question; returns the answer. Defaults to answering None.
     """
 
     def __init__(self, take: Callable[[Any], None], answer: Callable[[Any], Any] | None = None) -> None:
@@ -49,14 +49,14 @@ class Inbox:
         self._until_closed = contextlib.ExitStack()
         self._lock = threading.Lock()
         self._readers: list[threading.Thread] = []
-        self._latest = 0.0
+        self._deadline = 0.0
         _inboxes[self._key] = self
 
     def address(self, others: bool = False, cluster: Any = None) -> Address:
-        """Where to send to; with `others`, from other processes too; with a client of Dask's, from its cluster."""
+        """Address to send to from threads; with `others` from other processes too, with a Dask client from Dask."""
         if cluster is not None and self._cluster is None:
             self._cluster = cluster
-            self._until_closed.enter_context(dask_random.apart())  # the refit comes before the end
+            self._until_closed.enter_context(separate_generator())  # covers the refit, in this process
             cluster.subscribe_topic(self._key, lambda event: self.put(pickle.loads(event[1])))  # noqa: S301 - Dask's own
         if others and self._listener is None:
             self._listener = Listener(authkey=self._secret)
@@ -72,11 +72,11 @@ class Inbox:
         self._take(message)
 
     def close(self) -> None:
-        """Take what other processes of this machine have sent, and no more."""
-        self._latest = time.monotonic() + LAST_MESSAGES_SECONDS
+        """Read the messages already sent by other processes of this machine, then stop receiving."""
+        self._deadline = time.monotonic() + LAST_MESSAGES_SECONDS
         _inboxes.pop(self._key, None)
         if self._cluster is not None:
-            with contextlib.suppress(Exception):  # a cluster that is gone
+            with contextlib.suppress(Exception):  # the cluster may be down
                 self._cluster.unsubscribe_topic(self._key)
         self._until_closed.close()
         if self._listener is not None:
@@ -90,7 +90,7 @@ class Inbox:
     def _accept(self) -> None:
         assert self._listener is not None
         while self._key in _inboxes:
-            with contextlib.suppress(Exception):  # a worker that died while it connected, or a stranger
+            with contextlib.suppress(Exception):  # a worker that died while connecting, or a wrong secret
                 arguments = (self._listener.accept(),)
                 reader = threading.Thread(target=self._read, args=arguments, name="mlflow_hp-inbox", daemon=True)
                 reader.start()
@@ -98,8 +98,8 @@ class Inbox:
 
     def _read(self, connection: Connection) -> None:
         with connection, contextlib.suppress(EOFError, OSError):
-            while self._key in _inboxes or (connection.poll() and time.monotonic() < self._latest):
-                if not connection.poll(CLOSING_SECONDS):
+            while self._key in _inboxes or (connection.poll() and time.monotonic() < self._deadline):
+                if not connection.poll(POLL_SECONDS):
                     continue
                 message = connection.recv()
                 if isinstance(message, Question):
@@ -108,8 +108,8 @@ class Inbox:
                     self.put(message)
 
 
-class Sender:
-    """Sends the messages of one fit; what can't be sent is kept in `unsent`."""
+class EventSender:
+    """Sends the messages of one fit; collects those that cannot be sent in `unsent`."""
 
     def __init__(self, address: Address) -> None:
         self.unsent: list[Any] = []
@@ -123,7 +123,7 @@ class Sender:
         return self._address.pid != os.getpid()
 
     def send(self, message: Any, *, keep: bool = True) -> None:
-        """Send `message` now; where that can't be, keep it in `unsent`."""
+        """Send a message; if that fails, append it to `unsent` unless `keep` is False."""
         if not self.is_remote:
             inbox = _inboxes.get(self._address.key)
             if inbox is not None:
@@ -141,14 +141,14 @@ class Sender:
                 _connection(self._address).send(message)
                 self.n_sent += 1
                 return
-        except Exception:  # noqa: BLE001 - it goes with the fit's result
+        except Exception:  # noqa: BLE001 - it is returned with the fit's result
             _connections.pop(self._address.key, None)
             self._connected = False
         if keep:
             self.unsent.append(message)
 
     def ask(self, about: Any) -> Any:
-        """What the inbox answers; None where it can't be asked."""
+        """Ask a question, and return the inbox's answer; None if there is no connection."""
         if not self.is_remote:
             inbox = _inboxes.get(self._address.key)
             return None if inbox is None else inbox.answer(about)
@@ -157,7 +157,7 @@ class Sender:
                 connection = _connection(self._address)
                 connection.send(Question(about))
                 return connection.recv()
-        except Exception:  # noqa: BLE001 - the fit goes on without
+        except Exception:  # noqa: BLE001 - the fit goes on without an answer
             self._connected = False
         return None
 

@@ -1,1 +1,1 @@
-"""A search resumed: what an earlier process has computed is known again, and not computed twice."""
+"""Resuming a search: reuse the folds that an earlier process has finished."""

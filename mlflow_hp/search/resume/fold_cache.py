@@ -1,9 +1,9 @@
-"""One ``search.fit`` and what an earlier process has computed of it: every finished fold is known again by a key.
+"""Cache of the finished folds of one ``search.fit``, in MLflow, for a later process to resume the search.
 
-The key is made of all that a fold's result follows from: the data, the estimator, the combination, the rows of the
-fold, the scoring, the code that the user wrote and its data, the versions of the libraries. It stands, with the result,
-in a tag of the combination's run as soon as the fold has ended. The parts that the whole search shares stand in tags of
-the parent, and what was loaded and read in manifests.
+Each fold has a key, a digest of everything that its result depends on: the data, the estimator, the candidate, the rows
+of the fold, the scoring, the user's code with its data, the versions of the libraries. Key and result are a tag of the
+candidate's run as soon as the fold has ended. Digests shared by the whole search are tags of the parent run, and
+manifests list the modules and files.
 """
 
 from __future__ import annotations
@@ -17,79 +17,84 @@ import mlflow
 from mlflow_hp.errors import UserError
 from mlflow_hp.search.resume import matching
 from mlflow_hp.search.resume.fingerprint import short
-from mlflow_hp.search.resume.manifest import LONGEST_TAG, Manifest, changed, load
-from mlflow_hp.search.resume.previous_run import FOLD, Kept
-from mlflow_hp.search.resume.reached import digest
+from mlflow_hp.search.resume.manifest import LONGEST_TAG, Manifest, changed_files, load
+from mlflow_hp.search.resume.previous_run import FinishedFold
+from mlflow_hp.search.resume.referenced import digest
+from mlflow_hp.tracking.tags import (
+    CODE_LEFT_TAG,
+    DATA_DIGEST_TAG,
+    DIGEST_TAG_PREFIX,
+    FOLD_TAG_PREFIX,
+    FOLDS_DIGEST_TAG,
+    NOT_RESUMABLE_TAG,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from mlflow_hp.search.live.events import Fold, Planned
-    from mlflow_hp.search.resume.previous_run import Child, Past
-
-DATA, FOLDS = "mlflow_hp.data_digest", "mlflow_hp.folds_digest"
-"""Tags that say which searches were fitted to the same data, and scored on the same folds of them."""
+    from mlflow_hp.search.live.events import Fold, PlannedFit
+    from mlflow_hp.search.resume.previous_run import PreviousCandidate, PreviousRun
 
 
-class Memory:
-    """What is known of one ``search.fit`` from before, and what is kept of it for later.
+class FoldCache:
+    """Finished folds of one ``search.fit``: those of an earlier process, and tags for a later one.
 
     Parameters
     ----------
     search : BaseSearchCV
-        The one that fits.
+        The search that fits.
     number : int
-        Which of the fits that are recorded into the parent run (0-based).
-    past : Past or None
-        Where the search goes on.
-    tagged : mapping of str to str
-        Tags that the parent has: what it says of its data stays.
-    keep : callable
-        Has a manifest written.
+        Number of this fit among those recorded into the parent run (0-based).
+    previous : PreviousRun or None
+        The run to resume.
+    parent_tags : mapping of str to str
+        Tags that the parent run has already; digests of its data among them are kept.
+    store_manifest : callable
+        Stores a manifest in the parent run.
     remark : callable
-        Tells the user why folds are computed again.
+        Takes messages to the user, such as why folds are computed again.
 
     Attributes
     ----------
     tags : dict of str to str
-        For the parent: what the search is known by.
+        Tags for the parent run that identify the search.
     """
 
     def __init__(
         self,
         search: Any,
         number: int,
-        past: Past | None,
-        tagged: Mapping[str, str],
+        previous: PreviousRun | None,
+        parent_tags: Mapping[str, str],
         *,
-        keep: Callable[[Manifest], None],
+        store_manifest: Callable[[Manifest], None],
         remark: Callable[[str], None],
     ) -> None:
-        self._past = past
-        self._keep = keep
+        self._previous = previous
+        self._store_manifest = store_manifest
         self._remark = remark
         self._changed: dict[str, list[str]] = {}
         self._number = number
         self._keys: dict[int, str] = {}
         self._hashes: dict[tuple[int, ...], tuple[Any, str]] = {}
         self._data: str | None = None
-        self._looked = False
-        self._wanted = {DATA, FOLDS} - set(tagged) if number == 0 else set()
-        self._splits: dict[int, str] = {}
-        self._code = f"{matching.DIGEST}code{self._suffix}"
+        self._data_is_hashed = False
+        self._missing_tags = {DATA_DIGEST_TAG, FOLDS_DIGEST_TAG} - set(parent_tags) if number == 0 else set()
+        self._row_digests: dict[int, str] = {}
+        self._code_tag = f"{DIGEST_TAG_PREFIX}code{self._suffix}"
         self._refusal: UserError | None = None
-        self._is_another = False
+        self._differs = False
         self._start = Manifest()
         self._parts: Mapping[str, str] | None = None
         self.tags: dict[str, str] = {}
         identity = matching.identify(search)
         if isinstance(identity, str):
-            self.tags = {matching.NOT_RESUMABLE: identity}
-            self._refusal = None if past is None else UserError(f"this search can't be resumed: {identity}")
+            self.tags = {NOT_RESUMABLE_TAG: identity}
+            self._refusal = None if previous is None else UserError(f"this search cannot be resumed: {identity}")
             return
         self._parts = identity.parts
         if number == 0:
-            self.tags = {f"{matching.DIGEST}{name}": part for name, part in identity.parts.items()}
+            self.tags = {f"{DIGEST_TAG_PREFIX}{name}": part for name, part in identity.parts.items()}
         self._begin(identity)
 
     @property
@@ -97,128 +102,128 @@ class Memory:
         return f"_{self._number}" if self._number else ""
 
     def _begin(self, identity: matching.Identity) -> None:
-        """Find what the search began with: in the earlier process, where this one has the same."""
+        """Determine the manifest of the start: that of the earlier process if nothing relevant differs."""
         self._start = identity.manifest
-        if self._past is not None and self._code in self._past.tags:
-            begun, differing = matching.begun(self._past, identity.manifest, self._suffix)
+        if self._previous is not None and self._code_tag in self._previous.tags:
+            start, differing = matching.compare_code(self._previous, identity.manifest, self._suffix)
             if not differing:
-                self._start = begun
+                self._start = start
             elif self._number == 0:
-                self._refusal = matching.other(self._past.run_id, {"code": differing}, self._past.tags, {})
+                self._refusal = matching.refusal(self._previous.run_id, {"code": differing}, self._previous.tags, {})
             else:
-                self._remark(f"a further fit of the search is computed again; what differs: {', '.join(differing)}")
-                self._is_another = True
-        self._keep(self._start)
-        self.tags[self._code] = self._start.id
+                self._remark(f"a further fit of the search is computed again; differences: {', '.join(differing)}")
+                self._differs = True
+        self._store_manifest(self._start)
+        self.tags[self._code_tag] = self._start.id
 
-    def left(self, search: Any) -> dict[str, str]:
-        """Note what the fits have loaded and changed themselves, for this process to resume the search.
+    def finish(self, search: Any) -> dict[str, str]:
+        """Store what the fits have loaded and changed, which is no difference for a process that resumes the search.
 
         Returns
         -------
         dict of str to str
-            Tags for the parent.
+            Tags for the parent run.
         """
         identity = None if self._parts is None else matching.identify(search)
         if identity is None or isinstance(identity, str):
             return {}
-        left = identity.manifest.beyond(self._start)
-        if left.id:
-            self._keep(left)
-        return {f"{matching.LEFT}{self._suffix}": left.id}
+        end = identity.manifest.beyond(self._start)
+        if end.id:
+            self._store_manifest(end)
+        return {f"{CODE_LEFT_TAG}{self._suffix}": end.id}
 
-    def look(self, fit: Planned, given: Mapping[str, Any]) -> dict[str, str]:
-        """Look at what a fit is computed from: at the data, which are the same for all fits, once.
+    def check_data(self, fit: PlannedFit, arguments: Mapping[str, Any]) -> dict[str, str]:
+        """Hash the data, once, and the rows of each fold of the first candidate.
 
         Returns
         -------
         dict of str to str
-            Tags for the parent, as soon as they are known.
+            Tags for the parent run, as soon as they are known.
 
         Raises
         ------
         UserError
-            Where the data are not what the run to be resumed was fitted to.
+            If the data are not those of the run to resume.
         """
         if self._refusal is not None:
             raise self._refusal
-        tags = {} if self._looked else self._look_at_data(given)
-        self._looked = True
-        if FOLDS in self._wanted and fit.candidate == 0:
-            self._splits[fit.split] = self._hash("rows", given["train"], given["test"])
-            if len(self._splits) == fit.n_splits:
-                self._wanted.remove(FOLDS)
-                tags[FOLDS] = short(sorted(self._splits.items()))
+        tags = {} if self._data_is_hashed else self._hash_data(arguments)
+        self._data_is_hashed = True
+        if FOLDS_DIGEST_TAG in self._missing_tags and fit.candidate == 0:
+            self._row_digests[fit.split] = self._hash("rows", arguments["train"], arguments["test"])
+            if len(self._row_digests) == fit.n_splits:
+                self._missing_tags.remove(FOLDS_DIGEST_TAG)
+                tags[FOLDS_DIGEST_TAG] = short(sorted(self._row_digests.items()))
         return tags
 
-    def _look_at_data(self, given: Mapping[str, Any]) -> dict[str, str]:
-        values, more, why = None, None, ""
+    def _hash_data(self, arguments: Mapping[str, Any]) -> dict[str, str]:
+        values, params, reason = None, None, ""
         try:
-            values = joblib.hash((given["X"], given["y"]))
-            more = digest([given.get("fit_params"), given.get("score_params")])
-        except Exception as error:  # noqa: BLE001 - whatever the user's data raise when they are pickled
-            why = f"the data can't be known again: {type(error).__name__}: {error}"
-        tags = {DATA: short(values)} if values is not None and DATA in self._wanted else {}
+            values = _hash_of_data(arguments["X"], arguments["y"])
+            params = digest([arguments.get("fit_params"), arguments.get("score_params")])
+        except Exception as error:  # noqa: BLE001 - pickling the user's data may raise anything
+            reason = f"the data cannot be fingerprinted: {type(error).__name__}: {error}"
+        tags = {DATA_DIGEST_TAG: short(values)} if values is not None and DATA_DIGEST_TAG in self._missing_tags else {}
         if self._parts is None:
             return tags
-        if why:
-            if self._past is not None:
-                raise UserError(f"this search can't be resumed: {why}")
+        if reason:
+            if self._previous is not None:
+                raise UserError(f"this search cannot be resumed: {reason}")
             self._parts = None
-            return {**tags, matching.NOT_RESUMABLE: why}
-        self._data = short((values, more))
-        name = f"{matching.DIGEST}data{self._suffix}"
-        if self._past is not None and self._past.tags.get(name, self._data) != self._data:
-            raise matching.other(self._past.run_id, {"data": []}, self._past.tags, {})
+            return {**tags, NOT_RESUMABLE_TAG: reason}
+        self._data = short((values, params))
+        name = f"{DIGEST_TAG_PREFIX}data{self._suffix}"
+        if self._previous is not None and self._previous.tags.get(name, self._data) != self._data:
+            raise matching.refusal(self._previous.run_id, {"data": []}, self._previous.tags, {})
         return {**tags, name: self._data}
 
-    def find(self, fit: Planned, given: Mapping[str, Any]) -> Kept | None:
-        """What an earlier process has computed of a fit.
+    def find(self, fit: PlannedFit, arguments: Mapping[str, Any]) -> FinishedFold | None:
+        """Find the result of a fit that an earlier process has computed.
 
         Raises
         ------
         UserError
-            Where the first fit of the search is there, but with other rows or values.
+            If the search's first fit has a result for other rows or values.
         """
         if self._parts is None:
             return None
-        rows = self._hash("rows", given["train"], given["test"])
+        rows = self._hash("rows", arguments["train"], arguments["test"])
         params = self._hash("params", fit.params)
         key = self._keys[fit.task] = short((sorted(self._parts.items()), self._start.id, self._data, rows, params))
-        child = self.child(fit.candidate)
-        kept = child.folds.get(fit.split) if child is not None else None
-        if kept is None:
+        previous_candidate = self.previous_candidate(fit.candidate)
+        finished = None if previous_candidate is None else previous_candidate.folds.get(fit.split)
+        if finished is None:
             return None
-        if kept.key == key:
-            return None if self._has_changed(kept.seen) else kept
-        if fit.task == 0 and not self._is_another:
-            assert self._past is not None
+        if finished.key == key:
+            return None if self._has_changed(finished.manifest_id) else finished
+        if fit.task == 0 and not self._differs:
+            assert self._previous is not None
             raise UserError(
-                f"the run {self._past.run_id} can't be resumed: its first fold had other rows or values than this "
-                "search gives it; go on with the cv and the combinations of then, or leave resume out to start anew"
+                f"the run {self._previous.run_id} cannot be resumed: its first fold had other rows or values than in "
+                "this search; use the same cv and the same candidates, or leave out resume to start again"
             )
         return None
 
-    def _has_changed(self, seen: str) -> bool:
-        """Whether what a fold was computed from is something else now: its modules, and the files that it read."""
-        if seen not in self._changed:
-            assert self._past is not None
-            manifest = load(mlflow.MlflowClient(), self._past.run_id, seen)
-            missing = [f"the manifest {seen} of the run {self._past.run_id} (missing)"]
-            self._changed[seen] = changed(manifest) if manifest is not None else missing
-            if self._changed[seen]:
-                said = "folds are computed again, for what they were computed from has changed: "
-                self._remark(said + ", ".join(self._changed[seen]))
-        return bool(self._changed[seen])
+    def _has_changed(self, manifest_id: str) -> bool:
+        """Whether the modules or files of a fold's manifest have changed since."""
+        if manifest_id not in self._changed:
+            assert self._previous is not None
+            manifest = load(mlflow.MlflowClient(), self._previous.run_id, manifest_id)
+            missing = [f"the manifest {manifest_id} of the run {self._previous.run_id} (missing)"]
+            self._changed[manifest_id] = changed_files(manifest) if manifest is not None else missing
+            if self._changed[manifest_id]:
+                files = ", ".join(self._changed[manifest_id])
+                self._remark(f"folds are computed again, because files that they depend on have changed: {files}")
+        return bool(self._changed[manifest_id])
 
-    def child(self, candidate: int) -> Child | None:
-        """The run that a combination has had before."""
-        return None if self._past is None else self._past.children.get((self._number, candidate))
+    def previous_candidate(self, index: int) -> PreviousCandidate | None:
+        """The earlier run of the candidate with this index."""
+        return None if self._previous is None else self._previous.candidates.get((self._number, index))
 
-    def tags_for(self, fit: Planned, fold: Fold) -> dict[str, str]:
-        """For the combination's run: what a later process takes in place of the fold that has ended.
+    def tags_for(self, fit: PlannedFit, fold: Fold) -> dict[str, str]:
+        """Tags for the candidate's run with the finished fold, for a later process.
 
-        None of a fold that failed, or that could not be scored: it is to be computed again.
+        Empty for a fold that failed or could not be scored, which is to be computed again.
         """
         key = self._keys.get(fit.task)
         if key is None or fold.result is None or fold.error is not None:
@@ -226,28 +231,35 @@ class Memory:
         scores = [*fold.scores.values(), *fold.train_scores.values()]
         if any(not isinstance(score, numbers.Real) or score != score for score in scores):  # NaN too
             return {}
-        if fold.seen is None:
-            self._remark("folds are not kept for resume: what their process has loaded and read is not known")
+        if fold.dependencies is None:
+            self._remark("folds cannot be reused by resume: the files that their process has read are unknown")
             return {}
-        beyond = Manifest(fold.seen.modules, {}, fold.seen.files).beyond(self._start)
+        beyond = Manifest(fold.dependencies.modules, {}, fold.dependencies.files).beyond(self._start)
         if beyond.id:
-            self._keep(beyond)
-        text = Kept(key, fold.started, fold.ended, _plain(fold.result), beyond.id).text()
-        return {f"{FOLD}{fit.split}": text} if len(text) <= LONGEST_TAG else {}
+            self._store_manifest(beyond)
+        text = FinishedFold(key, fold.started, fold.ended, _json_values(fold.result), beyond.id).text()
+        return {f"{FOLD_TAG_PREFIX}{fit.split}": text} if len(text) <= LONGEST_TAG else {}
 
     def _hash(self, kind: str, *values: Any) -> str:
-        """A digest of values that come again and again; they are kept, for their ids to stay theirs."""
-        place = tuple(map(id, values))
-        if place not in self._hashes:
-            found = str(joblib.hash(values)) if kind == "rows" else digest(dict(values[0]))
-            self._hashes[place] = (values, found)
-        return self._hashes[place][1]
+        """Digest of values that recur, cached by id; the cache also keeps them alive, so that ids stay unique."""
+        ids = tuple(map(id, values))
+        if ids not in self._hashes:
+            value_digest = str(joblib.hash(values)) if kind == "rows" else digest(dict(values[0]))
+            self._hashes[ids] = (values, value_digest)
+        return self._hashes[ids][1]
 
 
-def _plain(value: Any) -> Any:
-    """A result as JSON holds it."""
+def _json_values(value: Any) -> Any:
+    """Convert a result to values that JSON holds."""
     if isinstance(value, dict):
-        return {name: _plain(each) for name, each in value.items()}
+        return {name: _json_values(each) for name, each in value.items()}
     if isinstance(value, numbers.Real) and not isinstance(value, (bool, int)):
         return int(value) if isinstance(value, numbers.Integral) else float(value)
     return value
+
+
+def _hash_of_data(x: Any, y: Any) -> str:
+    try:
+        return str(joblib.hash((x, y)))
+    except Exception:  # noqa: BLE001 - of masked arrays, for one
+        return digest([x, y])

@@ -1,9 +1,9 @@
-"""The modules that the user wrote, each known by the content of its source.
+"""The user's modules, identified by the content of their source.
 
-A module is the user's where no library has brought it: it does not lie where Python or its packages are installed.
-What is compared is the compiled source, so that comments and formatting do not count. What only says how a search is
-recorded or spread over processors does not count either: the keywords of ``record_search``, ``n_jobs``,
-``pre_dispatch`` and ``verbose`` of a ``...SearchCV``, and what is assigned to a name ``resume``.
+A module is the user's if it does not lie where Python or its packages are installed. The compiled source is compared,
+so that comments and formatting do not count. Settings that only control recording or parallelism do not count either:
+the keywords of ``record_search``; ``n_jobs``, ``pre_dispatch`` and ``verbose`` of a ``...SearchCV``; and values
+assigned to a name ``resume``.
 """
 
 from __future__ import annotations
@@ -20,39 +20,42 @@ from importlib.machinery import PathFinder, SourceFileLoader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mlflow_hp.search.resume.bytecode import code_digest, inner
+import psutil
+
+from mlflow_hp.search.resume.bytecode import all_digests, code_digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from importlib.machinery import ModuleSpec
 
-KNOWN = ("sklearn", "numpy", "scipy", "pandas", "joblib", "keras", "tensorflow", "scikeras", "mlflow", "mlflow_hp")
-"""Libraries wherever they are installed."""
+LIBRARIES = ("sklearn", "numpy", "scipy", "pandas", "joblib", "keras", "tensorflow", "scikeras", "mlflow", "mlflow_hp")
+"""Libraries wherever they are installed, even from a checkout."""
 UNKNOWN = "?"
-"""Digest of what has changed since it was loaded."""
-NOT_COUNTED = ("n_jobs", "pre_dispatch", "verbose")
+"""Digest of a module whose file has changed since it was loaded, or is unreadable."""
+PARALLELISM = ("n_jobs", "pre_dispatch", "verbose")
+"""Arguments of a search that do not count."""
 
 
-class Source(NamedTuple):
-    """The content of a module's file: a digest of what counts, and its code, where it is Python's."""
+class ModuleSource(NamedTuple):
+    """Content of a module's file: a digest of the parts that count, and the code if it is Python."""
 
     digest: str
     code: types.CodeType | None = None
 
 
 def library(module: str | None) -> str | None:
-    """The name of a module that no user wrote; None for one that a user did."""
+    """Name of a module if it belongs to Python or a library; None if it is the user's."""
     name = module or "builtins"
-    if name.partition(".")[0] in KNOWN or name in sys.builtin_module_names:
+    if name.partition(".")[0] in LIBRARIES or name in sys.builtin_module_names:
         return name
-    found = sys.modules.get(name)
-    if found is None or not issubclass(type(found), types.ModuleType):
+    loaded_module = sys.modules.get(name)
+    if loaded_module is None or not issubclass(type(loaded_module), types.ModuleType):
         return None
-    file = _file(found)
+    file = _file(loaded_module)
     if file is None:
-        origin = getattr(_facts(found).get("__spec__"), "origin", None)
-        above = name.rpartition(".")[0]
-        return name if origin in ("frozen", "built-in") or (above and library(above)) else None
+        origin = getattr(_variables(loaded_module).get("__spec__"), "origin", None)
+        package = name.rpartition(".")[0]
+        return name if origin in ("frozen", "built-in") or (package and library(package)) else None
     return name if is_installed(file) else None
 
 
@@ -64,138 +67,138 @@ def is_installed(file: str) -> bool:
 
 
 def loaded() -> dict[str, tuple[Any, str]]:
-    """The user's modules that are loaded and have a file: name -> module and file."""
-    return {name: (module, file) for name, module, file in _written() if file is not None}
+    """The user's loaded modules that have a file: name -> module and file."""
+    return {name: (module, file) for name, module, file in _user_modules() if file is not None}
 
 
 def without_file() -> set[str]:
-    """The names of the user's modules that are loaded and were made by a program, not from a file."""
-    return {name for name, _, file in _written() if file is None}
+    """Names of the user's loaded modules that have no file."""
+    return {name for name, _, file in _user_modules() if file is None}
 
 
-_looked_at: dict[str, tuple[int, bool, str | None]] = {}
+_classified: dict[str, tuple[int, bool, str | None]] = {}
 _listed: tuple[Any, list[tuple[str, Any, str | None]]] = None, []
 
 
-def _written() -> list[tuple[str, Any, str | None]]:
-    """The user's modules that are loaded: name, module and file; looked for again where Python's list has changed."""
+def _user_modules() -> list[tuple[str, Any, str | None]]:
+    """The user's loaded modules: name, module and file; cached until `sys.modules` changes."""
     global _listed  # noqa: PLW0603
     modules = dict(sys.modules)
-    listed = tuple(modules), tuple(map(id, modules.values()))
-    known, written = _listed
-    if listed == known:
-        return written
-    written = []
+    state = tuple(modules), tuple(map(id, modules.values()))
+    cached_state, user_modules = _listed
+    if state == cached_state:
+        return user_modules
+    user_modules = []
     for name, module in modules.items():
-        looked_at = _looked_at.get(name)
-        if looked_at is None or looked_at[0] != id(module):
-            looked_at = _looked_at[name] = id(module), *_look_at(name, module)
-        if looked_at[1]:
-            written.append((name, module, looked_at[2]))
-    _listed = listed, written
-    return written
+        classified = _classified.get(name)
+        if classified is None or classified[0] != id(module):
+            classified = _classified[name] = id(module), *_classify(name, module)
+        if classified[1]:
+            user_modules.append((name, module, classified[2]))
+    _listed = state, user_modules
+    return user_modules
 
 
-def _look_at(name: str, module: Any) -> tuple[bool, str | None]:
+def _classify(name: str, module: Any) -> tuple[bool, str | None]:
     """Whether a module is the user's, and its file."""
-    if issubclass(type(module), types.ModuleType):  # some only say that they are one
-        written = name != "__mp_main__" and library(name) is None
-        return written, _file(module) if written else None
-    found = None if name.partition(".")[0] in KNOWN else _find(name)  # what a module has put in its own place
-    file = None if found is None else found.origin
-    written = file is not None and Path(file).is_absolute() and not is_installed(file)
-    return written, file if written else None
+    if issubclass(type(module), types.ModuleType):  # not isinstance: lazy modules fake __class__
+        is_users = name != "__mp_main__" and library(name) is None
+        return is_users, _file(module) if is_users else None
+    spec = None if name.partition(".")[0] in LIBRARIES else _find(name)  # a module replaced itself by an object
+    file = None if spec is None else spec.origin
+    is_users = file is not None and Path(file).is_absolute() and not is_installed(file)
+    return is_users, file if is_users else None
 
 
 def _find(name: str) -> ModuleSpec | None:
-    """What would be imported by a name; nothing is imported."""
-    found, path = None, None
+    """Find the module that a name would import, without importing it."""
+    spec, path = None, None
     with contextlib.suppress(ImportError, ValueError):
         parts = name.split(".")
         for n in range(1, len(parts) + 1):
-            found = PathFinder.find_spec(".".join(parts[:n]), path)
-            path = None if found is None else found.submodule_search_locations
-            if found is None:
+            spec = PathFinder.find_spec(".".join(parts[:n]), path)
+            path = None if spec is None else spec.submodule_search_locations
+            if spec is None:
                 break
-    return found
+    return spec
 
 
-def content(module: Any, file: str) -> Source:
-    """The content of a module that is loaded; with the digest "?" where its file has changed since."""
-    source = of_file(file, _facts(module).get("__loader__"), str(_facts(module).get("__name__")))
-    return source if source.digest != UNKNOWN and _is_as_loaded(module, file, source) else Source(UNKNOWN)
+def content(module: Any, file: str) -> ModuleSource:
+    """Content of a loaded module; digest ``UNKNOWN`` if its file has changed since."""
+    source = of_file(file, _variables(module).get("__loader__"), str(_variables(module).get("__name__")))
+    return source if source.digest != UNKNOWN and _is_as_loaded(module, file, source) else ModuleSource(UNKNOWN)
 
 
 def content_now(name: str, place: str) -> str | None:
-    """Digest of a module as it is or would be imported now; None where there is none of this name.
+    """Digest of a module as it is loaded or would be imported now; None if there is no such module.
 
     Parameters
     ----------
     name : str
     place : str
-        Where its file was, as `place_of` says it: looked at where the name is not found.
+        Earlier place of its file (see `place_of`), used if the name is not found.
     """
-    if name in (here := loaded()):
-        return content(*here[name]).digest
-    found = _find(name)
-    if found is not None and found.origin is not None:
-        return of_file(found.origin, found.loader, name).digest
+    if name in (user_modules := loaded()):
+        return content(*user_modules[name]).digest
+    spec = _find(name)
+    if spec is not None and spec.origin is not None:
+        return of_file(spec.origin, spec.loader, name).digest
     digests = {of_file(str(file), None, name).digest for file in files_at(place)}
     return digests.pop() if len(digests) == 1 else None
 
 
 def place_of(file: str, folders: list[str]) -> str:
-    """A file's path from the one of `folders` that it lies below; else its whole path."""
+    """Place of a file: its path relative to the one of `folders` that contains it, else the absolute path."""
     root = _under(file, folders)
     return file if root is None else Path(os.path.relpath(file, root)).as_posix()
 
 
 def files_at(place: str) -> list[Path]:
-    """The files that are now where `place_of` said that one was."""
+    """Files that now exist at a place, in any of the roots."""
     if Path(place).is_absolute():
         return [Path(place)] if os.path.lexists(place) else []
     return [path for path in {Path(root, place): None for root in roots()} if os.path.lexists(path)]
 
 
 def roots(modules: Mapping[str, tuple[Any, str]] | None = None) -> list[str]:
-    """Folders of the user's program: those of its modules, the program's own first, then the working directory.
+    """Root folders of the user's program: of ``__main__``, of its other modules, and the working directory.
 
     Parameters
     ----------
     modules : mapping, optional
-        As `loaded` gives them. Defaults to those that are loaded.
+        As from `loaded`. Defaults to the modules loaded now.
     """
-    found: dict[str, None] = {}
+    folders: dict[str, None] = {}
     if modules is None:
         modules = loaded()
     for name in sorted(modules, key=lambda name: (name != "__main__", name)):
         module, file = modules[name]
         folder = Path(file).parent
-        if _facts(module).get("__path__") is not None:  # a package
+        if _variables(module).get("__path__") is not None:  # a package
             folder = folder.parent
         for _ in range(name.count(".")):
             folder = folder.parent
-        found[str(folder)] = None
-    found[str(Path.cwd())] = None
-    return [root for root in found if root != str(Path(root).parent)]
+        folders[str(folder)] = None
+    folders[str(Path.cwd())] = None
+    return [root for root in folders if root != str(Path(root).parent)]
 
 
 def outside(modules: Mapping[str, types.ModuleType]) -> dict[str, tuple[Any, str]]:
-    """Of some modules, those of the user's that Python does not list as loaded: name -> module and file."""
+    """The user's modules among `modules` that are not in `sys.modules`: name -> module and file."""
     files = {name: _file(module) for name, module in modules.items() if sys.modules.get(name) is not module}
     return {name: (modules[name], file) for name, file in files.items() if file is not None and not is_installed(file)}
 
 
 def _file(module: Any) -> str | None:
-    file = _facts(module).get("__file__")
+    file = _variables(module).get("__file__")
     return os.path.abspath(file) if isinstance(file, str) else None  # noqa: PTH100 - links are not followed
 
 
-def _facts(module: Any) -> dict[str, Any]:
-    """A module's variables; some load themselves when they are asked for an attribute."""
+def _variables(module: Any) -> dict[str, Any]:
+    """A module's variables, without triggering a lazy module to load itself."""
     try:
         return object.__getattribute__(module, "__dict__")
-    except AttributeError:  # an object in the place of a module
+    except AttributeError:  # an object in place of a module
         return {}
 
 
@@ -209,50 +212,50 @@ def _installed() -> tuple[str, ...]:
     return tuple({each for path in paths for each in (path, os.path.realpath(path))})
 
 
-def of_file(file: str, loader: Any = None, name: str = "") -> Source:
-    """The content of a file with code; with the digest "?" where it can't be read."""
+def of_file(file: str, loader: Any = None, name: str = "") -> ModuleSource:
+    """Content of a file with code; digest ``UNKNOWN`` if it is unreadable."""
     try:
-        facts = Path(file).stat()
-        stamp = (facts.st_mtime_ns, facts.st_size, facts.st_ino)
+        stat = Path(file).stat()
+        stamp = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
     except OSError:  # in an archive, or gone
         stamp = None
     try:
-        return _read(file, stamp) if stamp else _ask(loader, name)
+        return _read(file, stamp) if stamp else _read_from_archive(loader, name)
     except (OSError, ImportError, SyntaxError, ValueError):
-        return Source(UNKNOWN)
+        return ModuleSource(UNKNOWN)
 
 
 @functools.lru_cache(maxsize=4096)
-def _read(file: str, stamp: Any) -> Source:  # noqa: ARG001 - what is kept is kept for it
+def _read(file: str, stamp: Any) -> ModuleSource:  # noqa: ARG001 - part of the cache's key
     raw = Path(file).read_bytes()
-    if not file.endswith((".py", ".pyw")) and b"\0" in raw[:4096]:  # compiled: an extension, or Python's own
-        return Source(hashlib.sha256(raw).hexdigest()[:16])
+    if not file.endswith((".py", ".pyw")) and b"\0" in raw[:4096]:  # compiled: an extension or bytecode
+        return ModuleSource(hashlib.sha256(raw).hexdigest()[:16])
     try:
         return _compiled(raw)
-    except (SyntaxError, ValueError):  # no Python
-        return Source(hashlib.sha256(raw).hexdigest()[:16])
+    except (SyntaxError, ValueError):  # not Python
+        return ModuleSource(hashlib.sha256(raw).hexdigest()[:16])
 
 
-def _ask(loader: Any, name: str) -> Source:
-    """The content of a module that lies in an archive."""
+def _read_from_archive(loader: Any, name: str) -> ModuleSource:
+    """Content of a module in an archive."""
     source = loader.get_source(name) if hasattr(loader, "get_source") else None
     if source is not None:
         return _compiled(source)
     code = loader.get_code(name) if hasattr(loader, "get_code") else None
-    return Source(UNKNOWN) if code is None else Source(code_digest(code), code)
+    return ModuleSource(UNKNOWN) if code is None else ModuleSource(code_digest(code), code)
 
 
-def _compiled(source: bytes | str) -> Source:
+def _compiled(source: bytes | str) -> ModuleSource:
     whole = counted = compile(source, "", "exec", dont_inherit=True)
     words = source.decode(errors="replace") if isinstance(source, bytes) else source
     if any(word in words.lower() for word in ("record_search", "searchcv", "resume")):
-        tree = _Counted().visit(ast.parse(source))
+        tree = _WithoutSettings().visit(ast.parse(source))
         counted = compile(ast.fix_missing_locations(tree), "", "exec", dont_inherit=True)
-    return Source(code_digest(counted), whole)
+    return ModuleSource(code_digest(counted), whole)
 
 
-class _Counted(ast.NodeTransformer):
-    """Leaves out what does not count."""
+class _WithoutSettings(ast.NodeTransformer):
+    """Removes settings of recording and parallelism from a module."""
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
@@ -260,7 +263,7 @@ class _Counted(ast.NodeTransformer):
         if called == "record_search":
             node.keywords = [each for each in node.keywords if each.arg == "search"]
         elif called.endswith("SearchCV"):
-            node.keywords = [each for each in node.keywords if each.arg not in NOT_COUNTED]
+            node.keywords = [each for each in node.keywords if each.arg not in PARALLELISM]
         return node
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST:
@@ -271,33 +274,30 @@ class _Counted(ast.NodeTransformer):
         return node
 
 
-def _is_as_loaded(module: Any, file: str, source: Source) -> bool:
-    """Whether the functions of a module are those of its file; known where that is older than the process."""
-    if source.code is None or type(_facts(module).get("__loader__")) is not SourceFileLoader:
-        return True  # pytest and others compile another code from it
+def _is_as_loaded(module: Any, file: str, source: ModuleSource) -> bool:
+    """Whether the functions of a loaded module are those of its file; true if the file is older than the process."""
+    if source.code is None or type(_variables(module).get("__loader__")) is not SourceFileLoader:
+        return True  # pytest and others rewrite the code
     try:
-        facts = Path(file).stat()
+        stat = Path(file).stat()
     except OSError:
         return True
-    if max(facts.st_mtime, facts.st_ctime) < _began():
+    if max(stat.st_mtime, stat.st_ctime) < _process_start():
         return True
-    members = list(_facts(module).values())
+    members = list(_variables(module).values())
     members += [each for kind in members if isinstance(kind, type) for each in list(vars(kind).values())]
     codes = [
         each.__code__ for each in (getattr(member, "__func__", member) for member in members)
-        if isinstance(each, types.FunctionType) and each.__globals__ is _facts(module)
+        if isinstance(each, types.FunctionType) and each.__globals__ is _variables(module)
     ]  # fmt: skip
-    theirs = inner(source.code)
-    return all(code_digest(code) in theirs for code in codes if Path(code.co_filename).name == Path(file).name)
+    in_file = all_digests(source.code)
+    return all(code_digest(code) in in_file for code in codes if Path(code.co_filename).name == Path(file).name)
 
 
 @functools.cache
-def _began() -> float:
-    """When this process began, or a little earlier, in seconds since the epoch; 0 where that is not known."""
+def _process_start() -> float:
+    """Start of this process, at most two seconds early, in seconds since the epoch; 0 if unknown."""
     try:
-        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
-        lines = Path("/proc/stat").read_text().splitlines()
-        boot = int(next(line for line in lines if line.startswith("btime")).split()[1])
-        return boot + ticks / os.sysconf("SC_CLK_TCK") - 2
-    except (OSError, ValueError, StopIteration, IndexError):
+        return psutil.Process().create_time() - 2
+    except psutil.Error:
         return 0.0

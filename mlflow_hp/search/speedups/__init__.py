@@ -1,1 +1,1 @@
-"""What saves a search time: models reused, trainings shared; the plain way where that is not sure."""
+"""Speed-ups of a search with identical results: reuse of compiled models, sharing of trainings."""

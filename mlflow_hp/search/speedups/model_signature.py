@@ -1,4 +1,7 @@
-"""What a compiled Keras model computes apart from its state: models that agree in it can share traced functions."""
+"""Signature of the computation of a compiled Keras model, without its state.
+
+Models with equal signatures can share traced functions.
+"""
 
 from __future__ import annotations
 
@@ -7,26 +10,35 @@ import types
 from collections.abc import Mapping
 from typing import Any
 
+from mlflow_hp._compat.keras import (
+    MAKE_FUNCTION,
+    compile_arguments,
+    has_variable_learning_rate,
+    keeps_arguments,
+    layers_of,
+    strategy_of,
+)
+
 FOREIGN_LAYERS = {"Lambda", "TFSMLayer", "JaxLayer", "FlaxLayer", "TorchModuleWrapper"}
-"""Keras' layers that run code of the user's, which no configuration tells apart."""
+"""Layers of Keras that run the user's code, which their configuration does not contain."""
 
 DECISIVE = {
     "call", "compute_loss", "compute_metrics", "train_step", "test_step", "predict_step", "make_train_function",
-    "make_test_function", "make_predict_function", "_make_function", "fit", "evaluate", "predict",
+    "make_test_function", "make_predict_function", MAKE_FUNCTION.name, "fit", "evaluate", "predict",
     "apply", "apply_gradients", "update_step",
 }  # fmt: skip
-"""Methods that decide what is computed; who has one as an attribute of his own is not Keras' any more."""
+"""Methods that determine the computation; an instance that overrides one computes something else."""
 
 
 class NotShareableError(Exception):
-    """No other model is known to compute the same as this one; the message says why."""
+    """Raised for a model that cannot be shown to compute the same as another; the message says why."""
 
 
 def architecture(model: Any) -> Any:
-    """What decides the functions that Keras traces for a compiled model.
+    """Compute a key that determines the functions that Keras traces for a compiled model.
 
-    Left out is what is state and not computation: initialisers, the seeds of layers with a generator (its state is a
-    variable), a scalar learning rate (a variable, too), and the names that Keras makes up.
+    It leaves out state: initialisers, the seeds of layers with a generator (its state is a variable), a scalar learning
+    rate (a variable, too), and the names that Keras generates.
 
     Parameters
     ----------
@@ -41,12 +53,12 @@ def architecture(model: Any) -> Any:
     Raises
     ------
     NotShareableError
-        Where the configuration doesn't say what is computed, or a state is kept outside of the variables.
+        If the configuration does not determine the computation, or state is kept outside of the variables.
     """
     parts = _checked_parts(model)
     names = {part.name: f"#{index}" for index, part in enumerate(parts) if _has_name_of_keras(part)}
     seeds_are_state = all(hasattr(part, "seed_generator") for part in parts if hasattr(part, "seed"))
-    compiled = {**model._compile_config.config}
+    compiled = compile_arguments(model)
     compiled.pop("optimizer", None)
     return (
         type(model).__name__,
@@ -55,7 +67,7 @@ def architecture(model: Any) -> Any:
         _compiled(compiled),
         (bool(model.jit_compile), model.steps_per_execution, model.unrolled_steps_per_execution),
         tuple(part.trainable for part in parts if hasattr(part, "trainable")),
-        # Keras' logs and dicts of inputs go by these names where there are several
+        # with several outputs or inputs, Keras' logs and dicts use these names
         tuple(model.output_names) if len(model.outputs) > 1 else None,
         tuple(tensor.name for tensor in model.inputs) if len(model.inputs) > 1 else None,
     )
@@ -65,45 +77,45 @@ def _config(thing: Any) -> Any:
     try:
         return thing.get_config()
     except (TypeError, ValueError, NotImplementedError) as error:
-        raise NotShareableError(f"the {type(thing).__name__} can't tell its configuration") from error
+        raise NotShareableError(f"the {type(thing).__name__} cannot give its configuration") from error
 
 
 def _checked_parts(model: Any) -> list[Any]:
-    """The layers and operations of a model, itself first, where all are known to be Keras' own."""
+    """Layers and operations of a model, itself first; refuse it unless all are Keras' own."""
     import keras
 
-    _refuse_own(model, "the model")
+    _refuse_custom(model, "the model")
     if not model.built:
-        raise NotShareableError("the model is built only by its first batch: give it a keras.Input")
+        raise NotShareableError("the model is built by its first batch only: give it a keras.Input")
     if model.run_eagerly:
         raise NotShareableError("the model runs eagerly: nothing is traced")
-    if model._distribute_strategy is not None:
+    if strategy_of(model) is not None:
         raise NotShareableError("the model is distributed")
-    parts = list(model._flatten_layers())
+    parts = layers_of(model)
     known = {id(part) for part in parts}
     for part in list(parts):
         parts.extend(each for each in getattr(part, "operations", ()) if id(each) not in known)
     for part in parts:
         kind = type(part).__name__
-        _refuse_own(part, f"the layer {kind}")
+        _refuse_custom(part, f"the layer {kind}")
         if kind in FOREIGN_LAYERS:
-            raise NotShareableError(f"the layer {kind} runs code that no configuration tells")
+            raise NotShareableError(f"the layer {kind} runs code that its configuration does not contain")
         if hasattr(part, "adapt"):
             raise NotShareableError(f"the layer {kind} keeps what it was adapted to outside of its variables")
-        if not isinstance(part, keras.Layer) and getattr(part, "_auto_config", None) is None:
-            raise NotShareableError(f"the operation {kind} doesn't tell its arguments")
+        if not isinstance(part, keras.Layer) and not keeps_arguments(part):
+            raise NotShareableError(f"the operation {kind} does not give its arguments")
     return parts
 
 
-def _refuse_own(part: Any, what: str) -> None:
-    """Refuse what is of a class that is not Keras', or has a method of its own."""
+def _refuse_custom(part: Any, title: str) -> None:
+    """Refuse an object whose class is not Keras', or that overrides a decisive method."""
     if not _is_of_keras(type(part)):
-        raise NotShareableError(f"{what} is of a class that is not Keras' own: {type(part).__name__}")
-    if own := DECISIVE & vars(part).keys():
-        raise NotShareableError(f"{what} has a {min(own)} of its own")
+        raise NotShareableError(f"{title} is of a class that is not Keras' own: {type(part).__name__}")
+    if overridden := DECISIVE & vars(part).keys():
+        raise NotShareableError(f"{title} overrides {min(overridden)}")
     for name, value in vars(part).items():
         if isinstance(value, types.FunctionType) and not _is_of_keras(value):
-            raise NotShareableError(f"{name.lstrip('_')} of {what} is not Keras' own: {value.__name__}")
+            raise NotShareableError(f"{name.lstrip('_')} of {title} is not Keras' own: {value.__name__}")
 
 
 def _is_of_keras(thing: Any) -> bool:
@@ -111,25 +123,21 @@ def _is_of_keras(thing: Any) -> bool:
 
 
 def _has_name_of_keras(part: Any) -> bool:
-    """Whether Keras made up the name of a layer, which then tells how many were made before."""
-    from keras.src.utils.naming import to_snake_case
-
-    return re.fullmatch(rf"{to_snake_case(type(part).__name__)}(_\d+)?", part.name) is not None
+    """Whether Keras generated the name of a layer; it then depends on the number of layers made before."""
+    return re.fullmatch(rf"{type(part).__name__.lower()}\d*", part.name.replace("_", "")) is not None
 
 
 def _optimizer(optimizer: Any) -> Any:
-    import keras
-
-    _refuse_own(optimizer, "the optimizer")
+    _refuse_custom(optimizer, "the optimizer")
     config = _config(optimizer)
     config.pop("name", None)
-    if isinstance(optimizer._learning_rate, keras.Variable):
+    if has_variable_learning_rate(optimizer):
         config["learning_rate"] = "a variable"
     return type(optimizer).__name__, _frozen(config)
 
 
 def _compiled(value: Any) -> Any:
-    """What was given to ``compile``: nested losses and metrics, as strings, functions or objects of Keras'."""
+    """Key of the arguments of ``compile``: nested losses and metrics, as strings, functions or objects of Keras."""
     import keras
 
     if isinstance(value, Mapping):
@@ -142,12 +150,12 @@ def _compiled(value: Any) -> Any:
         raise NotShareableError(f"{getattr(value, '__name__', type(value).__name__)} in compile is not Keras' own")
     if isinstance(value, types.FunctionType):
         return value.__module__, value.__qualname__
-    _refuse_own(value, type(value).__name__)
+    _refuse_custom(value, type(value).__name__)
     return _frozen(keras.saving.serialize_keras_object(value))
 
 
 def _frozen(value: Any, names: Mapping[str, str] = types.MappingProxyType({}), *, without_seeds: bool = False) -> Any:
-    """A Keras configuration as a hashable value, with other `names` and without what only sets a state."""
+    """Convert a Keras configuration to a hashable value, with replaced `names` and without settings of state."""
     import numpy as np
 
     if isinstance(value, Mapping):
@@ -168,7 +176,7 @@ def _frozen(value: Any, names: Mapping[str, str] = types.MappingProxyType({}), *
     if isinstance(value, (np.ndarray, np.generic)):
         return value.shape, value.dtype.str, value.tobytes()
     if value is None or isinstance(value, (bool, int, float)):
-        return repr(value)  # 1, 1.0 and True are equal, and not the same
+        return repr(value)  # 1, 1.0 and True are equal, but compute different things
     raise NotShareableError(f"the configuration holds a {type(value).__name__}")
 
 
@@ -182,7 +190,7 @@ def _refuse_foreign(serialized: Mapping[str, Any]) -> None:
 
 
 def _refuse_registered(name: str) -> None:
-    """Refuse the name of an object that somebody has registered with Keras."""
+    """Refuse the name of an object that the user has registered with Keras."""
     import keras
 
     registered = keras.saving.get_custom_objects().get(name)

@@ -1,25 +1,25 @@
-// What the selected runs show: their curves, and the sections of the comparison.
+// Figures of the selected runs: curves, and the sections of the comparison.
 
-import { ask, runs, told } from "./data.js";
-import { keep, state } from "./state.js";
+import { format, request, runs } from "./data.js";
+import { updateState, state } from "./state.js";
 
 const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#7B4EA3", "#C44E52", "#4D9A8A"];
-const PARTS = "overview,scores,differences,descents,importance,leaderboard,time"; // the curves are drawn here
+const PARTS = "overview,scores,differences,descents,importance,leaderboard,time"; // no curves: drawCurves draws them
 
 const curve = document.getElementById("curve");
 const sections = document.getElementById("sections");
 const dark = matchMedia("(prefers-color-scheme: dark)");
-const drawn = new Map(); // element -> {data, layout} as they came
-let lines = {}; // run -> its line in the figures of the comparison, once these are there: one colour in all of them
+const drawn = new Map(); // element -> {data, layout} before theming
+let lines = {}; // run id -> line style, from the comparison, so that a run has one colour in all figures
 let plotly = null;
 
-// plotly.js is large: it is fetched when the first figure is drawn.
+// Load plotly.js, which is large, when the first figure is drawn.
 function library() {
   plotly ??= new Promise((resolve, reject) => {
     const script = document.createElement("script");
     script.src = new URL("plotly.js", import.meta.url);
     script.onload = () => resolve(window.Plotly);
-    script.onerror = () => reject(new Error("plotly.js did not come from the server."));
+    script.onerror = () => reject(new Error("The server did not send plotly.js."));
     document.head.append(script);
   });
   return plotly;
@@ -54,7 +54,7 @@ export async function draw(element, figure) {
   const data = figure.data.map((trace) => (lines[trace.meta] ? { ...trace, line: lines[trace.meta] } : trace));
   await Plotly.react(element, data, themed(figure.layout ?? {}), {
     responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d"],
-    showSendToCloud: false, plotlyServerURL: "", // by default a button uploads the figure to its maker's server
+    showSendToCloud: false, plotlyServerURL: "", // by default, a button uploads the figure to Plotly's server
   });
   if (first && element === curve) watchZoom();
 }
@@ -68,94 +68,94 @@ dark.addEventListener("change", () => {
 
 // ---- Curves
 
-let asked = null;
+let curveRequest = null;
 
 export async function drawCurves(ids) {
-  asked?.abort();
-  asked = new AbortController();
-  const { signal } = asked;
+  curveRequest?.abort();
+  curveRequest = new AbortController();
+  const { signal } = curveRequest;
   const [start, end] = state.z ? state.z.split(",").map(Number) : [];
-  // Past the ends of what is seen, so that lines leave the picture where they should.
+  // A margin beyond the visible range, so that lines continue to its edges.
   const margin = state.z ? Math.max(1, Math.ceil((end - start) / 20)) : 0;
   const pixels = Math.max(200, Math.round(curve.clientWidth || 800));
   const range = state.z ? { start: Math.floor(start) - margin, end: Math.ceil(end) + margin } : {};
   let points;
   try {
-    points = await ask("histories", { runs: ids.join(","), metric: state.m, pixels, ...range }, signal);
+    points = await request("histories", { runs: ids.join(","), metric: state.m, pixels, ...range }, signal);
   } catch (error) {
     if (error.name === "AbortError") return;
     throw error;
   }
-  const having = ids.filter((id) => points[id]);
-  const several = new Set(having.map((id) => runs.get(id).author)).size > 1;
-  const named = ({ id, name, author }) => (name || id.slice(0, 8)) + (several ? ` · ${author}` : "");
-  const data = having.map((id, index) => ({
-    type: "scatter", mode: points[id].steps.length === 1 ? "markers" : "lines", name: named(runs.get(id)),
+  const idsWithPoints = ids.filter((id) => points[id]);
+  const severalAuthors = new Set(idsWithPoints.map((id) => runs.get(id).author)).size > 1;
+  const label = ({ id, name, author }) => (name || id.slice(0, 8)) + (severalAuthors ? ` · ${author}` : "");
+  const data = idsWithPoints.map((id, index) => ({
+    type: "scatter", mode: points[id].steps.length === 1 ? "markers" : "lines", name: label(runs.get(id)),
     x: points[id].steps, y: points[id].values,
     line: { color: COLOURS[index % COLOURS.length], width: 1.8 }, meta: id,
     hovertemplate: "step %{x}: %{y:.6g}<extra>%{fullData.name}</extra>",
   }));
   const layout = {
     xaxis: { title: { text: "step" }, ...(state.z ? { range: [start, end], autorange: false } : { autorange: true }) },
-    yaxis: { title: { text: state.m }, type: state.l ? "log" : "linear", exponentformat: "power", ...inSight(data, start, end) },
+    yaxis: { title: { text: state.m }, type: state.l ? "log" : "linear", exponentformat: "power", ...fittedRange(data, start, end) },
     showlegend: data.length > 1, legend: { orientation: "h", y: -0.2 }, dragmode: "zoom",
     height: 420,
   };
   await draw(curve, { data: data.map(escaped), layout });
-  const all = having.reduce((sum, id) => sum + points[id].n, 0);
-  const drawnPoints = having.reduce((sum, id) => sum + points[id].steps.length, 0);
-  const words = having.length === 0 ? "None of the selected runs has this metric."
-    : drawnPoints < all ? `${all} points, drawn by the lowest and highest of each pixel; zoom in to see each`
-    : `${all} points, all drawn`;
+  const nPoints = idsWithPoints.reduce((sum, id) => sum + points[id].n, 0);
+  const nDrawn = idsWithPoints.reduce((sum, id) => sum + points[id].steps.length, 0);
+  const words = idsWithPoints.length === 0 ? "None of the selected runs has this metric."
+    : nDrawn < nPoints ? `${nPoints} points, downsampled to the lowest and highest of each pixel; zoom in to see them all`
+    : `${nPoints} points, all drawn`;
   document.getElementById("points").textContent = words;
-  document.getElementById("curve-words").textContent = `${state.m} by step of ${having.length} runs.`;
+  document.getElementById("curve-words").textContent = `${state.m} by step of ${idsWithPoints.length} runs.`;
   document.getElementById("whole").disabled = !state.z;
 }
 
-// plotly.js reads a little HTML in names; what runs are called is text.
+// plotly.js interprets some HTML in names; names of runs are plain text.
 function escaped(trace) {
   return { ...trace, name: trace.name.replaceAll("&", "&amp;").replaceAll("<", "&lt;") };
 }
 
-// Zoomed along the steps, the vertical axis fits what is in between.
-function inSight(data, start, end) {
+// Vertical axis that fits the visible steps.
+function fittedRange(data, start, end) {
   if (start === undefined) return { autorange: true };
-  const seen = data.flatMap((trace) => trace.y.filter((y, at) => y !== null && trace.x[at] >= start && trace.x[at] <= end));
-  const usable = state.l ? seen.filter((y) => y > 0).map(Math.log10) : seen;
+  const visible = data.flatMap((trace) => trace.y.filter((y, at) => y !== null && trace.x[at] >= start && trace.x[at] <= end));
+  const usable = state.l ? visible.filter((y) => y > 0).map(Math.log10) : visible;
   if (!usable.length) return { autorange: true };
   const [low, high] = usable.reduce(([a, b], y) => [Math.min(a, y), Math.max(b, y)], [Infinity, -Infinity]);
   const space = (high - low || Math.abs(high) || 1) * 0.05;
   return { range: [low - space, high + space], autorange: false };
 }
 
-let zoomed = () => {};
+let zoomCallback = () => {};
 
-export function onZoom(call) {
-  zoomed = call;
+export function onZoom(callback) {
+  zoomCallback = callback;
 }
 
 function watchZoom() {
   curve.on("plotly_relayout", (change) => {
     const [start, end] = [change["xaxis.range[0]"], change["xaxis.range[1]"]];
-    if (start !== undefined) keep({ z: `${told(Math.max(0, Math.round(start)))},${told(Math.round(end))}` });
-    else if (change["xaxis.autorange"]) keep({ z: "" });
+    if (start !== undefined) updateState({ z: `${format(Math.max(0, Math.round(start)))},${format(Math.round(end))}` });
+    else if (change["xaxis.autorange"]) updateState({ z: "" });
     else return;
-    zoomed();
+    zoomCallback();
   });
 }
 
 // ---- Sections
 
-let comparing = null;
+let sectionsRequest = null;
 
 export async function drawSections(ids) {
-  comparing?.abort();
-  comparing = new AbortController();
-  const { signal } = comparing;
+  sectionsRequest?.abort();
+  sectionsRequest = new AbortController();
+  const { signal } = sectionsRequest;
   sections.setAttribute("aria-busy", "true");
-  let found;
+  let content;
   try {
-    ({ sections: found, lines } = await ask("sections", { runs: ids.join(","), parts: PARTS }, signal));
+    ({ sections: content, lines } = await request("sections", { runs: ids.join(","), parts: PARTS }, signal));
   } catch (error) {
     if (error.name === "AbortError") return;
     throw error;
@@ -164,14 +164,14 @@ export async function drawSections(ids) {
   }
   if (drawn.has(curve)) draw(curve, drawn.get(curve));
   const old = new Map([...sections.children].map((element) => [element.dataset.key, element]));
-  const made = found.map((section) => elementOf(section, old.get(section.key)));
-  sections.replaceChildren(...made.map(({ element }) => element));
-  await Promise.all(made.filter(({ plot }) => plot).map(({ plot, figure }) => draw(plot, figure)));
+  const items = content.map((section) => elementOf(section, old.get(section.key)));
+  sections.replaceChildren(...items.map(({ element }) => element));
+  await Promise.all(items.filter(({ plot }) => plot).map(({ plot, figure }) => draw(plot, figure)));
 }
 
 export function clear() {
-  asked?.abort();
-  comparing?.abort();
+  curveRequest?.abort();
+  sectionsRequest?.abort();
   sections.replaceChildren();
 }
 
@@ -184,7 +184,7 @@ function elementOf(section, old) {
   let plot = null;
   if (section.figure) {
     const figure = document.createElement("figure");
-    plot = old?.querySelector(".plot") ?? document.createElement("div"); // drawn over, it does not flicker
+    plot = old?.querySelector(".plot") ?? document.createElement("div"); // reused, so that it does not flicker
     plot.className = "plot";
     const caption = document.createElement("figcaption");
     caption.className = "unseen";
@@ -228,7 +228,7 @@ function tableOf({ caption, columns, rows }) {
         link.textContent = value.name;
         cell.append(link);
       } else {
-        cell.textContent = value === null ? "" : told(value);
+        cell.textContent = value === null ? "" : format(value);
         if (typeof value === "number") cell.className = "number";
       }
     }

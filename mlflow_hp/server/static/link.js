@@ -1,4 +1,4 @@
-// In MLflow's own UI: a link to the page, to the experiment and the run that are looked at.
+// In MLflow's own UI: a link to the page with the current experiment and run.
 const link = document.createElement("a");
 link.textContent = "Compare runs";
 link.id = "mlflow-hp-link";
@@ -7,7 +7,7 @@ Object.assign(link.style, {
   background: "#0b5cad", color: "#fff", font: "13px system-ui, sans-serif", textDecoration: "none",
 });
 
-function follow() {
+function updateLink() {
   const experiment = /experiments\/(\d+)/.exec(location.hash);
   const run = /runs\/([0-9a-f]{32})/.exec(location.hash);
   const state = new URLSearchParams();
@@ -16,7 +16,7 @@ function follow() {
   link.href = `hp/#${state}`;
 }
 
-for (const event of ["pointerenter", "focus"]) link.addEventListener(event, follow); // the UI moves by pushState
-addEventListener("hashchange", follow);
-follow();
+for (const event of ["pointerenter", "focus"]) link.addEventListener(event, updateLink); // MLflow's UI navigates by pushState, without an event
+addEventListener("hashchange", updateLink);
+updateLink();
 document.body.append(link);

@@ -1,26 +1,26 @@
-// The page: what the controls do, and what follows from a change.
+// Controls of the page, and their effects.
 
-import { MOST, ask, forget, load, loaded, runs, unfinished } from "./data.js";
+import { MAX_COMPARED, forget, load, loaded, request, runs, unfinished } from "./data.js";
 import { clear, drawCurves, drawSections, onZoom } from "./figures.js";
-import { abbreviated, keep, reread, state } from "./state.js";
+import { abbreviated, updateState, reread, state } from "./state.js";
 import { allColumns, chosenColumns, metricNames, onSelection, refresh, select, selected, shownRuns } from "./table.js";
 
-const EVERY = 4000; // ms between looks at runs that go on
-const RUNS_EVERY = 8; // looks between those for new runs
+const REFRESH_MS = 4000; // between requests for running runs
+const LIST_EVERY = 8; // refreshes between requests for new runs
 const FIRST_METRICS = ["batch/loss", "loss", "val_loss", "score", "mean_test_score"];
 
 const element = (id) => document.getElementById(id);
 let experiments = [];
 
-function tell(words = "") {
+function showStatus(words = "") {
   element("status").textContent = words;
 }
 
-async function safely(work) {
+async function showingErrors(work) {
   try {
     return await work();
   } catch (error) {
-    tell(error.message);
+    showStatus(error.message);
     return undefined;
   }
 }
@@ -34,8 +34,8 @@ function drawExperiments() {
     box.type = "checkbox";
     box.checked = state.e.includes(item.id);
     box.addEventListener("change", () => {
-      keep({ e: box.checked ? [...state.e, item.id] : state.e.filter((id) => id !== item.id) });
-      follow();
+      updateState({ e: box.checked ? [...state.e, item.id] : state.e.filter((id) => id !== item.id) });
+      applyState();
     });
     return listItem(box, `${item.name} (${item.runs})`);
   });
@@ -55,29 +55,29 @@ function listItem(box, text) {
 
 // ---- Runs
 
-async function loadRuns(anew = false) {
+async function loadRuns(reload = false) {
   for (const id of [...loaded.keys()]) if (!state.e.includes(id)) forget(id);
-  const wanted = experiments.filter((item) => state.e.includes(item.id) && (anew || !loaded.has(item.id)));
+  const wanted = experiments.filter((item) => state.e.includes(item.id) && (reload || !loaded.has(item.id)));
   await Promise.all(wanted.map((experiment) => load(experiment)));
-  const left = [...loaded.values()].reduce((sum, known) => sum + known.left_out, 0);
-  tell(left ? `${left} older runs are not listed.` : "");
+  const leftOut = [...loaded.values()].reduce((sum, experiment) => sum + experiment.left_out, 0);
+  showStatus(leftOut ? `${leftOut} older runs are not listed.` : "");
 }
 
 function options(select, values, chosen, first = undefined) {
-  const made = [...(first ? [first] : []), ...values.map((value) => [value, value])].map(([value, text]) => {
+  const items = [...(first ? [first] : []), ...values.map((value) => [value, value])].map(([value, text]) => {
     const option = document.createElement("option");
     option.value = value;
     option.textContent = text;
     return option;
   });
-  if (chosen && !values.includes(chosen) && chosen !== "*") made.push(new Option(chosen, chosen));
-  select.replaceChildren(...made);
+  if (chosen && !values.includes(chosen) && chosen !== "*") items.push(new Option(chosen, chosen));
+  select.replaceChildren(...items);
   select.value = chosen;
 }
 
 function drawControls() {
-  const every = [...runs.values()];
-  const different = (of) => [...new Set(every.map(of))].filter(Boolean).sort();
+  const allRuns = [...runs.values()];
+  const different = (property) => [...new Set(allRuns.map(property))].filter(Boolean).sort();
   options(element("author"), different((run) => run.author), state.a, ["", "all"]);
   options(element("kind"), different((run) => run.kind), state.k, ["", "all but folds"]);
   element("kind").add(new Option("all", "*"), 1);
@@ -99,7 +99,7 @@ function drawColumns() {
     box.disabled = column.key === "name";
     box.addEventListener("change", () => {
       const now = chosenColumns(allColumns());
-      keep({ c: box.checked ? [...now, column.key] : now.filter((key) => key !== column.key) });
+      updateState({ c: box.checked ? [...now, column.key] : now.filter((key) => key !== column.key) });
       refresh();
     });
     return listItem(box, column.key.startsWith("t.") ? `tag ${column.title}` : column.title);
@@ -115,54 +115,54 @@ function drawTable() {
 
 function count() {
   const words = `${shownRuns().length} of ${runs.size} runs shown, ${selected.size} selected`;
-  element("count").textContent = selected.size > MOST ? `${words}; the first ${MOST} are compared` : words;
+  element("count").textContent = selected.size > MAX_COMPARED ? `${words}; the first ${MAX_COMPARED} are compared` : words;
 }
 
 // ---- Comparison
 
-const compared = () => [...selected].filter((id) => runs.has(id)).slice(0, MOST);
+const compared = () => [...selected].filter((id) => runs.has(id)).slice(0, MAX_COMPARED);
 
 function chooseMetric() {
   const names = metricNames();
-  if (!state.m || !names.includes(state.m)) keep({ m: FIRST_METRICS.find((name) => names.includes(name)) ?? names[0] ?? "" });
+  if (!state.m || !names.includes(state.m)) updateState({ m: FIRST_METRICS.find((name) => names.includes(name)) ?? names[0] ?? "" });
   options(element("metric"), names, state.m);
 }
 
-async function drawComparison(whole = true) {
+async function drawComparison(withSections = true) {
   const ids = compared();
   element("nothing").hidden = ids.length > 0;
   element("curves").hidden = ids.length === 0 || !metricNames().length;
   if (!ids.length) return clear();
   chooseMetric();
   await Promise.all([
-    state.m ? safely(() => drawCurves(ids)) : null,
-    whole ? safely(() => drawSections(ids)) : null,
+    state.m ? showingErrors(() => drawCurves(ids)) : null,
+    withSections ? showingErrors(() => drawSections(ids)) : null,
   ]);
   return undefined;
 }
 
-let soon = 0;
+let redraw = 0;
 
 onSelection(() => {
   const ids = [...runs.keys()];
-  keep({ r: [...selected].slice(0, MOST).map((id) => abbreviated(id, ids)), z: "" });
+  updateState({ r: [...selected].slice(0, MAX_COMPARED).map((id) => abbreviated(id, ids)), z: "" });
   count();
-  clearTimeout(soon);
-  soon = setTimeout(drawComparison, 200);
+  clearTimeout(redraw);
+  redraw = setTimeout(drawComparison, 200);
 });
 
 onZoom(() => drawComparison(false));
 
-// ---- What the address says
+// ---- State in the URL
 
-async function follow() {
-  await safely(async () => {
+async function applyState() {
+  await showingErrors(async () => {
     drawExperiments();
     await loadRuns();
     const ids = [...runs.keys()];
     selected.clear();
-    for (const beginning of state.r) {
-      const id = ids.find((other) => other.startsWith(beginning));
+    for (const prefix of state.r) {
+      const id = ids.find((other) => other.startsWith(prefix));
       if (id) selected.add(id);
     }
     drawTable();
@@ -175,7 +175,7 @@ async function follow() {
 
 for (const [id, key, event] of [["filter", "f", "input"], ["tag", "t", "input"], ["author", "a", "change"], ["kind", "k", "change"]]) {
   element(id).addEventListener(event, () => {
-    keep({ [key]: element(id).value });
+    updateState({ [key]: element(id).value });
     drawTable();
   });
 }
@@ -185,20 +185,20 @@ element("columns").addEventListener("toggle", drawColumns);
 element("select-all").addEventListener("click", () => select(shownRuns().map((run) => run.id)));
 element("select-none").addEventListener("click", () => select([]));
 element("metric").addEventListener("change", () => {
-  keep({ m: element("metric").value, z: "" });
+  updateState({ m: element("metric").value, z: "" });
   drawComparison(false);
 });
 element("log").addEventListener("change", () => {
-  keep({ l: element("log").checked ? "1" : "" });
+  updateState({ l: element("log").checked ? "1" : "" });
   drawComparison(false);
 });
 element("whole").addEventListener("click", () => {
-  keep({ z: "" });
+  updateState({ z: "" });
   drawComparison(false);
 });
 addEventListener("hashchange", () => {
   reread();
-  follow();
+  applyState();
 });
 addEventListener("click", (event) => {
   for (const menu of document.querySelectorAll("details.menu[open]")) if (!menu.contains(event.target)) menu.open = false;
@@ -211,37 +211,37 @@ addEventListener("keydown", (event) => {
   }
 });
 
-// ---- Runs that go on
+// ---- Running runs
 
-let looks = 0;
+let refreshes = 0;
 
-async function look() {
-  looks += 1;
-  const going = compared().map((id) => runs.get(id)).filter(unfinished);
-  const anew = looks % RUNS_EVERY === 0 && [...runs.values()].some(unfinished);
-  if (!going.length && !anew) return;
-  const ended = () => going.some((run) => !unfinished(runs.get(run.id) ?? run));
-  if (anew) await loadRuns(true);
+async function refreshRunning() {
+  refreshes += 1;
+  const running = compared().map((id) => runs.get(id)).filter(unfinished);
+  const reload = refreshes % LIST_EVERY === 0 && [...runs.values()].some(unfinished);
+  if (!running.length && !reload) return;
+  const hasEnded = () => running.some((run) => !unfinished(runs.get(run.id) ?? run));
+  if (reload) await loadRuns(true);
   else {
-    for (const experiment of new Set(going.map((run) => run.experiment))) {
-      await load(experiment, going.filter((run) => run.experiment === experiment).map((run) => run.id));
+    for (const experiment of new Set(running.map((run) => run.experiment))) {
+      await load(experiment, running.filter((run) => run.experiment === experiment).map((run) => run.id));
     }
   }
   drawTable();
-  if (going.length) await drawComparison(ended());
+  if (running.length) await drawComparison(hasEnded());
 }
 
-function lookLater() {
+function scheduleRefresh() {
   setTimeout(async () => {
-    if (!document.hidden) await safely(look);
-    lookLater();
-  }, EVERY);
+    if (!document.hidden) await showingErrors(refreshRunning);
+    scheduleRefresh();
+  }, REFRESH_MS);
 }
 
-await safely(async () => {
-  experiments = await ask("experiments");
-  if (!state.e.length && experiments.length) keep({ e: [experiments[0].id] });
-  if (!experiments.length) tell("There are no experiments that you may read.");
+await showingErrors(async () => {
+  experiments = await request("experiments");
+  if (!state.e.length && experiments.length) updateState({ e: [experiments[0].id] });
+  if (!experiments.length) showStatus("There are no experiments that you may read.");
 });
-await follow();
-lookLater();
+await applyState();
+scheduleRefresh();

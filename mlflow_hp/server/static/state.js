@@ -1,27 +1,27 @@
-// What is looked at, kept in the address, so that a link shows a colleague the same.
+// State of the page, kept in the URL, so that a link shows a colleague the same view.
 
 const LISTS = new Set(["e", "r", "c"]);
 
-// e experiments, f words, a author, k kind, t tag, o order ("-" first: descending), r runs (beginnings of their ids),
-// c columns, m metric, z first and last step, l logarithmic
+// e experiments, f filter, a author, k kind, t tag, o order ("-" prefix: descending), r runs (prefixes of their ids),
+// c columns, m metric, z first and last step, l log scale
 export const state = read();
 
 function read() {
-  const found = { e: [], f: "", a: "", k: "", t: "", o: "-started", r: [], c: [], m: "", z: "", l: "" };
+  const values = { e: [], f: "", a: "", k: "", t: "", o: "-started", r: [], c: [], m: "", z: "", l: "" };
   for (const [key, value] of new URLSearchParams(location.hash.slice(1))) {
-    if (key in found) found[key] = LISTS.has(key) ? value.split(",").filter(Boolean).map(decodeURIComponent) : value;
+    if (key in values) values[key] = LISTS.has(key) ? value.split(",").filter(Boolean).map(decodeURIComponent) : value;
   }
-  return found;
+  return values;
 }
 
-export function keep(change) {
+export function updateState(change) {
   Object.assign(state, change);
-  const written = new URLSearchParams();
+  const parameters = new URLSearchParams();
   for (const [key, value] of Object.entries(state)) {
     const text = LISTS.has(key) ? value.map(encodeURIComponent).join(",") : value;
-    if (text && !(key === "o" && text === "-started")) written.set(key, text);
+    if (text && !(key === "o" && text === "-started")) parameters.set(key, text);
   }
-  const hash = `#${written}`.replaceAll("%2C", ",");
+  const hash = `#${parameters}`.replaceAll("%2C", ",");
   if (hash !== location.hash) history.replaceState(null, "", hash || "#");
 }
 
@@ -29,7 +29,7 @@ export function reread() {
   return Object.assign(state, read());
 }
 
-// The shortest beginning of an id, of eight characters or more, that no other of the ids has.
+// Shortest prefix of an id, of at least eight characters, that is unique among `ids`.
 export function abbreviated(id, ids) {
   let length = 8;
   while (length < id.length && ids.some((other) => other !== id && other.startsWith(id.slice(0, length)))) length += 1;

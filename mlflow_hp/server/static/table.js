@@ -1,11 +1,11 @@
-// The table of runs: columns, order, selection by mouse and keyboard.
+// Table of runs: columns, order, selection by mouse and keyboard.
 
-import { duration, inWords, loaded, passes, runs, told } from "./data.js";
-import { keep, state } from "./state.js";
+import { duration, format, formatDuration, loaded, matches, runs } from "./data.js";
+import { updateState, state } from "./state.js";
 
-const PARAMS_AT_FIRST = 8;
-const METRICS_AT_FIRST = 4;
-const ROWS_AT_ONCE = 100; // more are made when they come into sight
+const DEFAULT_PARAMS = 8;
+const DEFAULT_METRICS = 4;
+const ROWS_AT_ONCE = 100; // the next are added on scrolling
 
 const table = document.getElementById("table");
 const head = table.tHead.rows[0];
@@ -13,99 +13,99 @@ const body = table.tBodies[0];
 const scroller = document.getElementById("scroller");
 
 export const selected = new Set(); // ids, in the order of their selection
-let shown = []; // runs that pass the filters, in order
+let shown = []; // runs that match the filters, in order
 let columns = [];
-let active = null; // id of the run that the keyboard is at
-let anchor = null; // id of the run that a range starts from
-let changed = () => {};
+let active = null; // id of the run with keyboard focus
+let anchor = null; // id of the run where a range selection starts
+let selectionCallback = () => {};
 
-export function onSelection(call) {
-  changed = call;
+export function onSelection(callback) {
+  selectionCallback = callback;
 }
 
 export const shownRuns = () => shown;
 
 const STARTED = new Intl.DateTimeFormat(undefined, { dateStyle: "short", timeStyle: "short" });
 
-// Every column there could be, by key.
+// All available columns, by key.
 export function allColumns() {
-  const found = new Map();
-  const add = (key, title, value, text = told) => found.set(key, { key, title, value, text });
+  const all = new Map();
+  const add = (key, title, value, text = format) => all.set(key, { key, title, value, text });
   add("name", "Run", (run) => run.name || run.id.slice(0, 8));
   add("author", "Author", (run) => run.author);
   add("kind", "Kind", (run) => run.kind);
   add("experiment", "Experiment", (run) => run.experiment.name);
   add("status", "Status", (run) => run.status.toLowerCase());
   add("started", "Started", (run) => run.started, (value) => STARTED.format(value));
-  add("duration", "Duration", duration, inWords);
-  const names = (of) => [...new Set([...runs.values()].flatMap((run) => Object.keys(run[of])))].sort();
+  add("duration", "Duration", duration, formatDuration);
+  const names = (kind) => [...new Set([...runs.values()].flatMap((run) => Object.keys(run[kind])))].sort();
   for (const name of names("params")) add(`p.${name}`, name, (run) => number(run.params[name]));
   for (const name of names("metrics")) add(`m.${name}`, name, (run) => run.metrics[name]);
   for (const name of names("tags")) add(`t.${name}`, name, (run) => run.tags[name]);
-  return found;
+  return all;
 }
 
 function number(text) {
   return text !== undefined && text.trim() !== "" && Number.isFinite(Number(text)) ? Number(text) : text;
 }
 
-// Without a choice: what the runs differ in, and the metrics that most of them have.
+// Columns that the user chose; by default those in which the runs differ, and the most common metrics.
 export function chosenColumns(all) {
   if (state.c.length) return state.c.filter((key) => all.has(key));
-  const every = [...runs.values()];
-  const differs = (key) => new Set(every.map((run) => all.get(key).value(run))).size > 1;
-  const having = (key) => every.filter((run) => all.get(key).value(run) !== undefined).length;
+  const allRuns = [...runs.values()];
+  const differs = (key) => new Set(allRuns.map((run) => all.get(key).value(run))).size > 1;
+  const nRuns = (key) => allRuns.filter((run) => all.get(key).value(run) !== undefined).length;
   const keys = [...all.keys()];
   const params = keys.filter((key) => key.startsWith("p.") && differs(key));
-  const metrics = keys.filter((key) => key.startsWith("m.") && !key.includes("/")).sort((a, b) => having(b) - having(a));
+  const metrics = keys.filter((key) => key.startsWith("m.") && !key.includes("/")).sort((a, b) => nRuns(b) - nRuns(a));
   return [
     "name", "author", ...["kind", "experiment"].filter(differs), "status", "started", "duration",
-    ...params.sort((a, b) => having(b) - having(a)).slice(0, PARAMS_AT_FIRST),
-    ...metrics.slice(0, METRICS_AT_FIRST),
+    ...params.sort((a, b) => nRuns(b) - nRuns(a)).slice(0, DEFAULT_PARAMS),
+    ...metrics.slice(0, DEFAULT_METRICS),
   ];
 }
 
-// Filter, sort and draw anew.
+// Filter, sort and redraw.
 export function refresh() {
   const all = allColumns();
   columns = chosenColumns(all).map((key) => all.get(key));
   const words = state.f.split(/\s+/).filter(Boolean);
   const kind = (run) => (state.k === "*" ? true : state.k ? run.kind === state.k : run.kind !== "fold");
-  shown = [...runs.values()].filter((run) => (!state.a || run.author === state.a) && kind(run) && passes(run, words, state.t));
-  const down = state.o.startsWith("-");
+  shown = [...runs.values()].filter((run) => (!state.a || run.author === state.a) && kind(run) && matches(run, words, state.t));
+  const descending = state.o.startsWith("-");
   const column = all.get(state.o.replace(/^-/, "")) ?? all.get("started");
   const keyed = shown.map((run) => [column.value(run), run]);
-  keyed.sort(([a], [b]) => compared(a, b, down));
+  keyed.sort(([a], [b]) => order(a, b, descending));
   shown = keyed.map(([, run]) => run);
   if (!shown.some((run) => run.id === active)) active = shown[0]?.id ?? null;
-  drawHead(down, column.key);
+  drawHead(descending, column.key);
   const rows = Math.max(ROWS_AT_ONCE, Math.min(body.rows.length, shown.length));
   const top = scroller.scrollTop;
   const focused = body.contains(document.activeElement);
   body.replaceChildren();
-  more(rows);
+  addRows(rows);
   scroller.scrollTop = top;
   if (focused && active) rowOf(active)?.focus({ preventScroll: true });
   table.setAttribute("aria-rowcount", shown.length + 1);
 }
 
-// What is missing comes last, whichever the direction.
-function compared(a, b, down) {
+// Missing values come last in both directions.
+function order(a, b, descending) {
   if (a === undefined || b === undefined) return (a === undefined) - (b === undefined);
-  const order = typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), undefined, { numeric: true });
-  return down ? -order : order;
+  const ascending = typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), undefined, { numeric: true });
+  return descending ? -ascending : ascending;
 }
 
-function drawHead(down, sorted) {
+function drawHead(descending, sortedKey) {
   const cells = columns.map((column) => {
     const cell = document.createElement("th");
     cell.scope = "col";
-    cell.setAttribute("aria-sort", column.key === sorted ? (down ? "descending" : "ascending") : "none");
+    cell.setAttribute("aria-sort", column.key === sortedKey ? (descending ? "descending" : "ascending") : "none");
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = column.title;
     button.addEventListener("click", () => {
-      keep({ o: column.key === sorted && !down ? `-${column.key}` : column.key });
+      updateState({ o: column.key === sortedKey && !descending ? `-${column.key}` : column.key });
       refresh();
       [...head.cells].find((other) => other.textContent === column.title)?.firstChild.focus();
     });
@@ -115,7 +115,7 @@ function drawHead(down, sorted) {
   head.replaceChildren(...cells);
 }
 
-function more(count = ROWS_AT_ONCE) {
+function addRows(count = ROWS_AT_ONCE) {
   const from = body.rows.length;
   const rows = shown.slice(from, from + count).map((run, index) => row(run, from + index));
   body.append(...rows);
@@ -165,19 +165,19 @@ export function markAll() {
   for (const line of body.rows) mark(line);
 }
 
-export function select(ids, kept = false) {
+export function select(ids) {
   const before = [...selected].join();
-  if (!kept) selected.clear();
+  selected.clear();
   for (const id of ids) selected.add(id);
   markAll();
-  if ([...selected].join() !== before) changed();
+  if ([...selected].join() !== before) selectionCallback();
 }
 
 function toggle(id) {
   if (!selected.delete(id)) selected.add(id);
   anchor = id;
   markAll();
-  changed();
+  selectionCallback();
 }
 
 function range(id) {
@@ -187,11 +187,11 @@ function range(id) {
   select(ids);
 }
 
-function go(index, extend) {
+function moveTo(index, extend) {
   const run = shown[Math.max(0, Math.min(index, shown.length - 1))];
   if (!run) return;
   if (extend && anchor === null) anchor = active;
-  while (!rowOf(run.id)) more();
+  while (!rowOf(run.id)) addRows();
   active = run.id;
   if (extend) range(run.id);
   else anchor = null;
@@ -224,7 +224,7 @@ body.addEventListener("keydown", (event) => {
   const page = Math.max(1, Math.floor(scroller.clientHeight / (rowOf(active)?.offsetHeight || 30)) - 2);
   const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity };
   if (event.key in steps && !event.ctrlKey && !event.altKey && !event.metaKey) {
-    go(steps[event.key] === Infinity ? shown.length - 1 : at + steps[event.key], event.shiftKey);
+    moveTo(steps[event.key] === Infinity ? shown.length - 1 : at + steps[event.key], event.shiftKey);
   } else if (event.key === " " && event.shiftKey) range(active);
   else if (event.key === " ") toggle(active);
   else if (event.key === "Enter") rowOf(active)?.querySelector("a")?.click();
@@ -243,7 +243,7 @@ body.addEventListener("focusin", (event) => {
 });
 
 scroller.addEventListener("scroll", () => {
-  if (body.rows.length < shown.length && scroller.scrollTop + 2 * scroller.clientHeight > scroller.scrollHeight) more();
+  if (body.rows.length < shown.length && scroller.scrollTop + 2 * scroller.clientHeight > scroller.scrollHeight) addRows();
 });
 
 export const metricNames = () => [...new Set([...loaded.values()].flatMap((known) => known.metric_names))].sort();

@@ -1,4 +1,4 @@
-"""One training step read from the host: what serves where the graph can't be wrapped."""
+"""Reader of training steps from the host, for models whose graph cannot be wrapped."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlflow_hp._compat.keras import loss_tracker
 from mlflow_hp.delivery.signals import held
 from mlflow_hp.history import statistics_of
 from mlflow_hp.history.step_record import STEP_COLUMNS, Layout, Rows, n_weights
@@ -25,26 +26,26 @@ from mlflow_hp.training.capture.step_layout import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-MOST_BYTES = 32 * 2**20
-"""Memory of the rows that wait to be handed on."""
-HAND_ON_SECONDS = 1.0
-"""Time after which rows are handed on although they are few."""
+MAX_BYTES = 32 * 2**20
+"""Memory limit of the rows read but not passed on."""
+PASS_ON_SECONDS = 1.0
+"""Time after which rows are passed on although they are few."""
 
 
 class HostReader:
-    """Reads weights, learning rate and Keras' running values behind each call of the model's train function.
+    """Reads weights, learning rate and Keras' running values after each call of the model's train function.
 
     The batch's own loss is the change of Keras' loss tracker, ``(N_b m_b - N_(b-1) m_(b-1)) / n_b``, in which
-    float32 cancels: expect some 1e-6 of the running sum. Where the model does not use that tracker it is NaN.
-    Under ``steps_per_execution > 1`` there is one record per execution; where Python sees each step, `around` reads
-    each, with the loss that the tracker is given.
+    float32 cancels: expect an error of about 1e-6 of the running sum. It is NaN if the model does not use that tracker.
+    With ``steps_per_execution > 1`` there is one record per execution; if Python sees each step, `around` reads each,
+    with the loss passed to the tracker.
 
     Parameters
     ----------
     model, weights
         As for `GraphReader`.
     train_function : callable or None
-        The model's own; None where it is called by others, between `before` and `read`.
+        The model's own; None if Keras calls it itself, between `before` and `read`.
     """
 
     kind = "host"
@@ -54,20 +55,21 @@ class HostReader:
         self._weights = weights
         self.train_function = train_function
         self._own_step = train_step_is_own(model)
+        self._tracker = loss_tracker(model)
         self._read_inside = False
 
     def connect(self, on_layout: Callable[[Layout], None], on_rows: Callable[[Rows], None]) -> None:
-        """Have `on_layout` called once in a fit, with its first rows, and `on_rows` with all rows."""
+        """Set the callables: `on_layout`, called once in a fit before the first rows, and `on_rows`, for all rows."""
         self._on_layout, self._on_rows = on_layout, on_rows
 
     def start(self, first_step: int) -> None:
-        """Begin a fit whose first step has the number `first_step` in its run."""
+        """Begin a fit; `first_step` is the number of its first step in its run (0-based)."""
         self._counter = EpochCounter(first_step)
         self._layout: Layout | None = None
         self._initial: dict[str, np.ndarray] | None = None
         self._rows: list[tuple[dict[str, float], dict[str, np.ndarray]]] = []
         self._bytes = 0
-        self._handed_on_at = time.monotonic()
+        self._passed_on_at = time.monotonic()
         self._before: dict[str, np.ndarray] = {}
         self._tracked = (0.0, 0.0)
         self.steps_done = 0
@@ -78,18 +80,18 @@ class HostReader:
         self._tracked = (0.0, 0.0)
 
     def prepare(self, *arguments: Any) -> None:
-        """Read the initial weights; a model that can't be built without data is read from its first step on."""
+        """Read the initial weights; those of a model that needs data to be built are unknown."""
         if self._initial is not None:
             return
         try:
             build(self._model, getattr(arguments[-1], "element_spec", None) if arguments else None)
-        except Exception:  # noqa: BLE001 - the step itself will say what is wrong with the model, if anything
+        except Exception:  # noqa: BLE001 - if the model is at fault, the step itself raises
             return
         self._initial = self._describe()
 
     def make_room(self) -> None:
-        """Hand on the rows where they are many or the first has waited for long."""
-        if self._bytes > MOST_BYTES or time.monotonic() - self._handed_on_at > HAND_ON_SECONDS:
+        """Pass on the rows if they are many, or the last time was ``PASS_ON_SECONDS`` ago."""
+        if self._bytes > MAX_BYTES or time.monotonic() - self._passed_on_at > PASS_ON_SECONDS:
             self.fetch()
 
     def execute(self, *arguments: Any) -> Any:
@@ -103,50 +105,50 @@ class HostReader:
         return self.train_function(*arguments)
 
     def around(self, step: Callable[[Any], Any], safely: Callable[[Callable[[], None]], bool]) -> Callable[[Any], Any]:
-        """The training `step` of a model that is run eagerly, each call of which is read.
+        """Wrap the ``train_step`` of a model that runs eagerly, so that each call is read.
 
         Parameters
         ----------
         step : callable
             The model's ``train_step``.
         safely : callable
-            Does what it is given, where steps are still to be read, and gives whether that went well.
+            Runs a function if steps are still to be read, and returns whether that succeeded.
         """
 
         def read_step(data: Any) -> Any:
             import tensorflow as tf
 
-            if not tf.executing_eagerly():  # it is being traced: `read` follows the whole execution
+            if not tf.executing_eagerly():  # tracing: `read` reads the execution
                 return step(data)
             self._read_inside = True
             if not safely(self.before):
                 return step(data)
-            with tapped(getattr(self._model, "_loss_tracker", None)) as seen:
+            with tapped(self._tracker) as calls:
                 logs = step(data)
-            safely(lambda: self._read_step(logs, seen))
+            safely(lambda: self._read_step(logs, calls))
             return logs
 
         return read_step
 
     def before(self) -> None:
-        """Read what is in force for the next step."""
+        """Read the learning rate before the next step."""
         self._sync()
         self._learning_rate = _number(getattr(self._model.optimizer, "learning_rate", np.nan))
 
     def read(self, logs: Any) -> None:
-        """Read what the train function left, and the `logs` that it gave, unless each step has been read."""
+        """Read the state after the train function, and the `logs` it returned, unless each step was read."""
         if not self._read_inside:
             self._read_step(logs, [], self._model.steps_per_execution)
 
-    def _read_step(self, logs: Any, seen: Sequence[Mapping[str, Any]], n_steps: int = 1) -> None:
+    def _read_step(self, logs: Any, calls: Sequence[Mapping[str, Any]], n_steps: int = 1) -> None:
         self.steps_done += n_steps
         self._sync()
         if self._initial is None:
             initial = self._describe()
             self._initial = {name: value * np.nan for name, value in initial.items()}
         batch_loss, samples = self._tracked_loss(n_steps)
-        if len(seen) == 1 and not self._own_step:
-            batch_loss, samples = _number(seen[0]["values"]), _number(seen[0]["sample_weight"])
+        if len(calls) == 1 and not self._own_step:
+            batch_loss, samples = _number(calls[0]["values"]), _number(calls[0]["sample_weight"])
         scalars = {
             "time": time.time(),
             "samples": samples,
@@ -164,8 +166,8 @@ class HostReader:
         self._bytes += sum(value.nbytes for value in weights.values()) + 8 * len(scalars)
 
     def _tracked_loss(self, n_steps: int) -> tuple[float, float]:
-        """The batch's loss and number of samples, by what Keras' loss tracker has counted; samples 0: not known."""
-        tracker = getattr(self._model, "_loss_tracker", None)
+        """The batch's loss and number of samples, from the change of Keras' loss tracker; 0 samples if unknown."""
+        tracker = self._tracker
         total, count = (0.0, 0.0) if tracker is None else (_number(tracker.total), _number(tracker.count))
         old_total, old_count = self._tracked
         self._tracked = (total, count)
@@ -175,18 +177,18 @@ class HostReader:
         return loss, 0.0 if samples <= n_steps and self._own_step else samples
 
     def _sync(self) -> None:
-        """Have the model's variables hold their values: on JAX, training keeps them elsewhere meanwhile."""
+        """Update the model's variables: on JAX, training keeps the values elsewhere."""
         if hasattr(self._model, "jax_state_sync"):
             self._model.jax_state_sync()
 
     def fetch(self) -> None:
-        """Hand on the rows that have been read."""
-        self._handed_on_at = time.monotonic()
+        """Pass on the rows read so far."""
+        self._passed_on_at = time.monotonic()
         if self._rows:
             with held():
-                self._hand_on()
+                self._pass_on()
 
-    def _hand_on(self) -> None:
+    def _pass_on(self) -> None:
         if self._layout is None:
             kinds = STEP_COLUMNS | dict.fromkeys(
                 (name for name in self._rows[0][0] if name.startswith("running_")), "float64"
@@ -203,7 +205,7 @@ class HostReader:
         self._on_rows(Rows(columns, weights))
 
     def _describe(self) -> dict[str, np.ndarray]:
-        """Note what the built model has to record; gives its weights as they are now."""
+        """Note the tensors of the built model, and return its current weights."""
         self._tensors = tensors_of(self._model)
         self._store = store_for(self._weights, n_weights(self._tensors))
         if self._store == "statistics":
@@ -212,7 +214,7 @@ class HostReader:
 
 
 def _number(value: Any) -> float:
-    """A Keras variable or tensor, also one that is spread over replicas, as a number; NaN where it is none."""
+    """Convert a Keras variable or tensor, possibly distributed over replicas, to a number; NaN if it is none."""
     import keras
 
     try:

@@ -1,14 +1,18 @@
-"""The steps of one fit, read in the way that its model allows; the training goes on whatever becomes of that."""
+"""Reading of the steps of one fit, in the graph or from the host; an error of it never ends the training."""
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
-from mlflow_hp.training.capture import is_keras_own, steps_pass_python, why_host, with_step
+from mlflow_hp._compat.keras import is_own_train_function, train_function_around
+from mlflow_hp._compat.private_name import UnsupportedVersionError, version_of
+from mlflow_hp._compat.tensorflow import refuses_its_clock
+from mlflow_hp.training.capture import steps_pass_python, why_host
 from mlflow_hp.training.capture.host_reader import HostReader
 from mlflow_hp.training.capture.step_layout import NothingRanError
 
@@ -18,14 +22,14 @@ if TYPE_CHECKING:
     from mlflow_hp.history.step_record import Layout, Rows
 
 WRAPS = keras.backend.backend() == "tensorflow"
-"""Whether the model's train function is replaced; on Keras' other backends its batch hooks are used."""
+"""Whether the model's train function is wrapped; on other backends of Keras, batch hooks are used."""
 
 
 class Steps:
-    """Reads each step of a fit, around the train function that Keras calls.
+    """Reads each step of a fit, by wrapping the train function that Keras calls.
 
-    No error of the reading leaves the train function: where reading fails before the function was called, Keras' own is
-    called instead; behind it, the function's result is given all the same. Either ends the reading, by `on_error`.
+    No error of the reading leaves the train function: if reading fails before the train function ran, Keras' own is
+    called instead; if it fails afterwards, the result is returned all the same. Either ends the reading, by `on_error`.
 
     Parameters
     ----------
@@ -34,15 +38,15 @@ class Steps:
     weights : {"auto", "all", "statistics", "none"}
         What to read of the weights, as in `TrainingRecorder`.
     on_layout, on_rows : callable
-        Given the `Layout` of the records, once, and the `Rows` of steps that have been read.
+        Called with the `Layout` of the records, once, and with `Rows` of steps.
     on_host : callable
-        Given the reason where steps are read from the host, and how many steps have one record there.
+        Called if steps are read from the host, with the reason and the number of steps per record.
     before_step : callable
         Called before each execution of the train function.
     on_error : callable
-        Given what ended the reading.
+        Called with the error that ends the reading.
     on_interrupt : callable
-        Called where the user's own error leaves the train function, or another fit begins inside this one.
+        Called if the user's own error leaves the train function, or another fit begins inside this one.
 
     Attributes
     ----------
@@ -67,13 +71,14 @@ class Steps:
         self._original: Any = model.train_function if WRAPS else None
         self._make_before: Any = None
         self._each_step = WRAPS and steps_pass_python(model, self._original)
-        self._stopped = False
+        self._stopped = self._has_run_out = self._was_called = False
+        self._calls = 0
         self._first_step = self._epoch = 0
         self._reader: Any = self._graph_reader() or self._host_reader()
 
     @property
     def kind(self) -> str:
-        """How steps are read now."""
+        """Kind of the reader in use."""
         return str(self._reader.kind)
 
     @property
@@ -82,7 +87,7 @@ class Steps:
         return int(self._reader.steps_done)
 
     def start(self, first_step: int) -> None:
-        """Begin to read; the fit's first step has the number `first_step` in its run."""
+        """Start reading; `first_step` is the number of the fit's first step in its run (0-based)."""
         self._first_step = first_step
         self._reader.start(first_step)
         if not WRAPS:
@@ -94,25 +99,52 @@ class Steps:
 
     def begin_epoch(self, epoch: int) -> None:
         """The next step belongs to `epoch` (0-based)."""
-        self._epoch = epoch
+        self._was_called = self._was_called or self._calls > 0
+        self._epoch, self._calls = epoch, 0
         self._reader.begin_epoch(epoch)
 
+    def unseen(self, n_steps: int | None) -> str | None:
+        """Describe the steps of a finished epoch that were not read, and the reason; None if all were.
+
+        Parameters
+        ----------
+        n_steps : int or None
+            Number of steps in an epoch; None if Keras does not know it.
+        """
+        n_executions = math.ceil((n_steps or 1) / self._model.steps_per_execution)
+        is_in_place = not WRAPS or self._model.train_function == self._train_function
+        has_left_early = self._has_run_out or (self._calls and self._model.stop_training)
+        if (
+            self._stopped
+            or self._calls >= n_executions
+            or has_left_early
+            or (is_in_place and self._was_called)  # Keras knows that there are no more data
+        ):
+            return None
+        seen = f"{self._calls} of {n_executions} calls for steps were seen" if self._calls else "no step was seen"
+        return (
+            f"{seen} in epoch {self._epoch}, so the record lacks them: the train function that the model had when the "
+            f"fit began was not called. Have {type(self._model).__name__}.fit call self.train_function, and set one of "
+            f"your own before the fit; if you do neither, keras {version_of('keras')} is not supported"
+        )
+
     def before_batch(self) -> None:
-        """Where the train function is not replaced, Keras' hook says when a step begins."""
+        """Read the state before a step; called by Keras' batch hook if the train function is not wrapped."""
+        self._calls += 1
         self._reader.make_room()
         self._before_step()
         self._reader.before()
 
     def after_batch(self, logs: dict[str, Any]) -> None:
-        """Where the train function is not replaced, Keras' hook says when a step has ended."""
+        """Read a step; called by Keras' batch hook if the train function is not wrapped."""
         self._reader.read(logs)
 
     def fetch(self) -> None:
-        """Hand on what has been read."""
+        """Pass on the steps read so far."""
         self._reader.fetch()
 
     def stop(self) -> None:
-        """Put the model's own functions back. Where somebody has wrapped ours meanwhile, it reads no more."""
+        """Restore the model's own functions, and stop reading even if others have wrapped ours in the meantime."""
         self._stopped = True
         if self._original is None:
             return
@@ -126,13 +158,15 @@ class Steps:
                 self._model.make_train_function = before
 
     def _train_function(self, *arguments: Any) -> Any:
-        """What Keras calls instead of its own train function."""
+        """Replacement for the model's train function."""
+        self._calls += 1
         if self._stopped or not self._prepare(*arguments) or not self._safely(self._reader.make_room):
             return self._original(*arguments)
         self._safely(self._before_step)
         try:
             logs = self._reader.execute(*arguments)
         except (StopIteration, _end_of_data()):
+            self._has_run_out = True
             raise
         except NothingRanError as error:
             self._fail(error)
@@ -145,8 +179,8 @@ class Steps:
         return logs
 
     def _make_train_function(self, force: bool = False) -> Any:
-        # A fit begins by asking for the function: an exception has left this one, or a batch is trained inside it.
-        self._on_interrupt("it ends where the model's train function was asked for again, by another fit or batch")
+        # Called by another fit: an exception has left this one, or a callback trains the model.
+        self._on_interrupt("it ends where another fit or train_on_batch of the same model began")
         self.stop()
         return self._model.make_train_function(force)
 
@@ -154,23 +188,23 @@ class Steps:
         try:
             self._reader.prepare(*arguments)
         except Exception as error:  # noqa: BLE001 - if the model itself is at fault, Keras' own function says so
-            reason = f"{type(error).__name__}: {error}"
+            reason = error.problem if isinstance(error, UnsupportedVersionError) else f"{type(error).__name__}: {error}"
             return self._safely(lambda: self._fall_back(reason, *arguments))
         return True
 
     def _fall_back(self, reason: str, *arguments: Any) -> None:
-        """Read from the host what could not be read in the graph; from the fit's first step on."""
+        """Read from the host, from the fit's first step on, since the graph cannot be wrapped."""
         if self._reader.kind == "host":
             raise RuntimeError(reason)
         self._reader.forget()
-        self._say_host(reason)
+        self._report_host(reason)
         self._reader = self._host_reader()
         self._reader.start(self._first_step)
         self._reader.begin_epoch(self._epoch)
         self._reader.prepare(*arguments)
 
     def _safely(self, do: Callable[[], None]) -> bool:
-        """Whether it went well; where not, the reading ends."""
+        """Run `do`, and end the reading if it fails; return whether it succeeded."""
         try:
             with np.errstate(all="ignore"):
                 do()
@@ -187,17 +221,17 @@ class Steps:
         if self._each_step:
             return None
         reason = why_host(self._model)
-        if reason is None and not is_keras_own(self._original):
+        if reason is None and not is_own_train_function(self._original):
             reason = "the model's train function has been replaced"
         if reason is not None:
-            self._say_host(reason)
+            self._report_host(reason)
             return None
-        from mlflow_hp.training.capture.graph_reader import GraphReader, is_deterministic
+        from mlflow_hp.training.capture.graph_reader import GraphReader
 
-        # Kept with the model's own train function, which lives from one compile to the next, so that a second fit
-        # need not be traced again.
+        # Cached on the model's own train function, which lives until the next compile, so that a second fit is not
+        # traced again.
         readers = self._original.__dict__.setdefault("_mlflow_hp_readers", {})
-        kind = self._weights, is_deterministic()
+        kind = self._weights, refuses_its_clock()
         if kind not in readers:
             readers[kind] = GraphReader(self._model, self._weights, forget=lambda: readers.pop(kind, None))
         reader = readers[kind]
@@ -209,15 +243,15 @@ class Steps:
         reader.connect(self._on_layout, self._on_rows)
         if self._each_step:
             step = reader.around(self._model.train_step, lambda do: not self._stopped and self._safely(do))
-            reader.train_function = with_step(self._model, step)
+            reader.train_function = train_function_around(self._model, step)
         return reader
 
-    def _say_host(self, reason: str) -> None:
+    def _report_host(self, reason: str) -> None:
         self._on_host(reason, 1 if self._each_step else self._model.steps_per_execution)
 
 
 def _still_open(function: Any, attribute: str) -> Any:
-    """A function that was replaced; where it is that of a fit that is not read any more, the one behind it."""
+    """The function to restore: skips the wrappers of fits that are no longer read."""
     owner = getattr(function, "__self__", None)
     if isinstance(owner, Steps) and owner._stopped:
         return _still_open(getattr(owner, attribute), attribute)
@@ -225,6 +259,6 @@ def _still_open(function: Any, attribute: str) -> Any:
 
 
 def _end_of_data() -> type[BaseException]:
-    """What TensorFlow raises where an epoch's data end before its steps do; Keras handles it."""
+    """Exception of TensorFlow for data that end before the steps of an epoch; Keras handles it."""
     tensorflow = sys.modules.get("tensorflow")
     return StopIteration if tensorflow is None else tensorflow.errors.OutOfRangeError

@@ -1,0 +1,44 @@
+"""Artifact paths of recorded runs that several modules use; imports nothing."""
+
+from __future__ import annotations
+
+TRAINING_FOLDER = "training"
+"""History of the first fit in a run; see `training_path`."""
+PLOTS_FOLDER = "plots"
+"""Pictures."""
+DIAGNOSIS_FILE = "diagnosis.json"
+"""Findings with their evidence."""
+DESCRIPTION_FILE = "description.md"
+"""Full description, if it is too long for its tag."""
+TRACEBACK_FILE = "error/traceback.txt"
+"""Tracebacks of a failed run, or of the failed folds of a candidate."""
+UNCOMMITTED_FILE = "code/uncommitted.diff"
+"""Uncommitted changes of the code: a patch, preceded by comments."""
+CV_RESULTS_FILE = "cv_results.csv"
+"""``cv_results_`` of a search; those of its second and later ``fit`` are in ``fit_<number>``."""
+RESUME_FOLDER = "resume"
+"""Manifests of a search that are too long for their tags."""
+COMPARISON_FILE = "comparison.html"
+"""Report of a comparison."""
+COMBINATIONS_FILE = "combinations.csv"
+"""Table of a sweep."""
+SAVED_FOLDER = "saved"
+"""Model, saved in the formats of Keras."""
+REFUSED_FOLDER = "refused"
+"""Texts whose artifact paths the artifact store refused."""
+
+
+def training_path(fit: int) -> str:
+    """Return the artifact path of the history of one fit in a run.
+
+    Parameters
+    ----------
+    fit : int
+        Number of the fit (0-based).
+
+    Returns
+    -------
+    str
+        The path.
+    """
+    return TRAINING_FOLDER if fit == 0 else f"{TRAINING_FOLDER}/fit_{fit}"

@@ -1,0 +1,66 @@
+"""Buffers inside the compiled graph that hold the records of steps until they are fetched."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import tensorflow as tf
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+BUFFER_BYTES = 32 * 2**20
+"""Memory limit of the buffers; a fetch empties them when they are full."""
+MAX_STEPS = 512
+"""Most steps in the buffers, so that the steps of a long training reach disk and MLflow soon."""
+
+
+class StepBuffers:
+    """Variables with the records of the steps since the last fetch.
+
+    Parameters
+    ----------
+    n_scalars : int
+        Number of scalars of a step.
+    weights : sequence of 1-D tensors
+        Weights or statistics of a step; only shapes and dtypes are used.
+    min_capacity : int
+        Number of steps that must fit.
+    """
+
+    def __init__(self, n_scalars: int, weights: Sequence[tf.Tensor], min_capacity: int) -> None:
+        row_bytes = 8 * n_scalars + sum(w.shape.num_elements() * w.dtype.size for w in weights)
+        self.capacity = max(min_capacity, 1, min(MAX_STEPS, BUFFER_BYTES // row_bytes))
+        self._cursor = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self._scalars = tf.Variable(tf.zeros((self.capacity, n_scalars), tf.float64), trainable=False)
+        self._weights = [
+            tf.Variable(tf.zeros((self.capacity, w.shape.num_elements()), w.dtype), trainable=False) for w in weights
+        ]
+
+    def write(self, scalars: Sequence[tf.Tensor], weights: Sequence[tf.Tensor]) -> None:
+        """Add the record of a step."""
+        index = self._cursor.read_value()
+        row = tf.stack([tf.cast(value, tf.float64) for value in scalars])
+        updates = [
+            tf.raw_ops.ResourceScatterUpdate(resource=buffer.handle, indices=index, updates=values)
+            for buffer, values in zip([self._scalars, *self._weights], [row, *weights], strict=True)
+        ]
+        with tf.control_dependencies([op for op in updates if op is not None]):  # None in eager mode
+            self._cursor.assign_add(1)  # last, so that a step that fails is not counted
+
+    def last_scalars(self) -> tf.Tensor:
+        """Scalars of the last step written; zeros if there is none."""
+        return self._scalars[tf.maximum(self._cursor - 1, 0)]
+
+    def take(self) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Return and clear the records: arrays whose first axis is the step."""
+        k = int(self._cursor)
+        records = self._scalars[:k].numpy(), [buffer[:k].numpy() for buffer in self._weights]
+        self.clear()
+        return records
+
+    def clear(self) -> None:
+        """Discard the records."""
+        self._cursor.assign(0)

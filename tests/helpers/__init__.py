@@ -1,0 +1,1 @@
+"""What several tests need. Nothing is imported from a ``test_*`` file, nor from `benchmarks`."""
