@@ -19,6 +19,7 @@ import pytest
 
 import mlflow_hp
 from tests.helpers.fits import LABELS, X, record, regression
+from tests.helpers.forked_python import python
 
 pytestmark = pytest.mark.usefixtures("store")
 
@@ -148,8 +149,10 @@ def test_a_forked_child(tracking_uri, tmp_path, child):
     environment = os.environ | {
         "MLFLOW_TRACKING_URI": tracking_uri, "MLFLOW_HP_FOLDER": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path),
     }  # fmt: skip
+    # whose folder goes at exit, for which HEAD has to come before the libraries: in a Python of its own
+    executable = sys.executable if child == "records itself" else python()
     done = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program],
+        [executable, "-W", "ignore::DeprecationWarning", "-c", program],
         capture_output=True, text=True, env=environment, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -78,13 +78,14 @@ def without_file() -> set[str]:
 
 _classified: dict[str, tuple[int, bool, str | None]] = {}
 _listed: tuple[Any, list[tuple[str, Any, str | None]]] = None, []
+"""Names and modules of `sys.modules`, and what `_user_modules` returned for them."""
 
 
 def _user_modules() -> list[tuple[str, Any, str | None]]:
     """The user's loaded modules: name, module and file; cached until `sys.modules` changes."""
     global _listed  # noqa: PLW0603
     modules = dict(sys.modules)
-    state = tuple(modules), tuple(map(id, modules.values()))
+    state = list(modules), list(modules.values())  # lists compare by identity first: fast, for thousands of modules
     cached_state, user_modules = _listed
     if state == cached_state:
         return user_modules
