@@ -94,6 +94,11 @@ class FitRecording:
         record = self._spool.append({"params": {k: str(v) for k, v in params.items()}, "tags": dict(tags)})
         self._sender.describe(lambda: self._claim(tags, earlier), record)
 
+    def add_params(self, params: Mapping[str, Any]) -> None:
+        """Keep further params on disk, for a recovery."""
+        record = self._spool.append({"params": {k: str(v) for k, v in params.items()}, "tags": {}})
+        self._sender.describe(lambda: (), record)
+
     def _claim(self, tags: Mapping[str, str], earlier: Sequence[str]) -> Iterable[Param | RunTag]:
         """Items that the run lacks, with the tags by which it counts this fit, after those recorded meanwhile."""
         run = mlflow.MlflowClient().get_run(self.run_id)

@@ -11,8 +11,6 @@ from mlflow_hp.history import STATISTICS, statistics_of
 from mlflow_hp.history.step_record import FEW_WEIGHTS, distinct_names, n_weights
 from mlflow_hp.tracking.names import distinct_metric_names, metric_name
 from mlflow_hp.tracking.tags import (
-    BATCH_LEARNING_RATE_METRIC,
-    BATCH_LOSS_METRIC,
     BATCH_METRIC_PREFIX,
     EPOCH_METRIC_PREFIX,
     WEIGHTS_METRIC_PREFIX,
@@ -100,10 +98,18 @@ def epoch_points(row: Mapping[str, float], milliseconds: int, shift: int = 0) ->
     ]
 
 
+_COUNTS = ("step", "epoch", "batch", "time", "samples")
+"""Columns that are no metrics."""
+
+
+def _metric_of(column: str) -> str:
+    """Metric of a column: ``batch/loss`` of ``batch_loss``, ``batch/running_loss`` of ``running_loss``."""
+    return f"{BATCH_METRIC_PREFIX}{column.removeprefix('batch_')}"
+
+
 def _metric_names(layout: Layout) -> dict[str, str]:
     r"""Map each series of a chunk (a step column, or ``tensor\nindex``) to its metric name in MLflow."""
-    names = {"batch_loss": BATCH_LOSS_METRIC, "learning_rate": BATCH_LEARNING_RATE_METRIC}
-    names |= {name: f"{BATCH_METRIC_PREFIX}{name}" for name in layout.columns if name.startswith("running_")}
+    names = {column: _metric_of(column) for column in layout.columns if column not in _COUNTS}
     by_weight = layout.store == "values" and n_weights(layout.tensors) <= FEW_WEIGHTS
     for tensor in layout.tensors if layout.store != "none" else ():
         size = int(np.prod(tensor.shape))

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     import numpy as np
 
@@ -34,7 +34,9 @@ class Layout(NamedTuple):
     Attributes
     ----------
     columns : dict of str to str
-        Column name to NumPy dtype; ``STEP_COLUMNS``, then one ``running_<name>`` for each entry of Keras' logs.
+        Column name to NumPy dtype: those of ``STEP_COLUMNS`` that are known, then ``learning_rate/<optimizer>`` where
+        there are several, ``batch_<name>`` for other values of the batch alone that are known, and ``running_<name>``
+        for each running value in Keras' logs.
     tensors : tuple of Tensor
         The recorded weight tensors.
     store : {"values", "statistics", "none"}
@@ -54,6 +56,20 @@ class Rows(NamedTuple):
 
     columns: dict[str, np.ndarray]
     weights: dict[str, np.ndarray]
+
+
+def batch_values(steps: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Select the values of each batch alone: ``loss`` first where it is known, then others by their names in Keras."""
+    values = {name.removeprefix("batch_"): column for name, column in steps.items() if name.startswith("batch_")}
+    return {name: values[name] for name in sorted(values, key=lambda name: name != "loss")}
+
+
+def learning_rates(steps: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Select the learning rates: of the only optimizer as ``learning rate``, of several by their names."""
+    prefix = "learning_rate"
+    names = {column: column.removeprefix(f"{prefix}/") for column in steps if column.startswith(f"{prefix}/")}
+    names |= {prefix: "learning rate"} if prefix in steps else {}
+    return {label: steps[column] for column, label in names.items()}
 
 
 def distinct_names(names: Iterable[str]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from mlflow_hp.analysis.downsampling import downsample
+from mlflow_hp.history.step_record import batch_values, learning_rates
 from mlflow_hp.plots.figure import (
     COLOURS,
     MAX_DRAWN,
@@ -103,6 +104,8 @@ def curves_info(
 def loss_by_batch(history: TrainingHistory) -> CurvesInfo:
     """Compute curves of the loss of each batch, and of the running loss that Keras shows, by step.
 
+    A training without a ``loss``, such as one of several networks, has the curves of all its values of batches.
+
     Parameters
     ----------
     history : TrainingHistory
@@ -114,9 +117,13 @@ def loss_by_batch(history: TrainingHistory) -> CurvesInfo:
         Numbers for `draw_curves`.
     """
     steps = history.steps
-    curves = [Curve(steps["step"], steps["batch_loss"], "of the batch alone", "points")]
+    curves = []
+    if "batch_loss" in steps:
+        curves.append(Curve(steps["step"], steps["batch_loss"], "of the batch alone", "points"))
     if "running_loss" in steps:
         curves.append(Curve(steps["step"], steps["running_loss"], "running mean of the epoch"))
+    if not curves:
+        curves = [Curve(steps["step"], values, name, "points") for name, values in batch_values(steps).items()]
     return curves_info(curves, "step", "loss")
 
 
@@ -157,8 +164,9 @@ def learning_rate_by_step(history: TrainingHistory) -> CurvesInfo:
     CurvesInfo
         Numbers for `draw_curves`.
     """
-    curve = Curve(history.steps["step"], history.steps["learning_rate"], "learning rate", "steps")
-    return curves_info([curve], "step", "learning rate")
+    rates = learning_rates(history.steps)
+    curves = [Curve(history.steps["step"], rate, name, "steps") for name, rate in rates.items()]
+    return curves_info(curves, "step", "learning rate")
 
 
 def weights_by_step(values: np.ndarray, name: str, references: Mapping[str, float] | None = None) -> CurvesInfo:

@@ -72,7 +72,8 @@ class TrainingRecorder(keras.callbacks.Callback):
     wall-clock time, number of samples, the batch's own loss, the running loss and metrics as Keras shows them,
     the learning rate in force for that step, and the weights after it; and the weights before the first step.
     They become MLflow metrics (``batch/...``, ``weights/...``; epoch values under Keras' own names) and the
-    artifact ``training/history.arrows``, which `load_history` reads.
+    artifact ``training/history.arrows``, which `load_history` reads. A ``train_step`` of the user's own is recorded
+    likewise, with all its losses and the optimizers that it applies; what is unknown has no column and no metric.
 
     Hyperparameters become params of the run when it ends, each that the program has not logged itself by then; until
     then they are in the tag ``mlflow_hp.params``.

@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def optimizer_settings(model: Any) -> dict[str, Any]:
-    """Name and settings of a model's optimizer, as numbers and strings.
+def optimizer_settings(optimizer: Any) -> dict[str, Any]:
+    """Name and settings of an optimizer, as numbers and strings.
 
     A learning rate schedule is represented by its name, its settings by ``learning_rate.<setting>``. float32 values
     become the shortest decimal number that rounds to them: 0.01, not 0.009999999776.
     """
-    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     if not hasattr(optimizer, "get_config"):
         return {"name": type(optimizer).__name__}
     settings: dict[str, Any] = {"name": type(optimizer).__name__}
@@ -32,8 +32,35 @@ def optimizer_settings(model: Any) -> dict[str, Any]:
     return settings
 
 
+def optimizer_params(optimizers: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Params of the optimizers of a training for MLflow: those of the only one, or of each by its name.
+
+    Parameters
+    ----------
+    optimizers : mapping of str to mapping
+        What `optimizer_settings` returns, by the names of the optimizers' attributes in the model.
+
+    Examples
+    --------
+    >>> from mlflow_hp.training.hyperparameters import optimizer_params
+    >>> optimizer_params({"optimizer": {"name": "SGD", "learning_rate": 0.5}})
+    {'optimizer': 'SGD', 'learning_rate': 0.5}
+    >>> optimizer_params({"d_optimizer": {"name": "SGD", "learning_rate": 0.5}, "g_optimizer": {"name": "Adam"}})
+    {'d_optimizer': 'SGD', 'd_optimizer.learning_rate': 0.5, 'g_optimizer': 'Adam'}
+    """
+    params: dict[str, Any] = {}
+    for name, settings in optimizers.items():
+        is_only = len(optimizers) == 1
+        for setting, value in settings.items():
+            if setting == "name":
+                params["optimizer" if is_only else name] = value
+            else:
+                params[setting if is_only else f"{name}.{setting}"] = value
+    return params
+
+
 def hyperparameters(model: Any, keras_params: Mapping[str, Any]) -> dict[str, Any]:
-    """Params of a fit for MLflow.
+    """Params of a fit for MLflow that are known before its first step.
 
     Parameters
     ----------
@@ -47,8 +74,6 @@ def hyperparameters(model: Any, keras_params: Mapping[str, Any]) -> dict[str, An
         "steps_per_epoch": keras_params.get("steps"),
         "loss": _name(model.loss),
     }
-    settings = optimizer_settings(model)
-    params |= {"optimizer": settings.pop("name"), **settings}
     if model.steps_per_execution != 1:
         params["steps_per_execution"] = model.steps_per_execution
     return {name: value for name, value in params.items() if value is not None}

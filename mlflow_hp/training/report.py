@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import mlflow
 
 from mlflow_hp.analysis import diagnosis
+from mlflow_hp.history.step_record import batch_values, learning_rates
 from mlflow_hp.plots import figure, training
 from mlflow_hp.tracking import runs
 from mlflow_hp.tracking.artifact_bundle import ArtifactBundle
@@ -17,7 +18,7 @@ from mlflow_hp.tracking.runs import log_numbers
 from mlflow_hp.tracking.tags import DESCRIPTION_TAG
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from matplotlib.axes import Axes
 
@@ -98,11 +99,13 @@ def training_pictures(report: Report, history: TrainingHistory) -> None:
     >>> [file.path for file in mlflow.MlflowClient().list_artifacts(run.info.run_id, "plots")]
     ['plots/learning_rate_by_step.png', 'plots/loss_by_batch.png', 'plots/loss_by_epoch.png']
     """
-    report.picture("loss_by_batch", training.draw_curves(training.loss_by_batch(history)))
+    if batch_values(history.steps) or "running_loss" in history.steps:
+        report.picture("loss_by_batch", training.draw_curves(training.loss_by_batch(history)))
     metrics = [name for name in history.epochs if f"val_{name}" in history.epochs or name == "loss"]
     for metric in metrics:
         report.picture(f"{metric}_by_epoch", training.draw_curves(training.metric_by_epoch(history, metric)))
-    report.picture("learning_rate_by_step", training.draw_curves(training.learning_rate_by_step(history)))
+    if learning_rates(history.steps):
+        report.picture("learning_rate_by_step", training.draw_curves(training.learning_rate_by_step(history)))
 
 
 class TrainingReport:
@@ -143,5 +146,12 @@ class TrainingReport:
 
 
 def _optimizer(history: TrainingHistory) -> str:
-    settings = history.meta.get("optimizer", {})
-    return f"{settings.get('name', 'training')}, learning rate {settings.get('learning_rate', 'unknown')}"
+    """Describe the optimizers of a training and their learning rates."""
+    several = history.meta.get("optimizers", {})
+    if several:
+        return " and ".join(f"{name} ({_settings(each)})" for name, each in several.items())
+    return _settings(history.meta.get("optimizer", {}))
+
+
+def _settings(optimizer: Mapping[str, Any]) -> str:
+    return f"{optimizer.get('name', 'training')}, learning rate {optimizer.get('learning_rate', 'unknown')}"

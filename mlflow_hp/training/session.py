@@ -32,14 +32,16 @@ from mlflow_hp.tracking.tags import (
     STEPS_TAG,
     WEIGHTS_TAG,
 )
+from mlflow_hp.training.capture import train_step_is_own
 from mlflow_hp.training.capture.step_layout import numbers_of, trainable_weights
 from mlflow_hp.training.capture.steps import Steps
-from mlflow_hp.training.hyperparameters import hyperparameters, optimizer_settings
+from mlflow_hp.training.hyperparameters import hyperparameters, optimizer_params, optimizer_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from mlflow_hp.history import TrainingHistory
+    from mlflow_hp.history.step_record import Layout
     from mlflow_hp.history.weight_snapshots import Snapshots
     from mlflow_hp.training.report import TrainingReport
 
@@ -115,13 +117,17 @@ class FitSession:
     def start(self) -> None:
         """Start recording: write tags and params, and wrap the model's train function."""
         params = hyperparameters(self.model, self._keras_params)
+        optimizer = {}
+        if not train_step_is_own(self.model):
+            optimizer = optimizer_settings(self.model.optimizer)
+            params |= optimizer_params({"optimizer": optimizer})
         tags = runs.run_tags("training", {WEIGHTS_TAG: self._settings.weights})
         fit, first_step, first_epoch = self._numbers
         numbers = {"fit": fit, "first_step": first_step, "first_epoch": first_epoch}
         meta = {
             "run_id": self.run_id,
             **numbers,
-            "optimizer": optimizer_settings(self.model),
+            "optimizer": optimizer,
             "params": params,
             "versions": provenance.versions(),
             "reader": "none",
@@ -135,11 +141,11 @@ class FitSession:
         late_params.add(self.run_id, params, self._tags)
         self.recording.describe(params, tags, self._before)
         self.recording.do("the uncommitted changes of the code", lambda: runs.log_code(self.run_id))
-        self._meta = meta
+        self._meta: dict[str, Any] = meta
         self.steps = Steps(
             self.model,
             self._settings.weights,
-            on_layout=self.recording.open,
+            on_layout=self._open,
             on_rows=self.recording.add,
             on_host=self._warn_host,
             before_step=self._take_snapshot,
@@ -148,6 +154,19 @@ class FitSession:
         )
         meta["reader"] = self.steps.kind
         self.steps.start(first_step)
+
+    def _open(self, layout: Layout) -> None:
+        """Begin the history; a step of the user's own has shown by now which optimizers it applies."""
+        if train_step_is_own(self.model):
+            optimizers = {name: optimizer_settings(each) for name, each in self.steps.optimizers.items()}
+            self._meta |= (
+                {"optimizer": next(iter(optimizers.values()))} if len(optimizers) == 1 else {"optimizers": optimizers}
+            )
+            params = optimizer_params(optimizers)
+            self._meta["params"] = {**self._meta["params"], **params}
+            late_params.add(self.run_id, params)
+            self.recording.add_params(params)
+        self.recording.open(layout)
 
     def _warn(self, sentence: str) -> None:
         """Warn once, from any thread; again at the end if the warning became an error."""

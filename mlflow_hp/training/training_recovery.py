@@ -91,7 +91,9 @@ def recover_training(
                 problems.append(f"there is no report: {type(error).__name__}: {error}")
     _tag(recording, history, shift, problems)
     is_used = _is_used(recording, run, in_use)
-    params: dict[str, str] = next((record["params"] for record in recording.entries.records if "params" in record), {})
+    params: dict[str, str] = {}
+    for record in recording.entries.records:
+        params |= record.get("params", {})
     if is_used:
         late_params.add(recording.run_id, params, run.data.tags)
     else:

@@ -95,7 +95,11 @@ BROKEN = [
     ("eager", "mlflow_hp.training.capture.host_reader.HostReader._pass_on"),
     ("eager", "mlflow_hp.training.capture.host_reader.tensors_of"),
     ("eager", "mlflow_hp.training.capture.host_reader.initial_weights"),
-    ("eager", "mlflow_hp.training.capture.host_reader.numbers_of"),
+    *(
+        (way, f"mlflow_hp.training.capture.step_values.{name}")
+        for way in ("graph", "eager")
+        for name in ("metrics_of", "optimizers_of", "StepWatch._note_update", "StepWatch._note_step", "_mean_of")
+    ),
 ]
 
 
@@ -115,7 +119,9 @@ def break_it(monkeypatch, where, error):
 
 
 @pytest.mark.usefixtures("warnings_are_errors")
-@pytest.mark.parametrize(("way", "where"), BROKEN, ids=[where.removeprefix("mlflow_hp.") for _, where in BROKEN])
+@pytest.mark.parametrize(
+    ("way", "where"), BROKEN, ids=[f"{way}-{where.removeprefix('mlflow_hp.')}" for way, where in BROKEN]
+)
 def test_whatever_of_ours_fails(monkeypatch, caplog, store, way, where):
     """Also where each of our warnings would be an error."""
     way = "eager" if way == "any" else way

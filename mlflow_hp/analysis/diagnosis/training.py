@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mlflow_hp.analysis.diagnosis.finding import Finding, epochs
+from mlflow_hp.history.step_record import batch_values
 
 if TYPE_CHECKING:
     from mlflow_hp.history import TrainingHistory
@@ -28,14 +29,21 @@ def not_finite(history: TrainingHistory) -> Finding | None:
     Finding or None
         The finding; None if there is nothing to report.
     """
-    loss = history.steps["batch_loss"]
+    for name, values in batch_values(history.steps).items():
+        finding = _not_finite(history, values, f"The {name}")
+        if finding is not None:
+            return finding
+    return None
+
+
+def _not_finite(history: TrainingHistory, loss: np.ndarray, subject: str) -> Finding | None:
     steps = np.flatnonzero(~np.isfinite(loss))
     if not len(steps):
         return None
     first = int(steps[0])
     kind = "NaN" if np.isnan(loss[first]) else "infinite"
     step = int(history.steps["step"][first])
-    text = f"The loss is {kind} at step {step}, and not finite in {len(steps)} of {len(loss)} steps."
+    text = f"{subject} is {kind} at step {step}, and not finite in {len(steps)} of {len(loss)} steps."
     evidence = {"first_step_not_finite": step, "steps_not_finite": len(steps)}
     grew = bool(first > 1 and np.isfinite(loss[:first]).all() and loss[first - 1] > 100 * loss[0])
     if grew:

@@ -15,7 +15,7 @@ def why_host(model: Any) -> str | None:
     if keras.backend.backend() != "tensorflow":
         return f"Keras runs on {keras.backend.backend()}"
     try:
-        method = overridden_method(model, ("train_step",)) or overridden_builder(model)
+        method = overridden_builder(model)
     except UnsupportedVersionError as error:
         return error.problem
     if method is not None:
@@ -23,7 +23,7 @@ def why_host(model: Any) -> str | None:
     strategy = strategy_of(model)
     if strategy is not None:
         return f"the model is distributed by {type(strategy).__name__}"
-    if not isinstance(model.optimizer, keras.optimizers.Optimizer):
+    if not isinstance(model.optimizer, keras.optimizers.Optimizer) and not train_step_is_own(model):
         return "the model has no Keras optimizer"
     return None
 

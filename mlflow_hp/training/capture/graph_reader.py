@@ -1,8 +1,9 @@
 """Reader of training steps inside the compiled graph, into buffers that are fetched every few hundred steps.
 
-Keras' own ``train_step`` is traced unchanged, in a separate function compiled as the model's settings say; loss,
-learning rate and weights are read around it. So the recorded training gives the same results as an unrecorded one, bit
-for bit, and every step is recorded even if Python sees only one in fifty.
+The model's ``train_step``, Keras' or the user's, is traced unchanged, in a separate function compiled as the model's
+settings say; learning rates and weights are read around it, losses as the step returns or tracks them. So the recorded
+training gives the same results as an unrecorded one, bit for bit, and every step is recorded even if Python sees only
+one in fifty.
 """
 
 from __future__ import annotations
@@ -15,22 +16,27 @@ import numpy as np
 import tensorflow as tf
 from keras import tree
 
-from mlflow_hp._compat.keras import loss_tracker
 from mlflow_hp._compat.tensorflow import refuses_its_clock
 from mlflow_hp.delivery.signals import held
-from mlflow_hp.history.step_record import STEP_COLUMNS, Layout, Rows, n_weights
+from mlflow_hp.history.step_record import Layout, Rows, n_weights
+from mlflow_hp.training.capture import train_step_is_own
 from mlflow_hp.training.capture.step_buffers import StepBuffers
 from mlflow_hp.training.capture.step_layout import (
     EpochCounter,
     NothingRanError,
     Unwrappable,
+    batch_column,
     build,
+    columns_of,
     initial_weights,
+    inputs_of,
+    kinds_of,
     leaves_of,
+    running_column,
     store_for,
-    tapped,
     tensors_of,
 )
+from mlflow_hp.training.capture.step_values import StepValues, StepWatch, is_number, n_samples, optimizers_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -38,12 +44,12 @@ if TYPE_CHECKING:
 FETCH_SECONDS = 0.5
 """Time after which the buffers are fetched although they are not full."""
 
-_SCALARS = ("time", "samples", "learning_rate", "batch_loss")
-"""Columns of the scalar buffer, before the running ones; step, epoch and batch are counted on the host."""
+_SCALARS = ("time", "samples")
+"""First columns of the scalar buffer; step, epoch and batch are counted on the host."""
 
 
 class GraphReader:
-    """Reads each step of Keras' standard ``train_step`` on TensorFlow, inside the compiled function.
+    """Reads each step of a model on TensorFlow, inside the compiled function.
 
     Parameters
     ----------
@@ -58,6 +64,8 @@ class GraphReader:
     ----------
     steps_done : int
         Number of steps of the fit so far.
+    optimizers : dict of str to keras.optimizers.Optimizer
+        Those that the step applies, by the names of their attributes; empty until it is traced.
     """
 
     kind = "graph"
@@ -67,9 +75,12 @@ class GraphReader:
         self._model = model
         self._weights = weights
         self._buffers: StepBuffers | None = None
-        self._logs: list[str] = []
+        self.optimizers: dict[str, Any] = {}
+        self._columns: list[str] | None = None
+        self._logged: list[str] = []
+        self._problem: Exception | None = None
         self._last: Any = {}
-        self._done = self._n_tracked = 1
+        self._done = 1
         self._clock = not refuses_its_clock()  # as scikeras has it with a random_state
         self._times: list[float] = []
         self._several = model.steps_per_execution > 1
@@ -106,7 +117,12 @@ class GraphReader:
         """
         if self._prepared:
             return
-        build(self._model, iterator.element_spec)
+        data = inputs_of(iterator.element_spec)
+        if not train_step_is_own(self._model):
+            build(self._model, data)
+        self._compiled_step.get_concrete_function(data)  # builds what `build` has not, and shows which values there are
+        if self._problem is not None:
+            raise self._problem
         self._tensors = tensors_of(self._model)
         self._store = store_for(self._weights, n_weights(self._tensors))
         self._initial = initial_weights(self._model, self._tensors, self._store)
@@ -168,16 +184,13 @@ class GraphReader:
         scalars, weights = buffers.take()
         self._pending = 0
         if self._layout is None:
-            running = [f"running_{name}" for name in self._logs]
-            kinds = STEP_COLUMNS | dict.fromkeys(running, "float64")
-            layout = Layout(kinds, self._tensors, self._store, self._initial)
+            layout = Layout(kinds_of(self._scalars), self._tensors, self._store, self._initial)
             self._on_layout(layout)
             self._layout = layout
         if not len(scalars):
             return
         columns = self._counter.count(len(scalars))
-        names = [*_SCALARS, *(f"running_{name}" for name in self._logs)]
-        columns |= dict(zip(names, scalars.T, strict=True))
+        columns |= dict(zip(self._scalars, scalars.T, strict=True))
         columns["samples"] = columns["samples"].astype(np.int64)
         if not self._clock:
             columns["time"] = np.array(self._times[: len(scalars)])
@@ -194,6 +207,11 @@ class GraphReader:
             tensors = {}
         self._on_rows(Rows(columns, tensors))
 
+    @property
+    def _scalars(self) -> list[str]:
+        """Columns of the scalar buffer."""
+        return [*_SCALARS, *(self._columns or [])]
+
     # The methods from here on run while TensorFlow traces.
 
     def _one_step(self, iterator: Any) -> Any:
@@ -208,7 +226,7 @@ class GraphReader:
 
         def body(index: tf.Tensor, element: Any) -> tuple[tf.Tensor, Any]:
             logs = self._recorded_step(element.get_value())
-            if len(self._logs) < len(leaves_of(logs)):
+            if len(self._logged) < len(leaves_of(logs)):
                 raise Unwrappable("a metric's result is not a scalar")
             self._last = logs
             following = tf.cond(index + 1 < limit, iterator.get_next_as_optional, lambda: element)
@@ -217,21 +235,21 @@ class GraphReader:
         start = (tf.constant(0), iterator.get_next_as_optional())
         done, _ = tf.while_loop(condition, body, start, parallel_iterations=1)
         assert self._buffers is not None
-        values = iter(tf.unstack(self._buffers.last_scalars()[len(_SCALARS) :], len(self._logs)))
+        last = self._buffers.last_scalars()
+        values = (last[self._scalars.index(column)] for column in self._logged)
         return done, _filled(self._last, values)
 
     def _recorded_step(self, data: Any) -> Any:
         """Run Keras' step on one batch, and write its record into the buffers."""
         data = tree.map_structure(_none_for_optional, data)
-        learning_rate = tf.cast(tf.convert_to_tensor(self._model.optimizer.learning_rate), tf.float64)
+        rates = [tf.convert_to_tensor(each.learning_rate) for each in self.optimizers.values()]
         variables = [variable.value for variable in self._model.weights]
         before = [tf.convert_to_tensor(v) for v in variables] if self._store == "statistics" else []
-        logs, loss, samples = self._compiled_step(data)
-        if self._n_tracked != 1:
-            raise Unwrappable(f"train_step tracked its loss {self._n_tracked} times, not once")
-        values = {name: value for name, value in leaves_of(logs) if _is_number(value)}
+        logs, values = self._compiled_step(data)
+        if self._problem is not None:
+            raise self._problem
         now = tf.timestamp() if self._clock else tf.constant(0.0, tf.float64)
-        scalars = [now, samples, learning_rate, loss, *values.values()]
+        scalars = [now, n_samples(data), *rates, *values.batch.values(), *values.running.values()]
         after = [tf.convert_to_tensor(variable) for variable in variables]
         if self._store == "values":
             weights = [tf.reshape(value, [-1]) for value in after]
@@ -240,35 +258,46 @@ class GraphReader:
         else:
             weights = []
         if self._buffers is None:
-            self._logs = list(values)
             with tf.init_scope():
                 self._buffers = StepBuffers(len(scalars), weights, self._model.steps_per_execution)
         self._buffers.write(scalars, weights)
         return logs
 
     @property
-    def _compiled_step(self) -> Callable:
-        """Keras' step as a separate function, as in Keras, that also returns loss and batch size."""
+    def _compiled_step(self) -> Any:
+        """The model's step as a separate function, as in Keras, that also returns its values."""
         if not hasattr(self, "_own_step"):
 
-            def step(data: Any) -> tuple[Any, tf.Tensor, tf.Tensor]:
-                with tapped(loss_tracker(self._model)) as calls:
+            def step(data: Any) -> tuple[Any, StepValues]:
+                watch = StepWatch(self._model)
+                with watch.watching():
                     logs = self._model.train_step(data)
-                self._n_tracked = len(calls)
-                if len(calls) != 1:  # an error here would leave variables created in `train_step` without values
-                    return logs, tf.constant(0.0), tf.constant(0)
-                return logs, calls[0]["values"], calls[0]["sample_weight"]
+                try:
+                    values = watch.values(logs)
+                    self._note_values(logs, values, watch.stepped)
+                except Exception as error:  # noqa: BLE001 - raised here, variables of the step would have no values
+                    self._problem = error
+                    values = StepValues({}, {})
+                return logs, values
 
             self._own_step = tf.function(
                 step, reduce_retracing=True, jit_compile=self._model.jit_compile, autograph=False
             )
         return self._own_step
 
-
-def _is_number(value: Any) -> bool:
-    if isinstance(value, tf.Tensor):
-        return value.shape.rank == 0 and (value.dtype.is_floating or value.dtype.is_integer)
-    return type(value) in (int, float)  # as in the logs of Keras before 3.12 where functions run eagerly
+    def _note_values(self, logs: Any, values: StepValues, stepped: list[str]) -> None:
+        """Name the columns of the step's values, and the one that has each entry of its logs."""
+        columns = columns_of(stepped, values.batch, values.running)
+        if self._buffers is not None and columns != self._columns:  # before, metrics that the step makes are missing
+            raise Unwrappable(f"train_step has other values than when it was traced first: {', '.join(columns)}")
+        self._columns = columns
+        held = optimizers_of(self._model)
+        self.optimizers = {name: held[name] for name in stepped}
+        self._logged = [
+            running_column(name) if name in values.running else batch_column(name)
+            for name, value in leaves_of(logs)
+            if is_number(value)
+        ]
 
 
 def _filled(logs: Mapping[str, Any], values: Iterator[Any]) -> dict[str, Any]:

@@ -7,24 +7,30 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlflow_hp._compat.keras import loss_tracker
+from mlflow_hp._compat.keras import is_built, loss_tracker
 from mlflow_hp.delivery.signals import held
 from mlflow_hp.history import statistics_of
-from mlflow_hp.history.step_record import STEP_COLUMNS, Layout, Rows, n_weights
+from mlflow_hp.history.step_record import Layout, Rows, n_weights
 from mlflow_hp.training.capture import train_step_is_own
 from mlflow_hp.training.capture.step_layout import (
     EpochCounter,
     NothingRanError,
+    batch_column,
     build,
     initial_weights,
+    inputs_of,
+    kinds_of,
     numbers_of,
+    rate_columns,
+    running_column,
     store_for,
-    tapped,
     tensors_of,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
+
+    from mlflow_hp.training.capture.step_values import StepWatch
 
 MAX_BYTES = 32 * 2**20
 """Memory limit of the rows read but not passed on."""
@@ -36,9 +42,9 @@ class HostReader:
     """Reads weights, learning rate and Keras' running values after each call of the model's train function.
 
     The batch's own loss is the change of Keras' loss tracker, ``(N_b m_b - N_(b-1) m_(b-1)) / n_b``, in which
-    float32 cancels: expect an error of about 1e-6 of the running sum. It is NaN if the model does not use that tracker.
-    With ``steps_per_execution > 1`` there is one record per execution; if Python sees each step, `around` reads each,
-    with the loss passed to the tracker.
+    float32 cancels: expect an error of about 1e-6 of the running sum. The record lacks it if the model does not use
+    that tracker. With ``steps_per_execution > 1`` there is one record per execution; if Python sees each step, `around`
+    reads each, with the values that it returns and tracks.
 
     Parameters
     ----------
@@ -46,6 +52,11 @@ class HostReader:
         As for `GraphReader`.
     train_function : callable or None
         The model's own; None if Keras calls it itself, between `before` and `read`.
+
+    Attributes
+    ----------
+    optimizers : dict of str to keras.optimizers.Optimizer
+        Those that the step applies, by the names of their attributes; empty until the first step.
     """
 
     kind = "host"
@@ -57,6 +68,8 @@ class HostReader:
         self._own_step = train_step_is_own(model)
         self._tracker = loss_tracker(model)
         self._read_inside = False
+        self.optimizers: dict[str, Any] = {}
+        self._held: dict[str, Any] = {"optimizer": model.optimizer}
 
     def connect(self, on_layout: Callable[[Layout], None], on_rows: Callable[[Rows], None]) -> None:
         """Set the callables: `on_layout`, called once in a fit before the first rows, and `on_rows`, for all rows."""
@@ -67,11 +80,13 @@ class HostReader:
         self._counter = EpochCounter(first_step)
         self._layout: Layout | None = None
         self._initial: dict[str, np.ndarray] | None = None
-        self._rows: list[tuple[dict[str, float], dict[str, np.ndarray]]] = []
+        self._rows: list[tuple[dict[str, float], dict[str, float], dict[str, np.ndarray]]] = []
         self._bytes = 0
         self._passed_on_at = time.monotonic()
         self._before: dict[str, np.ndarray] = {}
         self._tracked = (0.0, 0.0)
+        self._rates: dict[str, float] = {}
+        self._rated: list[str] = []
         self.steps_done = 0
 
     def begin_epoch(self, epoch: int) -> None:
@@ -83,8 +98,10 @@ class HostReader:
         """Read the initial weights; those of a model that needs data to be built are unknown."""
         if self._initial is not None:
             return
+        if self._own_step and not is_built(self._model):
+            return
         try:
-            build(self._model, getattr(arguments[-1], "element_spec", None) if arguments else None)
+            build(self._model, inputs_of(getattr(arguments[-1], "element_spec", None) if arguments else None))
         except Exception:  # noqa: BLE001 - if the model is at fault, the step itself raises
             return
         self._initial = self._describe()
@@ -114,67 +131,79 @@ class HostReader:
         safely : callable
             Runs a function if steps are still to be read, and returns whether that succeeded.
         """
+        import tensorflow as tf
+
+        from mlflow_hp.training.capture.step_values import StepWatch, optimizers_of
+
+        self._held = optimizers_of(self._model)
 
         def read_step(data: Any) -> Any:
-            import tensorflow as tf
-
             if not tf.executing_eagerly():  # tracing: `read` reads the execution
                 return step(data)
             self._read_inside = True
             if not safely(self.before):
                 return step(data)
-            with tapped(self._tracker) as calls:
+            watch = StepWatch(self._model)
+            with watch.watching():
                 logs = step(data)
-            safely(lambda: self._read_step(logs, calls))
+            safely(lambda: self._read_watched(logs, watch, data))
             return logs
 
         return read_step
 
     def before(self) -> None:
-        """Read the learning rate before the next step."""
+        """Read the learning rates before the next step."""
         self._sync()
-        self._learning_rate = _number(getattr(self._model.optimizer, "learning_rate", np.nan))
+        self._rates = {name: _number(getattr(each, "learning_rate", None)) for name, each in self._held.items()}
 
     def read(self, logs: Any) -> None:
         """Read the state after the train function, and the `logs` it returned, unless each step was read."""
-        if not self._read_inside:
-            self._read_step(logs, [], self._model.steps_per_execution)
+        if self._read_inside:
+            return
+        n_steps = self._model.steps_per_execution
+        values = self._tracked_loss(n_steps)
+        values |= {running_column(name): value for name, value in numbers_of(logs).items()}
+        self._read_step(values, self._held, n_steps)
 
-    def _read_step(self, logs: Any, calls: Sequence[Mapping[str, Any]], n_steps: int = 1) -> None:
+    def _read_watched(self, logs: Any, watch: StepWatch, data: Any) -> None:
+        """Read a step that Python has seen."""
+        from mlflow_hp.training.capture.step_values import n_samples
+
+        batch, running = watch.values(logs)
+        values = {"samples": _number(n_samples(data))}
+        values |= {batch_column(name): _number(value) for name, value in batch.items()}
+        values |= {running_column(name): _number(value) for name, value in running.items()}
+        self._read_step(values, watch.stepped)
+
+    def _read_step(self, values: Mapping[str, float], stepped: Iterable[str], n_steps: int = 1) -> None:
         self.steps_done += n_steps
         self._sync()
         if self._initial is None:
             initial = self._describe()
             self._initial = {name: value * np.nan for name, value in initial.items()}
-        batch_loss, samples = self._tracked_loss(n_steps)
-        if len(calls) == 1 and not self._own_step:
-            batch_loss, samples = _number(calls[0]["values"]), _number(calls[0]["sample_weight"])
-        scalars = {
-            "time": time.time(),
-            "samples": samples,
-            "learning_rate": self._learning_rate,
-            "batch_loss": batch_loss,
-        }
-        scalars |= {f"running_{name}": value for name, value in numbers_of(logs).items()}
+        self.optimizers |= {name: self._held[name] for name in stepped}
+        scalars = {"time": time.time(), **values}
         weights: dict[str, np.ndarray] = {}
         if self._store != "none":
             weights = initial_weights(self._model, self._tensors, "values")
         if self._store == "statistics":
             before, self._before = self._before, weights
             weights = {n: statistics_of(np.stack([before[n], value]))[1] for n, value in weights.items()}
-        self._rows.append((scalars, weights))
+        self._rows.append((scalars, self._rates, weights))
         self._bytes += sum(value.nbytes for value in weights.values()) + 8 * len(scalars)
 
-    def _tracked_loss(self, n_steps: int) -> tuple[float, float]:
-        """The batch's loss and number of samples, from the change of Keras' loss tracker; 0 samples if unknown."""
+    def _tracked_loss(self, n_steps: int) -> dict[str, float]:
+        """The batch's loss, if known, and its number of samples, 0 if unknown; from the change of Keras' tracker."""
         tracker = self._tracker
         total, count = (0.0, 0.0) if tracker is None else (_number(tracker.total), _number(tracker.count))
         old_total, old_count = self._tracked
         self._tracked = (total, count)
         samples = count - old_count
-        loss = (total - old_total) / samples if samples > 0 else np.nan
+        if not samples > 0:
+            return {"samples": 0.0}
         # A train_step as in Keras' guides tracks the mean of each batch as one value.
-        return loss, 0.0 if samples <= n_steps and self._own_step else samples
+        is_counted = samples > n_steps or not self._own_step
+        return {"samples": samples if is_counted else 0.0, batch_column("loss"): (total - old_total) / samples}
 
     def _sync(self) -> None:
         """Update the model's variables: on JAX, training keeps the values elsewhere."""
@@ -190,19 +219,25 @@ class HostReader:
 
     def _pass_on(self) -> None:
         if self._layout is None:
-            kinds = STEP_COLUMNS | dict.fromkeys(
-                (name for name in self._rows[0][0] if name.startswith("running_")), "float64"
-            )
-            layout = Layout(kinds, self._tensors, self._store, self._initial or {})
+            layout = Layout(kinds_of(self._columns()), self._tensors, self._store, self._initial or {})
             self._on_layout(layout)
             self._layout = layout
         rows, self._rows, self._bytes = self._rows, [], 0
         columns = self._counter.count(len(rows))
-        for name, dtype in self._layout.columns.items():
-            if name not in columns:
-                columns[name] = np.array([scalars.get(name, np.nan) for scalars, _ in rows], dtype)
-        weights = {name: np.stack([values[name] for _, values in rows]) for name in rows[0][1]}
+        rates = dict(zip(rate_columns(self._rated), self._rated, strict=True))
+        for column, dtype in self._layout.columns.items():
+            if column in rates:
+                columns[column] = np.array([of_step[rates[column]] for _, of_step, _ in rows], dtype)
+            elif column not in columns:
+                columns[column] = np.array([scalars.get(column, np.nan) for scalars, _, _ in rows], dtype)
+        weights = {name: np.stack([values[name] for _, _, values in rows]) for name in rows[0][2]}
         self._on_rows(Rows(columns, weights))
+
+    def _columns(self) -> list[str]:
+        """Columns of the rows read so far, as far as all rows have them."""
+        self._rated = [name for name in self.optimizers if np.isfinite(self._rows[0][1][name])]
+        known = [name for name in self._rows[0][0] if all(name in scalars for scalars, _, _ in self._rows)]
+        return [*rate_columns(self._rated), *known]
 
     def _describe(self) -> dict[str, np.ndarray]:
         """Note the tensors of the built model, and return its current weights."""

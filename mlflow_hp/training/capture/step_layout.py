@@ -13,7 +13,7 @@ from mlflow_hp.history import Tensor, statistics_of
 from mlflow_hp.history.step_record import FEW_WEIGHTS, STEP_COLUMNS, Store, distinct_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 
 def store_for(weights: str, n_weights: int) -> Store:
@@ -63,6 +63,33 @@ class Unwrappable(Exception):  # noqa: N818 - no error: the host reader is used 
 
 class NothingRanError(Exception):
     """Raised if reading failed before a step took data, so that Keras' own train function can be called instead."""
+
+
+def batch_column(name: str) -> str:
+    """Name of the column with a batch's own value of an entry of the logs."""
+    return f"batch_{name}"
+
+
+def running_column(name: str) -> str:
+    """Name of the column with the running value of an entry of the logs."""
+    return f"running_{name}"
+
+
+def rate_columns(optimizers: Sequence[str]) -> list[str]:
+    """Names of the columns with the learning rates of `optimizers`."""
+    return ["learning_rate"] if len(optimizers) == 1 else [f"learning_rate/{name}" for name in optimizers]
+
+
+def columns_of(optimizers: Sequence[str], batch: Iterable[str], running: Iterable[str]) -> list[str]:
+    """Columns of a step's values: learning rates of its `optimizers`, values of the batch alone, running values."""
+    return [*rate_columns(optimizers), *map(batch_column, batch), *map(running_column, running)]
+
+
+def kinds_of(columns: Iterable[str]) -> dict[str, str]:
+    """Map each column of a record to its NumPy dtype; step, epoch and batch are first."""
+    names = list(columns)
+    first = {name: kind for name, kind in STEP_COLUMNS.items() if name in ("step", "epoch", "batch", *names)}
+    return first | {name: "float64" for name in names if name not in first}
 
 
 def leaves_of(logs: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -116,41 +143,31 @@ class EpochCounter:
         return {"step": step, "epoch": epochs[index], "batch": step - starts[index]}
 
 
-def build(model: Any, element_spec: Any) -> None:
+def inputs_of(element_spec: Any) -> Any:
+    """Return the specification of what ``train_step`` gets, with None for an input that Keras' data adapters lack.
+
+    Parameters
+    ----------
+    element_spec : nested structure of tf.TypeSpec
+        Specification of one batch of the training data.
+    """
+    from keras import tree
+
+    def input_or_none(spec: Any) -> Any:
+        return None if type(spec).__name__ == "OptionalSpec" else spec
+
+    return tree.map_structure(input_or_none, element_spec)
+
+
+def build(model: Any, inputs: Any) -> None:
     """Create the weights of an unbuilt model, as its first step would, without taking data.
 
     Parameters
     ----------
     model : keras.Model
         Compiled.
-    element_spec : nested structure of tf.TypeSpec
-        Specification of one batch of the training data.
+    inputs : nested structure of tf.TypeSpec
+        As `inputs_of` returns.
     """
-    if is_built(model):
-        return
-    from keras import tree
-
-    def input_or_none(spec: Any) -> Any:
-        return None if type(spec).__name__ == "OptionalSpec" else spec
-
-    build_without_data(model, tree.map_structure(input_or_none, element_spec))
-
-
-@contextlib.contextmanager
-def tapped(tracker: Any) -> Iterator[list[dict[str, Any]]]:
-    """Collect the calls of Keras' loss tracker inside the block: a dict of ``values`` and ``sample_weight`` each."""
-    calls: list[dict[str, Any]] = []
-    if tracker is None:
-        yield calls
-        return
-    update_state = tracker.update_state
-
-    def update_and_collect(*arguments: Any, **named: Any) -> Any:
-        calls.append(dict(zip(("values", "sample_weight"), arguments, strict=False)) | named)
-        return update_state(*arguments, **named)
-
-    tracker.update_state = update_and_collect
-    try:
-        yield calls
-    finally:
-        del tracker.update_state
+    if not is_built(model):
+        build_without_data(model, inputs)

@@ -86,6 +86,12 @@ class Steps:
         """Steps of the fit so far."""
         return int(self._reader.steps_done)
 
+    @property
+    def optimizers(self) -> dict[str, Any]:
+        """Keras optimizers that the steps apply, by the names of their attributes; empty before the first step."""
+        optimizers: dict[str, Any] = self._reader.optimizers
+        return optimizers
+
     def start(self, first_step: int) -> None:
         """Start reading; `first_step` is the number of the fit's first step in its run (0-based)."""
         self._first_step = first_step

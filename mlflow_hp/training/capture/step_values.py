@@ -1,0 +1,294 @@
+"""Values of a training step, of the batch alone and running ones, and the optimizers that it applies.
+
+A step returns logs, by name. An entry is
+
+- *running* if it is the result of a metric of the model, or reads any other state that is not the model's: a mean over
+  the epoch so far, mostly;
+- *of the batch alone* otherwise, as in ``return {"loss": loss}``.
+
+Where a running entry is the result of a `keras.metrics.Mean`, the batch's own value is what the step gave it: ``v`` for
+``update_state(v)``; in general ``sum(w_i v_i) / sum(w_i)`` over the calls of that step, with ``w_i = 1`` where there is
+no weight. That is the mean that this metric would show for this batch alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from mlflow_hp._compat.keras import layers_of, original_method
+from mlflow_hp._compat.private_name import UnsupportedVersionError
+from mlflow_hp.training.capture.step_layout import leaves_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+
+class StepValues(NamedTuple):
+    """Entries of the logs of one step that are single numbers.
+
+    Attributes
+    ----------
+    batch : dict of str to tensor
+        Values of the batch alone, by the names in the logs.
+    running : dict of str to tensor
+        Values over several batches, by the names in the logs.
+    """
+
+    batch: dict[str, Any]
+    running: dict[str, Any]
+
+
+class StepWatch:
+    """Watches the metrics and optimizers of a model while its step is traced, or runs eagerly.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Compiled.
+
+    Attributes
+    ----------
+    stepped : list of str
+        Names in `optimizers_of` of the optimizers that were applied, in the order of their first step.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._calls: dict[int, list[tuple[Any, Any, Any]]] = {}
+        self._results: list[tuple[Any, Any]] = []
+        self._error: Exception | None = None
+        self.stepped: list[str] = []
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Watch what happens inside the block; an error of it is raised by `values`."""
+        with contextlib.ExitStack() as watched:
+            try:
+                for metric in metrics_of(self._model):
+                    watched.enter_context(self._around(metric, "update_state", self._note_update, metric))
+                    watched.enter_context(self._around(metric, "result", self._note_result, metric))
+                for name, optimizer in optimizers_of(self._model).items():
+                    watched.enter_context(self._around(optimizer, "apply", self._note_step, name))
+            except Exception as error:  # noqa: BLE001 - the step goes on
+                self._error = error
+            yield
+
+    def values(self, logs: Any) -> StepValues:
+        """Sort the entries of the logs that the step returned.
+
+        Parameters
+        ----------
+        logs : mapping or None
+            What the step returned.
+
+        Returns
+        -------
+        StepValues
+            The entries that are single numbers.
+
+        Raises
+        ------
+        Exception
+            Any error of the watching, which does not leave the step itself.
+        """
+        if self._error is not None:
+            raise self._error
+        batch: dict[str, Any] = {}
+        running: dict[str, Any] = {}
+        own_state = None
+        for name, value in leaves_of(logs) if isinstance(logs, Mapping) else ():
+            if not is_number(value):
+                continue
+            metric = next((metric for result, metric in self._results if result is value), None)
+            if metric is None:
+                own_state = own_state or _state_of(self._model)
+                (running if _reads_other_state(value, own_state) else batch)[name] = value
+                continue
+            running[name] = value
+            mean = _mean_of(self._calls.get(id(metric), [])) if _is_mean(metric) else None
+            if mean is not None:
+                batch[name] = mean
+        return StepValues(batch, running)
+
+    @contextlib.contextmanager
+    def _around(self, thing: Any, method: str, note: Callable[..., None], subject: Any) -> Iterator[None]:
+        """Call `note` after each call of a method of one object, inside the block."""
+        before = vars(thing).get(method)
+        original = getattr(thing, method)
+
+        def noted(*arguments: Any, **named: Any) -> Any:
+            result = original(*arguments, **named)
+            try:
+                note(subject, arguments, named, result)
+            except Exception as error:  # noqa: BLE001 - the step goes on
+                self._error = error
+            return result
+
+        object.__setattr__(thing, method, noted)
+        try:
+            yield
+        finally:
+            if before is None:
+                object.__delattr__(thing, method)
+            else:
+                object.__setattr__(thing, method, before)
+
+    def _note_update(self, metric: Any, arguments: tuple[Any, ...], named: Mapping[str, Any], _: Any) -> None:
+        values = dict(zip(("values", "sample_weight"), arguments, strict=False)) | dict(named)
+        self._calls.setdefault(id(metric), []).append((_graph(), values.get("values"), values.get("sample_weight")))
+
+    def _note_result(self, metric: Any, _: tuple[Any, ...], __: Mapping[str, Any], result: Any) -> None:
+        self._results.append((result, metric))
+
+    def _note_step(self, name: str, *_: Any) -> None:
+        if name not in self.stepped:
+            self.stepped.append(name)
+
+
+def is_number(value: Any) -> bool:
+    """Whether an entry of a step's logs is a single real number."""
+    if isinstance(value, tf.Tensor):
+        return value.shape.rank == 0 and (value.dtype.is_floating or value.dtype.is_integer)
+    return type(value) in (int, float)  # as in the logs of Keras before 3.12 where functions run eagerly
+
+
+def n_samples(data: Any) -> Any:
+    """Number of samples in a batch: the size of its first array's first axis, 0 if unknown.
+
+    Parameters
+    ----------
+    data : nested structure of tensors
+        What ``train_step`` gets.
+    """
+    first: Any = next((part for part in keras.tree.flatten(data) if part is not None), None)
+    if isinstance(first, tf.RaggedTensor):
+        return first.nrows()
+    if isinstance(first, tf.SparseTensor):
+        return first.dense_shape[0]
+    if not tf.is_tensor(first) or first.shape.rank in (None, 0):
+        return tf.constant(0)
+    return tf.shape(first)[0]
+
+
+def metrics_of(model: Any) -> list[Any]:
+    """Return all metrics of a model: those that Keras tracks, and those of a property ``metrics`` of its class."""
+    metrics: dict[int, Any] = {}
+    with contextlib.suppress(Exception):  # a property of the user's may fail: the step itself says so
+        metrics |= {id(metric): metric for metric in model.metrics}
+    metrics |= {id(metric): metric for metric in original_method("metrics").fget(model)}
+    return [metric for metric in metrics.values() if isinstance(metric, keras.metrics.Metric)]
+
+
+def optimizers_of(model: Any) -> dict[str, Any]:
+    """Return all Keras optimizers that a model and its layers hold, by the names of their attributes.
+
+    One that wraps another (``LossScaleOptimizer``) stands for both.
+    """
+    try:
+        layers = layers_of(model)
+    except UnsupportedVersionError:
+        layers = [model]
+    optimizers: dict[int, tuple[str, Any]] = {}
+    names: set[str] = set()
+    for layer in layers:
+        prefix = "" if layer is model else f"{layer.name}/"
+        for name, optimizer in _held(vars(layer)):
+            if id(optimizer) not in optimizers and f"{prefix}{name}" not in names:
+                names.add(f"{prefix}{name}")
+                optimizers[id(optimizer)] = f"{prefix}{name}", optimizer
+    for _, optimizer in list(optimizers.values()):
+        optimizers.pop(id(getattr(optimizer, "inner_optimizer", None)), None)
+    return dict(optimizers.values())
+
+
+def _held(attributes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Optimizers in attributes, then in the lists, tuples and dicts among them, with their names."""
+    yield from ((name.lstrip("_"), value) for name, value in attributes.items() if _is_optimizer(value))
+    for name, value in attributes.items():
+        if isinstance(value, dict) and not name.startswith("_"):
+            yield from ((f"{name}/{key}", each) for key, each in value.items() if _is_optimizer(each))
+        elif isinstance(value, list | tuple) and not name.startswith("_"):
+            yield from ((f"{name}/{index}", each) for index, each in enumerate(value) if _is_optimizer(each))
+
+
+def _is_optimizer(value: Any) -> bool:
+    return isinstance(value, keras.optimizers.Optimizer)
+
+
+def _is_mean(metric: Any) -> bool:
+    """Whether a metric is the mean of what it is given."""
+    mean = keras.metrics.Mean
+    return type(metric).update_state is mean.update_state and type(metric).result is mean.result
+
+
+def _graph() -> Any:
+    """The graph that is being made; None if functions run eagerly."""
+    return None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+
+
+def _mean_of(calls: Sequence[tuple[Any, Any, Any]]) -> Any:
+    """Mean of what a `keras.metrics.Mean` was called with in one step; None if unknown.
+
+    `calls` has the graph, the value and the weight of each call. The mean is unknown if a call is inside of a loop or a
+    condition of TensorFlow: that may run any number of times.
+    """
+    if not calls or any(graph is not _graph() for graph, _, _ in calls):
+        return None
+    pairs = [(tf.convert_to_tensor(v), None if w is None else tf.convert_to_tensor(w)) for _, v, w in calls]
+    if len(pairs) == 1 and pairs[0][0].shape.rank == 0:
+        return pairs[0][0]  # exact, whatever its weight
+    total, count = tf.constant(0.0, tf.float64), tf.constant(0.0, tf.float64)
+    for value, weight in pairs:
+        if value.shape.rank is None or (weight is not None and (weight.shape.rank is None or weight.shape.rank > 1)):
+            return None
+        by_sample = tf.cast(value, tf.float64)
+        if value.shape.rank > 1:
+            by_sample = tf.reduce_mean(by_sample, axis=list(range(1, value.shape.rank)))
+        each = tf.ones_like(by_sample) if weight is None else tf.cast(weight, tf.float64) * tf.ones_like(by_sample)
+        total, count = total + tf.reduce_sum(each * by_sample), count + tf.reduce_sum(each)
+    return total / count
+
+
+def _state_of(model: Any) -> set[int]:
+    """Ids of the variables' handles that are the model's own state: weights, seeds, optimizers, plain variables."""
+    of_metrics = {id(variable) for metric in metrics_of(model) for variable in metric.variables}
+    variables = [variable.value for variable in model.variables if id(variable) not in of_metrics]
+    for optimizer in optimizers_of(model).values():
+        variables += [variable.value for variable in optimizer.variables]
+    variables += [value for value in vars(model).values() if isinstance(value, tf.Variable)]
+    return {id(variable.handle) for variable in variables if hasattr(variable, "handle")}
+
+
+def _reads_other_state(value: Any, own: set[int]) -> bool:
+    """Whether a tensor of a graph depends on a variable that is not among `own`; False for a value outside of graphs.
+
+    Parameters
+    ----------
+    value : tensor or number
+        Entry of a step's logs.
+    own : set of int
+        Ids of handles of variables.
+    """
+    operation = getattr(value, "op", None) if not hasattr(value, "numpy") and tf.is_tensor(value) else None
+    if operation is None:
+        return False
+    captured = {id(inner): outer for outer, inner in operation.graph.captures}
+    todo, seen = [operation], set()
+    while todo:
+        operation = todo.pop()
+        if operation.name in seen:
+            continue
+        seen.add(operation.name)
+        for source in operation.inputs:
+            if source.dtype == tf.resource and not operation.type.startswith("LookupTable"):
+                outer = captured.get(id(source))
+                if outer is None or id(outer) not in own:
+                    return True
+            else:
+                todo.append(source.op)
+    return False
