@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow_hp._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from mlflow_hp.autologging.api import autolog as autolog
     from mlflow_hp.compare.api import compare_runs as compare_runs
     from mlflow_hp.errors import RecordingWarning as RecordingWarning
     from mlflow_hp.errors import UserError as UserError
@@ -26,6 +27,7 @@ _MODULES = {
     "TrainingHistory": "history",
     "TrainingRecorder": "training.callback",
     "UserError": "errors",
+    "autolog": "autologging.api",
     "compare_runs": "compare.api",
     "load_history": "history.load",
     "load_snapshots": "history.load",
@@ -37,6 +39,7 @@ __all__ = [
     "TrainingHistory",
     "TrainingRecorder",
     "UserError",
+    "autolog",
     "compare_runs",
     "load_history",
     "load_snapshots",

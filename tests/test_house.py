@@ -18,11 +18,11 @@ import yaml
 ROOT = Path(__file__).parents[1]
 
 KNOWN_IN = {
-    "keras": {"_compat", "training", "search"},
+    "keras": {"_compat", "training", "search", "autologging"},
     "tensorflow": {"_compat", "training", "search"},
     "mlflow": {
         "_compat", "tracking", "history", "delivery", "training", "search", "sync", "compare", "server", "reproduce",
-        "cli",
+        "cli", "autologging",
     },
     "sklearn": {"_compat", "search"},
     "joblib": {"_compat", "analysis", "search"},

@@ -94,6 +94,17 @@ def active_runs() -> set[str]:
     return {run.info.run_id for run in stack if run is not None}
 
 
+def active_run_of_main_thread() -> str | None:
+    """Return the id of the innermost active run of the main thread; None if it has none, or if that is unknown."""
+    try:
+        stacks = ACTIVE_RUNS.call_method(ACTIVE_RUNS.of(), "get_all_thread_values")
+        runs = stacks.get(threading.main_thread().ident)
+        return str(runs[-1].info.run_id) if runs else None
+    except UnsupportedVersionError as error:
+        warn_once(error)
+        return None
+
+
 def _runs_of_thread() -> list[Any]:
     runs = ACTIVE_RUNS.call_method(ACTIVE_RUNS.of(), "get")
     if not isinstance(runs, list):

@@ -60,6 +60,7 @@ class SearchSender(Outbox):
     """
 
     def __init__(self, parent: mlflow.entities.Run, on_trouble: Callable[[str], object], *, is_owned: bool) -> None:
+        self.run_id = str(parent.info.run_id)
         self.tracking_uri = mlflow.get_tracking_uri()
         header = _header(parent, self.tracking_uri, is_owned=is_owned)
         self.spool = Spool(

@@ -20,8 +20,9 @@ from mlflow_hp.delivery.patience import PATIENCE_SECONDS
 from mlflow_hp.delivery.signals import exit_on_sigterm, held
 from mlflow_hp.errors import UserError
 from mlflow_hp.tracking import runs
+from mlflow_hp.tracking.own_run import OwnRun, status_of
 from mlflow_hp.tracking.run_observer import observer
-from mlflow_hp.tracking.server_health import within
+from mlflow_hp.tracking.server_health import reason, within
 from mlflow_hp.training.capture.steps import WRAPS
 from mlflow_hp.training.open_fits import (
     callback_list_of,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from mlflow_hp.training.recovery import RecoveryResult
 
 WEIGHTS = ("auto", "all", "statistics", "none")
-_FIT_STATE = ("history", "snapshots", "_fit", "_signals")
+_FIT_STATE = ("history", "snapshots", "_fit", "_own_run", "_signals")
 
 Hook = TypeVar("Hook", bound="Callable[..., None]")
 
@@ -87,7 +88,8 @@ class TrainingRecorder(keras.callbacks.Callback):
     Parameters
     ----------
     run_id : str, optional
-        The run to record into. Defaults to the one that is active when ``fit`` begins.
+        The run to record into. Defaults to the one that is active when ``fit`` begins; if none is, a run is started for
+        the training, nested in that of the search or of the main thread if it has one, and ended with it.
     weights : {"auto", "all", "statistics", "none"}
         "all" keeps each tensor at every step in the artifact; "statistics" the norm, mean, standard deviation and
         update ratio ``|w_t - w_(t-1)| / |w_(t-1)|`` of each tensor; "auto" is "all" for a model of at most 32 weights,
@@ -111,13 +113,15 @@ class TrainingRecorder(keras.callbacks.Callback):
         Of the last recorded fit, where they were asked for.
     owns_run : bool
         Whether nothing else logs to the run, as for a fold of a search: then params need not wait for its end.
+    extra_tags : dict of str to str
+        Further tags of the run.
     flush_seconds : float
         How long the last fit waited at its end until MLflow had everything, the report included.
 
     Raises
     ------
     UserError
-        For an unknown `weights` or a `metrics_every` below 1; and, when ``fit`` begins, where there is no run.
+        For an unknown `weights` or a `metrics_every` below 1; and, when ``fit`` begins, if there is no run `run_id`.
 
     Examples
     --------
@@ -149,6 +153,7 @@ class TrainingRecorder(keras.callbacks.Callback):
         self.report = report
         self.snapshot_megabytes = snapshot_megabytes
         self.owns_run = False
+        self.extra_tags: dict[str, str] = {}
         self.flush_seconds = 0.0
         self._start_empty()
         self._check_settings()
@@ -157,6 +162,7 @@ class TrainingRecorder(keras.callbacks.Callback):
         self.history: TrainingHistory | None = None
         self.snapshots: Snapshots | None = None
         self._fit: FitSession | None = None
+        self._own_run: OwnRun | None = None
         self._signals = contextlib.ExitStack()
         abandon_in_child(self)
 
@@ -174,17 +180,37 @@ class TrainingRecorder(keras.callbacks.Callback):
             return
         self.close()
         self._check_settings()  # attributes, which may have changed since the constructor
-        run_id = runs.run_id_of(self.run_id)
+        run_id = self._run_id()
+        if run_id is None:
+            return
         self.history = self.snapshots = None
         self._recover(run_id)
         try:
-            run = runs.find_run(self.run_id)
+            run = runs.find_run(run_id)
         except UserError:
             raise
         except Exception as error:  # noqa: BLE001 - not the user's error: the training goes on
             self.give_up(error)
             return
         self._begin(run_id, {} if run is None else run.data.tags, callback_list_of(sys._getframe(1)))
+
+    def _run_id(self) -> str | None:
+        """Id of the run to record into; if there is none, of one that is started for this training."""
+        active = mlflow.active_run()
+        if self.run_id is not None or active is not None:
+            return self.run_id or str(active.info.run_id)
+        try:
+            self._own_run = OwnRun(runs.run_tags("training"))
+        except Exception as error:  # noqa: BLE001 - the training goes on
+            warn(f"a training is not recorded: no run is active, and none can be started: {reason(error)}")
+            return None
+        run_id = self._own_run.run_id
+        warn(
+            f"no MLflow run is active: the training is recorded in a run of its own, {run_id}. To choose the run, "
+            "start one around the training, `with mlflow.start_run(): model.fit(...)`, or name one: "
+            "TrainingRecorder(run_id=...)"
+        )
+        return run_id
 
     @property
     def _is_of_another_thread(self) -> bool:
@@ -193,7 +219,9 @@ class TrainingRecorder(keras.callbacks.Callback):
 
     @_guarded
     def _begin(self, run_id: str, tags: dict[str, str], callback_list: Any) -> None:
-        settings = FitSettings(self.weights, self.metrics_every, self.report, self.snapshot_megabytes, self.owns_run)
+        settings = FitSettings(
+            self.weights, self.metrics_every, self.report, self.snapshot_megabytes, self.owns_run, self.extra_tags
+        )
         self._fit = FitSession(
             self.model,
             self.params,
@@ -258,6 +286,7 @@ class TrainingRecorder(keras.callbacks.Callback):
     def abandon(self) -> None:
         """Stop recording in a forked child process: the parent process records the fit."""
         fit, self._fit = self._fit, None
+        self._own_run = None
         open_recorders.discard(self)
         if fit is not None:
             fit.abandon()
@@ -291,9 +320,17 @@ class TrainingRecorder(keras.callbacks.Callback):
     def _set_results(self, history: TrainingHistory | None, snapshots: Snapshots | None, seconds: float) -> None:
         self.history, self.snapshots, self.flush_seconds = history, snapshots, seconds
 
-    def _finish(self, *, is_complete: bool = False) -> None:
-        if self._fit is None:
-            return
+    def _finish(self, *, is_complete: bool = False, ends_run: bool = True) -> None:
+        try:
+            if self._fit is not None:
+                self._finish_fit(is_complete)
+        finally:
+            if ends_run and self._own_run is not None:
+                run, self._own_run = self._own_run, None
+                run.end("FINISHED" if is_complete else status_of(sys.exc_info()[1] or RuntimeError()))
+
+    def _finish_fit(self, is_complete: bool) -> None:
+        assert self._fit is not None
         try:
             with held("sending the record to MLflow"):
                 fit, self._fit = self._fit, None
@@ -315,7 +352,7 @@ class TrainingRecorder(keras.callbacks.Callback):
         if self._fit is not None:
             self._fit.problems.append(message)
             try:
-                self._finish()
+                self._finish(ends_run=False)  # the training goes on, and what it logs belongs to its run
             except Exception as another:  # noqa: BLE001
                 message += f"; then {type(another).__name__}: {another}"
         warn(message)

@@ -54,6 +54,7 @@ class FitSettings(NamedTuple):
     report: bool
     snapshot_megabytes: float
     owns_run: bool
+    extra_tags: Mapping[str, str]
 
 
 class FitSession:
@@ -121,7 +122,7 @@ class FitSession:
         if not train_step_is_own(self.model):
             optimizer = optimizer_settings(self.model.optimizer)
             params |= optimizer_params({"optimizer": optimizer})
-        tags = runs.run_tags("training", {WEIGHTS_TAG: self._settings.weights})
+        tags = runs.run_tags("training", {WEIGHTS_TAG: self._settings.weights, **self._settings.extra_tags})
         fit, first_step, first_epoch = self._numbers
         numbers = {"fit": fit, "first_step": first_step, "first_epoch": first_epoch}
         meta = {

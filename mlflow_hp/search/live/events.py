@@ -224,6 +224,8 @@ class Address(NamedTuple):
         Whether workers of a Dask cluster send, to the topic named by `key`. Defaults to False.
     reuse : bool
         Whether fits may train compiled models of earlier fits. Defaults to False.
+    run_id : str or None
+        Id of the search's run, which runs that a fit starts are nested in. Defaults to None.
     """
 
     key: str
@@ -232,6 +234,7 @@ class Address(NamedTuple):
     secret: bytes
     on_dask: bool = False
     reuse: bool = False
+    run_id: str | None = None
 
 
 class Question(NamedTuple):

@@ -63,6 +63,11 @@ class Family:
 _watching: list[Family] = []
 
 
+def is_watched(search: Any) -> bool:
+    """Return whether a search, or one that it is a clone of, is being recorded."""
+    return any(search in family for family in (*_watching,))
+
+
 def _noted_clone(original: Callable[[Any], Any], search: Any) -> Any:
     """Clone a search as scikit-learn does, and note the clone."""
     clone = original(search)

@@ -54,6 +54,11 @@ def record_epochs(
             _new_callbacks.reset(token)
 
 
+def is_recording() -> bool:
+    """Return whether a Keras fit that begins here is one of a recorded search."""
+    return _new_callbacks.get() is not None
+
+
 def _fit(original: Callable[..., Any], model: Any, *arguments: Any, **named: Any) -> Any:
     """Fit a model with the new callbacks, if there are any."""
     import keras

@@ -144,7 +144,7 @@ class SearchFit:
     def address(self, pool: Pool) -> Address:
         """Address to which the fits send their events."""
         self._on_dask = pool.kind == "dask"
-        address = self._inbox.address(pool.kind == "processes", pool.cluster)
+        address = self._inbox.address(pool.kind == "processes", pool.cluster)._replace(run_id=self._writer.run_id)
         try:
             return address._replace(reuse=self._choose_speedups(pool))
         except Exception as error:  # noqa: BLE001 - the fits run without speed-ups

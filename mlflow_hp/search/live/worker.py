@@ -25,6 +25,7 @@ from mlflow_hp.search.live.keras_epochs import record_epochs
 from mlflow_hp.search.resume.dependencies import dependencies, watch_files
 from mlflow_hp.search.speedups.epoch_sharing import SharedTraining
 from mlflow_hp.search.speedups.model_reuse import reused_models
+from mlflow_hp.tracking.parent import nested_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -115,7 +116,8 @@ class _RunningFit:
             apart = separate_generator() if fold_task.address.on_dask else nullcontext()
             reused = reused_models(on_plain) if fold_task.address.reuse else nullcontext()
             shared = training.next_fit(on_plain) if training else nullcontext()
-            with watch_files(), apart, record_epochs(on_epoch, fold_run, on_problem), reused, shared:
+            below = nested_in(fold_task.address.run_id)
+            with watch_files(), apart, below, record_epochs(on_epoch, fold_run, on_problem), reused, shared:
                 result = fold_task.function(*arguments, **named)
         except Exception:  # not BaseException: an interruption is no failure of the fit
             sender.send(Raised(task, time.time(), traceback.format_exc()))

@@ -1,0 +1,94 @@
+"""`autolog`: record every training and every search of a program by one line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from mlflow_hp.autologging.patches import Settings, patches
+from mlflow_hp.errors import UserError
+from mlflow_hp.training.callback import TrainingRecorder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def autolog(
+    *,
+    disable: bool = False,
+    extra_tags: Mapping[str, str] | None = None,
+    weights: Literal["auto", "all", "statistics", "none"] = "auto",
+    metrics_every: int = 1,
+    report: bool = True,
+    snapshot_megabytes: float = 0.0,
+    record: Literal["epochs", "batches"] = "epochs",
+    per_fold_runs: bool = False,
+    reuse: bool = True,
+    share_epochs: bool = True,
+    progress: bool = True,
+) -> None:
+    """Record every ``fit`` of a Keras model and every ``fit`` of a scikit-learn search from now on.
+
+    One line at the top of a script or notebook does what `TrainingRecorder` and `record_search` do for each training
+    and each search: in the active run, else in a run of its own that is ended with it. Trainings of one model continue
+    its run, so a loop of ``fit(epochs=1)`` makes one run. A training inside a trial of scikeras, KerasTuner or Optuna
+    has a run of its own, nested in the active one. A `TrainingRecorder` among the callbacks is used instead, and
+    trainings in a recorded search belong to the search.
+
+    It works next to MLflow's own autologging. A second call replaces the settings of the first.
+
+    Parameters
+    ----------
+    disable : bool
+        Whether to end it: later trainings and searches are not recorded. Defaults to False.
+    extra_tags : mapping of str to str, optional
+        Further tags of each run that is recorded. Defaults to none.
+    weights : {"auto", "all", "statistics", "none"}
+        As in `TrainingRecorder`. Defaults to ``"auto"``.
+    metrics_every : int
+        As in `TrainingRecorder`. Defaults to 1.
+    report : bool
+        As in `TrainingRecorder` and `record_search`. Defaults to True.
+    snapshot_megabytes : float
+        As in `TrainingRecorder`. Defaults to 0.0.
+    record : {"epochs", "batches"}
+        As in `record_search`. Defaults to ``"epochs"``.
+    per_fold_runs : bool
+        As in `record_search`. Defaults to False.
+    reuse : bool
+        As in `record_search`. Defaults to True.
+    share_epochs : bool
+        As in `record_search`. Defaults to True.
+    progress : bool
+        As in `record_search`. Defaults to True.
+
+    Raises
+    ------
+    UserError
+        For a setting that `TrainingRecorder` or `record_search` refuses.
+
+    Examples
+    --------
+    >>> import keras, mlflow, mlflow_hp, numpy as np
+    >>> mlflow_hp.autolog(report=False)
+    >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    >>> model.compile("sgd", "mse")
+    >>> x = np.linspace(0, 1, 8)[:, None]
+    >>> _ = model.fit(x, 2 * x, batch_size=4, epochs=3, verbose=0)
+    >>> mlflow_hp.load_history(mlflow.last_active_run().info.run_id).n_steps
+    6
+    >>> mlflow_hp.autolog(disable=True)
+    """
+    if disable:
+        patches.set(None)
+        return
+    recorder = {
+        "weights": weights, "metrics_every": metrics_every, "report": report, "snapshot_megabytes": snapshot_megabytes,
+    }  # fmt: skip
+    TrainingRecorder(**recorder)  # type: ignore[arg-type]  # refuses what cannot be recorded
+    if record not in ("epochs", "batches"):
+        raise UserError(f"record={record!r} is unknown; choose 'epochs', or 'batches' for every step of Keras models")
+    search = {
+        "record": record, "per_fold_runs": per_fold_runs, "reuse": reuse, "share_epochs": share_epochs,
+        "report": report, "progress": progress,
+    }  # fmt: skip
+    patches.set(Settings(recorder, search, {name: str(value) for name, value in (extra_tags or {}).items()}))

@@ -1,0 +1,92 @@
+"""A run that a recording starts because none is active, and ends itself."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import mlflow
+
+from mlflow_hp._compat.mlflow import active_run_of_main_thread, deactivate
+from mlflow_hp._notice import warn
+from mlflow_hp.tracking.parent import parent_id
+from mlflow_hp.tracking.server_health import ensure_reachable, reason, within
+from mlflow_hp.tracking.tags import PARENT_TAG
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SECONDS_TO_END = 10.0
+"""Longest wait for MLflow at the end of a run."""
+
+
+class OwnRun:
+    """A run that is active in this thread until `end`.
+
+    It is nested in the run that `parent.parent_id` names, else in this thread's active run, else in the main thread's.
+
+    Parameters
+    ----------
+    tags : mapping of str to str
+        Tags of the run.
+    run_id : str, optional
+        A run to continue. Defaults to a new one.
+
+    Attributes
+    ----------
+    run_id : str
+
+    Raises
+    ------
+    Exception
+        If the server does not answer, or refuses the run.
+    """
+
+    def __init__(self, tags: Mapping[str, str], run_id: str | None = None) -> None:
+        active = mlflow.active_run()
+        above = parent_id() or (None if active is None else active.info.run_id) or active_run_of_main_thread()
+        nested = {} if above is None else {PARENT_TAG: above}
+        state = random.getstate()
+        try:
+            ensure_reachable()
+            run = mlflow.start_run(run_id, nested=active is not None, tags={**tags, **nested})
+        finally:
+            random.setstate(state)  # MLflow drew a name from the generator that Keras draws seeds from
+        self.run_id = str(run.info.run_id)
+
+    def end(self, status: str) -> None:
+        """End the run, and make the one before active again; warn if MLflow does not accept that.
+
+        Parameters
+        ----------
+        status : {"FINISHED", "FAILED", "KILLED"}
+            Status of the run.
+        """
+        try:
+            ensure_reachable()
+            within(SECONDS_TO_END, lambda: mlflow.MlflowClient().set_terminated(self.run_id, status))
+        except Exception as error:  # noqa: BLE001 - the training has ended well
+            warn(
+                f"run {self.run_id} stays RUNNING, as MLflow did not accept its end ({reason(error)}); "
+                f"end it by `mlflow.MlflowClient().set_terminated({self.run_id!r}, {status!r})`"
+            )
+        finally:
+            deactivate(self.run_id, status)
+
+
+def status_of(error: BaseException | None) -> str:
+    """Return the status of a run whose computation ended with `error`; None for none.
+
+    Parameters
+    ----------
+    error : BaseException or None
+        The exception.
+
+    Returns
+    -------
+    str
+        FINISHED, FAILED, or KILLED if the user ended it.
+    """
+    if error is None:
+        return "FINISHED"
+    return "KILLED" if isinstance(error, (KeyboardInterrupt, SystemExit)) else "FAILED"

@@ -1,0 +1,287 @@
+"""`autolog`, and trainings without an active run: each in the right run, none left open, nothing changed."""
+
+from __future__ import annotations
+
+import threading
+
+import keras
+import mlflow
+import numpy as np
+import pytest
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_val_score
+
+import mlflow_hp
+from mlflow_hp.errors import RecordingWarning, UserError
+from tests.helpers.fits import LABELS, X, Y, bare, regression, same_weights
+
+pytestmark = pytest.mark.usefixtures("store")
+
+
+@pytest.fixture
+def autolog():
+    """Autologging that ends with the test."""
+    mlflow_hp.autolog(report=False, progress=False)
+    yield mlflow_hp.autolog
+    mlflow_hp.autolog(disable=True)
+
+
+@pytest.fixture
+def new_runs(store):
+    """Gives the runs that the test has made, the first one first."""
+    before = {run.info.run_id for run in everything(store)}
+
+    def find():
+        return [run for run in everything(store) if run.info.run_id not in before]
+
+    return find
+
+
+def everything(store):
+    experiment = store.get_experiment_by_name("tests")
+    return store.search_runs([experiment.experiment_id], order_by=["attributes.start_time"], max_results=10_000)
+
+
+def fit(model=None, **named):
+    model = model or regression()
+    model.fit(X, Y, **({"batch_size": 8, "epochs": 2, "verbose": 0} | named))
+    return model
+
+
+def parent_of(run):
+    return run.data.tags.get("mlflow.parentRunId")
+
+
+def test_a_training_without_a_run_has_one_of_its_own(autolog, new_runs):
+    autolog(report=False, extra_tags={"team": 7})
+    model = fit()
+    (run,) = new_runs()
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["team"] == "7"
+    assert run.data.tags["mlflow_hp.kind"] == "training"
+    assert run.data.params["optimizer"] == "RMSprop"
+    assert mlflow_hp.load_history(run.info.run_id).n_steps == 10
+    assert mlflow.active_run() is None
+    autolog(disable=True)
+    assert same_weights(model, bare(regression()))
+    assert len(new_runs()) == 1
+
+
+def test_in_the_active_run(autolog, new_runs):
+    with mlflow.start_run() as active:
+        fit()
+        fit()
+        assert mlflow.active_run().info.run_id == active.info.run_id
+    (run,) = new_runs()
+    assert [mlflow_hp.load_history(run.info.run_id, fit=number).n_steps for number in (0, 1)] == [10, 10]
+
+
+def test_a_loop_of_fits_of_one_model_makes_one_run(autolog, new_runs):
+    model = regression()
+    for _ in range(4):
+        fit(model, epochs=1)
+    fit(epochs=1)
+    first, second = new_runs()
+    assert {first.info.status, second.info.status} == {"FINISHED"}
+    assert first.data.tags["mlflow_hp.steps"] == "20"
+    assert second.data.tags["mlflow_hp.steps"] == "5"
+
+
+@pytest.mark.parametrize("given", ["list", "one", "callback list", "by position"])
+def test_callbacks_of_any_form_are_kept(autolog, new_runs, given):
+    seen = []
+    noting = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(epoch))
+    model = regression()
+    if given == "by position":
+        model.fit(X, Y, 8, 2, 0, [noting])
+    elif given == "callback list":
+        callbacks = keras.callbacks.CallbackList([noting], add_history=True, model=model, epochs=2, verbose=0, steps=5)
+        fit(model, callbacks=callbacks)
+        assert callbacks.callbacks.count(noting) == 1
+        assert not any(isinstance(callback, mlflow_hp.TrainingRecorder) for callback in callbacks.callbacks)
+    else:
+        fit(model, callbacks=[noting] if given == "list" else noting)
+    (run,) = new_runs()
+    assert seen == [0, 1]
+    assert mlflow_hp.load_history(run.info.run_id).n_steps == 10
+
+
+def test_a_recorder_of_the_users_own_is_used_instead(autolog, new_runs):
+    recorder = mlflow_hp.TrainingRecorder(weights="none", report=False)
+    with mlflow.start_run():
+        fit(callbacks=[recorder])
+    (run,) = new_runs()
+    assert run.data.tags["mlflow_hp.fits"] == "1"
+    assert recorder.history.recorded == "none"
+
+
+@pytest.mark.parametrize(("error", "status"), [(RuntimeError, "FAILED"), (KeyboardInterrupt, "KILLED")])
+@pytest.mark.parametrize("way", ["autolog", "recorder"])
+def test_an_error_of_the_users_ends_the_run(request, new_runs, error, status, way):
+    def fail(epoch, logs):
+        raise error("mine")
+
+    callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=fail)]
+    if way == "autolog":
+        request.getfixturevalue("autolog")
+        with pytest.raises(error, match="mine"):
+            fit(callbacks=callbacks)
+    else:
+        with pytest.raises(error, match="mine"), pytest.warns(RecordingWarning, match="no MLflow run is active"):
+            fit(callbacks=[mlflow_hp.TrainingRecorder(report=False), *callbacks])
+    (run,) = new_runs()
+    assert run.info.status == status if way == "autolog" else run.info.status in ("FAILED", "KILLED")
+    assert mlflow_hp.load_history(run.info.run_id).n_steps == 5
+    assert mlflow.active_run() is None
+
+
+def test_a_search_of_scikit_learn(autolog, new_runs):
+    search = GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, cv=3)
+    search.fit(X, LABELS)
+    bare_search = GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, cv=3)
+    autolog(disable=True)
+    assert search.best_score_ == bare_search.fit(X, LABELS).best_score_
+    parent, *children = new_runs()
+    assert parent.data.tags["mlflow_hp.kind"] == "search"
+    assert [parent_of(run) for run in children] == [parent.info.run_id] * 2
+    assert {run.info.status for run in new_runs()} == {"FINISHED"}
+
+
+def test_a_search_that_is_recorded_already(autolog, new_runs):
+    search = GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, cv=2)
+    with mlflow_hp.record_search(search, report=False, progress=False):
+        cross_val_score(search, X, LABELS, cv=2)
+    assert sum(run.data.tags["mlflow_hp.kind"] == "search" for run in new_runs()) == 1
+
+
+class OfKeras(ClassifierMixin, BaseEstimator):
+    """Fits a Keras model, in the worker where it runs."""
+
+    def __init__(self, units=1, recorded=False):
+        self.units = units
+        self.recorded = recorded
+
+    def fit(self, x, y):
+        self.classes_ = np.unique(y)
+        model = regression()
+        callbacks = [mlflow_hp.TrainingRecorder(report=False)] if self.recorded else []
+        model.fit(x, y, epochs=self.units, verbose=0, callbacks=callbacks)
+        return self
+
+    def predict(self, x):
+        return np.full(len(x), self.classes_[0])
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_trainings_in_a_search_belong_to_it(autolog, new_runs, n_jobs):
+    import joblib
+
+    with joblib.parallel_config("threading"):
+        GridSearchCV(OfKeras(), {"units": [1, 2]}, cv=2, n_jobs=n_jobs).fit(X, LABELS)
+    assert sorted(run.data.tags["mlflow_hp.kind"] for run in new_runs()) == ["candidate", "candidate", "search"]
+
+
+@pytest.mark.filterwarnings("ignore:mlflow_hp. no MLflow run is active:RuntimeWarning")
+def test_a_recorder_in_a_worker_of_a_search_is_nested_in_it(new_runs):
+    import joblib
+
+    search = GridSearchCV(OfKeras(recorded=True), {"units": [1, 2]}, cv=2, n_jobs=2, refit=False)
+    with (
+        joblib.parallel_config("threading"),
+        mlflow_hp.record_search(search, report=False, progress=False) as recording,
+    ):
+        search.fit(X, LABELS)
+    trainings = [run for run in new_runs() if run.data.tags["mlflow_hp.kind"] == "training"]
+    assert len(trainings) == 4
+    assert {parent_of(run) for run in trainings} == {recording.run_id}
+    assert {run.info.status for run in new_runs()} == {"FINISHED"}
+
+
+def test_trials_of_optuna_have_runs_of_their_own(autolog, new_runs):
+    optuna = pytest.importorskip("optuna")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+    def objective(trial):
+        rate = trial.suggest_float("rate", 0.01, 0.1)
+        return fit(regression(keras.optimizers.SGD(rate)), epochs=1).evaluate(X, Y, verbose=0)
+
+    with mlflow.start_run() as study:
+        optuna.create_study().optimize(objective, n_trials=3)
+    outer, *trials = new_runs()
+    assert outer.info.run_id == study.info.run_id
+    assert [parent_of(run) for run in trials] == [study.info.run_id] * 3
+    assert {run.info.status for run in new_runs()} == {"FINISHED"}
+    optuna.create_study().optimize(objective, n_trials=1)
+    assert parent_of(new_runs()[-1]) is None
+
+
+def test_next_to_mlflows_own_autologging(autolog, new_runs, store):
+    mlflow.keras.autolog(log_models=False, log_datasets=False, silent=True)
+    try:
+        fit()
+        with mlflow.start_run():
+            fit()
+    finally:
+        mlflow.keras.autolog(disable=True)
+    assert mlflow.active_run() is None
+    both = new_runs()
+    assert [run.info.status for run in both] == ["FINISHED"] * 2
+    for run in both:
+        assert mlflow_hp.load_history(run.info.run_id).n_steps == 10
+        assert [point.step for point in store.get_metric_history(run.info.run_id, "loss")] == [0, 1]
+        assert "mlflow_hp.recording_error" not in run.data.tags
+
+
+def test_without_a_run_and_without_autolog(new_runs):
+    with pytest.warns(RecordingWarning, match=r"of its own.*mlflow.start_run.*run_id="):
+        model = fit(callbacks=[mlflow_hp.TrainingRecorder(report=False)])
+    assert same_weights(model, bare(regression()))
+    (run,) = new_runs()
+    assert run.info.status == "FINISHED"
+    assert mlflow.active_run() is None
+
+
+@pytest.mark.filterwarnings("ignore:mlflow_hp. no MLflow run is active:RuntimeWarning")
+def test_in_another_thread_it_is_nested_in_the_run_of_the_main_thread(new_runs):
+    with mlflow.start_run() as active:
+        thread = threading.Thread(target=lambda: fit(callbacks=[mlflow_hp.TrainingRecorder(report=False)]))
+        thread.start()
+        thread.join()
+    (own,) = [run for run in new_runs() if run.info.run_id != active.info.run_id]
+    assert parent_of(own) == active.info.run_id
+    assert own.info.status == "FINISHED"
+
+
+def test_a_server_that_is_away(autolog):
+    mlflow.set_tracking_uri("http://127.0.0.1:9")
+    with pytest.warns(RecordingWarning, match="is not recorded.*does not answer"):
+        model = fit()
+    with pytest.warns(RecordingWarning, match="is not recorded.*does not answer"):
+        GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, cv=2).fit(X, LABELS)
+    autolog(disable=True)
+    with pytest.warns(RecordingWarning, match="is not recorded.*does not answer"):
+        fit(callbacks=[mlflow_hp.TrainingRecorder(report=False)])
+    assert same_weights(model, bare(regression()))
+
+
+def test_a_call_that_keras_refuses_is_refused_by_keras(autolog, new_runs):
+    with pytest.raises(TypeError, match="epoch"):
+        regression().fit(X, Y, epoch=3)
+    assert not new_runs()
+
+
+def test_settings(new_runs):
+    for wrong in ({"weights": "some"}, {"record": "steps"}, {"metrics_every": 0}):
+        with pytest.raises(UserError, match=next(iter(wrong))):
+            mlflow_hp.autolog(**wrong)
+    fit()
+    assert not new_runs()
+    original = keras.Model.fit
+    threads = [threading.Thread(target=mlflow_hp.autolog, kwargs={"report": False}) for _ in range(4)]
+    [thread.start() for thread in threads], [thread.join() for thread in threads]
+    fit(epochs=1)
+    assert len(new_runs()) == 1
+    mlflow_hp.autolog(disable=True)
+    mlflow_hp.autolog(disable=True)
+    assert keras.Model.fit is original
