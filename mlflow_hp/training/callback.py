@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from mlflow_hp.training.recovery import RecoveryResult
 
 WEIGHTS = ("auto", "all", "statistics", "none")
-_FIT_STATE = ("history", "snapshots", "_fit", "_own_run", "_signals")
+_FIT_STATE = ("history", "snapshots", "restored_epoch", "_fit", "_own_run", "_signals")
 
 Hook = TypeVar("Hook", bound="Callable[..., None]")
 
@@ -111,6 +111,9 @@ class TrainingRecorder(keras.callbacks.Callback):
         The last recorded fit.
     snapshots : Snapshots or None
         Of the last recorded fit, where they were asked for.
+    restored_epoch : int or None
+        Epoch (0-based) whose weights ``EarlyStopping(restore_best_weights=True)`` restored at the end of the last fit;
+        the history and the snapshots end with the weights after the last step all the same.
     owns_run : bool
         Whether nothing else logs to the run, as for a fold of a search: then params need not wait for its end.
     extra_tags : dict of str to str
@@ -161,6 +164,7 @@ class TrainingRecorder(keras.callbacks.Callback):
     def _start_empty(self) -> None:
         self.history: TrainingHistory | None = None
         self.snapshots: Snapshots | None = None
+        self.restored_epoch: int | None = None
         self._fit: FitSession | None = None
         self._own_run: OwnRun | None = None
         self._signals = contextlib.ExitStack()
@@ -183,7 +187,7 @@ class TrainingRecorder(keras.callbacks.Callback):
         run_id = self._run_id()
         if run_id is None:
             return
-        self.history = self.snapshots = None
+        self.history = self.snapshots = self.restored_epoch = None
         self._recover(run_id)
         try:
             run = runs.find_run(run_id)
@@ -273,8 +277,13 @@ class TrainingRecorder(keras.callbacks.Callback):
 
     @_guarded
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        if not self._is_of_another_thread:
-            self._finish(is_complete=True)
+        if self._is_of_another_thread:
+            return
+        callback_list = callback_list_of(sys._getframe(1))
+        if self._fit is not None and callback_list is not None:
+            self._fit.note_restored(callback_list.callbacks)
+            self.restored_epoch = self._fit.restored_epoch
+        self._finish(is_complete=True)
 
     def close(self) -> None:
         """End the recording of a fit that an exception has left; do nothing if there is none."""

@@ -8,6 +8,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import keras
 from tqdm import tqdm
 
 from mlflow_hp._notice import log, warn
@@ -29,6 +30,7 @@ from mlflow_hp.tracking.tags import (
     FITS_TAG,
     READER_TAG,
     RECORDING_ERROR_TAG,
+    RESTORED_EPOCH_TAG,
     STEPS_TAG,
     WEIGHTS_TAG,
 )
@@ -38,7 +40,7 @@ from mlflow_hp.training.capture.steps import Steps
 from mlflow_hp.training.hyperparameters import hyperparameters, optimizer_params, optimizer_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from mlflow_hp.history import TrainingHistory
     from mlflow_hp.history.step_record import Layout
@@ -114,6 +116,8 @@ class FitSession:
         self._duplicates: Any = None
         budget = round(settings.snapshot_megabytes * 2**20)
         self._snapshots = Thinner(budget) if budget else None
+        self._last_weights: tuple[int, dict[str, Any]] = 0, {}
+        self.restored_epoch: int | None = None
 
     def start(self) -> None:
         """Start recording: write tags and params, and wrap the model's train function."""
@@ -150,6 +154,8 @@ class FitSession:
             on_rows=self.recording.add,
             on_host=self._warn_host,
             before_step=self._take_snapshot,
+            after_epoch=self._keep_weights,
+            steps_per_epoch=self._keras_params.get("steps"),
             on_error=self._give_up,
             on_interrupt=self._interrupt,
         )
@@ -194,9 +200,17 @@ class FitSession:
             self._snapshots = None
             self.problems.append(f"there are no snapshots of the weights: {error}")
 
+    def _keep_weights(self) -> None:
+        """Copy the weights after the last step of an epoch: callbacks may change them before the end of the fit."""
+        if self._snapshots is not None:
+            self._last_weights = self.steps.steps_done, trainable_weights(self.model)
+
     def _save_snapshots(self) -> None:
         if self._snapshots is not None:
-            self._saved_snapshots = self._snapshots.snapshots(self.steps.steps_done, trainable_weights(self.model))
+            n_steps, weights = self._last_weights
+            if n_steps != self.steps.steps_done:
+                weights = trainable_weights(self.model)
+            self._saved_snapshots = self._snapshots.snapshots(self.steps.steps_done, weights)
             save(self._saved_snapshots, self.recording.history_folder / FILE)
 
     def begin_epoch(self, epoch: int) -> None:
@@ -220,11 +234,21 @@ class FitSession:
 
     def _warn_of_unseen(self) -> None:
         """Warn at once, and once in a fit, where steps pass by the reader."""
-        unseen = None if self._warned_of_unseen else self.steps.unseen(self._keras_params.get("steps"))
+        unseen = None if self._warned_of_unseen else self.steps.unseen()
         if unseen is not None:
             self._warned_of_unseen = True
             self.problems.append(unseen)
             self._warn(unseen)
+
+    def note_restored(self, callbacks: Iterable[Any]) -> None:
+        """Note from which epoch (0-based, in the run) `EarlyStopping` restores the weights at the end of the fit."""
+        for callback in callbacks:
+            if (
+                isinstance(callback, keras.callbacks.EarlyStopping)
+                and callback.restore_best_weights
+                and callback.best_weights is not None
+            ):
+                self.restored_epoch = int(callback.best_epoch) + (self._shift or 0)
 
     def finish(self, *, is_complete: bool) -> None:
         """Restore the model's train function, and send everything to MLflow.
@@ -347,6 +371,8 @@ class FitSession:
             tags[DEVICE_TAG] = devices.describe()  # the devices that TensorFlow uses are known only now
         if history is not None:
             tags[STEPS_TAG] = str(after.step)
+        if self.restored_epoch is not None:
+            tags[RESTORED_EPOCH_TAG] = str(self.restored_epoch)
         if self._epochs:
             tags[EPOCHS_TAG] = str(after.epoch)
         if problems := [*self.problems, *self.recording.problems]:

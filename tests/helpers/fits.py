@@ -61,7 +61,7 @@ def network(inputs: bool = True, dropout: float = 0.3, **compiled: Any) -> keras
 def record(model: Any, x: Any = X, y: Any = Y, recorder: Any = None, wait: bool = True, **fit: Any) -> Fitted:
     """Fit `model` in a run of its own with a recorder; on a loaded machine MLflow may be a while behind it."""
     recorder = recorder or mlflow_hp.TrainingRecorder(report=False)
-    callbacks = [recorder, *fit.pop("callbacks", [])]
+    callbacks = [*fit.pop("callbacks_before", []), recorder, *fit.pop("callbacks", [])]
     fit = {"batch_size": 8, "epochs": 2, "verbose": 0} | fit
     with mlflow.start_run() as run:
         keras_history = model.fit(x, y, callbacks=callbacks, **fit)

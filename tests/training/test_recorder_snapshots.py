@@ -8,6 +8,7 @@ import keras
 import mlflow
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import mlflow_hp
 from mlflow_hp.errors import UserError
@@ -188,3 +189,45 @@ def test_a_fit_left_by_an_exception_keeps_its_snapshots():
 def test_a_budget_that_can_not_be(megabytes):
     with pytest.raises(UserError, match="snapshot_megabytes="):
         recorder(megabytes)
+
+
+def stopping():
+    return keras.callbacks.EarlyStopping("loss", min_delta=1e9, patience=2, restore_best_weights=True)
+
+
+def of_unknown_length():
+    batches = [(X[i : i + 8], Y[i : i + 8]) for i in range(0, len(X), 8)]
+    spec = (tf.TensorSpec((None, 3)), tf.TensorSpec((None,)))
+    return tf.data.Dataset.from_generator(lambda: iter(batches), output_signature=spec)
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data:UserWarning")
+@pytest.mark.filterwarnings("ignore:`shuffle=True` was passed:UserWarning")
+@pytest.mark.parametrize(
+    ("callback", "ema", "n_steps", "restored"),
+    [
+        (stopping, {}, 15, 0),
+        (lambda: keras.callbacks.SwapEMAWeights(swap_on_epoch=True), {"use_ema": True}, 20, None),
+        (keras.callbacks.Callback, {"use_ema": True}, 20, None),  # the optimizer overwrites them at the end
+    ],
+    ids=["EarlyStopping", "SwapEMAWeights", "EMA"],
+)
+@pytest.mark.parametrize(
+    ("has_length", "compiled"),
+    [(True, {}), (True, {"steps_per_execution": 3}), (True, {"run_eagerly": True}), (False, {})],
+)
+def test_the_last_weights_are_those_after_the_last_step(store, callback, ema, n_steps, restored, has_length, compiled):
+    keras.utils.set_random_seed(3)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, name="out")])
+    model.compile(keras.optimizers.SGD(0.05, **ema), "mse", **compiled)
+    one = recorder()
+    x, y = (X, Y) if has_length else (of_unknown_length(), None)
+    fitted = record(model, x, y, recorder=one, epochs=4, callbacks_before=[callback()])
+    final = trainable(model)
+    for name, values in one.snapshots.tensors.items():
+        np.testing.assert_array_equal(values[-1], fitted.history.weights(name)[-1])
+        assert not np.array_equal(values[-1], final[name])
+    assert fitted.history.n_steps == one.snapshots.steps[-1] == n_steps
+    assert one.restored_epoch == restored
+    tag = store.get_run(fitted.run_id).data.tags.get("mlflow_hp.restored_epoch")
+    assert tag == (None if restored is None else str(restored))

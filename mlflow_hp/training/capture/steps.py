@@ -43,6 +43,10 @@ class Steps:
         Called if steps are read from the host, with the reason and the number of steps per record.
     before_step : callable
         Called before each execution of the train function.
+    after_epoch : callable
+        Called after the last execution of each epoch, before any callback of the user's changes the weights.
+    steps_per_epoch : int or None
+        Number of steps in an epoch; None if Keras does not know it.
     on_error : callable
         Called with the error that ends the reading.
     on_interrupt : callable
@@ -62,12 +66,15 @@ class Steps:
         on_rows: Callable[[Rows], None],
         on_host: Callable[[str, int], None],
         before_step: Callable[[], None],
+        after_epoch: Callable[[], None],
+        steps_per_epoch: int | None,
         on_error: Callable[[Exception], None],
         on_interrupt: Callable[[str | None], None],
     ) -> None:
         self._model, self._weights = model, weights
         self._on_layout, self._on_rows, self._on_host = on_layout, on_rows, on_host
         self._before_step, self._on_error, self._on_interrupt = before_step, on_error, on_interrupt
+        self._after_epoch, self._steps_per_epoch = after_epoch, steps_per_epoch
         self._original: Any = model.train_function if WRAPS else None
         self._make_before: Any = None
         self._each_step = WRAPS and steps_pass_python(model, self._original)
@@ -109,15 +116,9 @@ class Steps:
         self._epoch, self._calls = epoch, 0
         self._reader.begin_epoch(epoch)
 
-    def unseen(self, n_steps: int | None) -> str | None:
-        """Describe the steps of a finished epoch that were not read, and the reason; None if all were.
-
-        Parameters
-        ----------
-        n_steps : int or None
-            Number of steps in an epoch; None if Keras does not know it.
-        """
-        n_executions = math.ceil((n_steps or 1) / self._model.steps_per_execution)
+    def unseen(self) -> str | None:
+        """Describe the steps of a finished epoch that were not read, and the reason; None if all were."""
+        n_executions = self._n_executions
         is_in_place = not WRAPS or self._model.train_function == self._train_function
         has_left_early = self._has_run_out or (self._calls and self._model.stop_training)
         if (
@@ -134,6 +135,11 @@ class Steps:
             f"your own before the fit; if you do neither, keras {version_of('keras')} is not supported"
         )
 
+    @property
+    def _n_executions(self) -> int:
+        """Number of executions in an epoch; 1 if that is unknown."""
+        return math.ceil((self._steps_per_epoch or 1) / self._model.steps_per_execution)
+
     def before_batch(self) -> None:
         """Read the state before a step; called by Keras' batch hook if the train function is not wrapped."""
         self._calls += 1
@@ -144,6 +150,7 @@ class Steps:
     def after_batch(self, logs: dict[str, Any]) -> None:
         """Read a step; called by Keras' batch hook if the train function is not wrapped."""
         self._reader.read(logs)
+        self._note_end_of_epoch()
 
     def fetch(self) -> None:
         """Pass on the steps read so far."""
@@ -173,6 +180,7 @@ class Steps:
             logs = self._reader.execute(*arguments)
         except (StopIteration, _end_of_data()):
             self._has_run_out = True
+            self._safely(self._after_epoch)
             raise
         except NothingRanError as error:
             self._fail(error)
@@ -182,7 +190,12 @@ class Steps:
             raise
         if not self._stopped:
             self._safely(lambda: self._reader.read(logs))
+            self._safely(self._note_end_of_epoch)
         return logs
+
+    def _note_end_of_epoch(self) -> None:
+        if self._steps_per_epoch and self._calls >= self._n_executions:
+            self._after_epoch()
 
     def _make_train_function(self, force: bool = False) -> Any:
         # Called by another fit: an exception has left this one, or a callback trains the model.
