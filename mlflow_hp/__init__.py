@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mlflow_hp.history.load import load_snapshots as load_snapshots
     from mlflow_hp.search.record_search import record_search as record_search
     from mlflow_hp.training.callback import TrainingRecorder as TrainingRecorder
+    from mlflow_hp.training.step_recorder import record_steps as record_steps
 
     __version__: str
 
@@ -32,6 +33,7 @@ _MODULES = {
     "load_history": "history.load",
     "load_snapshots": "history.load",
     "record_search": "search.record_search",
+    "record_steps": "training.step_recorder",
 }
 
 __all__ = [
@@ -44,6 +46,7 @@ __all__ = [
     "load_history",
     "load_snapshots",
     "record_search",
+    "record_steps",
 ]
 
 _get, __dir__ = lazy_names(__name__, _MODULES)

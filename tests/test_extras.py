@@ -17,9 +17,11 @@ from mlflow_hp._extras import EXTRAS, MissingExtraError, needed_by
 
 ROOT = Path(__file__).parents[1]
 PUBLIC_NAMES = ROOT / "tests" / "helpers" / "public_names.py"
-OF_TRAINING = {"mlflow_hp.TrainingRecorder", "mlflow_hp.autolog", "mlflow_hp.autologging.autolog"} | {
-    f"mlflow_hp.training.{name}" for name in ("TrainingRecorder", "dead_shares", "landscape")
-}
+OF_TRAINING = (
+    {f"mlflow_hp.{name}" for name in ("TrainingRecorder", "autolog", "autologging.autolog", "record_steps")}
+    | {f"mlflow_hp.training.{name}" for name in ("StepRecorder", "TrainingRecorder", "record_steps")}
+    | {f"mlflow_hp.training.{name}" for name in ("dead_shares", "landscape")}
+)
 OF_SERVER = {"mlflow_hp.compare_runs", "mlflow_hp.compare.compare_runs"}
 HAVE_NO = "import sys; sys.modules.update(dict.fromkeys({libraries})); "
 

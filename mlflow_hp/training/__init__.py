@@ -12,20 +12,26 @@ if TYPE_CHECKING:
     from mlflow_hp.training.loss_landscape import landscape as landscape
     from mlflow_hp.training.report import Report as Report
     from mlflow_hp.training.report import training_pictures as training_pictures
+    from mlflow_hp.training.step_recorder import StepRecorder as StepRecorder
+    from mlflow_hp.training.step_recorder import record_steps as record_steps
 
 _MODULES = {
     "Report": "report",
+    "StepRecorder": "step_recorder",
     "TrainingRecorder": "callback",
     "dead_shares": "dead_units",
     "landscape": "loss_landscape",
+    "record_steps": "step_recorder",
     "training_pictures": "report",
 }
 
 __all__ = [
     "Report",
+    "StepRecorder",
     "TrainingRecorder",
     "dead_shares",
     "landscape",
+    "record_steps",
     "training_pictures",
 ]
 

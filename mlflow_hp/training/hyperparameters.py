@@ -72,7 +72,7 @@ def hyperparameters(model: Any, keras_params: Mapping[str, Any]) -> dict[str, An
     params = {
         "epochs": keras_params.get("epochs"),
         "steps_per_epoch": keras_params.get("steps"),
-        "loss": _name(model.loss),
+        "loss": _name(getattr(model, "loss", None)),
     }
     if model.steps_per_execution != 1:
         params["steps_per_execution"] = model.steps_per_execution

@@ -35,6 +35,7 @@ from mlflow_hp.tracking.tags import (
     WEIGHTS_TAG,
 )
 from mlflow_hp.training.capture import train_step_is_own
+from mlflow_hp.training.capture.manual_steps import ManualSteps
 from mlflow_hp.training.capture.step_layout import numbers_of, trainable_weights
 from mlflow_hp.training.capture.steps import Steps
 from mlflow_hp.training.hyperparameters import hyperparameters, optimizer_params, optimizer_settings
@@ -79,6 +80,9 @@ class FitSession:
         Called with an error that ends the recording early.
     close : callable
         Called if the fit is interrupted.
+    optimizers : mapping of str to keras.optimizers.Optimizer, optional
+        Optimizers, by name, of a loop that the program has written itself, and whose steps it reports. Defaults to
+        recording those of ``fit``.
     """
 
     def __init__(
@@ -92,7 +96,13 @@ class FitSession:
         on_end: Callable[[TrainingHistory | None, Snapshots | None, float], None],
         give_up: Callable[[Exception], None],
         close: Callable[[], None],
+        optimizers: Mapping[str, Any] | None = None,
     ) -> None:
+        self._is_loop = optimizers is not None
+        self._optimizers = optimizers
+        if optimizers is None and not train_step_is_own(model):
+            self._optimizers = {"optimizer": model.optimizer}
+        self._meta: dict[str, Any] = {"reader": "none"}
         self.model = model
         self.run_id = run_id
         self._keras_params = keras_params
@@ -122,17 +132,15 @@ class FitSession:
     def start(self) -> None:
         """Start recording: write tags and params, and wrap the model's train function."""
         params = hyperparameters(self.model, self._keras_params)
-        optimizer = {}
-        if not train_step_is_own(self.model):
-            optimizer = optimizer_settings(self.model.optimizer)
-            params |= optimizer_params({"optimizer": optimizer})
         tags = runs.run_tags("training", {WEIGHTS_TAG: self._settings.weights, **self._settings.extra_tags})
+        if self._optimizers is not None:
+            params |= self._note_optimizers(self._optimizers)
         fit, first_step, first_epoch = self._numbers
         numbers = {"fit": fit, "first_step": first_step, "first_epoch": first_epoch}
         meta = {
             "run_id": self.run_id,
             **numbers,
-            "optimizer": optimizer,
+            **self._meta,
             "params": params,
             "versions": provenance.versions(),
             "reader": "none",
@@ -146,8 +154,22 @@ class FitSession:
         late_params.add(self.run_id, params, self._tags)
         self.recording.describe(params, tags, self._before)
         self.recording.do("the uncommitted changes of the code", lambda: runs.log_code(self.run_id))
-        self._meta: dict[str, Any] = meta
-        self.steps = Steps(
+        self._meta = meta
+        self.steps = self._make_steps()
+        meta["reader"] = self.steps.kind
+        self.steps.start(first_step)
+
+    def _make_steps(self) -> Any:
+        if self._is_loop:
+            return ManualSteps(
+                self.model,
+                self._settings.weights,
+                self._optimizers or {},
+                on_layout=self._open,
+                on_rows=self.recording.add,
+                before_step=self._take_snapshot,
+            )
+        return Steps(
             self.model,
             self._settings.weights,
             on_layout=self._open,
@@ -159,17 +181,20 @@ class FitSession:
             on_error=self._give_up,
             on_interrupt=self._interrupt,
         )
-        meta["reader"] = self.steps.kind
-        self.steps.start(first_step)
+
+    def _note_optimizers(self, optimizers: Mapping[str, Any]) -> dict[str, Any]:
+        """Note the settings of the optimizers for the history, and return them as params."""
+        settings = {name: optimizer_settings(each) for name, each in optimizers.items()}
+        if len(settings) == 1:
+            (self._meta["optimizer"],) = settings.values()
+        else:
+            self._meta["optimizers"] = settings
+        return optimizer_params(settings)
 
     def _open(self, layout: Layout) -> None:
         """Begin the history; a step of the user's own has shown by now which optimizers it applies."""
-        if train_step_is_own(self.model):
-            optimizers = {name: optimizer_settings(each) for name, each in self.steps.optimizers.items()}
-            self._meta |= (
-                {"optimizer": next(iter(optimizers.values()))} if len(optimizers) == 1 else {"optimizers": optimizers}
-            )
-            params = optimizer_params(optimizers)
+        if self._optimizers is None:
+            params = self._note_optimizers(self.steps.optimizers)
             self._meta["params"] = {**self._meta["params"], **params}
             late_params.add(self.run_id, params)
             self.recording.add_params(params)

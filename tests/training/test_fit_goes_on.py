@@ -91,7 +91,7 @@ BROKEN = [
     ("eager", "mlflow_hp.training.capture.host_reader.HostReader.make_room"),
     ("eager", "mlflow_hp.training.capture.host_reader.HostReader.before"),
     ("eager", "mlflow_hp.training.capture.host_reader.HostReader.read"),
-    ("eager", "mlflow_hp.training.capture.host_reader.HostReader._read_step"),
+    ("eager", "mlflow_hp.training.capture.host_reader.HostReader.read_step"),
     ("eager", "mlflow_hp.training.capture.host_reader.HostReader._pass_on"),
     ("eager", "mlflow_hp.training.capture.host_reader.tensors_of"),
     ("eager", "mlflow_hp.training.capture.host_reader.initial_weights"),
@@ -143,7 +143,7 @@ def test_whatever_of_ours_fails(monkeypatch, caplog, store, way, where):
 @pytest.mark.parametrize(("way", "call"), [("graph", 2), ("eager", 3), ("eager", 4)])
 def test_what_fails_later_loses_no_batch(monkeypatch, way, call):
     """The record ends there, with what was read before; the training does not notice."""
-    where = {"graph": "graph_reader.GraphReader.make_room", "eager": "host_reader.HostReader._read_step"}[way]
+    where = {"graph": "graph_reader.GraphReader.make_room", "eager": "host_reader.HostReader.read_step"}[way]
     module, cls, name = where.split(".")
     owner = getattr(importlib.import_module(f"mlflow_hp.training.capture.{module}"), cls)
     real, calls = getattr(owner, name), []

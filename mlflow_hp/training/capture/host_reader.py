@@ -52,6 +52,8 @@ class HostReader:
         As for `GraphReader`.
     train_function : callable or None
         The model's own; None if Keras calls it itself, between `before` and `read`.
+    optimizers : dict of str to keras.optimizers.Optimizer, optional
+        Optimizers whose learning rates are read, by name. Defaults to the model's.
 
     Attributes
     ----------
@@ -61,7 +63,13 @@ class HostReader:
 
     kind = "host"
 
-    def __init__(self, model: Any, weights: str, train_function: Callable[..., Any] | None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        weights: str,
+        train_function: Callable[..., Any] | None,
+        optimizers: Mapping[str, Any] | None = None,
+    ) -> None:
         self._model = model
         self._weights = weights
         self.train_function = train_function
@@ -69,11 +77,16 @@ class HostReader:
         self._tracker = loss_tracker(model)
         self._read_inside = False
         self.optimizers: dict[str, Any] = {}
-        self._held: dict[str, Any] = {"optimizer": model.optimizer}
+        self._held: dict[str, Any] = {"optimizer": model.optimizer} if optimizers is None else dict(optimizers)
 
     def connect(self, on_layout: Callable[[Layout], None], on_rows: Callable[[Rows], None]) -> None:
         """Set the callables: `on_layout`, called once in a fit before the first rows, and `on_rows`, for all rows."""
         self._on_layout, self._on_rows = on_layout, on_rows
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """Columns of the record; empty before the first rows are passed on."""
+        return frozenset() if self._layout is None else frozenset(self._layout.columns)
 
     def start(self, first_step: int) -> None:
         """Begin a fit; `first_step` is the number of its first step in its run (0-based)."""
@@ -163,7 +176,7 @@ class HostReader:
         n_steps = self._model.steps_per_execution
         values = self._tracked_loss(n_steps)
         values |= {running_column(name): value for name, value in numbers_of(logs).items()}
-        self._read_step(values, self._held, n_steps)
+        self.read_step(values, self._held, n_steps)
 
     def _read_watched(self, logs: Any, watch: StepWatch, data: Any) -> None:
         """Read a step that Python has seen."""
@@ -173,9 +186,20 @@ class HostReader:
         values = {"samples": _number(n_samples(data))}
         values |= {batch_column(name): _number(value) for name, value in batch.items()}
         values |= {running_column(name): _number(value) for name, value in running.items()}
-        self._read_step(values, watch.stepped)
+        self.read_step(values, watch.stepped)
 
-    def _read_step(self, values: Mapping[str, float], stepped: Iterable[str], n_steps: int = 1) -> None:
+    def read_step(self, values: Mapping[str, float], stepped: Iterable[str], n_steps: int = 1) -> None:
+        """Read the state after a step.
+
+        Parameters
+        ----------
+        values : mapping of str to float
+            Columns of the step, without its learning rates.
+        stepped : iterable of str
+            Names of the optimizers that it applied.
+        n_steps : int
+            Number of steps that the record stands for. Defaults to 1.
+        """
         self.steps_done += n_steps
         self._sync()
         if self._initial is None:
