@@ -89,6 +89,7 @@ def test_everything_that_a_run_holds(go, store):
     assert loaded.saved_input_example_info is not None
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_the_surface_is_keras_loss_and_the_path_its_weights(go):
     _, found = go("--weight", "0.5", "--bias", "-3")
     history = mlflow_hp.load_history(found.info.run_id)
@@ -110,12 +111,14 @@ def test_the_surface_is_keras_loss_and_the_path_its_weights(go):
     assert found.data.metrics["diagnosis/distance_b"] == pytest.approx(b[-1] - intercept, rel=1e-6)
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_a_seeded_run_repeats_bit_for_bit(go):
     one, two, other = (mlflow_hp.load_history(go("--seed", seed)[1].info.run_id) for seed in "335")
     np.testing.assert_array_equal(one.weights("linear/kernel"), two.weights("linear/kernel"))
     assert one.weights("linear/kernel")[0] != other.weights("linear/kernel")[0]
 
 
+@pytest.mark.usefixtures("one_of_each_picture")
 def test_several_values_on_one_surface(go, store):
     status, found = go("--learning_rate", "0.1,0.01", "--standardize", "false,true", "--epochs", "1")
     assert status == 0
