@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 
 import keras
@@ -216,13 +217,21 @@ def test_trials_of_optuna_have_runs_of_their_own(autolog, new_runs):
     assert parent_of(new_runs()[-1]) is None
 
 
-def test_next_to_mlflows_own_autologging(autolog, new_runs, store):
-    mlflow.keras.autolog(log_models=False, log_datasets=False, silent=True)
+@pytest.mark.parametrize("is_first", [True, False])
+def test_next_to_mlflows_own_autologging(new_runs, store, is_first):
+    def ours():
+        mlflow_hp.autolog(report=False)
+
+    def theirs():
+        mlflow.keras.autolog(log_models=False, log_datasets=False, silent=True)
+
     try:
+        [turn_on() for turn_on in ((ours, theirs) if is_first else (theirs, ours))]
         fit()
         with mlflow.start_run():
-            fit()
+            regression().fit(X, Y, batch_size=8, epochs=2, verbose=0, callbacks=[keras.callbacks.Callback()])
     finally:
+        mlflow_hp.autolog(disable=True)
         mlflow.keras.autolog(disable=True)
     assert mlflow.active_run() is None
     both = new_runs()
@@ -231,6 +240,71 @@ def test_next_to_mlflows_own_autologging(autolog, new_runs, store):
         assert mlflow_hp.load_history(run.info.run_id).n_steps == 10
         assert [point.step for point in store.get_metric_history(run.info.run_id, "loss")] == [0, 1]
         assert "mlflow_hp.recording_error" not in run.data.tags
+
+
+def test_a_search_whose_fit_mlflow_has_patched_before(new_runs):
+    original = vars(GridSearchCV).get("fit")
+    mlflow.sklearn.autolog(max_tuning_runs=0, log_models=False, log_datasets=False, silent=True)
+    try:
+        mlflow_hp.autolog(report=False, progress=False)
+        GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, cv=2).fit(X, LABELS)
+    finally:
+        mlflow_hp.autolog(disable=True)
+        mlflow.sklearn.autolog(disable=True)
+    assert vars(GridSearchCV).get("fit") is original
+    kinds = [run.data.tags.get("mlflow_hp.kind") for run in new_runs()]
+    assert sorted(kinds) == ["candidate", "candidate", "search"]
+
+
+def test_trainings_around_searches(autolog, new_runs):
+    original = keras.Model.fit
+    for _ in range(2):
+        fit(epochs=1)
+        GridSearchCV(OfKeras(), {"units": [1]}, cv=2, refit=False).fit(X, LABELS)
+    search = GridSearchCV(OfKeras(), {"units": [1]}, cv=2, refit=False)
+    with mlflow_hp.record_search(search, report=False, progress=False):
+        mlflow_hp.autolog(disable=True)
+        mlflow_hp.autolog(report=False, progress=False)
+        search.fit(X, LABELS)
+    fit(epochs=1)
+    kinds = [run.data.tags["mlflow_hp.kind"] for run in new_runs()]
+    assert (kinds.count("training"), kinds.count("search")) == (3, 3)
+    mlflow_hp.autolog(disable=True)
+    assert keras.Model.fit is not original
+    assert not hasattr(keras.Model.fit, "_mlflow_hp_layer")
+
+
+def test_a_run_that_cannot_be_continued_is_followed_by_a_new_one(autolog, new_runs, store):
+    model = fit(epochs=1)
+    (first,) = new_runs()
+    store.delete_run(first.info.run_id)
+    fit(model, epochs=1)
+    fit(model, epochs=1)
+    (second,) = [run for run in new_runs() if run.info.run_id != first.info.run_id]
+    assert second.data.tags["mlflow_hp.fits"] == "2"
+
+
+def test_a_training_in_a_callback_of_another_is_nested(autolog, new_runs):
+    inner = regression()
+    fit(callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: fit(inner, epochs=1))])
+    outer, *below = new_runs()
+    assert {parent_of(run) for run in below} == {outer.info.run_id}
+    assert outer.data.tags["mlflow_hp.steps"] == "10"
+    assert {run.info.status for run in new_runs()} == {"FINISHED"}
+
+
+def test_after_an_interruption_signals_are_the_users_again(autolog, new_runs, recwarn):
+    before = signal.getsignal(signal.SIGTERM)
+
+    def stop(epoch, logs):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=stop)])
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert not [each for each in recwarn if issubclass(each.category, RecordingWarning)]
+    (run,) = new_runs()
+    assert run.info.status == "KILLED"
 
 
 def test_without_a_run_and_without_autolog(new_runs):

@@ -29,17 +29,18 @@ class Patch:
         Original -> replacement.
     """
 
+    lock = threading.RLock()  # for all: several may replace the same attribute
+
     def __init__(self, name: str, make: Callable[[Any], Any]) -> None:
         self._name = name
         self._make = make
-        self._lock = threading.RLock()
         self._n_users = 0
         self._n_layers = 0
         abandon_in_child(self)
 
     def abandon(self) -> None:
         """Replace the lock in a forked child process, where a thread that holds it does not exist."""
-        self._lock = threading.RLock()
+        Patch.lock = threading.RLock()
 
     @contextlib.contextmanager
     def on(self, owner: Any) -> Iterator[None]:
@@ -52,39 +53,41 @@ class Patch:
 
     def enter(self, owner: Any) -> None:
         """Begin a use of the replacement."""
-        with self._lock:
-            if self._top_layer(owner) is None:
+        with Patch.lock:
+            top = self._top_layer(owner)
+            if top is None or top.patch is not self:
                 original = self._current(owner)
                 replacement = self._make(original)
-                replacement._mlflow_hp_layer = _Layer(replacement, original, self._name in vars(owner))
+                replacement._mlflow_hp_layer = _Layer(self, replacement, original, self._name in vars(owner))
                 setattr(owner, self._name, replacement)
                 self._n_layers += 1
             self._n_users += 1
 
     def leave(self, owner: Any) -> None:
-        """End a use of the replacement."""
-        with self._lock:
+        """End a use of the replacement; remove all on top that are not in use."""
+        with Patch.lock:
             self._n_users -= 1
-            while not self._n_users and (layer := self._top_layer(owner)) is not None:
+            while (layer := self._top_layer(owner)) is not None and not layer.patch._n_users:
                 if layer.is_own:
                     setattr(owner, self._name, layer.original)
                 else:
                     delattr(owner, self._name)
-                self._n_layers -= 1
+                layer.patch._n_layers -= 1
 
     def _current(self, owner: Any) -> Any:
         return vars(owner).get(self._name) or getattr(owner, self._name)
 
     def _top_layer(self, owner: Any) -> _Layer | None:
-        """Return the replacement in place, if it is one of ours."""
+        """Return the replacement in place, if it is one of ours, of whatever patch."""
         current = self._current(owner)
         layer = getattr(current, "_mlflow_hp_layer", None)  # `functools.wraps` copies it into wrappers of ours
         return layer if layer is not None and layer.replacement is current else None
 
 
 class _Layer(NamedTuple):
-    """Replacement, its original, and whether the original was an attribute of the owner itself, not inherited."""
+    """Patch, replacement, its original, and whether the original was an attribute of the owner itself."""
 
+    patch: Patch
     replacement: Any
     original: Any
     is_own: bool

@@ -31,6 +31,10 @@ TRIALS = ("keras_tuner", "optuna", "scikeras")
 """Libraries that train many models in one run: each of their trainings has a nested run."""
 
 
+PLACE_OF_CALLBACKS = 5
+"""Place of the argument in ``fit(x, y, batch_size, epochs, verbose, callbacks)``."""
+
+
 class Settings(NamedTuple):
     """Arguments of `TrainingRecorder` and of `record_search`, and tags for each run."""
 
@@ -44,32 +48,39 @@ class _Patches:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._patches = (
-            (MethodPatch("fit", self._fit), keras.Model),
-            (MethodPatch("fit", self._search), search_class()),
-        )
-        self._runs: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+        self._in_place: list[tuple[MethodPatch, Any]] = []
+        self._runs: dict[int, tuple[weakref.ref[Any], str]] = {}
+        self._running: set[str] = set()
         self.settings: Settings | None = None
 
     def set(self, settings: Settings | None) -> None:
         """Record with `settings` from now on; None ends it."""
         with self._lock:
-            was_on, self.settings = self.settings is not None, settings
-            for patch, owner in self._patches:
-                if settings is not None and not was_on:
-                    patch.enter(owner)
-                elif settings is None and was_on:
-                    patch.leave(owner)
+            self.settings = settings
+            while self._in_place and settings is None:
+                patch, owner = self._in_place.pop()
+                patch.leave(owner)
+            if settings is not None:
+                placed = {owner for _, owner in self._in_place}
+                for owner, act in [
+                    (keras.Model, self._fit),
+                    *((cls, self._search) for cls in _with_fit(search_class())),
+                ]:
+                    if owner not in placed:
+                        patch = MethodPatch("fit", act)
+                        patch.enter(owner)
+                        self._in_place.append((patch, owner))
 
     def _fit(self, original: Callable[..., Any], model: Any, *arguments: Any, **named: Any) -> Any:
         settings = self.settings
         if settings is None or is_recording() or _is_called_by(search_class().__module__):
             return original(model, *arguments, **named)
         try:
-            bound = inspect.signature(original).bind(model, *arguments, **named)
+            inspect.signature(original).bind(model, *arguments, **named)
         except (TypeError, ValueError):  # the call itself says what is wrong
             return original(model, *arguments, **named)
-        callbacks = bound.arguments.get("callbacks")
+        is_positional = len(arguments) > PLACE_OF_CALLBACKS
+        callbacks = arguments[PLACE_OF_CALLBACKS] if is_positional else named.get("callbacks")
         if any(isinstance(callback, TrainingRecorder) for callback in _listed(callbacks)):
             return original(model, *arguments, **named)
         with self._run_of(model, settings) as run_id, contextlib.ExitStack() as added:
@@ -82,9 +93,12 @@ class _Patches:
                 recorder.set_model(model)
                 callbacks.callbacks.insert(0, recorder)
                 added.callback(callbacks.callbacks.remove, recorder)
-            else:
-                bound.arguments["callbacks"] = [recorder, *_listed(callbacks)]
-            return original(*bound.args, **bound.kwargs)
+                return original(model, *arguments, **named)
+            callbacks = [recorder, *_listed(callbacks)]
+            if is_positional:
+                before, after = arguments[:PLACE_OF_CALLBACKS], arguments[PLACE_OF_CALLBACKS + 1 :]
+                return original(model, *before, callbacks, *after, **named)
+            return original(model, *arguments, **{**named, "callbacks": callbacks})
 
     @contextlib.contextmanager
     def _run_of(self, model: Any, settings: Settings) -> Iterator[str | None]:
@@ -94,26 +108,41 @@ class _Patches:
         the same model continue.
         """
         active = mlflow.active_run()
-        if active is not None and not _is_called_by(*TRIALS):
+        is_below = active is not None and active.info.run_id in self._running  # a training in a callback of another
+        if active is not None and not is_below and not _is_called_by(*TRIALS):
             yield str(active.info.run_id)
             return
-        run: OwnRun | None = None
-        try:
-            run = OwnRun(
-                runs.run_tags("training", settings.extra_tags), self._runs.get(model) if active is None else None
-            )
-        except Exception as error:  # noqa: BLE001 - the training goes on
-            warn(f"a training is not recorded, as no run can be started: {reason(error)}")
+        run = self._own_run(model, settings, continued=active is None)
         if run is None:
             yield None
             return
-        self._runs[model] = run.run_id
+        self._running.add(run.run_id)
+        failure: BaseException | None = None
         try:
             yield run.run_id
         except BaseException as error:
-            run.end(status_of(error))
+            failure = error
             raise
-        run.end("FINISHED")
+        finally:
+            self._running.discard(run.run_id)
+            run.end(status_of(failure))
+
+    def _own_run(self, model: Any, settings: Settings, *, continued: bool) -> OwnRun | None:
+        """Start a run, or continue that of the model; None if MLflow does not accept either."""
+        tags = runs.run_tags("training", settings.extra_tags)
+        earlier, run_id = self._runs.get(id(model), (None, ""))
+        run: OwnRun | None = None
+        if continued and earlier is not None and earlier() is model:
+            with contextlib.suppress(Exception):  # it is deleted, or of another experiment or store
+                run = OwnRun(tags, run_id)
+        try:
+            run = run or OwnRun(tags)
+        except Exception as error:  # noqa: BLE001 - the training goes on
+            warn(f"a training is not recorded, as no run can be started: {reason(error)}")
+            return None
+        key = id(model)
+        self._runs[key] = weakref.ref(model, lambda _: self._runs.pop(key, None)), run.run_id
+        return run
 
     def _search(self, original: Callable[..., Any], search: Any, *arguments: Any, **named: Any) -> Any:
         settings = self.settings
@@ -130,6 +159,15 @@ class _Patches:
             except Exception as error:  # noqa: BLE001 - the search goes on
                 warn(f"the run {recording.run_id} of a search lacks the tags of autolog: {reason(error)}")
             return original(search, *arguments, **named)
+
+
+def _with_fit(cls: type) -> Iterator[type]:
+    """Yield a class and its subclasses that have a ``fit`` of their own, such as one that MLflow has put there."""
+    if "fit" in vars(cls):
+        yield cls
+    subclasses: list[type] = cls.__subclasses__()
+    for subclass in subclasses:
+        yield from _with_fit(subclass)
 
 
 def _listed(callbacks: Any) -> list[Any]:

@@ -10,6 +10,7 @@ import mlflow
 from mlflow_hp._compat.mlflow import active_run_of_main_thread, deactivate
 from mlflow_hp._notice import warn
 from mlflow_hp.tracking.parent import parent_id
+from mlflow_hp.tracking.run_observer import observer
 from mlflow_hp.tracking.server_health import ensure_reachable, reason, within
 from mlflow_hp.tracking.tags import PARENT_TAG
 
@@ -63,6 +64,7 @@ class OwnRun:
             Status of the run.
         """
         try:
+            observer.notify_end(self.run_id)  # in this thread: it sends what is recorded
             ensure_reachable()
             within(SECONDS_TO_END, lambda: mlflow.MlflowClient().set_terminated(self.run_id, status))
         except Exception as error:  # noqa: BLE001 - the training has ended well

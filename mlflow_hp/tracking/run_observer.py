@@ -94,7 +94,7 @@ class _Observer:
             return None
         try:
             if ends_run:
-                self._notify_end(run_id)
+                self.notify_end(run_id)
             elif not threading.current_thread().name.startswith(OWN_THREAD_PREFIX):
                 self._notify_metrics(run_id, _points(method, bound))
         except Exception as error:  # noqa: BLE001 - the program's own call must not fail for it
@@ -105,7 +105,8 @@ class _Observer:
             raise
         return original(*arguments, **named)
 
-    def _notify_end(self, run_id: Any) -> None:
+    def notify_end(self, run_id: Any) -> None:
+        """Call the callbacks of a run that is about to end."""
         for callback in reversed(list(self._before_end.get(run_id, {}).values())):
             callback()
 

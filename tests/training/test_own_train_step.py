@@ -222,3 +222,55 @@ def test_a_metric_that_the_model_does_not_hold_is_not_taken_for_the_batchs_own()
     fitted = record(linear(TracksElsewhere))
     assert "batch_loss" not in fitted.history.steps
     assert "running_loss" in fitted.history.steps
+
+
+SOURCES = tf.random.Generator.from_seed(3)
+FACTOR = tf.Variable(2.0)
+
+
+class Told(Linear):
+    """Tells much of the batch alone, in many ways."""
+
+    def __init__(self):
+        super().__init__()
+        self.mid = keras.metrics.Mean(name="mid")
+        self.empty = keras.metrics.Mean(name="empty")
+
+    def train_step(self, data):
+        loss, gradients = self.gradients(data)
+        self.applied(gradients)
+        noise = keras.random.normal((1,))[0] + SOURCES.normal((1,))[0]
+        self.mid.update_state(loss)
+        first = self.mid.result()
+        self.mid.update_state(3 * loss)
+        self.empty.update_state(tf.stack([loss, loss]), sample_weight=tf.zeros(2))
+        return {
+            "loss": loss + 0 * noise,
+            "scaled": FACTOR * loss,
+            "mid": first,
+            "empty": self.empty.result(),
+            "rate": self.optimizer.learning_rate,
+            "count": self.optimizer.iterations,
+        }
+
+    @tf.function
+    def applied(self, gradients):
+        self.optimizer.apply(gradients, self.trainable_weights)
+
+
+@pytest.mark.parametrize("execution", ["graph", "graph of 3"])
+def test_what_is_of_the_batch_alone(execution):
+    compiled = EXECUTIONS[execution]
+    fitted = record(linear(Told, **compiled), shuffle=False)
+    steps = fitted.history.steps
+    assert fitted.history.meta["reader"] == "graph"
+    known = {name for name in steps if name.startswith(("batch_", "learning_rate"))}
+    names = {f"batch_{name}" for name in ("loss", "scaled", "mid", "empty", "rate", "count")}
+    assert known == names | {"learning_rate"}
+    losses = losses_of(fitted.history)
+    np.testing.assert_allclose(steps["batch_loss"], losses, rtol=2e-5)
+    np.testing.assert_allclose(steps["batch_scaled"], 2 * np.array(losses), rtol=2e-5)
+    np.testing.assert_allclose(steps["batch_mid"], losses, rtol=2e-5)
+    assert set(steps["batch_empty"]) == {0.0}
+    assert steps["batch_count"].tolist() == list(range(1, 11))
+    assert set(steps["learning_rate"]) == {np.float32(0.01)}

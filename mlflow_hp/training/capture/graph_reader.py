@@ -307,7 +307,7 @@ def _filled(logs: Mapping[str, Any], values: Iterator[Any]) -> dict[str, Any]:
         if isinstance(value, Mapping):
             return _filled(value, values)
         number = next(values)
-        return tf.cast(number, value.dtype) if isinstance(value, tf.Tensor) else value
+        return tf.cast(number, value.dtype) if hasattr(value, "dtype") else value
 
     return {name: filled(value) for name, value in logs.items()}
 

@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 
+_WITHOUT_STATE = (
+    "LookupTable", "Rng", "StatefulRandom", "StatefulStandard", "StatefulTruncated", "StatefulUniform",
+)  # fmt: skip
+"""Beginnings of the types of operations that read tables and random generators, not what the step accumulates."""
+
+
 class StepValues(NamedTuple):
     """Entries of the logs of one step that are single numbers.
 
@@ -60,7 +66,7 @@ class StepWatch:
     def __init__(self, model: Any) -> None:
         self._model = model
         self._calls: dict[int, list[tuple[Any, Any, Any]]] = {}
-        self._results: list[tuple[Any, Any]] = []
+        self._results: list[tuple[Any, Any, int]] = []
         self._error: Exception | None = None
         self.stepped: list[str] = []
 
@@ -101,16 +107,19 @@ class StepWatch:
         batch: dict[str, Any] = {}
         running: dict[str, Any] = {}
         own_state = None
-        for name, value in leaves_of(logs) if isinstance(logs, Mapping) else ():
-            if not is_number(value):
+        if not self.stepped:
+            self.stepped = _assigned_optimizers(self._model)
+        for name, entry in leaves_of(logs) if isinstance(logs, Mapping) else ():
+            if not is_number(entry):
                 continue
-            metric = next((metric for result, metric in self._results if result is value), None)
+            value = tf.convert_to_tensor(entry) if _is_variable(entry) else entry
+            metric, n_calls = next(((m, n) for result, m, n in self._results if result is value), (None, 0))
             if metric is None:
                 own_state = own_state or _state_of(self._model)
                 (running if _reads_other_state(value, own_state) else batch)[name] = value
                 continue
             running[name] = value
-            mean = _mean_of(self._calls.get(id(metric), [])) if _is_mean(metric) else None
+            mean = _mean_of(self._calls.get(id(metric), [])[:n_calls]) if _is_mean(metric) else None
             if mean is not None:
                 batch[name] = mean
         return StepValues(batch, running)
@@ -143,7 +152,7 @@ class StepWatch:
         self._calls.setdefault(id(metric), []).append((_graph(), values.get("values"), values.get("sample_weight")))
 
     def _note_result(self, metric: Any, _: tuple[Any, ...], __: Mapping[str, Any], result: Any) -> None:
-        self._results.append((result, metric))
+        self._results.append((result, metric, len(self._calls.get(id(metric), []))))
 
     def _note_step(self, name: str, *_: Any) -> None:
         if name not in self.stepped:
@@ -152,9 +161,16 @@ class StepWatch:
 
 def is_number(value: Any) -> bool:
     """Whether an entry of a step's logs is a single real number."""
+    if _is_variable(value):
+        dtype = tf.as_dtype(value.dtype)
+        return len(value.shape) == 0 and (dtype.is_floating or dtype.is_integer)
     if isinstance(value, tf.Tensor):
         return value.shape.rank == 0 and (value.dtype.is_floating or value.dtype.is_integer)
     return type(value) in (int, float)  # as in the logs of Keras before 3.12 where functions run eagerly
+
+
+def _is_variable(value: Any) -> bool:
+    return isinstance(value, tf.Variable | keras.Variable)
 
 
 def n_samples(data: Any) -> Any:
@@ -251,7 +267,7 @@ def _mean_of(calls: Sequence[tuple[Any, Any, Any]]) -> Any:
             by_sample = tf.reduce_mean(by_sample, axis=list(range(1, value.shape.rank)))
         each = tf.ones_like(by_sample) if weight is None else tf.cast(weight, tf.float64) * tf.ones_like(by_sample)
         total, count = total + tf.reduce_sum(each * by_sample), count + tf.reduce_sum(each)
-    return total / count
+    return tf.math.divide_no_nan(total, count)  # 0 without any weight, as the metric has it
 
 
 def _state_of(model: Any) -> set[int]:
@@ -264,8 +280,20 @@ def _state_of(model: Any) -> set[int]:
     return {id(variable.handle) for variable in variables if hasattr(variable, "handle")}
 
 
+def _assigned_optimizers(model: Any) -> list[str]:
+    """Names of the optimizers whose count of steps the graph has; for those applied in a function traced before."""
+    if tf.executing_eagerly():
+        return []
+    captured = {id(outer) for outer, _ in _graph().captures}
+    optimizers = optimizers_of(model)
+    return [name for name, each in optimizers.items() if id(getattr(each.iterations.value, "handle", None)) in captured]
+
+
 def _reads_other_state(value: Any, own: set[int]) -> bool:
-    """Whether a tensor of a graph depends on a variable that is not among `own`; False for a value outside of graphs.
+    """Whether a tensor of a graph depends on state that is not among `own`; False for a value outside of graphs.
+
+    State is what the step changes: a variable of floating-point numbers that it assigns, such as those of a metric, or
+    that it gives to a function, which may do so. Seeds are integers; what is never assigned is a constant.
 
     Parameters
     ----------
@@ -277,7 +305,9 @@ def _reads_other_state(value: Any, own: set[int]) -> bool:
     operation = getattr(value, "op", None) if not hasattr(value, "numpy") and tf.is_tensor(value) else None
     if operation is None:
         return False
-    captured = {id(inner): outer for outer, inner in operation.graph.captures}
+    graph = operation.graph
+    captured = {id(inner): id(outer) for outer, inner in graph.captures}
+    assigned = {captured.get(id(each.inputs[0])) for each in graph.get_operations() if each.type.startswith("Assign")}
     todo, seen = [operation], set()
     while todo:
         operation = todo.pop()
@@ -285,10 +315,14 @@ def _reads_other_state(value: Any, own: set[int]) -> bool:
             continue
         seen.add(operation.name)
         for source in operation.inputs:
-            if source.dtype == tf.resource and not operation.type.startswith("LookupTable"):
-                outer = captured.get(id(source))
-                if outer is None or id(outer) not in own:
-                    return True
-            else:
+            if source.dtype != tf.resource:
                 todo.append(source.op)
+                continue
+            outer = captured.get(id(source))
+            if outer in own or operation.type.startswith(_WITHOUT_STATE):
+                continue
+            if operation.type != "ReadVariableOp":
+                return True
+            if operation.outputs[0].dtype.is_floating and outer in assigned:
+                return True
     return False
