@@ -77,7 +77,8 @@ def test_every_public_name_can_be_imported(wheel, environment):
 
 def test_each_extra_is_enough_for_its_names(wheel, environment):
     install(environment, wheel)
-    keras = {"mlflow_hp.TrainingRecorder", "mlflow_hp.training.TrainingRecorder"}
+    keras = {f"mlflow_hp.{name}" for name in ("TrainingRecorder", "autolog", "autologging.autolog", "record_steps")}
+    keras |= {f"mlflow_hp.training.{name}" for name in ("StepRecorder", "TrainingRecorder", "record_steps")}
     keras |= {"mlflow_hp.training.dead_shares", "mlflow_hp.training.landscape"}
     assert set(outcome(environment)) == {"mlflow_hp.compare_runs", "mlflow_hp.compare.compare_runs", *keras}
     install(environment, f"mlflow-hp[server] @ {wheel.as_uri()}")
