@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import fast_sqlite
+from tests.helpers import fast_sqlite, forked_python
 
 fast_sqlite.install()
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has what it starts in the background ignore it
@@ -100,7 +100,11 @@ def what_other_modules_have_left():
 @pytest.fixture(autouse=True)
 def nothing_of_another_test():
     """What a test has left to the end of the process does not reach the next one."""
+    variables = forked_python.at_loading()
     yield
+    for name in forked_python.at_loading().keys() - variables.keys():
+        del os.environ[name]  # Dask sets some for its workers, and programs of later tests would be no forks
+    os.environ.update(variables)
     if late_params := sys.modules.get("mlflow_hp.delivery.late_params"):
         late_params.late_params.abandon()
     if run_observer := sys.modules.get("mlflow_hp.tracking.run_observer"):

@@ -35,9 +35,8 @@ def commands() -> str:
     folder = tempfile.mkdtemp(prefix="mlflow_hp_python_")
     settings = {
         "address": f"{folder}/address", "python": sys.executable, "copy": str(Path(mlflow_hp.__file__).parent),
-        "at_loading": AT_LOADING, "at_any_time": AT_ANY_TIME,
+        "at_loading": AT_LOADING, "at_any_time": AT_ANY_TIME, "environment": at_loading(),
     }  # fmt: skip
-    settings["environment"] = fork_client.read_at_loading(os.environ, settings)
     client = Path(fork_client.__file__).read_text(encoding="utf-8")
     write(f"{folder}/python", f"#!{sys.executable} -IS\n{client}\nimport sys\nmain(sys.argv[1:], {settings!r})\n")
     write(f"{folder}/mlflow", f'#!/bin/sh\nexec {folder}/python -m mlflow "$@"\n')
@@ -49,6 +48,11 @@ def commands() -> str:
     assert server.stdout is not None
     assert server.stdout.readline() == "ready\n", "the server of forks has ended"
     return folder
+
+
+def at_loading() -> dict[str, str]:
+    """Return the variables that are read when Python or a library is loaded."""
+    return fork_client.read_at_loading(os.environ, {"at_loading": AT_LOADING, "at_any_time": AT_ANY_TIME})
 
 
 def wait_for_end(process: subprocess.Popen[str]) -> None:
