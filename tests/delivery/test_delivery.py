@@ -206,8 +206,7 @@ def test_deleted_and_restored_run_has_every_step(store, monkeypatch):
     assert list(recovery.left_behind()) == []
 
 
-@pytest.mark.usefixtures("gives_up_soon")
-def test_recording_of_a_deleted_run_is_kept(store, capsys):
+def test_recording_of_a_deleted_run_is_kept(store, capsys, gives_up_soon):
     run_ids = []
     for _ in range(2):
         with mlflow.start_run() as run:
@@ -219,6 +218,7 @@ def test_recording_of_a_deleted_run_is_kept(store, capsys):
         store.delete_run(run.info.run_id)
         run_ids.append(run.info.run_id)
     one, other = run_ids
+    gives_up_soon()
     assert main(["recover"]) == 1
     said = capsys.readouterr().err
     assert f"run {one} is deleted" in said
@@ -233,9 +233,8 @@ def test_recording_of_a_deleted_run_is_kept(store, capsys):
     assert "nothing was left behind" in capsys.readouterr().out
 
 
-@pytest.mark.usefixtures("gives_up_soon")
 @pytest.mark.parametrize("how", ["gone", "hangs"])
-def test_server_down_at_the_begin_of_training(store, monkeypatch, how):
+def test_server_down_at_the_begin_of_training(store, monkeypatch, gives_up_soon, how):
     """MLflow has created the run; the recorder gets no answers."""
     model, uri = regression(), mlflow.get_tracking_uri()
     monkeypatch.setattr("mlflow_hp.training.callback.PATIENCE_SECONDS", 1.0)
@@ -251,6 +250,7 @@ def test_server_down_at_the_begin_of_training(store, monkeypatch, how):
             finally:
                 mlflow.set_tracking_uri(uri)
         proxy.mood = "well"
+    gives_up_soon()
     said = [str(one.message) for one in told if "mlflow_hp" in str(one.message)]
     assert [line for line in said if "recover` brings it" in line]
     assert len(said) <= 3  # that it is away, what that leaves undone, and that the run's params wait in a tag
