@@ -47,6 +47,11 @@ LEARNING_RATE = PrivateName("keras", "Optimizer", "_learning_rate", fallback=NEW
 INITIAL_EPOCH = PrivateName("keras", "Model", "_initial_epoch", fallback=NEW_MODEL)
 """Epoch at which a training continues. Fallback: the model is not reused."""
 
+APPLIED_VARIABLES = PrivateName(
+    "keras", "Optimizer", "_trainable_variables", fallback="gradients that are applied without variables are not read"
+)
+"""Variables that a built optimizer updates. Fallback: gradients of ``optimizer.apply(gradients)`` are not recorded."""
+
 
 def original_method(name: str) -> Any:
     """Return a method of ``keras.Model`` as Keras defines it, even if other code has replaced it in that class."""
@@ -209,6 +214,15 @@ def keeps_arguments(operation: Any) -> bool:
         If this version of Keras does not tell.
     """
     return AUTO_CONFIG.of(operation) is not None
+
+
+def applied_variables(optimizer: Any) -> list[Any]:
+    """Return the variables that an optimizer updates where ``apply`` is called without any; empty if unknown."""
+    try:
+        return list(APPLIED_VARIABLES.of(optimizer))
+    except UnsupportedVersionError as error:
+        warn_once(error)
+        return []
 
 
 def has_variable_learning_rate(optimizer: Any) -> bool:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 FEW_WEIGHTS = 32
 """Largest number of weights that are recorded one by one under ``weights="auto"``, and shown one by one in tables."""
 
+COSINE = "gradient_cosine"
+"""Column with the cosine between the gradients of a step and the one before; of several optimizers, its beginning."""
+
 Store = Literal["values", "statistics", "none"]
 
 STEP_COLUMNS = {
@@ -70,6 +73,23 @@ def learning_rates(steps: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     names = {column: column.removeprefix(f"{prefix}/") for column in steps if column.startswith(f"{prefix}/")}
     names |= {prefix: "learning rate"} if prefix in steps else {}
     return {label: steps[column] for column, label in names.items()}
+
+
+def gradient_columns(suffix: str, *, is_clipped: bool) -> list[str]:
+    """Name the columns with the gradient of all tensors together; `suffix` is for one of several optimizers."""
+    clipped = [f"clipped_gradient_norm{suffix}"] if is_clipped else []
+    return [f"gradient_norm{suffix}", f"{COSINE}{suffix}", *clipped]
+
+
+def gradient_column(tensor: str, *, clipped: bool = False) -> str:
+    """Name the column with the norm of a tensor's gradient, before clipping, or after it."""
+    return f"{'clipped_' if clipped else ''}gradient_norm_of/{tensor}"
+
+
+def gradient_norms(steps: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Select the norms of the gradients by tensor, before clipping."""
+    prefix = gradient_column("")
+    return {name.removeprefix(prefix): column for name, column in steps.items() if name.startswith(prefix)}
 
 
 def distinct_names(names: Iterable[str]) -> list[str]:

@@ -23,6 +23,7 @@ from mlflow_hp.tracking import runs
 from mlflow_hp.tracking.own_run import OwnRun, status_of
 from mlflow_hp.tracking.run_observer import observer
 from mlflow_hp.tracking.server_health import reason, within
+from mlflow_hp.training.capture import CaptureSettings
 from mlflow_hp.training.capture.steps import WRAPS
 from mlflow_hp.training.open_fits import (
     callback_list_of,
@@ -97,6 +98,13 @@ class TrainingRecorder(keras.callbacks.Callback):
         ``"auto"``.
     metrics_every : int
         MLflow gets the metrics of steps 0, n, 2n, ...; the artifact holds all steps whatever this is. Defaults to 1.
+    gradients : bool
+        Whether the norm of each tensor's gradient, as the optimizer gets it, of all together, and the cosine to the
+        gradient of the step before are recorded, in the graph: see ``docs/history_format.md``. Defaults to True.
+    overhead : float
+        Share of the time of training, 0 to 1, that statistics of tensors with more than 16,384 weights may take: they
+        are computed every n steps, with n from the measured times; 1 means at every step, 0 at the first alone. All
+        else is recorded at every step whatever this is. Defaults to 0.05.
     report : bool
         Whether pictures, ``diagnosis.json`` and the run's description are made at the end of each fit. Defaults to
         True.
@@ -124,7 +132,8 @@ class TrainingRecorder(keras.callbacks.Callback):
     Raises
     ------
     UserError
-        For an unknown `weights` or a `metrics_every` below 1; and, when ``fit`` begins, if there is no run `run_id`.
+        For an unknown `weights`, a `metrics_every` below 1 or an `overhead` out of 0 to 1; and, when ``fit`` begins, if
+        there is no run `run_id`.
 
     Examples
     --------
@@ -146,6 +155,8 @@ class TrainingRecorder(keras.callbacks.Callback):
         *,
         weights: Literal["auto", "all", "statistics", "none"] = "auto",
         metrics_every: int = 1,
+        gradients: bool = True,
+        overhead: float = 0.05,
         report: bool = True,
         snapshot_megabytes: float = 0.0,
     ) -> None:
@@ -153,6 +164,8 @@ class TrainingRecorder(keras.callbacks.Callback):
         self.run_id = run_id
         self.weights = weights
         self.metrics_every = metrics_every
+        self.gradients = gradients
+        self.overhead = overhead
         self.report = report
         self.snapshot_megabytes = snapshot_megabytes
         self.owns_run = False
@@ -175,6 +188,8 @@ class TrainingRecorder(keras.callbacks.Callback):
             raise UserError(f"weights={self.weights!r} is none of {', '.join(map(repr, WEIGHTS))}")
         if not isinstance(self.metrics_every, int) or self.metrics_every < 1:
             raise UserError(f"metrics_every={self.metrics_every!r} has to be a whole number of steps, 1 or more")
+        if not isinstance(self.overhead, (int, float)) or not 0 <= self.overhead <= 1:
+            raise UserError(f"overhead={self.overhead!r} has to be a share of the time of training, from 0 to 1")
         if not isinstance(self.snapshot_megabytes, (int, float)) or not 0 <= self.snapshot_megabytes < math.inf:
             raise UserError(f"snapshot_megabytes={self.snapshot_megabytes!r} has to be a number of 0 or more")
 
@@ -223,8 +238,9 @@ class TrainingRecorder(keras.callbacks.Callback):
 
     @_guarded
     def _begin(self, run_id: str, tags: dict[str, str], callback_list: Any) -> None:
+        capture = CaptureSettings(self.weights, bool(self.gradients), float(self.overhead))
         settings = FitSettings(
-            self.weights, self.metrics_every, self.report, self.snapshot_megabytes, self.owns_run, self.extra_tags
+            capture, self.metrics_every, self.report, self.snapshot_megabytes, self.owns_run, self.extra_tags
         )
         self._fit = FitSession(
             self.model,

@@ -34,7 +34,7 @@ from mlflow_hp.tracking.tags import (
     STEPS_TAG,
     WEIGHTS_TAG,
 )
-from mlflow_hp.training.capture import train_step_is_own
+from mlflow_hp.training.capture import CaptureSettings, train_step_is_own
 from mlflow_hp.training.capture.manual_steps import ManualSteps
 from mlflow_hp.training.capture.step_layout import numbers_of, trainable_weights
 from mlflow_hp.training.capture.steps import Steps
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 class FitSettings(NamedTuple):
     """Settings of `TrainingRecorder` for one fit."""
 
-    weights: str
+    capture: CaptureSettings
     metrics_every: int
     report: bool
     snapshot_megabytes: float
@@ -132,7 +132,7 @@ class FitSession:
     def start(self) -> None:
         """Start recording: write tags and params, and wrap the model's train function."""
         params = hyperparameters(self.model, self._keras_params)
-        tags = runs.run_tags("training", {WEIGHTS_TAG: self._settings.weights, **self._settings.extra_tags})
+        tags = runs.run_tags("training", {WEIGHTS_TAG: self._settings.capture.weights, **self._settings.extra_tags})
         if self._optimizers is not None:
             params |= self._note_optimizers(self._optimizers)
         fit, first_step, first_epoch = self._numbers
@@ -163,7 +163,7 @@ class FitSession:
         if self._is_loop:
             return ManualSteps(
                 self.model,
-                self._settings.weights,
+                self._settings.capture,
                 self._optimizers or {},
                 on_layout=self._open,
                 on_rows=self.recording.add,
@@ -171,7 +171,7 @@ class FitSession:
             )
         return Steps(
             self.model,
-            self._settings.weights,
+            self._settings.capture,
             on_layout=self._open,
             on_rows=self.recording.add,
             on_host=self._warn_host,

@@ -20,6 +20,7 @@ from mlflow_hp.tracking.own_run import OwnRun, status_of
 from mlflow_hp.tracking.run_observer import observer
 from mlflow_hp.tracking.server_health import reason
 from mlflow_hp.training.callback import TrainingRecorder
+from mlflow_hp.training.capture import CaptureSettings
 from mlflow_hp.training.capture.step_layout import batch_column
 from mlflow_hp.training.session import FitSession, FitSettings
 
@@ -261,7 +262,9 @@ def record_steps(
     )  # refuses what cannot be recorded
     if not isinstance(model, keras.Model):
         raise UserError(f"model={model!r:.200} is a {type(model).__name__}, not a Keras model")
-    settings = FitSettings(weights, metrics_every, report, snapshot_megabytes, owns_run=False, extra_tags={})
+    settings = FitSettings(
+        CaptureSettings(weights), metrics_every, report, snapshot_megabytes, owns_run=False, extra_tags={}
+    )
     optimizers = _by_name(model, optimizer)
     if run_id is not None:
         runs.find_run(run_id)

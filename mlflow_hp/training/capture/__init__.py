@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from mlflow_hp._compat.keras import is_own_train_function, overridden_builder, overridden_method, strategy_of
 from mlflow_hp._compat.private_name import UnsupportedVersionError
+
+
+class CaptureSettings(NamedTuple):
+    """What to read of each step, as in `TrainingRecorder`: see there."""
+
+    weights: str = "auto"
+    gradients: bool = True
+    overhead: float = 0.05
 
 
 def why_host(model: Any) -> str | None:

@@ -1,13 +1,14 @@
 """Reader of training steps inside the compiled graph, into buffers that are fetched every few hundred steps.
 
 The model's ``train_step``, Keras' or the user's, is traced unchanged, in a separate function compiled as the model's
-settings say; learning rates and weights are read around it, losses as the step returns or tracks them. So the recorded
-training gives the same results as an unrecorded one, bit for bit, and every step is recorded even if Python sees only
-one in fifty.
+settings say; learning rates and weights are read around it, losses as the step returns or tracks them, and gradients as
+its optimizers get them. So the recorded training gives the same results as an unrecorded one, bit for bit, and every
+step is recorded even if Python sees only one in fifty.
 """
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,11 @@ from keras import tree
 
 from mlflow_hp._compat.tensorflow import refuses_its_clock
 from mlflow_hp.delivery.signals import held
-from mlflow_hp.history.step_record import Layout, Rows, n_weights
-from mlflow_hp.training.capture import train_step_is_own
+from mlflow_hp.history.step_record import COSINE, Layout, Rows, n_weights
+from mlflow_hp.training.capture import CaptureSettings, train_step_is_own
+from mlflow_hp.training.capture.cadence import Cadence
+from mlflow_hp.training.capture.gradient_statistics import GradientStatistics, clip_of, loss_scale
+from mlflow_hp.training.capture.large_gradient import Gradient, LargeGradient, reduce_large
 from mlflow_hp.training.capture.step_buffers import StepBuffers
 from mlflow_hp.training.capture.step_layout import (
     EpochCounter,
@@ -37,15 +41,18 @@ from mlflow_hp.training.capture.step_layout import (
     tensors_of,
 )
 from mlflow_hp.training.capture.step_values import StepValues, StepWatch, is_number, n_samples, optimizers_of
+from mlflow_hp.training.capture.weight_statistics import WeightStatistics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
 FETCH_SECONDS = 0.5
 """Time after which the buffers are fetched although they are not full."""
+UNMEASURED_STEPS = 32
+"""Number of steps after which they are fetched as long as nothing is known about the cost of the statistics."""
 
 _SCALARS = ("time", "samples")
-"""First columns of the scalar buffer; step, epoch and batch are counted on the host."""
+"""First columns of the buffer; step, epoch and batch are counted on the host."""
 
 
 class GraphReader:
@@ -55,8 +62,8 @@ class GraphReader:
     ----------
     model : keras.Model
         Compiled, and possibly not built.
-    weights : {"auto", "all", "statistics", "none"}
-        What to read of the weights, as in `TrainingRecorder`.
+    settings : CaptureSettings
+        What to read.
     forget : callable
         Called if this reader can serve no further fit.
 
@@ -70,15 +77,19 @@ class GraphReader:
 
     kind = "graph"
 
-    def __init__(self, model: Any, weights: str, forget: Callable[[], object]) -> None:
+    def __init__(self, model: Any, settings: CaptureSettings, forget: Callable[[], object]) -> None:
         self.forget = forget
         self._model = model
-        self._weights = weights
+        self._settings = settings
         self._buffers: StepBuffers | None = None
         self.optimizers: dict[str, Any] = {}
         self._columns: list[str] | None = None
         self._logged: list[str] = []
         self._problem: Exception | None = None
+        self._gradients: dict[str, list[tuple[str, tuple[int, ...]]]] = {}
+        self._gradient_statistics: GradientStatistics | None = None
+        self._weight_statistics: WeightStatistics | None = None
+        self._cadence = Cadence(settings.overhead)
         self._last: Any = {}
         self._done = 1
         self._clock = not refuses_its_clock()  # as scikeras has it with a random_state
@@ -98,6 +109,7 @@ class GraphReader:
         self._prepared = False
         self._pending = 0
         self._times = []
+        self._cadence.start()
         self.steps_done = 0
         self._fetched_at = time.monotonic()
         if self._buffers is not None:
@@ -124,9 +136,18 @@ class GraphReader:
         if self._problem is not None:
             raise self._problem
         self._tensors = tensors_of(self._model)
-        self._store = store_for(self._weights, n_weights(self._tensors))
+        self._store = store_for(self._settings.weights, n_weights(self._tensors))
         self._initial = initial_weights(self._model, self._tensors, self._store)
+        if self._store == "statistics" and self._weight_statistics is None:
+            self._weight_statistics = WeightStatistics([variable.value for variable in self._model.weights])
+            self._fit_steps = tf.Variable(0, dtype=tf.int64, trainable=False)
+            self._interval = tf.Variable(self._cadence.interval, dtype=tf.int64, trainable=False)
         self._step.get_concrete_function(iterator)
+        if self._weight_statistics is not None:
+            self._weight_statistics.start()
+            self._fit_steps.assign(0)
+        if self._gradient_statistics is not None:
+            self._gradient_statistics.start()
         self._prepared = True
 
     def make_room(self) -> None:
@@ -134,8 +155,14 @@ class GraphReader:
         if self._buffers is not None and (
             self._pending + self._model.steps_per_execution > self._buffers.capacity
             or time.monotonic() - self._fetched_at > FETCH_SECONDS
+            or (self._has_large and not self._cadence.is_measured and self._pending >= UNMEASURED_STEPS)
         ):
             self.fetch()
+
+    @property
+    def _has_large(self) -> bool:
+        """Whether there are tensors whose statistics are taken only when they are due."""
+        return self._weight_statistics is not None and bool(self._weight_statistics.is_large.any())
 
     def execute(self, iterator: Any) -> Any:
         """Run one execution (``steps_per_execution`` steps) as Keras' own train function would.
@@ -181,36 +208,53 @@ class GraphReader:
             self._pass_on(self._buffers)
 
     def _pass_on(self, buffers: StepBuffers) -> None:
-        scalars, weights = buffers.take()
+        table, weights = buffers.take()
         self._pending = 0
         if self._layout is None:
             layout = Layout(kinds_of(self._scalars), self._tensors, self._store, self._initial)
             self._on_layout(layout)
             self._layout = layout
-        if not len(scalars):
+        n_rows, scalars = len(table), self._scalars
+        if not n_rows:
             return
-        columns = self._counter.count(len(scalars))
-        columns |= dict(zip(self._scalars, scalars.T, strict=True))
+        columns = self._counter.count(n_rows)
+        columns |= dict(zip(scalars, table[:, : len(scalars)].T, strict=True))
+        columns |= {name: np.ma.masked_invalid(columns[name]) for name in scalars if name.startswith(COSINE)}
         columns["samples"] = columns["samples"].astype(np.int64)
         if not self._clock:
-            columns["time"] = np.array(self._times[: len(scalars)])
-            del self._times[: len(scalars)]
+            columns["time"] = np.array(self._times[:n_rows])
+            del self._times[:n_rows]
         if self._store == "values":
             tensors = {
                 tensor.name: flat.reshape(-1, *tensor.shape)
                 for tensor, flat in zip(self._tensors, weights, strict=True)
             }
         elif self._store == "statistics":
-            rows = weights[0].reshape(len(scalars), len(self._tensors), -1)
-            tensors = {tensor.name: rows[:, index] for index, tensor in enumerate(self._tensors)}
+            tensors = self._statistics_of(table[:, len(scalars) :], columns["time"])
         else:
             tensors = {}
         self._on_rows(Rows(columns, tensors))
 
+    def _statistics_of(self, table: np.ndarray, times: np.ndarray) -> dict[str, np.ndarray]:
+        """Statistics (k, 4) by tensor, masked where a large one was not due; sets the interval of the next steps."""
+        assert self._weight_statistics is not None
+        rows, due = table[:, :-1].reshape(len(table), len(self._tensors), 4), table[:, -1] > 0
+        if self._has_large:
+            self._cadence.observe(times, due)
+            self._interval.assign(self._cadence.interval)
+        missing = np.repeat(~due[:, np.newaxis], 4, axis=1)
+        return {
+            tensor.name: np.ma.array(rows[:, index], mask=missing) if is_large else rows[:, index]
+            for index, (tensor, is_large) in enumerate(
+                zip(self._tensors, self._weight_statistics.is_large, strict=True)
+            )
+        }
+
     @property
     def _scalars(self) -> list[str]:
-        """Columns of the scalar buffer."""
-        return [*_SCALARS, *(self._columns or [])]
+        """Columns at the beginning of the buffer's rows; statistics of the weights follow."""
+        of_gradients = [] if self._gradient_statistics is None else self._gradient_statistics.columns
+        return [*_SCALARS, *(self._columns or []), *of_gradients]
 
     # The methods from here on run while TensorFlow traces.
 
@@ -235,7 +279,7 @@ class GraphReader:
         start = (tf.constant(0), iterator.get_next_as_optional())
         done, _ = tf.while_loop(condition, body, start, parallel_iterations=1)
         assert self._buffers is not None
-        last = self._buffers.last_scalars()
+        last = self._buffers.last_row()
         values = (last[self._scalars.index(column)] for column in self._logged)
         return done, _filled(self._last, values)
 
@@ -243,54 +287,102 @@ class GraphReader:
         """Run Keras' step on one batch, and write its record into the buffers."""
         data = tree.map_structure(_none_for_optional, data)
         rates = [tf.convert_to_tensor(each.learning_rate) for each in self.optimizers.values()]
-        variables = [variable.value for variable in self._model.weights]
-        before = [tf.convert_to_tensor(v) for v in variables] if self._store == "statistics" else []
-        logs, values = self._compiled_step(data)
+        scales = {name: loss_scale(each) for name, each in self.optimizers.items()}
+        statistics, due, before = self._weight_statistics, tf.constant(True), []
+        if statistics is not None and self._has_large:
+            due = tf.equal(self._fit_steps % self._interval, 0)
+            before = statistics.before(due)
+        logs, values, gradients = self._compiled_step(data)
         if self._problem is not None:
             raise self._problem
         now = tf.timestamp() if self._clock else tf.constant(0.0, tf.float64)
         scalars = [now, n_samples(data), *rates, *values.batch.values(), *values.running.values()]
-        after = [tf.convert_to_tensor(variable) for variable in variables]
-        if self._store == "values":
-            weights = [tf.reshape(value, [-1]) for value in after]
-        elif self._store == "statistics":
-            weights = [_statistics(after, before)]
-        else:
-            weights = []
+        row = [tf.stack([tf.cast(value, tf.float64) for value in scalars])]
+        if gradients:
+            row.append(self._columns_of(gradients, scales))
+        weights = []
+        if statistics is not None:
+            row += [statistics.after(before, due), tf.cast(due, tf.float64)[tf.newaxis]]
+            self._fit_steps.assign_add(1)
+        elif self._store == "values":
+            weights = [tf.reshape(variable.value, [-1]) for variable in self._model.weights]
+        joined = tf.concat(row, axis=0)
         if self._buffers is None:
             with tf.init_scope():
-                self._buffers = StepBuffers(len(scalars), weights, self._model.steps_per_execution)
-        self._buffers.write(scalars, weights)
+                self._buffers = StepBuffers(joined.shape[0], weights, self._model.steps_per_execution)
+        self._buffers.write(joined, weights)
         return logs
+
+    def _columns_of(self, gradients: dict[str, list[Any]], scales: dict[str, Any]) -> tf.Tensor:
+        """Compute the columns of the gradients."""
+        named = {
+            optimizer: [Gradient(*known, value) for known, value in zip(self._gradients[optimizer], each, strict=True)]
+            for optimizer, each in gradients.items()
+        }
+        if self._gradient_statistics is None:
+            self._gradient_statistics = GradientStatistics(named, self.optimizers)
+        return self._gradient_statistics.compute(named, scales)
 
     @property
     def _compiled_step(self) -> Any:
         """The model's step as a separate function, as in Keras, that also returns its values."""
         if not hasattr(self, "_own_step"):
 
-            def step(data: Any) -> tuple[Any, StepValues]:
-                watch = StepWatch(self._model)
+            def step(data: Any) -> tuple[Any, StepValues, dict[str, list[Any]]]:
+                gradients: dict[str, list[Gradient]] = {}
+                read = functools.partial(self._read_gradients, gradients) if self._settings.gradients else None
+                watch = StepWatch(self._model, read)
                 with watch.watching():
                     logs = self._model.train_step(data)
                 try:
                     values = watch.values(logs)
-                    self._note_values(logs, values, watch.stepped)
+                    self._note_values(logs, values, watch.stepped, gradients)
                 except Exception as error:  # noqa: BLE001 - raised here, variables of the step would have no values
                     self._problem = error
-                    values = StepValues({}, {})
-                return logs, values
+                    return logs, StepValues({}, {}), {}
+                return logs, values, {name: [each.value for each in those] for name, those in gradients.items()}
 
             self._own_step = tf.function(
                 step, reduce_retracing=True, jit_compile=self._model.jit_compile, autograph=False
             )
         return self._own_step
 
-    def _note_values(self, logs: Any, values: StepValues, stepped: list[str]) -> None:
+    def _read_gradients(
+        self, gradients: dict[str, list[Gradient]], optimizer: str, pairs: list[tuple[Any, Any]]
+    ) -> list[tf.Tensor]:
+        """Read the gradients that an optimizer is about to apply; return what has to be computed before.
+
+        Large ones are reduced first, so that the optimizer can use their memory again as it does without a recording.
+        XLA computes sums more slowly: there they are reduced after the step.
+        """
+        tensors = zip(tensors_of(self._model), self._model.weights, strict=True)
+        known = {id(part): tensor for tensor, variable in tensors for part in (variable, variable.value)}
+        ours = [
+            Gradient(known[id(variable)].name, known[id(variable)].shape, value)
+            for variable, value in pairs
+            if id(variable) in known
+        ]
+        if not self._model.jit_compile:
+            applied = optimizers_of(self._model)[optimizer]
+            bound = clip_of(applied).bound(loss_scale(applied))
+            ours = [reduce_large(gradient, bound) for gradient in ours]
+        gradients.pop(optimizer, None)  # the last call in a step counts
+        if ours:
+            gradients[optimizer] = ours
+        if not optimizers_of(self._model)[optimizer].built:  # it makes variables, which can depend on nothing
+            return []
+        return [part for each in ours if isinstance(each.value, LargeGradient) for part in each.value[:3]]
+
+    def _note_values(
+        self, logs: Any, values: StepValues, stepped: list[str], gradients: dict[str, list[Gradient]]
+    ) -> None:
         """Name the columns of the step's values, and the one that has each entry of its logs."""
         columns = columns_of(stepped, values.batch, values.running)
-        if self._buffers is not None and columns != self._columns:  # before, metrics that the step makes are missing
+        of_gradients = {name: [each[:2] for each in those] for name, those in gradients.items()}
+        if self._buffers is not None and (columns, of_gradients) != (self._columns, self._gradients):
+            # before, metrics that the step makes are missing
             raise Unwrappable(f"train_step has other values than when it was traced first: {', '.join(columns)}")
-        self._columns = columns
+        self._columns, self._gradients = columns, of_gradients
         held = optimizers_of(self._model)
         self.optimizers = {name: held[name] for name in stepped}
         self._logged = [
@@ -315,18 +407,3 @@ def _filled(logs: Mapping[str, Any], values: Iterator[Any]) -> dict[str, Any]:
 def _none_for_optional(element: Any) -> Any:
     """Convert an empty Optional, which Keras' data adapters give for a missing input, to None for ``train_step``."""
     return None if isinstance(element, tf.experimental.Optional) else element
-
-
-def _statistics(after: Sequence[tf.Tensor], before: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Statistics of each tensor as in `mlflow_hp.history.statistics_of`, concatenated: float64, (4 * n_tensors,)."""
-    means, halves = [], []
-    for value, old in zip(after, before, strict=True):
-        new, old_value = (v if v.dtype.is_floating else tf.cast(v, tf.float64) for v in (value, old))
-        mean = tf.reduce_mean(new)
-        means.append(tf.cast(mean, tf.float64))
-        parts = (new, new - mean, new - old_value, old_value)
-        halves.append(tf.stack([tf.cast(tf.nn.l2_loss(part), tf.float64) for part in parts]))
-    sizes = tf.constant([max(v.shape.num_elements(), 1) for v in after], tf.float64)
-    norm, spread, change, old_norm = tf.unstack(tf.sqrt(2.0 * tf.stack(halves)), axis=1)
-    columns = [norm, tf.stack(means), spread / tf.sqrt(sizes), change / old_norm]
-    return tf.reshape(tf.stack(columns, axis=1), [-1])

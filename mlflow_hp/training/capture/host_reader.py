@@ -11,7 +11,7 @@ from mlflow_hp._compat.keras import is_built, loss_tracker
 from mlflow_hp.delivery.signals import held
 from mlflow_hp.history import statistics_of
 from mlflow_hp.history.step_record import Layout, Rows, n_weights
-from mlflow_hp.training.capture import train_step_is_own
+from mlflow_hp.training.capture import CaptureSettings, train_step_is_own
 from mlflow_hp.training.capture.step_layout import (
     EpochCounter,
     NothingRanError,
@@ -48,7 +48,7 @@ class HostReader:
 
     Parameters
     ----------
-    model, weights
+    model, settings
         As for `GraphReader`.
     train_function : callable or None
         The model's own; None if Keras calls it itself, between `before` and `read`.
@@ -66,12 +66,12 @@ class HostReader:
     def __init__(
         self,
         model: Any,
-        weights: str,
+        settings: CaptureSettings,
         train_function: Callable[..., Any] | None,
         optimizers: Mapping[str, Any] | None = None,
     ) -> None:
         self._model = model
-        self._weights = weights
+        self._settings = settings
         self.train_function = train_function
         self._own_step = train_step_is_own(model)
         self._tracker = loss_tracker(model)
@@ -266,7 +266,7 @@ class HostReader:
     def _describe(self) -> dict[str, np.ndarray]:
         """Note the tensors of the built model, and return its current weights."""
         self._tensors = tensors_of(self._model)
-        self._store = store_for(self._weights, n_weights(self._tensors))
+        self._store = store_for(self._settings.weights, n_weights(self._tensors))
         if self._store == "statistics":
             self._before = initial_weights(self._model, self._tensors, "values")
         return initial_weights(self._model, self._tensors, self._store)

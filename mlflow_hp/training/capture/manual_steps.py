@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from mlflow_hp.history.step_record import Layout, Rows
+    from mlflow_hp.training.capture import CaptureSettings
 
 
 class ManualSteps:
@@ -20,8 +21,8 @@ class ManualSteps:
     ----------
     model : keras.Model
         The model that is trained.
-    weights : {"auto", "all", "statistics", "none"}
-        What to read of the weights, as in `TrainingRecorder`.
+    settings : CaptureSettings
+        What to read.
     optimizers : dict of str to keras.optimizers.Optimizer
         Optimizers of the loop, by name.
     on_layout, on_rows : callable
@@ -33,7 +34,7 @@ class ManualSteps:
     def __init__(
         self,
         model: Any,
-        weights: str,
+        settings: CaptureSettings,
         optimizers: Mapping[str, Any],
         *,
         on_layout: Callable[[Layout], None],
@@ -44,7 +45,7 @@ class ManualSteps:
         self.kind = HostReader.kind
         self._model = model
         self._before_step = before_step
-        self._reader = HostReader(model, weights, None, optimizers)
+        self._reader = HostReader(model, settings, None, optimizers)
         self._reader.connect(on_layout, on_rows)
 
     @property

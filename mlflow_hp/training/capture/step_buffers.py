@@ -22,42 +22,41 @@ class StepBuffers:
 
     Parameters
     ----------
-    n_scalars : int
-        Number of scalars of a step.
+    n_columns : int
+        Number of columns of a step's row.
     weights : sequence of 1-D tensors
-        Weights or statistics of a step; only shapes and dtypes are used.
+        Weights after a step; only shapes and dtypes are used.
     min_capacity : int
         Number of steps that must fit.
     """
 
-    def __init__(self, n_scalars: int, weights: Sequence[tf.Tensor], min_capacity: int) -> None:
-        row_bytes = 8 * n_scalars + sum(w.shape.num_elements() * w.dtype.size for w in weights)
+    def __init__(self, n_columns: int, weights: Sequence[tf.Tensor], min_capacity: int) -> None:
+        row_bytes = 8 * n_columns + sum(w.shape.num_elements() * w.dtype.size for w in weights)
         self.capacity = max(min_capacity, 1, min(MAX_STEPS, BUFFER_BYTES // row_bytes))
         self._cursor = tf.Variable(0, dtype=tf.int64, trainable=False)
-        self._scalars = tf.Variable(tf.zeros((self.capacity, n_scalars), tf.float64), trainable=False)
+        self._rows = tf.Variable(tf.zeros((self.capacity, n_columns), tf.float64), trainable=False)
         self._weights = [
             tf.Variable(tf.zeros((self.capacity, w.shape.num_elements()), w.dtype), trainable=False) for w in weights
         ]
 
-    def write(self, scalars: Sequence[tf.Tensor], weights: Sequence[tf.Tensor]) -> None:
-        """Add the record of a step."""
+    def write(self, row: tf.Tensor, weights: Sequence[tf.Tensor]) -> None:
+        """Add the record of a step: its row, (n_columns,) float64, and the weights after it."""
         index = self._cursor.read_value()
-        row = tf.stack([tf.cast(value, tf.float64) for value in scalars])
         updates = [
             tf.raw_ops.ResourceScatterUpdate(resource=buffer.handle, indices=index, updates=values)
-            for buffer, values in zip([self._scalars, *self._weights], [row, *weights], strict=True)
+            for buffer, values in zip([self._rows, *self._weights], [row, *weights], strict=True)
         ]
         with tf.control_dependencies([op for op in updates if op is not None]):  # None in eager mode
             self._cursor.assign_add(1)  # last, so that a step that fails is not counted
 
-    def last_scalars(self) -> tf.Tensor:
-        """Scalars of the last step written; zeros if there is none."""
-        return self._scalars[tf.maximum(self._cursor - 1, 0)]
+    def last_row(self) -> tf.Tensor:
+        """Row of the last step written; zeros if there is none."""
+        return self._rows[tf.maximum(self._cursor - 1, 0)]
 
     def take(self) -> tuple[np.ndarray, list[np.ndarray]]:
         """Return and clear the records: arrays whose first axis is the step."""
         k = int(self._cursor)
-        records = self._scalars[:k].numpy(), [buffer[:k].numpy() for buffer in self._weights]
+        records = self._rows[:k].numpy(), [buffer[:k].numpy() for buffer in self._weights]
         self.clear()
         return records
 

@@ -1,4 +1,4 @@
-"""Values of a training step, of the batch alone and running ones, and the optimizers that it applies.
+"""Values of a training step, of the batch alone and running ones; optimizers that it applies, and their gradients.
 
 A step returns logs, by name. An entry is
 
@@ -14,24 +14,27 @@ no weight. That is the mean that this metric would show for this batch alone.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
-from mlflow_hp._compat.keras import layers_of, original_method
+from mlflow_hp._compat.keras import applied_variables, layers_of, original_method
 from mlflow_hp._compat.private_name import UnsupportedVersionError
 from mlflow_hp.training.capture.step_layout import leaves_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator
 
 
 _WITHOUT_STATE = (
     "LookupTable", "Rng", "StatefulRandom", "StatefulStandard", "StatefulTruncated", "StatefulUniform",
 )  # fmt: skip
 """Beginnings of the types of operations that read tables and random generators, not what the step accumulates."""
+
+
+BeforeApply = Callable[[str, list[tuple[Any, Any]]], Sequence[Any]]
 
 
 class StepValues(NamedTuple):
@@ -56,6 +59,9 @@ class StepWatch:
     ----------
     model : keras.Model
         Compiled.
+    before_apply : callable, optional
+        Called before an optimizer is applied, outside of loops and conditions of TensorFlow, with its name and the
+        pairs of variable and gradient; returns tensors that are to be computed before it. Defaults to nothing.
 
     Attributes
     ----------
@@ -63,12 +69,14 @@ class StepWatch:
         Names in `optimizers_of` of the optimizers that were applied, in the order of their first step.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, before_apply: BeforeApply | None = None) -> None:
         self._model = model
+        self._before_apply = before_apply
         self._calls: dict[int, list[tuple[Any, Any, Any]]] = {}
         self._results: list[tuple[Any, Any, int]] = []
         self._error: Exception | None = None
         self.stepped: list[str] = []
+        self._graph = _graph()
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
@@ -79,7 +87,7 @@ class StepWatch:
                     watched.enter_context(self._around(metric, "update_state", self._note_update, metric))
                     watched.enter_context(self._around(metric, "result", self._note_result, metric))
                 for name, optimizer in optimizers_of(self._model).items():
-                    watched.enter_context(self._around(optimizer, "apply", self._note_step, name))
+                    watched.enter_context(self._around(optimizer, "apply", self._note_step, name, self._read_gradients))
             except Exception as error:  # noqa: BLE001 - the step goes on
                 self._error = error
             yield
@@ -125,13 +133,29 @@ class StepWatch:
         return StepValues(batch, running)
 
     @contextlib.contextmanager
-    def _around(self, thing: Any, method: str, note: Callable[..., None], subject: Any) -> Iterator[None]:
-        """Call `note` after each call of a method of one object, inside the block."""
+    def _around(
+        self,
+        thing: Any,
+        method: str,
+        note: Callable[..., None],
+        subject: Any,
+        before_call: Callable[..., Sequence[Any]] | None = None,
+    ) -> Iterator[None]:
+        """Call `note` after each call of a method of one object, inside the block.
+
+        What `before_call` returns is computed before the call.
+        """
         before = vars(thing).get(method)
         original = getattr(thing, method)
 
         def noted(*arguments: Any, **named: Any) -> Any:
-            result = original(*arguments, **named)
+            first: Sequence[Any] = ()
+            try:
+                first = () if before_call is None else before_call(subject, arguments, named)
+            except Exception as error:  # noqa: BLE001 - the step goes on
+                self._error = error
+            with tf.control_dependencies(first) if first else contextlib.nullcontext():
+                result = original(*arguments, **named)
             try:
                 note(subject, arguments, named, result)
             except Exception as error:  # noqa: BLE001 - the step goes on
@@ -157,6 +181,19 @@ class StepWatch:
     def _note_step(self, name: str, *_: Any) -> None:
         if name not in self.stepped:
             self.stepped.append(name)
+
+    def _read_gradients(self, name: str, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> Sequence[Any]:
+        if self._before_apply is None or _graph() is not self._graph:
+            return ()
+        given = dict(zip(("grads", "trainable_variables"), arguments, strict=False)) | dict(named)
+        gradients, variables = given["grads"], given.get("trainable_variables")
+        if variables is None:
+            variables = applied_variables(optimizers_of(self._model)[name])
+        if not isinstance(gradients, list | tuple) or not isinstance(variables, list | tuple):
+            return ()  # an iterator, which can be read only once
+        return self._before_apply(
+            name, [pair for pair in zip(variables, gradients, strict=False) if pair[1] is not None]
+        )
 
 
 def is_number(value: Any) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 from mlflow_hp._compat.keras import is_own_train_function, train_function_around
 from mlflow_hp._compat.private_name import UnsupportedVersionError, version_of
 from mlflow_hp._compat.tensorflow import refuses_its_clock
-from mlflow_hp.training.capture import steps_pass_python, why_host
+from mlflow_hp.training.capture import CaptureSettings, steps_pass_python, why_host
 from mlflow_hp.training.capture.host_reader import HostReader
 from mlflow_hp.training.capture.step_layout import NothingRanError
 
@@ -35,8 +35,8 @@ class Steps:
     ----------
     model : keras.Model
         Compiled, and about to be fitted.
-    weights : {"auto", "all", "statistics", "none"}
-        What to read of the weights, as in `TrainingRecorder`.
+    settings : CaptureSettings
+        What to read.
     on_layout, on_rows : callable
         Called with the `Layout` of the records, once, and with `Rows` of steps.
     on_host : callable
@@ -60,7 +60,7 @@ class Steps:
     def __init__(
         self,
         model: Any,
-        weights: str,
+        settings: CaptureSettings,
         *,
         on_layout: Callable[[Layout], None],
         on_rows: Callable[[Rows], None],
@@ -71,7 +71,7 @@ class Steps:
         on_error: Callable[[Exception], None],
         on_interrupt: Callable[[str | None], None],
     ) -> None:
-        self._model, self._weights = model, weights
+        self._model, self._settings = model, settings
         self._on_layout, self._on_rows, self._on_host = on_layout, on_rows, on_host
         self._before_step, self._on_error, self._on_interrupt = before_step, on_error, on_interrupt
         self._after_epoch, self._steps_per_epoch = after_epoch, steps_per_epoch
@@ -250,15 +250,15 @@ class Steps:
         # Cached on the model's own train function, which lives until the next compile, so that a second fit is not
         # traced again.
         readers = self._original.__dict__.setdefault("_mlflow_hp_readers", {})
-        kind = self._weights, refuses_its_clock()
+        kind = self._settings, refuses_its_clock()
         if kind not in readers:
-            readers[kind] = GraphReader(self._model, self._weights, forget=lambda: readers.pop(kind, None))
+            readers[kind] = GraphReader(self._model, self._settings, forget=lambda: readers.pop(kind, None))
         reader = readers[kind]
         reader.connect(self._on_layout, self._on_rows)
         return reader
 
     def _host_reader(self) -> HostReader:
-        reader = HostReader(self._model, self._weights, self._original)
+        reader = HostReader(self._model, self._settings, self._original)
         reader.connect(self._on_layout, self._on_rows)
         if self._each_step:
             step = reader.around(self._model.train_step, lambda do: not self._stopped and self._safely(do))
