@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlflow_hp.history.missing import array_of
 from mlflow_hp.history.schema import STATISTICS, check_names, fields_of
 
 if TYPE_CHECKING:
@@ -25,9 +26,9 @@ def checked_arrays(
     ValueError
         If names or shapes do not match the header.
     """
-    arrays = {name: np.asarray(values) for name, values in {**steps, **weights}.items()}
+    arrays = {name: array_of(values) for name, values in {**steps, **weights}.items()}
     for name, of_tensor in statistics.items():
-        arrays |= {f"{name}/{key}": np.asarray(of_tensor[key], np.float64) for key in STATISTICS}
+        arrays |= {f"{name}/{key}": array_of(of_tensor[key], np.float64) for key in STATISTICS}
     fields = [field for group in fields_of(header) for field in group]
     check_names("arrays", arrays, [field.name for field in fields])
     n_steps = len(arrays[next(iter(header["columns"]))])

@@ -61,14 +61,18 @@ def header_checksum(text: bytes, version: int) -> str:
     return str(zlib.crc32(text)) if version == CRC_VERSION else text_checksum(text)
 
 
-def column_checksum(numbers: np.ndarray, version: int) -> int:
-    """Return the checksum of an array's bytes, in this version of the format.
+def column_checksum(numbers: np.ndarray, version: int, bitmap: np.ndarray | None = None) -> int:
+    """Return the checksum of an array's bytes, and of those of its bitmap if there is one, in a version of the format.
 
     In version 1 it is the CRC-32 of the sums of each 512 bytes, as 64-bit words, and of the remaining bytes.
     """
     data = np.ascontiguousarray(numbers).reshape(-1).view(np.uint8)
     if version > CRC_VERSION:
-        return xxhash.xxh3_64_intdigest(data.data)
+        if bitmap is None:
+            return xxhash.xxh3_64_intdigest(data.data)
+        digest = xxhash.xxh3_64(data.data)
+        digest.update(bitmap.data)
+        return digest.intdigest()
     n_summed, crc = data.size // _SECTOR * _SECTOR, 0
     for start in range(0, n_summed, _BLOCK):
         words = data[start : min(start + _BLOCK, n_summed)].view("<u8")

@@ -5,17 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
+from mlflow_hp.history.missing import stacked
 from mlflow_hp.history.schema import STATISTICS, STEPS_FILE
 from mlflow_hp.history.steps_file import StepsFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    import numpy as np
+
 
 class Chunk(NamedTuple):
-    """Consecutive steps of a history.
+    """Consecutive steps of a history; arrays are masked where values are missing.
 
     Attributes
     ----------
@@ -41,7 +42,7 @@ def chunk_from_arrays(arrays: Mapping[str, np.ndarray], header: Mapping[str, Any
     columns = {name: arrays[name] for name in header["columns"]}
     names = [tensor["name"] for tensor in header["tensors"]]
     if header["weights"] == "statistics":
-        return Chunk(columns, {name: np.stack([arrays[f"{name}/{s}"] for s in STATISTICS], axis=1) for name in names})
+        return Chunk(columns, {name: stacked([arrays[f"{name}/{s}"] for s in STATISTICS]) for name in names})
     return Chunk(columns, {name: arrays[name] for name in names} if header["weights"] == "values" else {})
 
 

@@ -2,7 +2,8 @@
 
 pyarrow trusts messages: a compressed buffer unpacks to any size, a schema may name one field a million times, a length
 may exceed the file. A history contains only the part of the format that `HistoryWriter` writes: a schema of numbers and
-of lists of fixed length, then record batches, neither compressed nor with dictionaries, with their buffers in order.
+of lists of fixed length, then record batches, neither compressed nor with dictionaries, with their buffers in order;
+only columns of floating-point numbers have missing values.
 Anything else is refused.
 
 The format: https://arrow.apache.org/docs/format/Columnar.html#serialization-and-interprocess-communication-ipc.
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import numpy as np
 
 from mlflow_hp.history.flatbuffer import FlatTable
+from mlflow_hp.history.missing import bitmap_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,6 +51,8 @@ class Batch(NamedTuple):
         Number of rows.
     offsets : list of int
         Offset in the file, in bytes, of the numbers of each column.
+    bitmaps : dict of int to int
+        Number of each column in which values are missing -> offset of its bitmap.
     metadata : dict of bytes to bytes
         Metadata of the batch.
     end : int
@@ -57,6 +61,7 @@ class Batch(NamedTuple):
 
     n_rows: int
     offsets: list[int]
+    bitmaps: dict[int, int]
     metadata: dict[bytes, bytes]
     end: int
 
@@ -68,6 +73,8 @@ class Columns:
     ----------
     fields : sequence of Field
         The columns.
+    has_missing : bool
+        Whether values of floating-point numbers may be missing.
 
     Attributes
     ----------
@@ -75,7 +82,7 @@ class Columns:
         Bytes of a row.
     """
 
-    def __init__(self, fields: Sequence[Field]) -> None:
+    def __init__(self, fields: Sequence[Field], *, has_missing: bool) -> None:
         lists = np.array([bool(field.shape) for field in fields])
         lengths = [math.prod(field.shape) for field in fields]
         sizes = [length * field.stored.itemsize for length, field in zip(lengths, fields, strict=True)]
@@ -86,6 +93,8 @@ class Columns:
         self._first_nodes = np.arange(len(fields)) + np.cumsum(lists) - lists
         self._last_nodes = self._first_nodes + lists
         self._data_buffers = 2 * np.arange(len(fields)) + 1 + np.cumsum(lists)
+        self._has_missing = has_missing
+        self._cannot_miss = np.array([not (has_missing and field.can_miss) for field in fields])
         self._template: _BatchTemplate | None = None
 
     def ensure_in(self, schema: Schema) -> None:
@@ -104,7 +113,7 @@ class Columns:
         offset, size : int
             Start of the message, and size of the file, in bytes.
         nulls : bool
-            Whether values may be missing. Defaults to False.
+            Whether values of any column may be missing. Defaults to False.
 
         Raises
         ------
@@ -130,8 +139,12 @@ class Columns:
         n_values = n_rows * self._lengths
         if (nodes[self._first_nodes, 0] != n_rows).any() or (nodes[self._last_nodes, 0] != n_values).any():
             raise ValueError("its columns differ in length")
-        if nodes[:, 1].any() and not nulls:
+        n_missing = nodes[self._first_nodes, 1]
+        n_nulls = n_missing + nodes[self._last_nodes, 1]
+        if not nulls and n_nulls.any(where=self._cannot_miss):
             raise ValueError("values are missing")
+        if (n_missing < 0).any() or (n_missing > n_rows).any():
+            raise ValueError("the number of its missing values is impossible")
         if ((buffers < 0) | (buffers > body_size)).any():
             raise ValueError("a buffer is outside of it")
         starts, ends = buffers[:, 0], buffers.sum(axis=1)
@@ -140,9 +153,22 @@ class Columns:
         if (buffers[self._data_buffers, 1] < n_rows * self._sizes).any():
             raise ValueError(f"its buffers are too small for {n_rows} rows")
         metadata, offsets = _metadata(message, 4), starts[self._data_buffers].tolist()
+        masked = np.flatnonzero(n_missing) if self._has_missing else np.empty(0, int)
+        of_bitmaps = self._data_buffers[masked] - 1
+        if (buffers[of_bitmaps, 1] < bitmap_size(n_rows)).any():
+            raise ValueError(f"its bitmaps are too small for {n_rows} rows")
+        bitmaps = dict(zip(masked.tolist(), starts[of_bitmaps].tolist(), strict=True))
         if not nulls:
-            self._template = _BatchTemplate.from_batch(data, n_rows, offsets, metadata, body_size)
-        return Batch(n_rows, [body + start for start in offsets], metadata, body + body_size)
+            self._template = _BatchTemplate.from_batch(data, n_rows, offsets, bitmaps, metadata, body_size)
+        return _batch(body, n_rows, offsets, bitmaps, metadata, body_size)
+
+
+def _batch(
+    body: int, n_rows: int, offsets: list[int], bitmaps: dict[int, int], metadata: dict[bytes, bytes], size: int
+) -> Batch:
+    """Make a batch of offsets in the body of its message, which begins at `body`."""
+    absolute = {column: body + start for column, start in bitmaps.items()}
+    return Batch(n_rows, [body + start for start in offsets], absolute, metadata, body + size)
 
 
 class _BatchTemplate(NamedTuple):
@@ -154,17 +180,24 @@ class _BatchTemplate(NamedTuple):
     key: bytes
     n_rows: int
     offsets: list[int]
+    bitmaps: dict[int, int]
     body_size: int
 
     @classmethod
     def from_batch(
-        cls, data: bytes, n_rows: int, offsets: list[int], metadata: dict[bytes, bytes], body_size: int
+        cls,
+        data: bytes,
+        n_rows: int,
+        offsets: list[int],
+        bitmaps: dict[int, int],
+        metadata: dict[bytes, bytes],
+        body_size: int,
     ) -> Self | None:
         if len(metadata) != 1 or data.count(next(iter(metadata.values()))) != 1:
             return None
         ((key, text),) = metadata.items()
         before_text, _, after_text = data.partition(text)
-        return cls(before_text, after_text, len(data), key, n_rows, offsets, body_size)
+        return cls(before_text, after_text, len(data), key, n_rows, offsets, bitmaps, body_size)
 
     def match(self, data: bytes, body: int, size: int) -> Batch | None:
         """Return the batch of a message that differs in nothing else; None for any other message."""
@@ -172,7 +205,7 @@ class _BatchTemplate(NamedTuple):
         if not is_same_layout or self.body_size > size - body:
             return None
         metadata = {self.key: data[len(self.before_text) : self.size - len(self.after_text)]}
-        return Batch(self.n_rows, [body + start for start in self.offsets], metadata, body + self.body_size)
+        return _batch(body, self.n_rows, self.offsets, self.bitmaps, metadata, self.body_size)
 
 
 class Schema(NamedTuple):

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mlflow_hp.history.checksums import column_checksum
+from mlflow_hp.history.missing import array_of, bitmap, bitmap_size, missing_in, read_bitmap, with_missing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-STEPS_FILE, EPOCHS_FILE, VERSION = "history.arrows", "epochs.csv", 2
+STEPS_FILE, EPOCHS_FILE, VERSION = "history.arrows", "epochs.csv", 3
 STATISTICS = ("norm", "mean", "std", "update_ratio")
 KEY = b"mlflow_hp"
 """Key of the header in the metadata of the stream's schema."""
@@ -63,6 +64,11 @@ class Field(NamedTuple):
             return np.dtype(f"u{self.dtype.itemsize}")
         raise ValueError(f"{self.name!r} has dtype {self.dtype}; a history takes numbers of up to 8 bytes")
 
+    @property
+    def can_miss(self) -> bool:
+        """Whether values may be missing: those of a column of floating-point numbers."""
+        return not self.shape and self.dtype.kind == "f"
+
     def arrow_type(self) -> Any:
         """Return the column's type in Arrow: a number, or a list of fixed length."""
         import pyarrow as pa
@@ -74,30 +80,42 @@ class Field(NamedTuple):
         """Wrap values of shape (n_rows, *shape) as an Arrow array, without a copy if dtype and memory layout match."""
         import pyarrow as pa
 
-        array = np.asarray(values)
+        array = array_of(values)
+        missing = missing_in(array)
+        if missing is not None and not self.can_miss:
+            raise ValueError(f"{self.name!r} has masked values, which only columns of floating-point numbers can have")
+        if missing is not None:
+            array = np.ma.filled(array, np.nan)
         if array.shape != (n_rows, *self.shape):
             raise ValueError(f"{self.name!r} has shape {array.shape}, not {(n_rows, *self.shape)}")
         if not np.can_cast(array.dtype, self.dtype, "safe"):
             raise ValueError(f"{self.name!r} is {array.dtype}, which does not fit into {self.dtype} without loss")
         flat = np.ascontiguousarray(array, self.dtype).reshape(-1).view(self.stored)
         number = pa.from_numpy_dtype(self.stored)
-        numbers = pa.Array.from_buffers(number, flat.size, [None, pa.py_buffer(flat)])
+        bits = None if missing is None else pa.py_buffer(bitmap(missing))
+        numbers = pa.Array.from_buffers(number, flat.size, [bits, pa.py_buffer(flat)])
         if not self.shape:
             return numbers
         return pa.Array.from_buffers(self.arrow_type(), n_rows, [None], children=[numbers])
 
     def from_arrow(self, array: Any) -> np.ndarray:
-        """View an Arrow array as an ndarray of shape (n_rows, *shape), read-only."""
+        """View an Arrow array as an ndarray of shape (n_rows, *shape), read-only; masked where values are missing."""
+        if array.null_count:
+            bits, numbers = (np.frombuffer(buffer, np.uint8) for buffer in array.buffers())
+            values = numbers[: len(array) * self.stored.itemsize].view(self.dtype)
+            return with_missing(values, read_bitmap(bits, len(array)))
         numbers = array.values if self.shape else array
         flat: np.ndarray = numbers.to_numpy(zero_copy_only=True).view(self.dtype)
         return flat.reshape(len(array), *self.shape)
 
     def checksum(self, array: Any) -> int:
-        """Return the checksum of an Arrow array's values."""
+        """Return the checksum of an Arrow array's values, and of its bitmap if values are missing."""
         numbers = array.values if self.shape else array
-        buffer = numbers.buffers()[1]
+        bits, buffer = numbers.buffers()
         size = len(numbers) * self.stored.itemsize
-        return column_checksum(np.frombuffer(buffer, np.uint8, size) if size else np.empty(0, np.uint8), VERSION)
+        content = np.frombuffer(buffer, np.uint8, size) if size else np.empty(0, np.uint8)
+        present = np.frombuffer(bits, np.uint8, bitmap_size(len(array))) if array.null_count else None
+        return column_checksum(content, VERSION, present)
 
 
 def fields_of(header: Mapping[str, Any]) -> tuple[list[Field], list[Field]]:

@@ -1,4 +1,4 @@
-"""Steps file: its header, its intact chunks, and reading of chosen columns.
+"""Steps file: its header, its intact chunks, and reading of chosen columns; masked where values are missing.
 
 At most one chunk is in memory at a time, however long the history is.
 """
@@ -14,12 +14,15 @@ import numpy as np
 from mlflow_hp.errors import UserError
 from mlflow_hp.history.checksums import column_checksum, header_checksum, read_chunk_checksums
 from mlflow_hp.history.messages import END, MALFORMED, Columns, read_schema
+from mlflow_hp.history.missing import bitmap_size, read_bitmap, with_missing
 from mlflow_hp.history.schema import CHECK, KEY, VERSION, Field, fields_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+MISSING_VERSION = 3
+"""Version of the format since which values may be missing after the first row."""
 WIDE = 1024
 """Bytes of a row above which reading ahead costs more than it saves."""
 
@@ -81,16 +84,16 @@ class StepsFile:
             If one of them is damaged.
         """
         chosen = [field for field in self.fields if field.name in names]
-        arrays = {field.name: np.empty((sum(self.chunk_rows), *field.shape), field.dtype) for field in chosen}
-        for _ in self._read_into(chosen, lambda field, first, n_rows: arrays[field.name][first : first + n_rows]):
+        arrays = {field.name: _Array.of(field, sum(self.chunk_rows)) for field in chosen}
+        for _ in self._read_into(chosen, lambda field, first, n_rows: arrays[field.name].rows(first, n_rows)):
             pass
-        return arrays
+        return {name: array.masked() for name, array in arrays.items()}
 
     def drop_damaged(self) -> None:
         """Read everything, and drop the first damaged chunk and all later ones."""
         n_intact = 0
         try:
-            for _ in self._read_into(self.fields, lambda field, _, n: np.empty((n, *field.shape), field.dtype)):
+            for _ in self._read_into(self.fields, lambda field, _, n_rows: _Array.of(field, n_rows)):
                 n_intact += 1
         except ValueError:
             self.chunk_rows, self._offsets, self.complete = self.chunk_rows[:n_intact], self._offsets[:n_intact], False
@@ -106,12 +109,12 @@ class StepsFile:
             If one of them is damaged.
         """
         n_rows, first = self.chunk_rows[number], sum(self.chunk_rows[:number])
-        arrays = {field: np.empty((n_rows, *field.shape), field.dtype) for field in self.fields}
+        arrays = {field: _Array.of(field, n_rows) for field in self.fields}
         with self._open() as file:
             self._fill(file, number, first, arrays)
-        return {field.name: array for field, array in arrays.items()}
+        return {field.name: array.masked() for field, array in arrays.items()}
 
-    def _read_into(self, fields: list[Field], target: Callable[[Field, int, int], np.ndarray]) -> Iterator[None]:
+    def _read_into(self, fields: list[Field], target: Callable[[Field, int, int], _Array]) -> Iterator[None]:
         """Read `fields` chunk by chunk into the arrays that `target` returns for field, first row, number of rows."""
         first = 0
         with self._open() as file:
@@ -120,7 +123,7 @@ class StepsFile:
                 yield
                 first += n_rows
 
-    def _fill(self, file: BinaryIO, number: int, first: int, arrays: dict[Field, np.ndarray]) -> None:
+    def _fill(self, file: BinaryIO, number: int, first: int, arrays: dict[Field, _Array]) -> None:
         """Read the fields of one chunk, whose first row is `first`, into `arrays`."""
         n_rows, field = self.chunk_rows[number], None
         try:
@@ -130,12 +133,16 @@ class StepsFile:
             for i, field in enumerate(self.fields):
                 if field not in arrays:
                     continue
-                array = arrays[field]
-                file.seek(layout.offsets[i])
-                if array.size and file.readinto(array.reshape(-1).view(np.uint8)) != array.nbytes:  # type: ignore[attr-defined]
-                    raise OSError("the file became shorter while it was read")
-                if layout.checksums and column_checksum(array, self.header["version"]) != layout.checksums[i]:
+                values, bitmap = arrays[field].values, None
+                _read_into(values, file, layout.offsets[i])
+                if i in layout.bitmaps:
+                    bitmap = np.empty(bitmap_size(n_rows), np.uint8)
+                    _read_into(bitmap, file, layout.bitmaps[i])
+                if layout.checksums and column_checksum(values, self.header["version"], bitmap) != layout.checksums[i]:
                     raise ValueError("it has another checksum than when it was written")
+                if bitmap is not None and field.can_miss:
+                    missing = read_bitmap(bitmap, n_rows)
+                    arrays[field].missing[:], values[missing] = missing, np.nan
         except MALFORMED as error:
             self._raise_damaged(field if field in arrays else None, first, n_rows, error)
 
@@ -151,13 +158,14 @@ class StepsFile:
         return file.read(len(END)) == END
 
     def _read_layout(self, file: BinaryIO, number: int, offset: int) -> _ChunkLayout:
-        n_rows, offsets, metadata, end = self._columns.read_batch(file, offset, self._size, nulls=number == 0)
+        batch = self._columns.read_batch(file, offset, self._size, nulls=number == 0)
+        n_rows, metadata = batch.n_rows, batch.metadata
         checksums: list[int] = []
         if self.header.get("checked"):
             n_written, checksums = read_chunk_checksums(metadata[CHECK], len(self.fields), self.header["version"])
             if n_rows != n_written:
                 raise ValueError(f"it has {n_rows} rows, of {n_written} that were written")
-        return _ChunkLayout(n_rows, offsets, checksums, end)
+        return _ChunkLayout(n_rows, batch.offsets, batch.bitmaps, checksums, batch.end)
 
     def _raise_damaged(self, field: Field | None, first: int, n_rows: int, error: Exception) -> NoReturn:
         part = "a chunk" if field is None else repr(field.name)
@@ -169,12 +177,39 @@ class StepsFile:
 
 
 class _ChunkLayout(NamedTuple):
-    """Number of rows of a chunk, offset and checksum of each column (no checksums in old files), and its end."""
+    """Number of rows of a chunk, offset and checksum of each column (no checksums in old files), and its end.
+
+    `bitmaps` has the offset of the bitmap of each column, by its number, in which values are missing.
+    """
 
     n_rows: int
     offsets: list[int]
+    bitmaps: dict[int, int]
     checksums: list[int]
     end: int
+
+
+class _Array(NamedTuple):
+    """Values of a column, and where they are missing."""
+
+    values: np.ndarray
+    missing: np.ndarray
+
+    @classmethod
+    def of(cls, field: Field, n_rows: int) -> _Array:
+        return cls(np.empty((n_rows, *field.shape), field.dtype), np.zeros(n_rows if field.can_miss else 0, bool))
+
+    def rows(self, first: int, n_rows: int) -> _Array:
+        return _Array(self.values[first : first + n_rows], self.missing[first : first + n_rows])
+
+    def masked(self) -> np.ndarray:
+        return with_missing(self.values, self.missing) if len(self.missing) else self.values
+
+
+def _read_into(array: np.ndarray, file: BinaryIO, offset: int) -> None:
+    file.seek(offset)
+    if array.size and file.readinto(array.reshape(-1).view(np.uint8)) != array.nbytes:  # type: ignore[attr-defined]
+        raise OSError("the file became shorter while it was read")
 
 
 def _read_header(path: Path, size: int) -> tuple[dict[str, Any], list[Field], Columns, int]:
@@ -197,7 +232,7 @@ def _read_header(path: Path, size: int) -> tuple[dict[str, Any], list[Field], Co
         if (checksum is not None or header.get("checked")) and checksum != header_checksum(text, version).encode():
             raise ValueError("it has another checksum than when it was written")
         fields = [field for group in fields_of(header) for field in group]
-        columns = Columns(fields)
+        columns = Columns(fields, has_missing=version >= MISSING_VERSION)
         columns.ensure_in(schema)
         if not isinstance(header["meta"], dict):
             raise TypeError("its metadata is not a mapping")

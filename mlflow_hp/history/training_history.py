@@ -11,6 +11,7 @@ import numpy as np
 from mlflow_hp.history import tables
 from mlflow_hp.history.arrays import checked_arrays
 from mlflow_hp.history.epoch_table import epoch_column, read_epochs
+from mlflow_hp.history.missing import missing_in, nan_where_missing
 from mlflow_hp.history.schema import EPOCHS_FILE, STATISTICS, STEPS_FILE, Tensor, fields_of, statistics_of
 from mlflow_hp.history.steps_file import StepsFile
 
@@ -49,7 +50,7 @@ class TrainingHistory:
     columns : tuple of str
         Names of the step columns.
     steps : mapping of str to ndarray of shape (n_steps,)
-        Step columns; row i is the i-th recorded step (0-based).
+        Step columns; row i is the i-th recorded step (0-based). NaN where a step has no such value.
     epochs : mapping of str to ndarray of shape (n_epochs,)
         float64, nan if an epoch has no such number; "epoch" (0-based) is int64.
     complete : bool
@@ -149,13 +150,13 @@ class TrainingHistory:
         Parameters
         ----------
         steps, epochs : mapping of str to array_like of shape (n_steps,), (n_epochs,)
-            Numbers by name; `epochs` defaults to None.
+            Numbers by name; those of steps may be masked where there is none. `epochs` defaults to None.
         tensors : sequence of Tensor
             The variables. Defaults to those of ``weights`` or ``statistics``, all trainable.
         weights : mapping of str to array_like of shape (n_steps + 1, *shape), optional
             Row 0 is before the first step. Defaults to None.
         statistics : mapping of str to mapping of str to array_like of shape (n_steps + 1,), optional
-            Tensor -> statistic -> values, instead of ``weights``. Defaults to None.
+            Tensor -> statistic -> values, which may be masked, instead of ``weights``. Defaults to None.
         meta : mapping, optional
             Metadata of the training. Defaults to none.
 
@@ -198,9 +199,9 @@ class TrainingHistory:
 
     @cached_property
     def steps(self) -> Mapping[str, np.ndarray]:
-        """Step columns, shape (n_steps,) each; read on first access."""
+        """Step columns, shape (n_steps,) each, NaN where a step has no such value; read on first access."""
         arrays = self._read(self.columns)
-        return {name: arrays[name] for name in self.columns}
+        return {name: nan_where_missing(arrays[name]) for name in self.columns}
 
     def weights(self, tensor: str) -> np.ndarray:
         """Read one tensor over all steps, and no other part of the file: shape (n_steps + 1, *shape).
@@ -228,7 +229,8 @@ class TrainingHistory:
     def statistics(self, tensor: str) -> dict[str, np.ndarray]:
         """Return each of ``STATISTICS`` of one tensor, in rows as of ``weights``.
 
-        As recorded, or as `statistics_of` computes them from the recorded weights.
+        As recorded, or as `statistics_of` computes them from the recorded weights. NaN in rows without: those of a
+        large tensor are not taken at every step; see ``has_statistics``.
 
         Parameters
         ----------
@@ -249,7 +251,32 @@ class TrainingHistory:
         if self.recorded == "values":
             return dict(zip(STATISTICS, statistics_of(self.weights(tensor)).T, strict=True))
         arrays = self._read([f"{tensor}/{key}" for key in STATISTICS])
-        return {key: arrays[f"{tensor}/{key}"] for key in STATISTICS}
+        return {key: nan_where_missing(arrays[f"{tensor}/{key}"]) for key in STATISTICS}
+
+    def has_statistics(self, tensor: str) -> np.ndarray:
+        """Return the rows that have statistics of one tensor: those of a large one are not taken at every step.
+
+        Parameters
+        ----------
+        tensor : str
+            Name, as ``"dense/kernel"``.
+
+        Returns
+        -------
+        ndarray of shape (n_steps + 1,)
+            bool, in rows as of ``weights``.
+
+        Raises
+        ------
+        ValueError
+            As ``statistics``.
+        """
+        self._check_recorded(tensor, "values", "statistics")
+        if self.recorded == "values":
+            return np.ones(self.n_steps + 1, bool)
+        name = f"{tensor}/{STATISTICS[0]}"
+        missing = missing_in(self._read([name])[name])
+        return np.ones(self.n_steps + 1, bool) if missing is None else ~missing
 
     def to_pandas(self) -> pd.DataFrame:
         """Make a table of the steps: their columns, and the weights or statistics after each; index "step".

@@ -9,11 +9,10 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-
 from mlflow_hp.history.checksums import chunk_checksums, header_checksum
 from mlflow_hp.history.chunks import Chunk, chunk_from_arrays
 from mlflow_hp.history.epoch_table import EpochsWriter
+from mlflow_hp.history.missing import array_of
 from mlflow_hp.history.schema import (
     CHECK,
     EPOCHS_FILE,
@@ -28,6 +27,8 @@ from mlflow_hp.history.schema import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    import numpy as np
 
 
 class HistoryWriter:
@@ -99,7 +100,7 @@ class HistoryWriter:
         schema = pa.schema([(field.name, field.arrow_type()) for field in (*self._steps, *self._recorded)])
         text = json.dumps(header).encode()
         self._schema = schema.with_metadata({KEY: text, CHECK: header_checksum(text, VERSION)})
-        first = {} if weights == "none" else {name: np.asarray(a)[None] for name, a in (initial or {}).items()}
+        first = {} if weights == "none" else {name: array_of(a)[None] for name, a in (initial or {}).items()}
         row_before = [pa.nulls(1, field.arrow_type()) for field in self._steps] + self._to_arrow(first, 1)
         self.rows, self._offsets, self._ends = 0, list[int](), list[int]()
         self._path = Path(folder) / STEPS_FILE
@@ -135,9 +136,10 @@ class HistoryWriter:
         Parameters
         ----------
         columns : mapping of str to ndarray of shape (k,)
-            All columns.
+            All columns. Those of floating-point numbers may be masked where a step has no value.
         weights : mapping of str to ndarray of shape (k, *shape) or (k, 4)
-            All tensors after each of these steps; empty for "none".
+            All tensors after each of these steps; empty for "none". Statistics may be masked in the rows of steps at
+            which they were not taken.
 
         Returns
         -------
@@ -240,7 +242,7 @@ class HistoryWriter:
         check_names("weights", weights, self._tensors if self._weights != "none" else [])
         if self._weights != "statistics":
             return [field.to_arrow(weights[field.name], n_rows) for field in self._recorded]
-        statistics = {name: np.asarray(weights[name]) for name in self._tensors}
+        statistics = {name: array_of(weights[name]) for name in self._tensors}
         for name, array in statistics.items():
             if array.shape != (n_rows, len(STATISTICS)):
                 raise ValueError(f"statistics of {name!r} have shape {array.shape}, not {(n_rows, len(STATISTICS))}")

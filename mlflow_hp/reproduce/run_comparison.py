@@ -250,8 +250,9 @@ def history_differences(one: TrainingHistory, other: TrainingHistory) -> Iterato
         return
     for name in dict.fromkeys(tensor.name for tensor in (*one.tensors, *other.tensors)):
         both = [_rows(history, name, values=recorded == {"values"}) for history in (one, other)]
+        in_both = _in_both(one, other, name) if both[0] and both[1] else None
         for kind in both[0] | both[1]:
-            yield from _column(f"weights {name}{kind}", both[0].get(kind), both[1].get(kind), first=-1)
+            yield from _column(f"weights {name}{kind}", both[0].get(kind), both[1].get(kind), first=-1, chosen=in_both)
 
 
 def _rows(history: TrainingHistory, tensor: str, *, values: bool) -> dict[str, np.ndarray]:
@@ -263,10 +264,21 @@ def _rows(history: TrainingHistory, tensor: str, *, values: bool) -> dict[str, n
     return {f"/{name}": column for name, column in history.statistics(tensor).items()}
 
 
-def _column(name: str, one: np.ndarray | None, other: np.ndarray | None, first: int) -> Iterator[SeriesDifference]:
+def _in_both(one: TrainingHistory, other: TrainingHistory, tensor: str) -> np.ndarray:
+    """Rows that are compared: those with statistics in both, as they are taken by time; all that only one has."""
+    taken = sorted((history.has_statistics(tensor) for history in (one, other)), key=len)
+    n_common = len(taken[0])
+    return np.append(taken[0] & taken[1][:n_common], taken[1][n_common:])
+
+
+def _column(
+    name: str, one: np.ndarray | None, other: np.ndarray | None, first: int, chosen: np.ndarray | None = None
+) -> Iterator[SeriesDifference]:
     present = one if one is not None else other
     assert present is not None
-    pair = (present[:0] if side is None else side for side in (one, other))
-    difference = series_difference(name, *(Series(np.arange(first, first + len(values)), values) for values in pair))
+    pair = [present[:0] if side is None else side for side in (one, other)]
+    indices = [np.arange(len(side)) if chosen is None else np.flatnonzero(chosen[: len(side)]) for side in pair]
+    both = zip(indices, pair, strict=True)
+    difference = series_difference(name, *(Series(first + index, values[index]) for index, values in both))
     if difference is not None:
         yield difference

@@ -166,5 +166,5 @@ def test_newer_version_asks_to_upgrade(tmp_path):
         pa.ipc.new_stream(file, pa.schema([("x", "f8")], newer)),
     ):
         pass
-    with pytest.raises(ValueError, match="format version 3, above 2: upgrade mlflow_hp"):
+    with pytest.raises(ValueError, match=f"format version {VERSION + 1}, above {VERSION}: upgrade mlflow_hp"):
         TrainingHistory.open(tmp_path)

@@ -14,7 +14,7 @@ import pytest
 
 from mlflow_hp.cli import main as cli
 from mlflow_hp.errors import UserError
-from mlflow_hp.history import TrainingHistory
+from mlflow_hp.history import STATISTICS, TrainingHistory
 from mlflow_hp.reproduce import recipe, rerun
 from mlflow_hp.reproduce.run_comparison import Series, compare, history_differences, series_difference
 from mlflow_hp.tracking import git_repository, provenance, seal
@@ -129,6 +129,24 @@ def test_runs_that_are_alike_but_for_their_times(store):
     found = compare(recorded(seconds=1.0), recorded(seconds=2.0, children=(0.2, 0.1)))
     assert found.differences == []
     assert found.compared == "3 metrics, in 3 runs, 3 metrics of time left out"
+
+
+def test_statistics_are_compared_where_both_runs_have_them():
+    """How often those of large tensors are taken depends on the time that steps take."""
+    rows = np.linspace(1, 2, 9)
+    histories = [
+        TrainingHistory.from_arrays(
+            {"step": np.arange(8)}, statistics={"w": dict.fromkeys(STATISTICS, np.ma.masked_array(values, missing))}
+        )
+        for values, missing in (
+            (rows, np.arange(9) % 2 > 0),
+            (rows, np.arange(9) % 3 > 0),
+            (rows * 2, np.arange(9) % 3 > 0),
+        )
+    ]
+    assert list(history_differences(*histories[:2])) == []
+    one, *_ = history_differences(histories[0], histories[2])
+    assert (one.name, one.n_differing, one.n_points) == ("weights w/norm", 2, 2)  # rows 0 and 6
 
 
 def test_runs_that_differ(store):

@@ -54,8 +54,9 @@ def dead_units(shares: Mapping[str, float]) -> Finding | None:
 def update_ratios(history: TrainingHistory) -> dict[str, float]:
     """Median of |update| / |tensor| over the last quarter of the steps, by trainable tensor of two or more dimensions.
 
-    Biases are left out: they begin at 0, where the ratio is infinite. nan for a tensor that stays 0. Empty if
-    neither weights nor statistics were recorded. Each tensor is read once.
+    Of a large tensor, whose statistics are not taken at every step: over those steps of the last quarter at which they
+    were, or the last one before. Biases are left out: they begin at 0, where the ratio is infinite. nan for a tensor
+    that stays 0. Empty if neither weights nor statistics were recorded. Each tensor is read once.
 
     Parameters
     ----------
@@ -70,11 +71,12 @@ def update_ratios(history: TrainingHistory) -> dict[str, float]:
     kernels = [t for t in history.tensors if t.trainable and len(t.shape) >= 2 and history.recorded != "none"]
     ratios = {}
     for tensor in kernels if history.n_steps else ():
-        statistics = history.statistics(tensor.name)
-        ratio = statistics["update_ratio"][-max(history.n_steps // 4, 1) :]
+        statistics, taken = history.statistics(tensor.name), np.flatnonzero(history.has_statistics(tensor.name))
+        late = taken[taken > history.n_steps - max(history.n_steps // 4, 1)]
+        ratio = statistics["update_ratio"][late if len(late) else taken[-1:]]
         if np.isfinite(ratio).any():
             ratios[tensor.name] = float(np.median(ratio[np.isfinite(ratio)]))
-        elif not statistics["norm"].any():
+        elif not statistics["norm"][taken].any():
             ratios[tensor.name] = math.nan
     return ratios
 
