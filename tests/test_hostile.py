@@ -43,7 +43,9 @@ def test_a_training_with_hostile_names_is_recorded_whole(store):
     )
     made = [Mean(name=name) for name in metrics]
     model.compile("sgd", "mse", metrics=made, run_eagerly=True)  # TensorFlow's graphs refuse such names
-    fitted = record(model, X, Y, mlflow_hp.TrainingRecorder(weights="statistics"), epochs=1, validation_split=0.2)
+    fitted = record(
+        model, X, Y, mlflow_hp.TrainingRecorder(weights="statistics", metrics="all"), epochs=1, validation_split=0.2
+    )
     run = store.get_run(fitted.run_id)
     assert "mlflow_hp.recording_error" not in run.data.tags
     assert {f"{name}/{kind}" for name in [*layers, "out"] for kind in ("kernel", "bias")} == {

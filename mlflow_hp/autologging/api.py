@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from mlflow_hp.autologging.patches import Settings, patches
+from mlflow_hp.delivery.metric_selection import MAX_POINTS
 from mlflow_hp.errors import UserError
 from mlflow_hp.training.callback import TrainingRecorder
 
@@ -18,6 +19,8 @@ def autolog(
     extra_tags: Mapping[str, str] | None = None,
     weights: Literal["auto", "all", "statistics", "none"] = "auto",
     metrics_every: int = 1,
+    metrics: Literal["summary", "all"] = "summary",
+    max_points: int | None = MAX_POINTS,
     report: bool = True,
     snapshot_megabytes: float = 0.0,
     record: Literal["epochs", "batches"] = "epochs",
@@ -46,6 +49,10 @@ def autolog(
         As in `TrainingRecorder`. Defaults to ``"auto"``.
     metrics_every : int
         As in `TrainingRecorder`. Defaults to 1.
+    metrics : {"summary", "all"}
+        As in `TrainingRecorder`. Defaults to ``"summary"``.
+    max_points : int, optional
+        As in `TrainingRecorder`. Defaults to 20,000.
     report : bool
         As in `TrainingRecorder` and `record_search`. Defaults to True.
     snapshot_megabytes : float
@@ -82,7 +89,8 @@ def autolog(
         patches.set(None)
         return
     recorder = {
-        "weights": weights, "metrics_every": metrics_every, "report": report, "snapshot_megabytes": snapshot_megabytes,
+        "weights": weights, "metrics_every": metrics_every, "metrics": metrics, "max_points": max_points,
+        "report": report, "snapshot_megabytes": snapshot_megabytes,
     }  # fmt: skip
     TrainingRecorder(**recorder)  # type: ignore[arg-type]  # refuses what cannot be recorded
     if record not in ("epochs", "batches"):

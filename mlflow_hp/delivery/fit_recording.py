@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from mlflow_hp.delivery.batches import Item
     from mlflow_hp.delivery.metric_points import Points
+    from mlflow_hp.delivery.metric_selection import MetricSelection
     from mlflow_hp.history import TrainingHistory
     from mlflow_hp.history.step_record import Layout, Rows
 
@@ -47,8 +48,8 @@ class FitRecording:
         Makes a new folder for history and journal, and returns it; raises OSError if that is impossible.
     meta : mapping
         Metadata of the training for the header of the history; read when it is opened.
-    metrics_every : int
-        Interval of the steps whose metrics are sent.
+    selection : MetricSelection
+        Which metrics of steps are sent.
     header : mapping
         For the header of the journal: ``process`` and ``report``; and ``fit``, ``first_step`` and ``first_epoch``, the
         position of the fit in its run.
@@ -68,7 +69,7 @@ class FitRecording:
         run_id: str,
         make_folder: Callable[[], Path],
         meta: Mapping[str, Any],
-        metrics_every: int,
+        selection: MetricSelection,
         header: Mapping[str, Any],
         on_trouble: Callable[[str], object],
     ) -> None:
@@ -77,14 +78,14 @@ class FitRecording:
         self.numbers = FitNumbers(header["fit"], header["first_step"], header["first_epoch"])
         self._on_trouble = on_trouble
         uri = absolute_uri(mlflow.get_tracking_uri())
-        common = {"run_id": run_id, "tracking_uri": uri, "metrics_every": metrics_every}
+        common = {"run_id": run_id, "tracking_uri": uri, **selection.header}
         consequence = "the history on disk is not complete, metrics alone go on to MLflow"
         self._spool = Spool(make_folder, {**common, **header}, self._note_trouble, consequence)
         self._refused = RefusedItems(self._spool.folder)
         self._sender = MetricSender(
             run_id, on_acknowledged=self._spool.acknowledge, on_trouble=on_trouble, set_aside=self._set_aside
         )
-        self._writer = FitWriter(self._spool, self._sender, meta, metrics_every, self._note_trouble)
+        self._writer = FitWriter(self._spool, self._sender, meta, selection, self._note_trouble)
 
     def describe(self, params: Mapping[str, Any], tags: Mapping[str, str], earlier: Sequence[str] = ()) -> None:
         """Write the `tags` that the run lacks, before all metrics, and keep `params` on disk; called before any rows.
@@ -120,6 +121,11 @@ class FitRecording:
     def fit(self) -> int:
         """Number (0-based) of the fit in its run, as in MLflow."""
         return self.numbers.fit + self.shift.fit
+
+    @property
+    def cadence(self) -> str:
+        """The steps whose metrics are sent, in words; empty if no step was recorded."""
+        return self._writer.cadence
 
     @property
     def batch_size(self) -> int:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from mlflow_hp.delivery.metric_points import Points
+    from mlflow_hp.delivery.metric_selection import MetricSelection
     from mlflow_hp.delivery.metric_sender import MetricSender
     from mlflow_hp.delivery.spool import Spool
     from mlflow_hp.history import TrainingHistory
@@ -41,8 +42,8 @@ class FitWriter:
         Sender of the metrics.
     meta : mapping
         Metadata of the training for the header of the history; read when it is opened.
-    metrics_every : int
-        Interval of the steps whose metrics are sent.
+    selection : MetricSelection
+        Which metrics of steps are sent.
     on_trouble : callable
         Called with a message when a part of the data is lost or its folder removed.
 
@@ -63,7 +64,7 @@ class FitWriter:
         spool: Spool,
         sender: MetricSender,
         meta: Mapping[str, Any],
-        metrics_every: int,
+        selection: MetricSelection,
         on_trouble: Callable[[str], object],
     ) -> None:
         self.batch_size = 0
@@ -73,7 +74,7 @@ class FitWriter:
         self._spool = spool
         self._sender = sender
         self._meta = meta
-        self._every = metrics_every
+        self._selection = selection
         self._on_trouble = on_trouble
         self._shift = FitNumbers()
         self._history: FitHistory | None = None
@@ -83,6 +84,11 @@ class FitWriter:
         self._queue: queue.Queue[Rows | dict[str, Any] | None] = queue.Queue(CHUNKS_IN_MEMORY)
         self._thread = threading.Thread(target=self._work, name="mlflow_hp-recording", daemon=True)
         self._thread.start()
+
+    @property
+    def cadence(self) -> str:
+        """The steps whose metrics are sent, in words; empty if no step was recorded."""
+        return "" if self._points is None else self._points.cadence
 
     @property
     def shift(self) -> FitNumbers:
@@ -97,7 +103,7 @@ class FitWriter:
 
     def open(self, layout: Layout) -> None:
         """Begin the history, before any rows."""
-        self._points = StepPoints(layout, self._every)
+        self._points = StepPoints(layout, self._selection)
         self._points.shift = self.shift.step
         if self._spool.trouble is not None:
             return
@@ -126,7 +132,9 @@ class FitWriter:
         """
         self._queue.put(None)
         self._thread.join()
-        self._spool.append_last({"ended": {"time": time.time(), "whole": is_complete}})
+        record = self._spool.append_last({"ended": {"time": time.time(), "whole": is_complete}})
+        if self._points is not None:
+            self._sender.submit(0, self._points.rest, record)
         if self._history is None:
             return None
         history = self._history.finish()

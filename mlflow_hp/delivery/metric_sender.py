@@ -72,7 +72,7 @@ class MetricSender:
     Attributes
     ----------
     n_sent, n_submitted : int
-        Number of metric points that MLflow has, and of all points.
+        Number of metric points that MLflow has, and of all points, of which some are estimated until they are made.
     n_refused, n_unreadable : int
         Number of items that were set aside, and of tasks whose items could not be made.
     refusal, read_error : Exception or None
@@ -125,7 +125,7 @@ class MetricSender:
         progress_tags: Callable[[], Mapping[str, str]] | None = None,
         must_wait: Callable[[], bool] | None = None,
     ) -> None:
-        """Send the points that `make_points` returns, of which there are `count`, after everything submitted before.
+        """Send the points that `make_points` returns, some `count`, after everything submitted before.
 
         The tags of `progress_tags` are written with them. While `must_wait` returns True, `make_points` would block,
         and earlier items are sent first.
@@ -134,6 +134,7 @@ class MetricSender:
 
         def make_items() -> Iterator[Item]:
             points = make_points()
+            self.n_submitted += len(points) - count
             if progress_tags is not None:
                 self._progress_tags |= progress_tags()
             return (Metric(*point) for point in points)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mlflow_hp.delivery.journal import JournalError
+from mlflow_hp.delivery.metric_selection import METRICS
 
 if TYPE_CHECKING:
     from mlflow_hp.delivery.journal import Entries, Record
@@ -74,8 +75,11 @@ _HEADER = {
     "first_step": _is_count,
     "first_epoch": _is_count,
     "metrics_every": lambda value: _is_count(value) and value > 0,
+    "metrics": lambda value: value in METRICS,
+    "max_points": lambda value: value is None or _is_count(value),
+    "n_steps": lambda value: value is None or _is_count(value),
     "report": lambda value: isinstance(value, bool),
 }
-_DEFAULTS = {"first_step": 0, "first_epoch": 0}
+_DEFAULTS = {"first_step": 0, "first_epoch": 0, "metrics": "all"}
 """Values of what the headers of earlier versions lack."""
 _RECORDS = {"chunk": _is_chunk, "epoch": _is_epoch, "params": _is_description, "ended": _is_end, "shift": _is_shift}

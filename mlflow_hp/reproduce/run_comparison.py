@@ -14,7 +14,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from mlflow_hp.history.load import load_history
 from mlflow_hp.tracking.run_params import params_of
-from mlflow_hp.tracking.tags import DATA_DIGEST_TAG, FITS_TAG, KIND_TAG, SPLIT_DIGEST_TAG
+from mlflow_hp.tracking.tags import DATA_DIGEST_TAG, FITS_TAG, KIND_TAG, SPLIT_DIGEST_TAG, WEIGHTS_METRIC_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -156,7 +156,11 @@ def _unquoted(value: str) -> str:
 
 def _metrics(one: Run, other: Run, names: Iterable[str]) -> Iterator[str]:
     for name in names:
-        difference = series_difference(f"metric {name}", *(_series(run.info.run_id, name) for run in (one, other)))
+        series = [_series(run.info.run_id, name) for run in (one, other)]
+        if name.startswith(WEIGHTS_METRIC_PREFIX):  # statistics are taken by time; the histories are compared as well
+            common = np.intersect1d(*(each.steps for each in series))
+            series = [Series(*(array[np.isin(each.steps, common)] for array in each)) for each in series]
+        difference = series_difference(f"metric {name}", *series)
         if difference is not None:
             yield str(difference)
 

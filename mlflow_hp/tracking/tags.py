@@ -70,6 +70,9 @@ EPOCHS_TAG = "mlflow_hp.epochs"
 CLAIM_TAG = "mlflow_hp.claim"
 """Spool folders of the fits that have got their number in the run, the latest first."""
 
+CADENCE_TAG = "mlflow_hp.metric_steps"
+"""Steps whose metrics were sent to MLflow, of the last fit: every step, or the lowest and highest of some."""
+
 # Errors
 ERROR_TAG = "mlflow_hp.error"
 """Exception that ended the run."""
@@ -185,6 +188,12 @@ BATCH_LEARNING_RATE_METRIC = "batch/learning_rate"
 """Learning rate of the batch's update."""
 WEIGHTS_METRIC_PREFIX = "weights/"
 """Weight, or statistic of a tensor, after each step: ``weights/<layer>/<variable>...``."""
+UPDATE_RATIO_METRICS = ("weights/update_ratio/min", "weights/update_ratio/median", "weights/update_ratio/max")
+"""Smallest, median and largest relative change of a trainable tensor in each step."""
+GRADIENTS_METRIC_PREFIX = "gradients/"
+"""Norm of all gradients of each step, and other numbers of them."""
+SHARPNESS_METRIC = "sharpness"
+"""Largest eigenvalue of the Hessian of the loss of the batch."""
 EPOCH_METRIC_PREFIX = "epoch/"
 """Metrics of Keras by epoch whose names begin like those of metrics by step."""
 SYSTEM_METRIC_PREFIX = "system/"

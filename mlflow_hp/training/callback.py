@@ -16,6 +16,7 @@ import numpy as np
 
 from mlflow_hp._forks import abandon_in_child
 from mlflow_hp._notice import log, warn
+from mlflow_hp.delivery.metric_selection import MAX_POINTS, METRICS
 from mlflow_hp.delivery.patience import PATIENCE_SECONDS
 from mlflow_hp.delivery.signals import exit_on_sigterm, held
 from mlflow_hp.errors import UserError
@@ -94,8 +95,7 @@ class TrainingRecorder(keras.callbacks.Callback):
     weights : {"auto", "all", "statistics", "none"}
         "all" keeps each tensor at every step in the artifact; "statistics" the norm, mean, standard deviation and
         update ratio ``|w_t - w_(t-1)| / |w_(t-1)|`` of each tensor; "auto" is "all" for a model of at most 32 weights,
-        else "statistics". MLflow's metrics are each weight where there are at most 32, else the statistics. Defaults to
-        ``"auto"``.
+        else "statistics". Defaults to ``"auto"``.
     metrics_every : int
         MLflow gets the metrics of steps 0, n, 2n, ...; the artifact holds all steps whatever this is. Defaults to 1.
     gradients : bool
@@ -105,6 +105,14 @@ class TrainingRecorder(keras.callbacks.Callback):
         Share of the time of training, 0 to 1, that statistics of tensors with more than 16,384 weights may take: they
         are computed every n steps, with n from the measured times; 1 means at every step, 0 at the first alone. All
         else is recorded at every step whatever this is. Defaults to 0.05.
+    metrics : {"summary", "all"}
+        MLflow's metrics of the weights and gradients: "summary" is each weight where there are at most 32, else the
+        smallest, median and largest update ratio of the layers; and the norm of all gradients. "all" has metrics of
+        each tensor. The artifact holds all tensors whatever this is. Defaults to ``"summary"``.
+    max_points : int, optional
+        Points of the metrics of steps that MLflow gets of a fit at most: of a longer one, the lowest and highest of
+        each 2^k steps, and the first and last step. The artifact holds all steps. None for no limit. Defaults to
+        20,000.
     report : bool
         Whether pictures, ``diagnosis.json`` and the run's description are made at the end of each fit. Defaults to
         True.
@@ -132,8 +140,8 @@ class TrainingRecorder(keras.callbacks.Callback):
     Raises
     ------
     UserError
-        For an unknown `weights`, a `metrics_every` below 1 or an `overhead` out of 0 to 1; and, when ``fit`` begins, if
-        there is no run `run_id`.
+        For an unknown `weights` or `metrics`, a `metrics_every` or `max_points` below 1, or an `overhead` out of 0 to
+        1; and, when ``fit`` begins, if there is no run `run_id`.
 
     Examples
     --------
@@ -157,6 +165,8 @@ class TrainingRecorder(keras.callbacks.Callback):
         metrics_every: int = 1,
         gradients: bool = True,
         overhead: float = 0.05,
+        metrics: Literal["summary", "all"] = "summary",
+        max_points: int | None = MAX_POINTS,
         report: bool = True,
         snapshot_megabytes: float = 0.0,
     ) -> None:
@@ -166,6 +176,8 @@ class TrainingRecorder(keras.callbacks.Callback):
         self.metrics_every = metrics_every
         self.gradients = gradients
         self.overhead = overhead
+        self.metrics = metrics
+        self.max_points = max_points
         self.report = report
         self.snapshot_megabytes = snapshot_megabytes
         self.owns_run = False
@@ -190,6 +202,10 @@ class TrainingRecorder(keras.callbacks.Callback):
             raise UserError(f"metrics_every={self.metrics_every!r} has to be a whole number of steps, 1 or more")
         if not isinstance(self.overhead, (int, float)) or not 0 <= self.overhead <= 1:
             raise UserError(f"overhead={self.overhead!r} has to be a share of the time of training, from 0 to 1")
+        if self.metrics not in METRICS:
+            raise UserError(f"metrics={self.metrics!r} is none of {', '.join(map(repr, METRICS))}")
+        if self.max_points is not None and (not isinstance(self.max_points, int) or self.max_points < 1):
+            raise UserError(f"max_points={self.max_points!r} has to be a whole number of points, 1 or more, or None")
         if not isinstance(self.snapshot_megabytes, (int, float)) or not 0 <= self.snapshot_megabytes < math.inf:
             raise UserError(f"snapshot_megabytes={self.snapshot_megabytes!r} has to be a number of 0 or more")
 
@@ -240,7 +256,14 @@ class TrainingRecorder(keras.callbacks.Callback):
     def _begin(self, run_id: str, tags: dict[str, str], callback_list: Any) -> None:
         capture = CaptureSettings(self.weights, bool(self.gradients), float(self.overhead))
         settings = FitSettings(
-            capture, self.metrics_every, self.report, self.snapshot_megabytes, self.owns_run, self.extra_tags
+            capture,
+            self.metrics_every,
+            self.report,
+            self.snapshot_megabytes,
+            self.owns_run,
+            self.extra_tags,
+            metrics=self.metrics,
+            max_points=self.max_points,
         )
         self._fit = FitSession(
             self.model,

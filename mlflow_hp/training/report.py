@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from mlflow_hp.history import TrainingHistory
 
 
+EVERY_STEP = "every step"
+"""Cadence of a training of which MLflow has the metrics of all steps."""
+
+
 class Report(ArtifactBundle):
     """Collects files, pictures and findings, and uploads them to a run together.
 
@@ -132,12 +136,19 @@ class TrainingReport:
             self.close()
             raise
 
-    def upload(self) -> None:
-        """Log the report; an existing description is kept."""
+    def upload(self, cadence: str = EVERY_STEP) -> None:
+        """Log the report; an existing description is kept.
+
+        Parameters
+        ----------
+        cadence : str
+            The steps whose metrics MLflow has, in words. Defaults to every step.
+        """
         run_id = self._report.run_id
         log_numbers(run_id, self._numbers)
         if DESCRIPTION_TAG not in mlflow.MlflowClient().get_run(run_id).data.tags:
-            runs.set_description(run_id, self._description)
+            note = "" if cadence == EVERY_STEP else f"\nMLflow has metrics of {cadence}; the history has every step.\n"
+            runs.set_description(run_id, self._description + note)
         self._report.upload()
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ from mlflow_hp.delivery.duplicates import Duplicates
 from mlflow_hp.delivery.fit_numbers import FitNumbers
 from mlflow_hp.delivery.fit_recording import FitRecording
 from mlflow_hp.delivery.late_params import late_params
+from mlflow_hp.delivery.metric_selection import MAX_POINTS, MetricSelection
 from mlflow_hp.history.step_record import distinct_names
 from mlflow_hp.history.weight_snapshots import FILE, Thinner, save
 from mlflow_hp.tracking import devices, provenance, runs
@@ -25,6 +26,7 @@ from mlflow_hp.tracking.home import local_folder, local_home
 from mlflow_hp.tracking.process_identity import this_process
 from mlflow_hp.tracking.tags import (
     BATCH_SIZE_PARAM,
+    CADENCE_TAG,
     DEVICE_TAG,
     EPOCHS_TAG,
     FITS_TAG,
@@ -58,6 +60,8 @@ class FitSettings(NamedTuple):
     snapshot_megabytes: float
     owns_run: bool
     extra_tags: Mapping[str, str]
+    metrics: str = "summary"
+    max_points: int | None = MAX_POINTS
 
 
 class FitSession:
@@ -147,7 +151,7 @@ class FitSession:
         }
         header = {"process": this_process(), **numbers, "report": self._settings.report}
         self.recording = FitRecording(
-            self.run_id, lambda: local_folder(self.run_id), meta, self._settings.metrics_every, header, self._warn
+            self.run_id, lambda: local_folder(self.run_id), meta, self._selection(), header, self._warn
         )
         self._duplicates = Duplicates(self.run_id)
         self.recording.filter_epochs(self._duplicates.remove, self._duplicates.must_wait)
@@ -158,6 +162,12 @@ class FitSession:
         self.steps = self._make_steps()
         meta["reader"] = self.steps.kind
         self.steps.start(first_step)
+
+    def _selection(self) -> MetricSelection:
+        """Select the metrics of steps that go to MLflow."""
+        settings, params = self._settings, self._keras_params
+        n_steps = params["steps"] * params["epochs"] if params.get("steps") and params.get("epochs") else None
+        return MetricSelection(settings.metrics, settings.metrics_every, settings.max_points, n_steps)
 
     def _make_steps(self) -> Any:
         if self._is_loop:
@@ -329,7 +339,7 @@ class FitSession:
                 report = self._try("there is no report", lambda: self._report(history))
                 if report is not None:
                     until_sent.callback(report.close)
-                    recording.do("the report", report.upload)
+                    recording.do("the report", lambda: report.upload(recording.cadence))
             recording.do("the refused items", recording.upload_refused)
             recording.do("the tags of its end", lambda: self._tag(history))
             sent = self._try(self._incomplete, self._flush)
@@ -395,7 +405,7 @@ class FitSession:
         if provenance.is_on():
             tags[DEVICE_TAG] = devices.describe()  # the devices that TensorFlow uses are known only now
         if history is not None:
-            tags[STEPS_TAG] = str(after.step)
+            tags |= {STEPS_TAG: str(after.step), CADENCE_TAG: self.recording.cadence}
         if self.restored_epoch is not None:
             tags[RESTORED_EPOCH_TAG] = str(self.restored_epoch)
         if self._epochs:

@@ -13,6 +13,7 @@ import numpy as np
 
 from mlflow_hp._forks import abandon_in_child
 from mlflow_hp._notice import warn
+from mlflow_hp.delivery.metric_selection import MAX_POINTS
 from mlflow_hp.delivery.signals import exit_on_sigterm, held
 from mlflow_hp.errors import UserError
 from mlflow_hp.tracking import runs
@@ -208,6 +209,8 @@ def record_steps(
     run_id: str | None = None,
     weights: Literal["auto", "all", "statistics", "none"] = "auto",
     metrics_every: int = 1,
+    metrics: Literal["summary", "all"] = "summary",
+    max_points: int | None = MAX_POINTS,
     report: bool = True,
     snapshot_megabytes: float = 0.0,
 ) -> Iterator[StepRecorder]:
@@ -229,6 +232,10 @@ def record_steps(
         As in `TrainingRecorder`. Defaults to ``"auto"``.
     metrics_every : int
         As in `TrainingRecorder`. Defaults to 1.
+    metrics : {"summary", "all"}
+        As in `TrainingRecorder`. Defaults to ``"summary"``.
+    max_points : int, optional
+        As in `TrainingRecorder`. Defaults to 20,000.
     report : bool
         As in `TrainingRecorder`. Defaults to True.
     snapshot_megabytes : float
@@ -258,12 +265,24 @@ def record_steps(
     3
     """
     TrainingRecorder(
-        weights=weights, metrics_every=metrics_every, report=report, snapshot_megabytes=snapshot_megabytes
+        weights=weights,
+        metrics_every=metrics_every,
+        metrics=metrics,
+        max_points=max_points,
+        report=report,
+        snapshot_megabytes=snapshot_megabytes,
     )  # refuses what cannot be recorded
     if not isinstance(model, keras.Model):
         raise UserError(f"model={model!r:.200} is a {type(model).__name__}, not a Keras model")
     settings = FitSettings(
-        CaptureSettings(weights), metrics_every, report, snapshot_megabytes, owns_run=False, extra_tags={}
+        CaptureSettings(weights),
+        metrics_every,
+        report,
+        snapshot_megabytes,
+        owns_run=False,
+        extra_tags={},
+        metrics=metrics,
+        max_points=max_points,
     )
     optimizers = _by_name(model, optimizer)
     if run_id is not None:

@@ -20,6 +20,7 @@ from mlflow_hp.delivery.journal import Entries, Journal
 from mlflow_hp.delivery.late_params import late_params
 from mlflow_hp.delivery.local_recording import LocalRecording, RecoveryResult
 from mlflow_hp.delivery.metric_points import StepPoints, epoch_points
+from mlflow_hp.delivery.metric_selection import MetricSelection
 from mlflow_hp.delivery.metric_sender import MetricSender
 from mlflow_hp.delivery.refused_items import RefusedItems
 from mlflow_hp.history import (
@@ -35,7 +36,7 @@ from mlflow_hp.history.step_record import Layout, Rows
 from mlflow_hp.tracking import runs
 from mlflow_hp.tracking.artifact_paths import training_path
 from mlflow_hp.tracking.nesting import ancestors
-from mlflow_hp.tracking.tags import CLAIM_TAG, EPOCHS_TAG, FITS_TAG, PROCESS_TAG, RECOVERED_TAG, STEPS_TAG
+from mlflow_hp.tracking.tags import CADENCE_TAG, CLAIM_TAG, EPOCHS_TAG, FITS_TAG, PROCESS_TAG, RECOVERED_TAG, STEPS_TAG
 from mlflow_hp.training.report import TrainingReport
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def recover_training(
     n_chunks = _truncate(recording, problems)
     shift = _shift(recording, run)
     refused = RefusedItems(recording.folder)
-    n_points = _send(recording, run, n_chunks, shift, refused, on_progress)
+    n_points, cadence = _send(recording, run, n_chunks, shift, refused, on_progress)
     fit, history = header["fit"] + shift.fit, None
     if refused:
         refused.upload(recording.run_id, fit)
@@ -86,10 +87,10 @@ def recover_training(
         if header["report"]:
             try:
                 with contextlib.closing(TrainingReport(recording.run_id, history)) as report:
-                    report.upload()
+                    report.upload(cadence)
             except Exception as error:  # noqa: BLE001 - the record itself is complete
                 problems.append(f"there is no report: {type(error).__name__}: {error}")
-    _tag(recording, history, shift, problems)
+    _tag(recording, history, shift, problems, cadence)
     is_used = _is_used(recording, run, in_use)
     params: dict[str, str] = {}
     for record in recording.entries.records:
@@ -184,36 +185,43 @@ def _send(
     shift: FitNumbers,
     refused: RefusedItems,
     on_progress: Callable[[int], None] | None,
-) -> int:
-    """Send the unacknowledged data, of the first `n_chunks` chunks; return the number of metric points sent."""
+) -> tuple[int, str]:
+    """Send the unacknowledged data, of the first `n_chunks` chunks; return how many points of which steps were sent."""
     header, records, n_acknowledged, _ = recording.entries
     folder = recording.folder / HISTORY
     chunks = itertools.islice(read_chunks(folder), n_chunks) if n_chunks else iter(())
-    points = StepPoints(_layout(folder), header["metrics_every"]) if n_chunks else None
+    points = StepPoints(_layout(folder), MetricSelection.from_header(header)) if n_chunks else None
     with contextlib.closing(Journal.reopen(recording.folder)) as reopened:
         sender = MetricSender(recording.run_id, on_acknowledged=reopened.acknowledge, set_aside=refused.add)
         logged: dict[str, set[int]] = {}
         keeps_duplicates = is_local_uri(recording.tracking_uri)  # a file store; databases keep equal points once
         if points is not None:
             points.shift = shift.step
+
+        def submit_steps(make_points: Callable[[], Points], number: int | None = None) -> None:
+            if keeps_duplicates:
+                make_points = functools.partial(_missing_points, recording.run_id, make_points, logged)
+            sender.submit(0, make_points, number)
+
         for number, record in enumerate(records):
             is_acknowledged = number < n_acknowledged
             if "chunk" in record and points is not None:
-                make_points = functools.partial(_next_points, points, chunks, is_acknowledged)
-                if keeps_duplicates:
-                    make_points = functools.partial(_missing_points, recording.run_id, make_points, logged)
-                sender.submit(0, make_points, number)
+                submit_steps(functools.partial(_next_points, points, chunks, is_acknowledged), number)
+            elif "ended" in record and points is not None and not is_acknowledged:
+                submit_steps(points.rest, number)
             elif "epoch" in record and not is_acknowledged:
                 row, time = record["epoch"], record["time"]
                 make_points = functools.partial(epoch_points, row, time, shift.epoch)
                 sender.submit(0, functools.partial(_missing_points, recording.run_id, make_points, logged), number)
             elif "params" in record and not is_acknowledged:
                 sender.describe(functools.partial(runs.items_once, run, tags=record["tags"]), number)
+        if points is not None and _ended(recording.entries) is None:
+            submit_steps(points.rest)
         if not sender.flush(lambda: on_progress and on_progress(sender.n_sent)):
             sender.wait(lambda: on_progress and on_progress(sender.n_sent))
         if error := sender.read_error or next(iter(sender.undone.values()), None):
             raise error
-    return sender.n_sent
+    return sender.n_sent, "" if points is None else points.cadence
 
 
 def _missing_points(run_id: str, make_points: Callable[[], Points], logged: dict[str, set[int]]) -> Points:
@@ -238,7 +246,7 @@ def _layout(folder: Path) -> Layout:
 
 
 def _tag(
-    recording: LocalRecording, history: TrainingHistory | None, shift: FitNumbers, problems: Sequence[str]
+    recording: LocalRecording, history: TrainingHistory | None, shift: FitNumbers, problems: Sequence[str], cadence: str
 ) -> None:
     """Set the tags that a fit sets at its end, unless a later fit has, and the tag that it was recovered."""
     header = recording.entries.header
@@ -250,4 +258,5 @@ def _tag(
     after = FitNumbers(header["fit"] + shift.fit + 1, step, epoch)
     names = (FITS_TAG, STEPS_TAG, EPOCHS_TAG)
     tags = {name: str(new) for name, new, old in zip(names, after, counted, strict=True) if new > old}
+    tags |= {CADENCE_TAG: cadence} if cadence else {}
     runs.set_tags(recording.run_id, {**tags, RECOVERED_TAG: "\n".join(problems) or "all that was on disk"})

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 import mlflow_hp
 from mlflow_hp.delivery.metric_points import StepPoints, epoch_points
+from mlflow_hp.delivery.metric_selection import MetricSelection
 from mlflow_hp.history import Tensor
 from mlflow_hp.history.step_record import Layout, Rows
 from mlflow_hp.training.capture.step_layout import tensors_of
@@ -122,7 +123,7 @@ def test_metric_names_of_epochs_and_steps_are_distinct():
     layout = Layout(dict.fromkeys(["batch_loss", "learning_rate", "running_loss"], ""), tensors, "values", {})
     columns = {name: np.ones(1) for name in ("step", "time", *layout.columns)}
     rows = Rows(columns, {tensor.name: np.ones((1, *tensor.shape), np.float32) for tensor in tensors})
-    of_steps = [name for name, *_ in StepPoints(layout, 1).convert(rows)]
+    of_steps = [name for name, *_ in StepPoints(layout, MetricSelection()).convert(rows)]
     assert len(set(of_steps)) == len(of_steps) == 7
     assert not set(names) & set(of_steps)
 

@@ -18,6 +18,7 @@ import mlflow_hp
 from mlflow_hp.delivery import journal
 from mlflow_hp.delivery.fit_history import HISTORY
 from mlflow_hp.delivery.folder_lock import FolderLock, FolderLockedError
+from mlflow_hp.delivery.metric_selection import MetricSelection
 from mlflow_hp.errors import UserError
 from mlflow_hp.history import STEPS_FILE
 from mlflow_hp.tracking import runs
@@ -346,3 +347,16 @@ def test_sigterm_loses_nothing(store, tracking_uri, home):
     assert store.get_run(run_id).info.status == "FAILED"
     assert mlflow_hp.load_history(run_id).n_steps == STOPS_AT
     assert not list(home.glob("*/*"))
+
+
+def test_recovery_continues_the_thinning(store, monkeypatch, tmp_path):
+    """The points of a bucket that spans chunks, and the last step, are those of an undisturbed fit."""
+    steps = []
+    for n_acknowledged in (0, 4):
+        run_id, folder = leave(monkeypatch, tmp_path, selection=MetricSelection(max_points=60, n_steps=STEPS))
+        (folder / journal.ACKNOWLEDGED_FILE).write_text(str(n_acknowledged))
+        recovery.recover(next(recovery.left_behind()))
+        steps.append([step for step, *_ in metric_points_of(store, run_id)["batch/loss"]])
+        cadence = store.get_run(run_id).data.tags["mlflow_hp.metric_steps"]
+        assert cadence == "every step of the first 3, then the lowest and highest of each 16 steps"
+    assert steps == [[0, 1, 2, 3, 6, 7, 22, 23, 29], [7, 22, 23, 29]]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mlflow_hp.delivery.fit_recording import FitRecording
+from mlflow_hp.delivery.metric_selection import MetricSelection
 from mlflow_hp.history import Tensor
 from mlflow_hp.history.step_record import STEP_COLUMNS, Layout, Rows
 from mlflow_hp.tracking.home import local_folder
@@ -17,6 +18,9 @@ from mlflow_hp.tracking.home import local_folder
 DEAD = json.dumps({"host": socket.gethostname(), "pid": 2**22 + 1, "started": "long ago"})
 TENSOR = Tensor("dense/kernel", (2,), "float32", True)
 STEPS = 30
+
+
+EVERYTHING = MetricSelection("all", max_points=None)
 
 
 class Silent:
@@ -41,7 +45,7 @@ def rows(start, n):
     return Rows(whole | numbers, {"dense/kernel": np.float32(step[:, None] + [0, 0.5])})
 
 
-def leave(monkeypatch, tmp_path, process=DEAD, chunks=3, whole=None, epochs=True):
+def leave(monkeypatch, tmp_path, process=DEAD, chunks=3, whole=None, epochs=True, selection=EVERYTHING):
     """Make a run whose data is on disk and not in MLflow; return its id and the folder."""
     run_id = mlflow.MlflowClient().create_run(mlflow.get_experiment_by_name("tests").experiment_id).info.run_id
     folder = local_folder(run_id)
@@ -49,7 +53,7 @@ def leave(monkeypatch, tmp_path, process=DEAD, chunks=3, whole=None, epochs=True
     with monkeypatch.context() as patched:
         patched.setattr("mlflow_hp.delivery.fit_recording.MetricSender", Silent)
         header = {"process": process, "fit": 0, "first_step": 0, "first_epoch": 0, "report": False}
-        recording = FitRecording(run_id, lambda: folder, meta, 1, header, pytest.fail)
+        recording = FitRecording(run_id, lambda: folder, meta, selection, header, pytest.fail)
         recording.describe({"optimizer": "SGD"}, {"mlflow_hp.kind": "training"})
         initial = {"dense/kernel": np.zeros(2, np.float32)}
         recording.open(Layout(dict(STEP_COLUMNS), (TENSOR,), "values", initial))

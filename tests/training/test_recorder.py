@@ -68,18 +68,46 @@ def test_what_the_run_holds(store):
 
 
 def test_statistics_are_metrics_where_weights_are_many(store):
-    run = store.get_run(record(network(), y=LABELS).run_id)
+    run = store.get_run(record(network(), y=LABELS, recorder=mlflow_hp.TrainingRecorder(metrics="all")).run_id)
     names = {n for n in run.data.metrics if n.startswith("weights/hidden")}
     kinds = ("norm", "mean", "std", "update_ratio")
     assert names == {f"weights/hidden/{v}/{k}" for v in ("kernel", "bias") for k in kinds}
-    everything = record(network(), y=LABELS, recorder=mlflow_hp.TrainingRecorder(weights="all", report=False))
+    everything = record(network(), y=LABELS, recorder=mlflow_hp.TrainingRecorder(weights="all", metrics="all"))
     same = store.get_run(everything.run_id).data.metrics
     for name in names:
         assert same[name] == pytest.approx(run.data.metrics[name], rel=1e-4, abs=1e-7)
 
 
+def test_summary_of_the_layers_is_that_of_the_history(store):
+    fitted = record(network(), y=LABELS)
+    names = {name for name in store.get_run(fitted.run_id).data.metrics if name.startswith("weights/")}
+    assert names == {f"weights/update_ratio/{which}" for which in ("min", "median", "max")}
+    kernels = [tensor.name for tensor in fitted.history.tensors if tensor.trainable]
+    ratios = np.array([fitted.history.statistics(name)["update_ratio"][1:] for name in kernels])
+    expected = np.ma.masked_invalid(ratios).max(axis=0)  # biases start at zero
+    largest = store.get_metric_history(fitted.run_id, "weights/update_ratio/max")
+    assert [point.value for point in largest] == pytest.approx(expected.tolist())
+    assert store.get_run(fitted.run_id).data.tags["mlflow_hp.metric_steps"] == "every step"
+
+
+def test_long_training_is_thinned_and_says_so(store):
+    recorder = mlflow_hp.TrainingRecorder(max_points=40)
+    fitted = record(regression(), recorder=recorder, epochs=6)
+    steps = metric_steps(store, fitted.run_id, "batch/loss")
+    loss = fitted.history.steps["batch_loss"]
+    assert {0, 29, int(loss.argmax())} <= set(steps) < set(range(30))
+    assert [p.value for p in store.get_metric_history(fitted.run_id, "batch/loss")] == loss[steps].tolist()
+    tags = store.get_run(fitted.run_id).data.tags
+    cadence = "every step of the first 1, then the lowest and highest of "
+    assert tags["mlflow_hp.metric_steps"].startswith(cadence)
+    assert f"MLflow has metrics of {cadence}" in tags["mlflow.note.content"]
+    assert fitted.history.n_steps == 30
+
+
 def test_an_update_ratio_without_meaning_is_no_metric(store):
-    fitted = record(network(), y=LABELS)  # biases start at zero, so the first ratio divides by zero
+    fitted = record(
+        network(), y=LABELS, recorder=mlflow_hp.TrainingRecorder(metrics="all")
+    )  # biases start at zero, so the first ratio divides by zero
     assert metric_steps(store, fitted.run_id, "weights/hidden/bias/update_ratio") == list(range(1, 10))
     assert np.isinf(fitted.history.statistics("hidden/bias")["update_ratio"][1])
 
@@ -90,7 +118,13 @@ def test_metrics_every_thins_the_metrics_not_the_artifact(store):
     assert fitted.history.n_steps == 10
 
 
-@pytest.mark.parametrize("arguments", [{"weights": "some"}, {"metrics_every": 0}, {"metrics_every": 1.5}])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"weights": "some"}, {"metrics_every": 0}, {"metrics_every": 1.5}, {"metrics": "some"}, {"max_points": 0},
+        {"max_points": 1e4},
+    ],
+)  # fmt: skip
 def test_bad_arguments(arguments):
     with pytest.raises(UserError, match=next(iter(arguments))):
         mlflow_hp.TrainingRecorder(**arguments)
