@@ -174,6 +174,8 @@ def _report(
     extend_report: Callable[[Trained, Report], ReportExtension] | None,
     diagnosed: bool,
 ) -> Outcome:
+    import mlflow
+
     from mlflow_hp.analysis import diagnosis
     from mlflow_hp.tracking import runs
     from mlflow_hp.training import Report, dead_shares, training_pictures
@@ -190,7 +192,10 @@ def _report(
         if extend_report is not None:
             extra_findings, extra_numbers = extend_report(trained, report)
             findings, numbers = [*extra_findings, *findings], numbers | extra_numbers
-        runs.log_numbers(run_id, diagnosis.to_metrics(findings) | numbers)
+        of_files = {name: value for name, value in numbers.items() if name.startswith(tags.SAVED_PARAM_PREFIX)}
+        runs.log_once(mlflow.MlflowClient().get_run(run_id), of_files)
+        results = {name: value for name, value in numbers.items() if name not in of_files}
+        runs.log_numbers(run_id, diagnosis.to_metrics(findings) | results)
         last = result(history)
         about = f"{data.source}: {data.sizes}, {len(data.classes) or 'no'} classes."
         scores = last | {name: value for name, value in numbers.items() if name.startswith("test_")}

@@ -96,6 +96,8 @@ def log_model(model: keras.Model, x: np.ndarray, register: str | None = None) ->
     """
     import mlflow
 
+    from mlflow_hp.tracking import runs
+
     predicted = model.predict(x, verbose=0)
     signature = mlflow.models.infer_signature(x, predicted)
     requirements = [f"{name}=={version(name)}" for name in ("mlflow", "tensorflow", "keras", "numpy")]
@@ -109,7 +111,8 @@ def log_model(model: keras.Model, x: np.ndarray, register: str | None = None) ->
             registered_model_name=register,
         )
         predicted_after_loading = mlflow.pyfunc.load_model(logged.model_uri).predict(x)
-    mlflow.log_metric(tags.MODEL_DIFFERENCE_METRIC, largest_difference(predicted_after_loading, predicted))
+    difference = largest_difference(predicted_after_loading, predicted)
+    runs.log_once(mlflow.active_run(), {tags.MODEL_DIFFERENCE_PARAM: difference})
 
 
 def largest_difference(first: np.ndarray, second: np.ndarray) -> float:

@@ -116,9 +116,7 @@ def _extend_report(trained: Trained, report: Report, checkpoint: Path) -> Report
         text = f"{when}the lowest {trained.settings['monitor']}, {np.nanmin(monitored):.4g}, was at epoch"
         text = f"{text[0].upper()}{text[1:]} {numbers['best_epoch']:.0f}; that model is checkpoint/{CHECKPOINT}."
         findings.append(Finding("checkpoint", "stopped early" if stopped else "best epoch", text, {}))
-    broken = {
-        name: value for name, value in numbers.items() if name.startswith(tags.SAVED_METRIC_PREFIX) and value != 0
-    }
+    broken = {name: value for name, value in numbers.items() if name.startswith(tags.SAVED_PARAM_PREFIX) and value != 0}
     if broken:
         text = f"The saved model predicts differently when loaded back: {broken}."
         findings.append(Finding("saved", "not the same", text, {}, "keep the MLflow model instead"))
@@ -164,8 +162,8 @@ def _saved(model: keras.Model, x: np.ndarray, predicted: np.ndarray, report: Rep
     parts = keras.models.model_from_json(structure.read_text(encoding="utf-8"))
     parts.load_weights(weights)
     models = {
-        f"{tags.SAVED_METRIC_PREFIX}json_and_h5_difference": parts,
-        f"{tags.SAVED_METRIC_PREFIX}keras_difference": keras.models.load_model(whole),
+        f"{tags.SAVED_PARAM_PREFIX}json_and_h5_difference": parts,
+        f"{tags.SAVED_PARAM_PREFIX}keras_difference": keras.models.load_model(whole),
     }
     return {name: recorded.largest_difference(model.predict(x, verbose=0), predicted) for name, model in models.items()}
 

@@ -169,9 +169,9 @@ def _record(
 ) -> None:
     """Record the summary first, then the report, since the artifact store may fail."""
     run_id = comparison.run_id
-    runs.log_once(client.get_run(run_id), params, tags)
     groups = [section for section in comparison.sections if section.key.startswith("group-")]
-    runs.log_numbers(run_id, {"runs": comparison.n_runs, "groups": len(groups)})
+    counts = {"n_runs": str(comparison.n_runs), "n_groups": str(len(groups))}
+    runs.log_once(client.get_run(run_id), params | counts, tags)
     lines = "\n".join(f"- {plain(line)}" for line in comparison.summary)
     runs.set_description(
         run_id,

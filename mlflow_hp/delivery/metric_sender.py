@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from mlflow_hp.delivery.batches import Item
     from mlflow_hp.delivery.metric_points import Points
 
-OLDEST_SECONDS = 5.0
-"""Age at which a batch is sent although it is not full."""
+OLDEST_SECONDS = 0.25
+"""Age at which a batch is sent although it is not full, so that MLflow is hardly behind the training."""
 ATTEMPTS = 3
 """Attempts for an action that fails while the run accepts other data: the artifact store may be another server."""
 DENIED_ITEMS = "a part of its metrics, params and tags"

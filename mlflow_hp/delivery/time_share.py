@@ -12,13 +12,14 @@ if TYPE_CHECKING:
     from mlflow_hp.delivery.retry import Retry
 
 SHARE_OF_TIME = 0.05
-"""Share of time for sending during training, as both compete for Python's global lock."""
+"""Share of time that sending computes during training, as both compete for Python's global lock; waiting for a server
+takes nothing from the training."""
 FIRST_SECONDS = 1.0
 """Time from the start of a training before which nothing is sent: a shorter one is sent at its end."""
 
 
 class TimeShare:
-    """Limits the share of time that a thread works.
+    """Limits the share of time that a thread computes.
 
     Parameters
     ----------
@@ -45,8 +46,8 @@ class TimeShare:
 
     @contextlib.contextmanager
     def work(self) -> Iterator[None]:
-        """Count the block as work, unless it raises: calls that hang and fail take no time from training."""
-        began = time.monotonic()
+        """Count the processor time of the block in this thread, unless it raises."""
+        began = time.thread_time()
         yield
-        now = time.monotonic()
-        self._not_before = max(self._not_before, now) + (now - began) * (1 / SHARE_OF_TIME - 1)
+        seconds = time.thread_time() - began
+        self._not_before = max(self._not_before, time.monotonic()) + seconds * (1 / SHARE_OF_TIME - 1)

@@ -56,14 +56,17 @@ def add_title(axes: Axes, title: str) -> None:
 
 def save(axes: Axes, file: Path | str) -> Path:
     """Write the figure of `axes` to `file`, creating its folder if needed."""
-    from matplotlib.figure import Figure
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    figure = axes.figure
-    assert isinstance(figure, Figure)
-    path = Path(file)
+    figure, path = figure_of(axes), Path(file)
     path.parent.mkdir(parents=True, exist_ok=True)
     with literal_text(figure):
-        figure.savefig(path)
+        if path.suffix == ".png":
+            FigureCanvasAgg(figure).print_png(
+                path
+            )  # draws once; `savefig` draws twice, for a layout that stays the same
+        else:
+            figure.savefig(path)
     return path
 
 

@@ -158,7 +158,7 @@ def _metrics(one: Run, other: Run, names: Iterable[str]) -> Iterator[str]:
     for name in names:
         series = [_series(run.info.run_id, name) for run in (one, other)]
         if name.startswith(WEIGHTS_METRIC_PREFIX):  # statistics are taken by time; the histories are compared as well
-            common = np.intersect1d(*(each.steps for each in series))
+            common = np.intersect1d(series[0].steps, series[1].steps)
             series = [Series(*(array[np.isin(each.steps, common)] for array in each)) for each in series]
         difference = series_difference(f"metric {name}", *series)
         if difference is not None:

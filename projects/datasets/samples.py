@@ -11,7 +11,7 @@ import pandas as pd
 from sklearn.model_selection import train_test_split
 
 from mlflow_hp.errors import UserError
-from mlflow_hp.tracking import masked, tags
+from mlflow_hp.tracking import masked, runs, tags
 from projects import arguments
 from projects.arguments import Parameter
 from projects.datasets import downloads, files
@@ -162,9 +162,9 @@ def log_input(samples: Samples, data: str) -> None:
     )
     mlflow.log_input(dataset, context="training")
     parts = {"train": samples.x_train, "validation": samples.x_validation, "test": samples.x_test}
-    counts = {f"{tags.DATA_METRIC_PREFIX}n_{name}": float(len(part)) for name, part in parts.items()}
-    counts[f"{tags.DATA_METRIC_PREFIX}n_features"] = float(samples.x_train.shape[1])
-    mlflow.log_metrics(counts)
+    counts = {f"{tags.DATA_PARAM_PREFIX}n_{name}": len(part) for name, part in parts.items()}
+    counts[f"{tags.DATA_PARAM_PREFIX}n_features"] = samples.x_train.shape[1]
+    runs.log_once(mlflow.active_run(), counts)
     if samples.classes:
         mlflow.log_dict(samples.counts, "class_counts.json")
 

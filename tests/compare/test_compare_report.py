@@ -67,8 +67,9 @@ def test_it_is_recorded_as_a_run_of_its_own(store, experiment, tmp_path):
     assert run.info.status == "FINISHED"
     assert run.data.tags["mlflow_hp.kind"] == "comparison"
     assert "mlflow.parentRunId" not in run.data.tags
-    assert run.data.params == {"experiments": name_of(store, experiment), "by": "author"}
-    assert run.data.metrics == {"runs": 5.0, "groups": 2.0}
+    counts = {"n_runs": "5", "n_groups": "2"}
+    assert run.data.params == {"experiments": name_of(store, experiment), "by": "author", **counts}
+    assert not run.data.metrics
     description = run.data.tags["mlflow.note.content"]
     assert description.startswith("**What differs, and is it real?**\n\n- 5 runs by ")
     assert "**To repeat it**: `" in description

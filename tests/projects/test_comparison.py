@@ -21,7 +21,7 @@ def test_it_records_into_its_own_run(store, run_ids, capsys):
     made = store.get_run(capsys.readouterr().out.rpartition("(run ")[2].strip().rstrip(")"))
     assert made.info.status == "FINISHED"
     assert made.data.tags["mlflow_hp.kind"] == "comparison"
-    assert made.data.metrics["runs"] == 2
+    assert made.data.params["n_runs"] == "2"
     assert "**To repeat it**: `mlflow run . -e compare --env-manager local" in made.data.tags["mlflow.note.content"]
     assert "comparison.html" in [artifact.path for artifact in store.list_artifacts(made.info.run_id)]
 

@@ -64,7 +64,7 @@ def test_everything_that_a_run_holds(go, store):
     metrics = found.data.metrics
     assert metrics["diagnosis/condition_number"] == pytest.approx(1, abs=1e-4)
     assert metrics["diagnosis/largest_stable_learning_rate"] == pytest.approx(1, abs=1e-4)
-    assert metrics["model/largest_difference"] == 0
+    assert found.data.params["model/largest_difference"] == "0.0"
     assert {"batch/loss", "batch/learning_rate", "weights/linear/kernel", "weights/linear/bias", "val_loss"} <= set(
         metrics
     )

@@ -77,7 +77,8 @@ def test_log_input(store, tmp_path):
         assert logged.dataset.source_type == source
         n = len(loaded.x_train), len(loaded.x_validation), len(loaded.x_test), loaded.x_train.shape[1]
         names = ("data/n_train", "data/n_validation", "data/n_test", "data/n_features")
-        assert kept.data.metrics == dict(zip(names, n, strict=True))
+        assert kept.data.params == dict(zip(names, map(str, n), strict=True))
+        assert not kept.data.metrics
         counts = mlflow.artifacts.load_text(f"{kept.info.artifact_uri}/class_counts.json")
         assert json.loads(counts) == loaded.counts
     assert str(tmp_path) in logged.dataset.source

@@ -73,7 +73,7 @@ def test_a_grid(a_whole_search, store):
     assert metrics["test_score"] == below["best"].data.metrics["test_score"]
     best = json.loads(top.data.tags["mlflow_hp.best_params"])
     assert below["best"].data.params["learning_rate"] == best["learning_rate"]
-    assert metrics["model/largest_difference"] == 0
+    assert top.data.params["model/largest_difference"] == "0.0"
     data = search_settings.load(settings_of(grid_search, "--grid", RATES))
     for found in (top, below["best"]):
         assert found.data.tags["mlflow_hp.data_digest"] == data.digest
@@ -254,7 +254,7 @@ def test_numbers_to_predict(go, tmp_path):
     load_diabetes(as_frame=True).frame.to_csv(file, index=False)
     top, _, _, _ = go(grid_search.EXPERIMENT, "--data", str(file), "--grid", '{"learning_rate": [0.01]}')
     assert "Scores are R2" in note(top)
-    assert top.data.metrics["model/largest_difference"] == 0
+    assert top.data.params["model/largest_difference"] == "0.0"
 
 
 @pytest.mark.usefixtures("blank_pictures")
