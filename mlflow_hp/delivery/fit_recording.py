@@ -170,6 +170,10 @@ class FitRecording:
         """Call `action` after everything submitted before, with retries; as `MetricSender.do`."""
         self._sender.do(name, action, n_bytes)
 
+    def hurry(self) -> None:
+        """Send without pauses from now on; as `MetricSender.hurry`."""
+        self._sender.hurry()
+
     def flush(self, on_progress: Callable[[], object] | None = None) -> bool:
         """Send the rest, for some seconds at most; as `MetricSender.flush`."""
         return self._sender.flush(on_progress)

@@ -152,6 +152,10 @@ class MetricSender:
         """
         self._queue.put(_Task(action=action, name=name, n_bytes=n_bytes))
 
+    def hurry(self) -> None:
+        """Send without pauses from now on, as the training has ended."""
+        self._retry.hurry()
+
     def flush(self, on_progress: Callable[[], object] | None = None) -> bool:
         """Send the rest without pauses, for at most `PATIENCE_SECONDS`; nothing may be submitted afterwards.
 
@@ -170,7 +174,7 @@ class MetricSender:
         Exception
             If MLflow fails or hangs at the end of that time; nothing more is sent then.
         """
-        self._retry.hurry()
+        self.hurry()
         self._queue.put(None)
         until = time.monotonic() + patience.PATIENCE_SECONDS
         with self._abandon_on_error():

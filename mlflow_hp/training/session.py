@@ -334,6 +334,7 @@ class FitSession:
             self._try("there are no snapshots of the weights", self._save_snapshots)
             size = sum(path.stat().st_size for path in recording.history_folder.iterdir())
             recording.do("the history", self._upload, size)
+        recording.hurry()  # while the pictures are drawn
         with contextlib.ExitStack() as until_sent:
             if history is not None and self._settings.report:
                 report = self._try("there is no report", lambda: self._report(history))
