@@ -100,6 +100,10 @@ class FitRecording:
         record = self._spool.append({"params": {k: str(v) for k, v in params.items()}, "tags": {}})
         self._sender.describe(lambda: (), record)
 
+    def note_best(self, record: Mapping[str, Any]) -> None:
+        """Keep the best epoch on disk, for a recovery."""
+        self._spool.append({"best": dict(record)})
+
     def _claim(self, tags: Mapping[str, str], earlier: Sequence[str]) -> Iterable[Param | RunTag]:
         """Items that the run lacks, with the tags by which it counts this fit, after those recorded meanwhile."""
         run = mlflow.MlflowClient().get_run(self.run_id)

@@ -50,8 +50,7 @@ def _is_chunk(record: Record) -> bool:
 
 def _is_epoch(record: Record) -> bool:
     row = record["epoch"]
-    are_numbers = isinstance(row, dict) and all(isinstance(value, int | float) for value in row.values())
-    return are_numbers and _is_count(row.get("epoch")) and _is_count(record.get("time"))
+    return _are_numbers(row) and _is_count(row.get("epoch")) and _is_count(record.get("time"))
 
 
 def _is_description(record: Record) -> bool:
@@ -65,6 +64,16 @@ def _is_end(record: Record) -> bool:
 def _is_shift(record: Record) -> bool:
     shift = record["shift"]
     return isinstance(shift, list) and len(shift) == len(("fit", "step", "epoch")) and all(map(_is_count, shift))
+
+
+def _is_best(record: Record) -> bool:
+    best = record["best"]
+    are_known = isinstance(best, dict) and _is_count(best.get("epoch")) and _is_text(best.get("by"))
+    return are_known and _are_numbers(best.get("values")) and isinstance(best.get("kept_value"), int | float | None)
+
+
+def _are_numbers(values: Any) -> bool:
+    return isinstance(values, dict) and all(isinstance(value, int | float) for value in values.values())
 
 
 _HEADER = {
@@ -82,4 +91,11 @@ _HEADER = {
 }
 _DEFAULTS = {"first_step": 0, "first_epoch": 0, "metrics": "all"}
 """Values of what the headers of earlier versions lack."""
-_RECORDS = {"chunk": _is_chunk, "epoch": _is_epoch, "params": _is_description, "ended": _is_end, "shift": _is_shift}
+_RECORDS = {
+    "chunk": _is_chunk,
+    "epoch": _is_epoch,
+    "params": _is_description,
+    "ended": _is_end,
+    "shift": _is_shift,
+    "best": _is_best,
+}

@@ -42,10 +42,11 @@ if TYPE_CHECKING:
 
     from mlflow_hp.history import TrainingHistory
     from mlflow_hp.history.weight_snapshots import Snapshots
+    from mlflow_hp.training.best_epoch import BestEpoch
     from mlflow_hp.training.recovery import RecoveryResult
 
 WEIGHTS = ("auto", "all", "statistics", "none")
-_FIT_STATE = ("history", "snapshots", "restored_epoch", "_fit", "_own_run", "_signals")
+_FIT_STATE = ("history", "snapshots", "restored_epoch", "best", "_fit", "_own_run", "_signals")
 
 Hook = TypeVar("Hook", bound="Callable[..., None]")
 
@@ -130,6 +131,9 @@ class TrainingRecorder(keras.callbacks.Callback):
     restored_epoch : int or None
         Epoch (0-based) whose weights ``EarlyStopping(restore_best_weights=True)`` restored at the end of the last fit;
         the history and the snapshots end with the weights after the last step all the same.
+    best : BestEpoch or None
+        Best epoch of the last fit, with its values: by the metric that ``EarlyStopping`` or ``ModelCheckpoint``
+        monitors, else by ``val_loss``, else by ``loss``. Over all fits of the run, it is in the metrics ``best/...``.
     owns_run : bool
         Whether nothing else logs to the run, as for a fold of a search: then params need not wait for its end.
     extra_tags : dict of str to str
@@ -190,6 +194,7 @@ class TrainingRecorder(keras.callbacks.Callback):
         self.history: TrainingHistory | None = None
         self.snapshots: Snapshots | None = None
         self.restored_epoch: int | None = None
+        self.best: BestEpoch | None = None
         self._fit: FitSession | None = None
         self._own_run: OwnRun | None = None
         self._signals = contextlib.ExitStack()
@@ -218,7 +223,7 @@ class TrainingRecorder(keras.callbacks.Callback):
         run_id = self._run_id()
         if run_id is None:
             return
-        self.history = self.snapshots = self.restored_epoch = None
+        self.history = self.snapshots = self.restored_epoch = self.best = None
         self._recover(run_id)
         try:
             run = runs.find_run(run_id)
@@ -274,6 +279,7 @@ class TrainingRecorder(keras.callbacks.Callback):
             on_end=self._set_results,
             give_up=self.give_up,
             close=self.close,
+            callbacks=() if callback_list is None else callback_list.callbacks,
         )
         if callback_list is not None:  # freed when an exception leaves `fit`
             weakref.finalize(callback_list, close_fit, weakref.ref(self), self._fit.token).atexit = False
@@ -318,9 +324,8 @@ class TrainingRecorder(keras.callbacks.Callback):
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         if self._is_of_another_thread:
             return
-        callback_list = callback_list_of(sys._getframe(1))
-        if self._fit is not None and callback_list is not None:
-            self._fit.note_restored(callback_list.callbacks)
+        if self._fit is not None:
+            self._fit.note_restored()
             self.restored_epoch = self._fit.restored_epoch
         self._finish(is_complete=True)
 
@@ -385,6 +390,7 @@ class TrainingRecorder(keras.callbacks.Callback):
                 open_recorders.discard(self)
                 observer.before_end(fit.run_id, f"fit {id(self)}", None)
                 fit.finish(is_complete=is_complete)
+                self.best = fit.best
         finally:
             self._signals.close()  # after `held`, which restores our handler of SIGTERM
 

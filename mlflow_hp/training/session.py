@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import keras
+import mlflow
 from tqdm import tqdm
 
 from mlflow_hp._notice import log, warn
@@ -36,6 +37,8 @@ from mlflow_hp.tracking.tags import (
     STEPS_TAG,
     WEIGHTS_TAG,
 )
+from mlflow_hp.training.best_epoch import BestEpoch, Monitors
+from mlflow_hp.training.best_of_run import log_best
 from mlflow_hp.training.capture import CaptureSettings, train_step_is_own
 from mlflow_hp.training.capture.manual_steps import ManualSteps
 from mlflow_hp.training.capture.step_layout import numbers_of, trainable_weights
@@ -84,6 +87,8 @@ class FitSession:
         Called with an error that ends the recording early.
     close : callable
         Called if the fit is interrupted.
+    callbacks : iterable of keras.callbacks.Callback, optional
+        Callbacks of the fit. Defaults to none.
     optimizers : mapping of str to keras.optimizers.Optimizer, optional
         Optimizers, by name, of a loop that the program has written itself, and whose steps it reports. Defaults to
         recording those of ``fit``.
@@ -100,6 +105,7 @@ class FitSession:
         on_end: Callable[[TrainingHistory | None, Snapshots | None, float], None],
         give_up: Callable[[Exception], None],
         close: Callable[[], None],
+        callbacks: Iterable[Any] = (),
         optimizers: Mapping[str, Any] | None = None,
     ) -> None:
         self._is_loop = optimizers is not None
@@ -121,6 +127,9 @@ class FitSession:
         self._warned_of_unseen = False
         self._tags = tags
         self._numbers, self._before = fit_numbers.next_numbers(run_id, tags, local_home() / run_id)
+        self._monitors = Monitors(callbacks)
+        self._epoch_rows: list[dict[str, float]] = []
+        self.best: BestEpoch | None = None
         self._epochs = 0
         self._epoch = self._numbers.epoch
         self._shift: int | None = None
@@ -263,7 +272,9 @@ class FitSession:
         names = distinct_names(["epoch", "seconds", *numbers])[2:]  # a metric may have one of these names, too
         row = dict(zip(names, numbers.values(), strict=True))
         seconds = time.perf_counter() - self._epoch_started
-        self.recording.add_epoch({"epoch": self._epoch, **row, "seconds": seconds})
+        row = {"epoch": self._epoch, **row, "seconds": seconds}
+        self._epoch_rows.append(row)
+        self.recording.add_epoch(row)
         self._epochs = self._epoch + 1
         self._warn_of_unseen()
 
@@ -275,15 +286,10 @@ class FitSession:
             self.problems.append(unseen)
             self._warn(unseen)
 
-    def note_restored(self, callbacks: Iterable[Any]) -> None:
+    def note_restored(self) -> None:
         """Note from which epoch (0-based, in the run) `EarlyStopping` restores the weights at the end of the fit."""
-        for callback in callbacks:
-            if (
-                isinstance(callback, keras.callbacks.EarlyStopping)
-                and callback.restore_best_weights
-                and callback.best_weights is not None
-            ):
-                self.restored_epoch = int(callback.best_epoch) + (self._shift or 0)
+        restored = self._monitors.restored_epoch
+        self.restored_epoch = None if restored is None else restored + (self._shift or 0)
 
     def finish(self, *, is_complete: bool) -> None:
         """Restore the model's train function, and send everything to MLflow.
@@ -325,6 +331,7 @@ class FitSession:
         recording = self.recording
         if self.steps is not None:
             self._try("the last steps were not read", self.steps.fetch)
+        self._try("the best epoch is not known", self._note_best)
         history = self._try(
             "the history on disk is not complete", lambda: recording.finish_history(is_complete=is_complete)
         )
@@ -341,6 +348,8 @@ class FitSession:
                 if report is not None:
                     until_sent.callback(report.close)
                     recording.do("the report", lambda: report.upload(recording.cadence))
+            if self.best is not None:
+                recording.do("the best epoch", functools.partial(self._log_best, self.best))
             recording.do("the refused items", recording.upload_refused)
             recording.do("the tags of its end", lambda: self._tag(history))
             sent = self._try(self._incomplete, self._flush)
@@ -357,6 +366,16 @@ class FitSession:
                 ).start()
                 return
         self._conclude(history, sent=bool(sent))
+
+    def _note_best(self) -> None:
+        self.best = self._monitors.best_epoch(self._epoch_rows, self.restored_epoch)
+        if self.best is not None:
+            self.recording.note_best(self.best.to_json())
+
+    def _log_best(self, best: BestEpoch) -> None:
+        shift = self.recording.shift.epoch
+        first, last = (int(self._epoch_rows[i]["epoch"]) + shift for i in (0, -1))
+        log_best(self.run_id, best._replace(epoch=best.epoch + shift), first, last)
 
     @property
     def _incomplete(self) -> str:
@@ -408,7 +427,9 @@ class FitSession:
         if history is not None:
             tags |= {STEPS_TAG: str(after.step), CADENCE_TAG: self.recording.cadence}
         if self.restored_epoch is not None:
-            tags[RESTORED_EPOCH_TAG] = str(self.restored_epoch)
+            tags[RESTORED_EPOCH_TAG] = str(self.restored_epoch + self.recording.shift.epoch)
+        elif RESTORED_EPOCH_TAG in self._tags:  # of an earlier fit, whose weights have been trained further
+            mlflow.MlflowClient().delete_tag(self.run_id, RESTORED_EPOCH_TAG)
         if self._epochs:
             tags[EPOCHS_TAG] = str(after.epoch)
         if problems := [*self.problems, *self.recording.problems]:

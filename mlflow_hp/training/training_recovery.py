@@ -36,7 +36,19 @@ from mlflow_hp.history.step_record import Layout, Rows
 from mlflow_hp.tracking import runs
 from mlflow_hp.tracking.artifact_paths import training_path
 from mlflow_hp.tracking.nesting import ancestors
-from mlflow_hp.tracking.tags import CADENCE_TAG, CLAIM_TAG, EPOCHS_TAG, FITS_TAG, PROCESS_TAG, RECOVERED_TAG, STEPS_TAG
+from mlflow_hp.tracking.tags import (
+    BEST_BY_TAG,
+    BEST_EPOCH_METRIC,
+    CADENCE_TAG,
+    CLAIM_TAG,
+    EPOCHS_TAG,
+    FITS_TAG,
+    PROCESS_TAG,
+    RECOVERED_TAG,
+    STEPS_TAG,
+)
+from mlflow_hp.training.best_epoch import BestEpoch, Criterion, Monitors, best_by
+from mlflow_hp.training.best_of_run import log_best
 from mlflow_hp.training.report import TrainingReport
 
 if TYPE_CHECKING:
@@ -90,6 +102,7 @@ def recover_training(
                     report.upload(cadence)
             except Exception as error:  # noqa: BLE001 - the record itself is complete
                 problems.append(f"there is no report: {type(error).__name__}: {error}")
+    _log_best(recording, run, shift)
     _tag(recording, history, shift, problems, cadence)
     is_used = _is_used(recording, run, in_use)
     params: dict[str, str] = {}
@@ -243,6 +256,20 @@ def _layout(folder: Path) -> Layout:
     history = TrainingHistory.open(folder)
     store: Any = history.recorded
     return Layout(dict.fromkeys(history.columns, ""), history.tensors, store, read_initial(folder))
+
+
+def _log_best(recording: LocalRecording, run: Any, shift: FitNumbers) -> None:
+    """Log the best epoch: the one noted at the end of the fit; if it has none, that by the metric of earlier fits."""
+    rows = [record["epoch"] for record in recording.entries.records if "epoch" in record]
+    best = next((BestEpoch.from_json(record["best"]) for record in recording.entries.records if "best" in record), None)
+    by = Criterion.parse(run.data.tags.get(BEST_BY_TAG, ""))
+    best = best or (best_by(rows, by) if by else None) or Monitors().best_epoch(rows, None)
+    if best is None:
+        return
+    first, last = (int(rows[i]["epoch"]) + shift.epoch for i in (0, -1))
+    logged = mlflow.MlflowClient().get_metric_history(recording.run_id, BEST_EPOCH_METRIC)
+    if last not in {point.step for point in logged}:
+        log_best(recording.run_id, best._replace(epoch=best.epoch + shift.epoch), first, last)
 
 
 def _tag(

@@ -42,6 +42,7 @@ def test_what_the_run_holds(store):
         "batch/loss", "batch/running_loss", "batch/running_mae", "batch/learning_rate",
         "weights/out/kernel/0", "weights/out/kernel/1", "weights/out/kernel/2", "weights/out/bias",
         "loss", "mae", "val_loss", "val_mae",
+        "best/epoch", "best/loss", "best/mae", "best/val_loss", "best/val_mae",
     }  # fmt: skip
     history = fitted.history
     points = store.get_metric_history(fitted.run_id, "batch/loss")
