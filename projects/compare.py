@@ -26,6 +26,9 @@ PARAMETERS = [
               "kind of run", several=False),
     Parameter("goal", "none", arguments.optional(arguments.one_of(lambda: ["min", "max"])),
               "which values of the metric are better, min or max; none: derived from its name", several=False),
+    Parameter("judge", "auto", arguments.one_of(lambda: ["auto", "best", "last"]),
+              "epoch by which each run is judged, its best or its last; auto: that of the model that it has kept",
+              several=False),
 ]  # fmt: skip
 QUESTION = "What differs between the runs, which differences are real, and what matters?"
 
@@ -44,6 +47,7 @@ def train(settings: Settings, command: str) -> Outcome:
         metric=settings["metric"],
         goal=settings["goal"],
         by=settings["by"],
+        judge=settings["judge"],
         into=run_id,
         command=command,
     )

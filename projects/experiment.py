@@ -36,12 +36,15 @@ class Outcome(NamedTuple):
         Findings in sentences, for the terminal.
     record : Any
         Data for the experiment's pictures of several trainings.
+    judged_by : str
+        Epoch that the numbers are of, in words. Defaults to ``""``, for numbers that are not of an epoch.
     """
 
     run_id: str
     numbers: dict[str, float]
     findings: list[str]
     record: Any
+    judged_by: str = ""
 
 
 class Experiment(NamedTuple):

@@ -36,6 +36,7 @@ PARAMETERS = [
               "of restarts: draw each start rate from restart_low to restart_high, log-uniformly; none: learning_rate"),
     Parameter("restart_high", "none", arguments.optional(POSITIVE), "of restarts: see restart_low"),
     Parameter("hidden", "64-64", arguments.sizes, "units of the hidden layers, with dashes between them"),
+    network.JUDGE,
     *network.RECORDING,
 ]  # fmt: skip
 QUESTION = "Which learning-rate schedule descends fastest, and which most smoothly?"

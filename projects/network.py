@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from mlflow_hp.analysis import Finding
     from mlflow_hp.history import Snapshots, TrainingHistory
-    from mlflow_hp.training import Report
+    from mlflow_hp.training import BestEpoch, Report
     from projects.arguments import Settings
     from projects.datasets.samples import Samples
 
@@ -38,6 +38,10 @@ RECORDING = [
               "memory for the snapshots of weights from which the landscape is drawn", several=False),
 ]  # fmt: skip
 """Parameters of the recording and the plots."""
+JUDGE = Parameter("judge", "auto", arguments.one_of(lambda: ["auto", "best", "last"]),
+                  "epoch whose values rank several trainings, the best or the last of each; auto: that of the model "
+                  "that is kept", several=False)  # fmt: skip
+"""Parameter of experiments whose trainings are ranked by values of an epoch."""
 STEPS_IN_MLFLOW = 1000
 """Steps with metrics in MLflow by default: its charts draw 320 points, and it needs milliseconds for each."""
 
@@ -49,6 +53,7 @@ class Trained(NamedTuple):
     model: keras.Model
     history: TrainingHistory
     snapshots: Snapshots | None
+    best: BestEpoch | None
     settings: Settings
 
     @property
@@ -118,7 +123,7 @@ def train(
     )
 
     def report(history: TrainingHistory) -> Outcome:
-        trained = Trained(data, model, history, recorder.snapshots, settings)
+        trained = Trained(data, model, history, recorder.snapshots, recorder.best, settings)
         return _report(run_id, question, trained, command, extend_report, diagnosed)
 
     return recorded.fit(
@@ -206,9 +211,18 @@ def _report(
         samples.picture(report, data)
         if trained.snapshots is not None:
             _landscapes(report, {"path": trained})
+    ranked, judged_by = _judged(trained, last)
     seconds = float(np.sum(history.epochs.get("seconds", np.zeros(1))))
-    table = {**last, **{name: value for name, value in numbers.items() if "/" not in name}, "seconds": seconds}
-    return Outcome(run_id, table, [f"{f.verdict}: {f.text}" for f in findings], trained)
+    table = {**ranked, **{name: value for name, value in numbers.items() if "/" not in name}, "seconds": seconds}
+    return Outcome(run_id, table, [f"{f.verdict}: {f.text}" for f in findings], trained, judged_by)
+
+
+def _judged(trained: Trained, last: dict[str, float]) -> tuple[dict[str, float], str]:
+    """Values by which a training is ranked, and of which epoch they are."""
+    judge, best = trained.settings.get("judge", "last"), trained.best
+    if best is not None and (judge == "best" or (judge == "auto" and best.saved == "best")):
+        return best.values, "the best epoch"
+    return last, "the last epoch"
 
 
 def _landscapes(report: Report, several: Mapping[str, Trained]) -> None:

@@ -112,6 +112,8 @@ def _compare(
         {f"{tags.BEST_METRIC_PREFIX}{experiment.objective}": lowest, tags.COMBINATIONS_FAILED_METRIC: len(failures)},
     )
     result = f"The best of {len(outcomes)} is **{plain(best)}**, {experiment.objective} {lowest:.4g}"
+    if judged_by := outcomes[best].judged_by:
+        result += f" at {judged_by}"
     if failures:
         result += f"; {len(failures)} failed"
     common_settings = ", ".join(

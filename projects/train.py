@@ -45,6 +45,7 @@ PARAMETERS = [
     Parameter("restore_best", "true", arguments.flag, "early stopping: restore the weights of the best epoch"),
     Parameter("register", "none", arguments.optional(str),
               "name of the model in MLflow's model registry; none: not registered", several=False),
+    network.JUDGE,
     *network.RECORDING,
 ]  # fmt: skip
 QUESTION = "How well does a network learn with these settings, and do its saved files predict the same?"

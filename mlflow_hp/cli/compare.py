@@ -11,6 +11,7 @@ from mlflow_hp.tracking.artifact_paths import COMPARISON_FILE
 
 if TYPE_CHECKING:
     from mlflow_hp.compare.comparability import Goal
+    from mlflow_hp.compare.judging import Judge
 
 
 @click.command(cls=Command)
@@ -42,6 +43,12 @@ if TYPE_CHECKING:
     type=click.Choice(["min", "max"]),
     help="Which values of the metric are better. Default: derived from its name.",
 )
+@click.option(
+    "--judge",
+    type=click.Choice(["auto", "best", "last"]),
+    default="auto",
+    help="Epoch by which each run is judged: its best or its last. Default, auto: that of the model that it has kept.",
+)
 @click.option("--output", metavar="FILE", help="File to write the report to, besides the run's artifact.")
 def compare(
     run_ids: tuple[str, ...],
@@ -50,6 +57,7 @@ def compare(
     by: str | None,
     metric: str | None,
     goal: Goal | None,
+    judge: Judge,
     output: str | None,
 ) -> int:  # fmt: skip
     """Compare runs, and write a report of their differences.
@@ -69,6 +77,7 @@ def compare(
         metric=metric,
         goal=goal,
         by=by,
+        judge=judge,
         output=output,
     )
     say(*comparison.summary, "")

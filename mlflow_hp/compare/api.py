@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mlflow_hp.compare.comparability import Goal
+    from mlflow_hp.compare.judging import Judge
     from mlflow_hp.compare.section import Section
     from mlflow_hp.compare.source import RunSource
 
@@ -66,6 +67,7 @@ def compare_runs(
     metric: str | None = None,
     goal: Goal | None = None,
     by: str | None = None,
+    judge: Judge = "auto",
     output: Path | str | None = None,
     into: str | None = None,
     command: str | None = None,
@@ -90,6 +92,9 @@ def compare_runs(
     by : str, optional
         ``"author"``, ``"kind"``, ``"experiment"``, or the name of a param or tag, by which runs are coloured and the
         leaderboard is grouped. Defaults to a colour per run, and a leaderboard by author.
+    judge : {"auto", "best", "last"}
+        Whether runs are judged by their best epoch or by their last; "auto" by that of the model that each has kept,
+        and by the last if that is not known. Defaults to ``"auto"``.
     output : path, optional
         File to which the report is written as well. Defaults to none.
     into : str, optional
@@ -105,8 +110,8 @@ def compare_runs(
     Raises
     ------
     UserError
-        If the store does not answer, a run or experiment does not exist, the filter or metric is invalid, there is
-        nothing to compare, or the report cannot be written.
+        If the store does not answer, a run or experiment does not exist, the filter, metric or judge is invalid, there
+        is nothing to compare, or the report cannot be written.
 
     Examples
     --------
@@ -130,9 +135,9 @@ def compare_runs(
     facts = [run for run in facts if run.run_id != into]
     if not facts:
         raise UserError("nothing to compare: no runs match; check the experiment and the filter")
-    content = sections(facts, source, metric=metric, goal=goal, by=by)
+    content = sections(facts, source, metric=metric, goal=goal, by=by, judge=judge)
     arguments = {"runs": ",".join(run_ids), "experiments": ",".join(experiments), "filter": filter_string}
-    arguments |= {"metric": metric or "", "goal": goal or "", "by": by or ""}
+    arguments |= {"metric": metric or "", "goal": goal or "", "by": by or "", "judge": "" if judge == "auto" else judge}
     params = {name: value for name, value in arguments.items() if value}
     tags = runs.run_tags("comparison")
     command = command or provenance.command()

@@ -8,6 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from mlflow_hp.compare.fold_scores import fold_metrics
+from mlflow_hp.compare.judging import Judge, how_judged, judged
 from mlflow_hp.errors import UserError
 from mlflow_hp.tracking.tags import DATA_DIGEST_TAG, MEAN_METRIC_PREFIX, MEAN_SCORE_METRIC, TEST_SCORE_METRIC
 
@@ -66,6 +67,12 @@ class RunGroup(NamedTuple):
         return [run.metrics[self.metric] for run in self.runs]
 
     @property
+    def better(self) -> str:
+        """Direction of the metric, and the epochs by which the runs are judged, in words."""
+        better = "higher is better" if self.goal == "max" else "lower is better"
+        return f"{better}; {how_judged(self.runs, self.metric)}"
+
+    @property
     def fold_metric(self) -> str:
         """Name of the metric that holds the scores of the folds; ``""`` if the ranking metric is not their mean."""
         return self.metric.removeprefix(MEAN_METRIC_PREFIX) if self.metric.startswith(MEAN_METRIC_PREFIX) else ""
@@ -86,7 +93,12 @@ class Grouping(NamedTuple):
 
 
 def group_runs(
-    facts: Sequence[RunFacts], metric: str | None = None, goal: Goal | None = None, *, unfinished: bool = False
+    facts: Sequence[RunFacts],
+    metric: str | None = None,
+    goal: Goal | None = None,
+    *,
+    unfinished: bool = False,
+    judge: Judge = "auto",
 ) -> Grouping:
     """Group runs by data, split and ranking metric.
 
@@ -99,12 +111,16 @@ def group_runs(
         Whether lower or higher values are better. Defaults to a guess from the metric's name.
     unfinished : bool
         Whether to compare running runs, too, by their latest values. Defaults to False.
+    judge : {"auto", "best", "last"}
+        Whether runs are judged by their best epoch or by their last; "auto" by that of the model that each has kept.
+        Defaults to ``"auto"``.
 
     Raises
     ------
     UserError
-        If no run has `metric`.
+        If no run has `metric`, or for another `judge`.
     """
+    facts = judged(facts, judge)
     if metric is not None and not any(metric in run.metrics for run in facts):
         available = Counter(name for run in facts for name in run.metrics if "/" not in name)
         raise UserError(

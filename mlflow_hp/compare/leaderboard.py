@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow_hp.compare import figures
 from mlflow_hp.compare.colors import group_name
 from mlflow_hp.compare.formatting import duration, number
+from mlflow_hp.compare.judging import epoch_judged, is_by_best
 from mlflow_hp.compare.section import Cell, RunCell, Section, Table
 
 if TYPE_CHECKING:
@@ -23,21 +24,25 @@ def leaderboard_section(group: RunGroup, key: str, by: str | None) -> Section:
     owners: dict[str, list[RunFacts]] = {}
     for run in group.runs:
         owners.setdefault(group_name(run, by), []).append(run)
+    by_best = any(is_by_best(run, group.metric) for run in group.runs)
     rows: list[list[Cell]] = []
     for rank, (owner, runs) in enumerate(owners.items()):  # sorted by best run, since the runs are sorted
         best = runs[0]
         total = sum(run.seconds or 0.0 for run in runs)
         cell = RunCell(best.run_id, best.experiment_id, best.name)
-        rows.append([rank + 1, owner, best.metrics[group.metric], cell, len(runs), total])
+        epoch: list[Cell] = [epoch_judged(best, group.metric)] if by_best else []
+        rows.append([rank + 1, owner, best.metrics[group.metric], *epoch, cell, len(runs), total])
     first = next(iter(owners))
-    words = [f"{first} has the best run, {group.metric} {number(group.runs[0].metrics[group.metric])}."]
+    value = number(group.runs[0].metrics[group.metric])
+    words = [f"{first} has the best run, {group.metric} {value} ({group.better})."]
     if len(owners) > 1:
         numbers = [f"{owner} {len(runs)}" for owner, runs in list(owners.items())[:MAX_OWNERS_IN_TEXT]]
         n_others = len(owners) - MAX_OWNERS_IN_TEXT
         words.append(
             f"Number of runs: {', '.join(numbers)}{f', the rest by {n_others} others' if n_others > 0 else ''}."
         )
-    columns = ["rank", by, f"best {group.metric}", "run", "runs", "total seconds"]
+    judged_by = ["judged by"] if by_best else []
+    columns = ["rank", by, f"best {group.metric}", *judged_by, "run", "runs", "total seconds"]
     return Section(key, f"Leaderboard by {by}", 3, words, Table(f"The best run of each {by}", columns, rows))
 
 

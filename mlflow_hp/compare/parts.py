@@ -21,6 +21,7 @@ from mlflow_hp.tracking.tags import GIT_DIRTY_TAG
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from mlflow_hp.compare.judging import Judge
     from mlflow_hp.compare.run_summary import RunFacts
     from mlflow_hp.compare.source import RunSource
 
@@ -42,6 +43,7 @@ def sections(
     goal: Goal | None = None,
     by: str | None = None,
     unfinished: bool = False,
+    judge: Judge = "auto",
     parts: Sequence[str] = PARTS,
     pixels: int = PIXELS,
 ) -> list[Section]:
@@ -62,6 +64,9 @@ def sections(
         is grouped. Defaults to a colour per run, and a leaderboard by author.
     unfinished : bool
         Whether to compare running runs, too, by their latest values. Defaults to False.
+    judge : {"auto", "best", "last"}
+        Whether runs are judged by their best epoch or by their last; "auto" by that of the model that each has kept,
+        and by the last if that is not known. Defaults to ``"auto"``.
     parts : sequence of str
         Parts to compute, of ``PARTS``. Defaults to all.
     pixels : int
@@ -75,7 +80,7 @@ def sections(
     Raises
     ------
     UserError
-        If no run has `metric`.
+        If no run has `metric`, or for another `judge`.
 
     Examples
     --------
@@ -87,7 +92,7 @@ def sections(
     >>> sections(gather(source, [run.info.run_id]), source, parts=["overview"])[0].title
     'What is compared'
     """
-    grouping, names = group_runs(facts, metric, goal, unfinished=unfinished), _data_names(facts)
+    grouping, names = group_runs(facts, metric, goal, unfinished=unfinished, judge=judge), _data_names(facts)
     result = [overview(facts, grouping)] if "overview" in parts else []
     for index, group in enumerate(grouping.groups[:MAX_GROUPS]):
         if set(parts) - {"overview"}:
@@ -177,8 +182,7 @@ def _data_names(facts: Sequence[RunFacts]) -> dict[str, str]:
 
 def _about(group: RunGroup) -> str:
     split = f"split {group.split_digest}" if group.split_digest else "split not recorded"
-    better = "higher is better" if group.goal == "max" else "lower is better"
-    return f"Data {group.data_digest}, {split}; ranked by the last {group.metric} ({better})."
+    return f"Data {group.data_digest}, {split}; ranked by {group.metric} ({group.better})."
 
 
 def _left_out(left_out: Sequence[LeftOut]) -> Table | None:

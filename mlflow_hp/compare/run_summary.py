@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from mlflow_hp.tracking.nesting import chain
 from mlflow_hp.tracking.run_params import params_of
@@ -79,11 +79,13 @@ class RunFacts(NamedTuple):
     tags : dict of str to str
         Tags that a comparison needs, including those inherited from the parent.
     metrics : dict of str to float
-        Latest value of each metric.
+        Value of each metric: the last; or, if the run is judged by its best epoch, that of this epoch.
     data_digest, split_digest : str or None
         Digests of data and split: from tags, else from the datasets that the run logged.
     folds : dict of str to tuple of float
         Metric (``"score"``, or ``"test_<scorer>"``) -> score of each test fold, by number of the fold (0-based).
+    judged_by : {"last", "best"}
+        Epoch whose values `metrics` has, as far as it has values of the best. Defaults to ``"last"``.
 
     Examples
     --------
@@ -112,6 +114,7 @@ class RunFacts(NamedTuple):
     data_digest: str | None
     split_digest: str | None
     folds: dict[str, tuple[float, ...]]
+    judged_by: Literal["last", "best"] = "last"
 
     @property
     def seconds(self) -> float | None:

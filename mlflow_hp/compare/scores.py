@@ -9,6 +9,7 @@ import numpy as np
 from mlflow_hp.compare import figures
 from mlflow_hp.compare.differences import varying_params
 from mlflow_hp.compare.formatting import count, number, short
+from mlflow_hp.compare.judging import epoch_judged, is_by_best
 from mlflow_hp.compare.section import Cell, RunCell, Section, Table
 from mlflow_hp.tracking.tags import FOLDS_DIGEST_TAG, N_RESOURCES_METRIC
 
@@ -106,9 +107,10 @@ def _folds_key(run: RunFacts, row: tuple[float, ...]) -> tuple[Any, ...]:
 
 def _words(group: RunGroup, test: FoldTest) -> list[str]:
     best = group.runs[0]
-    better = "higher is better" if group.goal == "max" else "lower is better"
     score = number(best.metrics[group.metric])
-    words = [f"The best of {len(group.runs)} is “{best.name}” by {best.author}: {group.metric} {score} ({better})."]
+    words = [
+        f"The best of {len(group.runs)} is “{best.name}” by {best.author}: {group.metric} {score} ({group.better})."
+    ]
     winner = test.winner
     if winner is None:
         return [*words, UNTESTED]
@@ -150,6 +152,8 @@ def _table(group: RunGroup, test: FoldTest) -> Table:
     shown = params[:MAX_PARAMS]
     tested = test.winner is not None
     columns = ["rank", "run", "author", group.metric]
+    by_best = any(is_by_best(run, group.metric) for run in group.runs)
+    columns += ["judged by"] if by_best else []
     columns += ["std over folds", "folds", "p, corrected", "verdict"] if tested else []
     unfinished = any(run.status != "FINISHED" for run in group.runs)
     columns += ["seconds", *(["status"] if unfinished else []), *shown]
@@ -157,6 +161,7 @@ def _table(group: RunGroup, test: FoldTest) -> Table:
     for index, run in enumerate(group.runs[:MAX_ROWS]):
         row: list[Cell] = [index + 1, RunCell(run.run_id, run.experiment_id, run.name), run.author]
         row.append(run.metrics[group.metric])
+        row += [epoch_judged(run, group.metric)] if by_best else []
         if tested:
             folds = test.folds[index]
             row += [float(np.std(folds)) if folds else None, len(folds) or None, *test.verdict(index)]

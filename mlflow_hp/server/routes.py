@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from flask import Blueprint, Response, render_template
 from mlflow.exceptions import MlflowException
@@ -11,6 +11,7 @@ from mlflow_hp._compat.mlflow import server_store
 from mlflow_hp.compare import PARTS, gather, sections, to_json
 from mlflow_hp.compare.comparability import group_runs
 from mlflow_hp.compare.figures import line
+from mlflow_hp.compare.judging import JUDGES
 from mlflow_hp.errors import UserError
 from mlflow_hp.server import queries, request_args
 from mlflow_hp.server.responses import accepts_gzip, add_headers, as_error, as_json
@@ -18,6 +19,7 @@ from mlflow_hp.server.source import ReadableSource, plain_points
 
 if TYPE_CHECKING:
     from mlflow_hp.compare import RunFacts
+    from mlflow_hp.compare.judging import Judge
     from mlflow_hp.server.permissions import ReadFilter
     from mlflow_hp.server.responses import StaticFiles
 
@@ -81,17 +83,17 @@ def page_blueprint(readable: ReadFilter, static: StaticFiles) -> Blueprint:
             raise UserError(
                 f"parts={request_args.quoted(unknown[0])} is not a part of a comparison: use {', '.join(PARTS)}"
             )
-        metric = request_args.text("metric") or None
+        metric, judge = request_args.text("metric") or None, _judge()
         facts = gather(source, run_ids)
-        compared = sections(facts, source, metric=metric, unfinished=True, parts=tuple(parts) or PARTS)
-        return as_json({"sections": [to_json(section) for section in compared], "lines": _lines(facts, metric)})
+        compared = sections(facts, source, metric=metric, unfinished=True, judge=judge, parts=tuple(parts) or PARTS)
+        return as_json({"sections": [to_json(section) for section in compared], "lines": _lines(facts, metric, judge)})
 
     return page
 
 
-def _lines(facts: list[RunFacts], metric: str | None) -> dict[str, dict[str, Any]]:
+def _lines(facts: list[RunFacts], metric: str | None, judge: Judge) -> dict[str, dict[str, Any]]:
     """Line style of each run, by id: runs of the first group as in its figures, those of other groups after them."""
-    runs = [run for group in group_runs(facts, metric, unfinished=True).groups for run in group.runs]
+    runs = [run for group in group_runs(facts, metric, unfinished=True, judge=judge).groups for run in group.runs]
     return {run.run_id: line(index) for index, run in enumerate(runs)}
 
 
@@ -120,6 +122,14 @@ def _static_view(static: StaticFiles, name: str) -> Any:
         return response
 
     return send
+
+
+def _judge() -> Judge:
+    """Whether the requested comparison judges runs by their best epoch or by their last."""
+    judge = request_args.text("judge") or "auto"
+    if judge not in JUDGES:
+        raise UserError(f"judge={request_args.quoted(judge)} is not known: use {', '.join(JUDGES)}")
+    return cast("Judge", judge)
 
 
 def _run_ids() -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from mlflow_hp._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from mlflow_hp.training.best_epoch import BestEpoch as BestEpoch
     from mlflow_hp.training.callback import TrainingRecorder as TrainingRecorder
     from mlflow_hp.training.dead_units import dead_shares as dead_shares
     from mlflow_hp.training.loss_landscape import landscape as landscape
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from mlflow_hp.training.step_recorder import record_steps as record_steps
 
 _MODULES = {
+    "BestEpoch": "best_epoch",
     "Report": "report",
     "StepRecorder": "step_recorder",
     "TrainingRecorder": "callback",
@@ -26,6 +28,7 @@ _MODULES = {
 }
 
 __all__ = [
+    "BestEpoch",
     "Report",
     "StepRecorder",
     "TrainingRecorder",

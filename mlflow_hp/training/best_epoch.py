@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import keras
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -61,6 +59,13 @@ class BestEpoch(NamedTuple):
     kept_value : float or None
         Value of the deciding metric for the model that ``EarlyStopping`` restored or ``ModelCheckpoint`` saved; None
         if neither did.
+
+    Examples
+    --------
+    >>> from mlflow_hp.training.best_epoch import best_by, Criterion
+    >>> best = best_by([{"epoch": 0, "loss": 0.2}, {"epoch": 1, "loss": 0.4}], Criterion("loss", "min"))
+    >>> best.epoch, best.values, best.by.text, best.saved
+    (0, {'loss': 0.2}, 'min loss', 'last')
     """
 
     epoch: int
@@ -79,16 +84,44 @@ class BestEpoch(NamedTuple):
         return self.saved_of(self.value)
 
     def saved_of(self, value: float) -> Literal["best", "last"]:
-        """Return "best" if the model that was kept has this value of the deciding metric, else "last"."""
+        """Model that the fit leaves behind, if the best value of the run is another than that of this fit.
+
+        Parameters
+        ----------
+        value : float
+            Best value of the deciding metric in the run.
+
+        Returns
+        -------
+        {"best", "last"}
+            "best" if the model that was kept has this value.
+        """
         return "best" if self.kept_value is not None and math.isclose(self.kept_value, value, rel_tol=1e-6) else "last"
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as a record of a journal, for a recovery."""
+        """Convert to a record of a journal, for a recovery.
+
+        Returns
+        -------
+        dict of str to object
+            Record for `from_json`.
+        """
         return {"epoch": self.epoch, "values": self.values, "by": self.by.text, "kept_value": self.kept_value}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> BestEpoch | None:
-        """Read a record of `to_json`; None if its criterion is unknown."""
+        """Read a record of `to_json`.
+
+        Parameters
+        ----------
+        record : mapping of str to object
+            The record.
+
+        Returns
+        -------
+        BestEpoch or None
+            None if its criterion is unknown.
+        """
         by = Criterion.parse(record["by"])
         return None if by is None else cls(record["epoch"], record["values"], by, record["kept_value"])
 
@@ -169,11 +202,15 @@ def _restores(callback: Any) -> bool:
 
 
 def _saves(callback: Any) -> bool:
+    import keras
+
     is_checkpoint = isinstance(callback, keras.callbacks.ModelCheckpoint)
     return is_checkpoint and callback.save_best_only and callback.save_freq == "epoch"
 
 
 def _stops(callback: Any) -> bool:
+    import keras
+
     return isinstance(callback, keras.callbacks.EarlyStopping)
 
 

@@ -233,6 +233,40 @@ def test_leaderboard_and_time(store, experiment):
     assert (front["x"], front["y"]) == ([1.0, 100.0], [0.2, 0.1])
 
 
+BEST = {"val_loss": (0.9, 0.1, 0.5), "best/val_loss": 0.1, "best/epoch": 1}
+
+
+@pytest.mark.parametrize(
+    ("judge", "order", "words", "judged_by"),
+    [
+        ("auto", [("kept", 0.1), ("old", 0.3), ("lost", 0.5)],
+         "the best epoch of 1, and by the last value of 2", ["best, epoch 2", "last", "last"]),
+        ("best", [("kept", 0.1), ("lost", 0.1), ("old", 0.3)],
+         "the best epoch of 2, and by the last value of 1", ["best, epoch 2", "best, epoch 2", "last"]),
+        ("last", [("old", 0.3), ("kept", 0.5), ("lost", 0.5)], "the last value of each run", None),
+    ],
+)  # fmt: skip
+def test_runs_are_judged_by_their_best_epoch_or_their_last(store, experiment, judge, order, words, judged_by):
+    training(store, experiment, "kept", tags={"saved_model": "best"}, metrics=BEST)
+    training(store, experiment, "lost", tags={"saved_model": "last"}, metrics=BEST)
+    training(store, experiment, "old", 0.3)  # of before there were these metrics and tags
+    facts, source = facts_of(store, experiment), open_source(store)
+    (group,) = group_runs(facts, judge=judge).groups
+    assert [(run.name, score) for run, score in zip(group.runs, group.scores, strict=True)] == order
+    by_key = {section.key: section for section in sections(facts, source, judge=judge)}
+    for key in ("group-1", "scores-1", "leaderboard-1"):
+        assert f"judged by {words}" in " ".join(by_key[key].words)
+    table = by_key["scores-1"].table
+    column = [row[table.columns.index("judged by")] for row in table.rows] if "judged by" in table.columns else None
+    assert column == judged_by
+
+
+def test_a_judge_that_there_is_not(store, experiment):
+    training(store, experiment)
+    with pytest.raises(UserError, match="judge='worst' is none of 'auto', 'best', 'last'"):
+        group_runs(facts_of(store, experiment), judge="worst")
+
+
 def test_curves_keep_every_spike(store, experiment):
     values = np.ones(3000)
     values[1234], values[2345] = 50.0, -50.0

@@ -76,6 +76,19 @@ def test_schedules_beside_each_other(go, store):
     assert child.data.params["momentum"] == "0.8"
 
 
+@pytest.mark.usefixtures("blank_pictures")
+def test_a_sweep_is_judged_by_the_model_that_is_kept(go, store):
+    parent, children = go(train.EXPERIMENT, "--epochs", "3", "--learning_rate", "0.01,0.5")
+    losses = {c.info.run_id: [m.value for m in store.get_metric_history(c.info.run_id, "val_loss")]
+              for c in children.values()}  # fmt: skip
+    assert any(min(series) < series[-1] for series in losses.values())  # or best and last would be the same
+    table = pd.read_csv(file(store, parent, "combinations.csv"))
+    assert dict(zip(table["run_id"], table["val_loss"], strict=True)) == pytest.approx(
+        {run_id: min(series) for run_id, series in losses.items()}
+    )
+    assert "at the best epoch (run" in parent.data.tags["mlflow.note.content"]
+
+
 RESTARTS = ["--schedule", "restarts", "--restart_low", "0.01", "--restart_high", "0.1"]
 
 

@@ -138,6 +138,7 @@ def test_sections_are_drawn_from_json(page, made):
         ("histories?metric=loss&start=soon", 400, "start='soon'"),
         ("sections?parts=poetry", 400, "parts='poetry'"),
         (f"sections?runs={','.join('a' * 101)}", 400, "101 runs"),
+        ("sections?judge=worst", 400, "judge='worst'"),
     ],
 )
 def test_what_is_wrong_is_said(page, route, status, words):

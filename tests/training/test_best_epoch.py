@@ -12,7 +12,7 @@ import mlflow_hp
 from mlflow_hp.errors import RecordingWarning
 from mlflow_hp.training import recovery
 from mlflow_hp.training.best_epoch import Monitors
-from tests.helpers.fits import X, Y, regression
+from tests.helpers.fits import X, Y, regression, wait_for_the_rest
 from tests.helpers.interrupted_recordings import leave
 
 NAN = math.nan
@@ -52,6 +52,7 @@ def trained():
 
 
 def best_of(store, run):
+    wait_for_the_rest()
     data = store.get_run(run.info.run_id).data
     metrics = {name.removeprefix("best/"): value for name, value in data.metrics.items() if name.startswith("best/")}
     return metrics, data.tags.get("mlflow_hp.best_by"), data.tags.get("mlflow_hp.saved_model")
@@ -212,6 +213,7 @@ def test_the_restored_epoch_is_the_one_whose_weights_the_model_has(store, series
     final = [epoch for epoch, values in weights.items() if values == model.get_weights()[0].tobytes()]
     assert (restored if restored is not None else max(weights)) in final
     assert recorder.restored_epoch == restored
+    wait_for_the_rest()
     tag = store.get_run(run.info.run_id).data.tags.get("mlflow_hp.restored_epoch")
     assert tag == (None if restored is None else str(restored))
 
@@ -221,6 +223,7 @@ def test_the_restored_epoch_of_a_second_fit(store):
         tags = []
         for callbacks in ([stopping(restores=True)], [stopping(restores=True)], []):
             fit({"val_loss": [1.0, 2.0]}, *callbacks)
+            wait_for_the_rest()
             tags.append(store.get_run(run.info.run_id).data.tags.get("mlflow_hp.restored_epoch"))
     assert tags == ["0", "2", None]
 

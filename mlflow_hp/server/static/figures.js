@@ -155,7 +155,7 @@ export async function drawSections(ids) {
   sections.setAttribute("aria-busy", "true");
   let content;
   try {
-    ({ sections: content, lines } = await request("sections", { runs: ids.join(","), parts: PARTS }, signal));
+    ({ sections: content, lines } = await request("sections", { runs: ids.join(","), parts: PARTS, judge: state.j }, signal));
   } catch (error) {
     if (error.name === "AbortError") return;
     throw error;

@@ -87,6 +87,7 @@ function drawControls() {
   element("tags").replaceChildren(...different((run) => Object.keys(run.tags).join("\n")).flatMap((names) => names.split("\n"))
     .filter((name, at, names) => name && names.indexOf(name) === at).map((name) => new Option(name, name)));
   element("log").checked = Boolean(state.l);
+  element("judge").value = state.j;
 }
 
 function drawColumns() {
@@ -131,6 +132,7 @@ function chooseMetric() {
 async function drawComparison(withSections = true) {
   const ids = compared();
   element("nothing").hidden = ids.length > 0;
+  element("judging").hidden = ids.length === 0;
   element("curves").hidden = ids.length === 0 || !metricNames().length;
   if (!ids.length) return clear();
   chooseMetric();
@@ -191,6 +193,10 @@ element("metric").addEventListener("change", () => {
 element("log").addEventListener("change", () => {
   updateState({ l: element("log").checked ? "1" : "" });
   drawComparison(false);
+});
+element("judge").addEventListener("change", () => {
+  updateState({ j: element("judge").value });
+  drawComparison();
 });
 element("whole").addEventListener("click", () => {
   updateState({ z: "" });

@@ -3,11 +3,11 @@
 const LISTS = new Set(["e", "r", "c"]);
 
 // e experiments, f filter, a author, k kind, t tag, o order ("-" prefix: descending), r runs (prefixes of their ids),
-// c columns, m metric, z first and last step, l log scale
+// c columns, m metric, z first and last step, l log scale, j epoch by which runs are judged
 export const state = read();
 
 function read() {
-  const values = { e: [], f: "", a: "", k: "", t: "", o: "-started", r: [], c: [], m: "", z: "", l: "" };
+  const values = { e: [], f: "", a: "", k: "", t: "", o: "-started", r: [], c: [], m: "", z: "", l: "", j: "" };
   for (const [key, value] of new URLSearchParams(location.hash.slice(1))) {
     if (key in values) values[key] = LISTS.has(key) ? value.split(",").filter(Boolean).map(decodeURIComponent) : value;
   }
