@@ -100,6 +100,11 @@ class FitRecording:
         record = self._spool.append({"params": {k: str(v) for k, v in params.items()}, "tags": {}})
         self._sender.describe(lambda: (), record)
 
+    def add_tags(self, tags: Mapping[str, str]) -> None:
+        """Set further tags of the run."""
+        record = self._spool.append({"params": {}, "tags": dict(tags)})
+        self._sender.describe(lambda: [RunTag(*tag) for tag in tags.items()], record)
+
     def note_best(self, record: Mapping[str, Any]) -> None:
         """Keep the best epoch on disk, for a recovery."""
         self._spool.append({"best": dict(record)})

@@ -19,6 +19,8 @@ EXPERIMENT_TAG = "mlflow_hp.experiment"
 """Entry point in MLproject that made the run."""
 READER_TAG = "mlflow_hp.reader"
 """How the steps were read: graph or host."""
+TENSORS_TAG = "mlflow_hp.tensors"
+"""Names of the recorded tensors of each model, as JSON (if long, compressed by zlib, in base64)."""
 WEIGHTS_TAG = "mlflow_hp.weights"
 """Argument ``weights`` of TrainingRecorder."""
 

@@ -44,12 +44,13 @@ from mlflow_hp.training.capture.manual_steps import ManualSteps
 from mlflow_hp.training.capture.step_layout import numbers_of, trainable_weights
 from mlflow_hp.training.capture.steps import Steps
 from mlflow_hp.training.hyperparameters import hyperparameters, optimizer_params, optimizer_settings
+from mlflow_hp.training.tensor_names import earlier_names, renamed, tags_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from mlflow_hp.history import TrainingHistory
-    from mlflow_hp.history.step_record import Layout
+    from mlflow_hp.history.step_record import Layout, Rows
     from mlflow_hp.history.weight_snapshots import Snapshots
     from mlflow_hp.training.report import TrainingReport
 
@@ -127,6 +128,7 @@ class FitSession:
         self._warned_of_unseen = False
         self._tags = tags
         self._numbers, self._before = fit_numbers.next_numbers(run_id, tags, local_home() / run_id)
+        self._names: dict[str, str] = {}
         self._monitors = Monitors(callbacks)
         self._epoch_rows: list[dict[str, float]] = []
         self.best: BestEpoch | None = None
@@ -185,14 +187,14 @@ class FitSession:
                 self._settings.capture,
                 self._optimizers or {},
                 on_layout=self._open,
-                on_rows=self.recording.add,
+                on_rows=self._add,
                 before_step=self._take_snapshot,
             )
         return Steps(
             self.model,
             self._settings.capture,
             on_layout=self._open,
-            on_rows=self.recording.add,
+            on_rows=self._add,
             on_host=self._warn_host,
             before_step=self._take_snapshot,
             after_epoch=self._keep_weights,
@@ -217,7 +219,17 @@ class FitSession:
             self._meta["params"] = {**self._meta["params"], **params}
             late_params.add(self.run_id, params)
             self.recording.add_params(params)
+        self._names = earlier_names(layout.tensors, self._tags)
+        if self._names:
+            layout = renamed(layout, self._names)
+        elif tags := tags_with(layout.tensors, self._tags):
+            self.recording.add_tags(tags)
         self.recording.open(layout)
+
+    def _add(self, rows: Rows) -> None:
+        if self._names:
+            rows = rows._replace(weights={self._names[name]: values for name, values in rows.weights.items()})
+        self.recording.add(rows)
 
     def _warn(self, sentence: str) -> None:
         """Warn once, from any thread; again at the end if the warning became an error."""

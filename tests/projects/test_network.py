@@ -78,7 +78,7 @@ def test_schedules_beside_each_other(go, store):
 
 @pytest.mark.usefixtures("blank_pictures")
 def test_a_sweep_is_judged_by_the_model_that_is_kept(go, store):
-    parent, children = go(train.EXPERIMENT, "--epochs", "3", "--learning_rate", "0.01,0.5")
+    parent, children = go(train.EXPERIMENT, "--epochs", "6", "--learning_rate", "1,3")
     losses = {c.info.run_id: [m.value for m in store.get_metric_history(c.info.run_id, "val_loss")]
               for c in children.values()}  # fmt: skip
     assert any(min(series) < series[-1] for series in losses.values())  # or best and last would be the same
