@@ -44,7 +44,8 @@ class HostReader:
     The batch's own loss is the change of Keras' loss tracker, ``(N_b m_b - N_(b-1) m_(b-1)) / n_b``, in which
     float32 cancels: expect an error of about 1e-6 of the running sum. The record lacks it if the model does not use
     that tracker. With ``steps_per_execution > 1`` there is one record per execution; if Python sees each step, `around`
-    reads each, with the values that it returns and tracks.
+    reads each, with the values that it returns and tracks. Where Keras calls a ``train_step`` of the user's own (JAX,
+    torch), what it returns is the batch's own value, unless a metric of that name has been updated.
 
     Parameters
     ----------
@@ -78,6 +79,12 @@ class HostReader:
         self._read_inside = False
         self.optimizers: dict[str, Any] = {}
         self._held: dict[str, Any] = {"optimizer": model.optimizer} if optimizers is None else dict(optimizers)
+        self._is_own_of_keras = train_function is None and optimizers is None and self._own_step
+        if self._is_own_of_keras:
+            from mlflow_hp.training.capture.step_values import optimizers_of
+
+            self._held = optimizers_of(model)
+        self._iterations: dict[str, float] = {}
 
     def connect(self, on_layout: Callable[[Layout], None], on_rows: Callable[[Rows], None]) -> None:
         """Set the callables: `on_layout`, called once in a fit before the first rows, and `on_rows`, for all rows."""
@@ -168,15 +175,27 @@ class HostReader:
         """Read the learning rates before the next step."""
         self._sync()
         self._rates = {name: _number(getattr(each, "learning_rate", None)) for name, each in self._held.items()}
+        if self._is_own_of_keras:
+            self._iterations = {name: _number(each.iterations) for name, each in self._held.items()}
 
     def read(self, logs: Any) -> None:
         """Read the state after the train function, and the `logs` it returned, unless each step was read."""
         if self._read_inside:
             return
+        self._sync()
         n_steps = self._model.steps_per_execution
         values = self._tracked_loss(n_steps)
-        values |= {running_column(name): value for name, value in numbers_of(logs).items()}
-        self.read_step(values, self._held, n_steps)
+        tracked = self._updated_metrics() if self._is_own_of_keras else None
+        for name, value in numbers_of(logs).items():
+            column = running_column if tracked is None or name in tracked else batch_column
+            values.setdefault(column(name), value)
+        changed = [name for name, before in self._iterations.items() if _number(self._held[name].iterations) != before]
+        self.read_step(values, changed or self._held, n_steps)
+
+    def _updated_metrics(self) -> set[str]:
+        """Names of the model's metrics that steps of this epoch have updated; they are reset before it."""
+        metrics = [metric for metric in self._model.metrics if any(map(np.any, map(_array, metric.variables)))]
+        return {metric.name for metric in metrics}
 
     def _read_watched(self, logs: Any, watch: StepWatch, data: Any) -> None:
         """Read a step that Python has seen."""
@@ -270,6 +289,12 @@ class HostReader:
         if self._store == "statistics":
             self._before = initial_weights(self._model, self._tensors, "values")
         return initial_weights(self._model, self._tensors, self._store)
+
+
+def _array(value: Any) -> np.ndarray:
+    import keras
+
+    return np.asarray(keras.ops.convert_to_numpy(value))
 
 
 def _number(value: Any) -> float:
