@@ -58,7 +58,7 @@ class BestEpoch(NamedTuple):
         What it was chosen by.
     kept_value : float or None
         Value of the deciding metric for the model that ``EarlyStopping`` restored or ``ModelCheckpoint`` saved; None
-        if neither did.
+        if neither did. Defaults to None.
 
     Examples
     --------
