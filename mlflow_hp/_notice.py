@@ -12,9 +12,32 @@ import warnings
 from mlflow_hp.errors import RecordingWarning
 from mlflow_hp.terminal import printable
 
+_is_silent = False
+
+
+def silence(silent: bool) -> None:
+    """Show no messages of this package from now on; False shows them again.
+
+    Parameters
+    ----------
+    silent : bool
+    """
+    global _is_silent  # noqa: PLW0603 - messages come from all threads of the process
+    _is_silent = silent
+
+
+def is_silent() -> bool:
+    """Return whether messages are not shown.
+
+    Returns
+    -------
+    bool
+    """
+    return _is_silent
+
 
 def warn(message: str, stacklevel: int = 1) -> bool:
-    """Warn the user; never raises.
+    """Warn the user, unless this package is silent; never raises.
 
     Parameters
     ----------
@@ -27,6 +50,8 @@ def warn(message: str, stacklevel: int = 1) -> bool:
     bool
         Whether it was issued as a warning. If the user turns warnings into errors, it is logged instead.
     """
+    if _is_silent:
+        return True
     try:
         warnings.warn(f"mlflow_hp: {printable(message)}", RecordingWarning, stacklevel=stacklevel + 1)
     except RecordingWarning:
@@ -36,7 +61,7 @@ def warn(message: str, stacklevel: int = 1) -> bool:
 
 
 def log(message: str, level: int = logging.INFO, name: str = "mlflow_hp") -> None:
-    """Log a message; never raises.
+    """Log a message, unless this package is silent; never raises.
 
     No handler is added to any logger. If the program has none, messages are printed to stderr: those of the level
     that it has set, or else of ``logging.INFO`` and above.
@@ -49,6 +74,8 @@ def log(message: str, level: int = logging.INFO, name: str = "mlflow_hp") -> Non
     name : str
         Name of the logger, ``__name__`` of the caller's module. Defaults to ``"mlflow_hp"``.
     """
+    if _is_silent:
+        return
     logger, text = logging.getLogger(name), printable(message)
     with contextlib.suppress(Exception):  # from a handler of the user, or a closed stderr
         if logger.hasHandlers():

@@ -61,7 +61,7 @@ def train(settings: Settings, command: str) -> Outcome:
     surface = LinearRegressionSurface(dataset.x_train, dataset.y_train)
     run_id = mlflow.active_run().info.run_id
     runs.set_tags(run_id, {tags.DATA_DIGEST_TAG: dataset.digest, tags.SPLIT_DIGEST_TAG: dataset.split_digest})
-    data.log_input(dataset.table, dataset.target, settings["data"])
+    data.log_input(dataset, settings["data"])
     keras.utils.set_random_seed(settings["seed"])
     model = models.linear_unit(settings["weight"], settings["bias"])
     optimizer = models.optimizer(settings["optimizer"], settings["learning_rate"], momentum=settings["momentum"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import signal
+import subprocess
 import threading
 
 import keras
@@ -14,8 +16,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
 import mlflow_hp
+from mlflow_hp._notice import warn
+from mlflow_hp.autologging import model_runs
 from mlflow_hp.errors import RecordingWarning, UserError
+from mlflow_hp.tracking.datasets import describe
+from mlflow_hp.training.recovery import recordings, recover_quietly
 from tests.helpers.fits import LABELS, X, Y, bare, regression, same_weights
+from tests.helpers.forked_python import python
+from tests.helpers.waiting import wait_for
 
 pytestmark = pytest.mark.usefixtures("store")
 
@@ -78,15 +86,201 @@ def test_in_the_active_run(autolog, new_runs):
     assert [mlflow_hp.load_history(run.info.run_id, fit=number).n_steps for number in (0, 1)] == [10, 10]
 
 
+def test_a_refused_call_changes_nothing(autolog, new_runs):
+    autolog(report=False, extra_tags={"team": "7"})
+    with pytest.raises(UserError, match="weights"):
+        autolog(weights="some", extra_tags={"team": "8"}, silent=True)
+    with pytest.warns(RecordingWarning, match="still shown"):
+        warn("still shown")
+    fit(epochs=1)
+    assert [run.data.tags["team"] for run in new_runs()] == ["7"]
+
+
 def test_a_loop_of_fits_of_one_model_makes_one_run(autolog, new_runs):
     model = regression()
     for _ in range(4):
         fit(model, epochs=1)
+        assert mlflow.active_run() is None
     fit(epochs=1)
     first, second = new_runs()
     assert {first.info.status, second.info.status} == {"FINISHED"}
     assert first.data.tags["mlflow_hp.steps"] == "20"
     assert second.data.tags["mlflow_hp.steps"] == "5"
+
+
+def test_a_loop_of_short_fits_keeps_its_run_open(autolog, new_runs, monkeypatch):
+    monkeypatch.setattr(model_runs, "SHORT_SECONDS", 1000)
+    monkeypatch.setattr("mlflow_hp.training.session.SHORT_SECONDS", 1000)
+    autolog()
+    reports = []
+    monkeypatch.setattr("mlflow_hp.training.report.TrainingReport", lambda *_: reports.append(1) or FakeReport())
+    model = regression()
+    fit(model, epochs=1)
+    assert [run.info.status for run in new_runs()] == ["FINISHED"]
+    starts = []
+    monkeypatch.setattr(
+        mlflow, "start_run", lambda *a, _start=mlflow.start_run, **k: starts.append(1) or _start(*a, **k)
+    )
+    for _ in range(3):
+        fit(model, epochs=1)
+    assert [run.info.status for run in new_runs()] == ["RUNNING"]
+    assert (len(starts), len(reports)) == (1, 1)
+    autolog(disable=True)
+    (run,) = new_runs()
+    assert (run.info.status, run.data.tags["mlflow_hp.steps"], len(reports)) == ("FINISHED", "20", 2)
+    assert not [each for each in recordings() if each.run_id == run.info.run_id and not each.is_done]
+
+
+def test_an_open_run_is_ended_by_time(autolog, new_runs, monkeypatch):
+    monkeypatch.setattr(model_runs, "OPEN_SECONDS", 0.05)
+    monkeypatch.setattr(model_runs, "SHORT_SECONDS", 1000)
+    model = regression()
+    fit(model, epochs=1)
+    fit(model, epochs=1)
+    wait_for(lambda: [run.info.status for run in new_runs()] == ["FINISHED"])
+    fit(model, epochs=1)
+    wait_for(lambda: [run.info.status for run in new_runs()] == ["FINISHED"])
+    assert new_runs()[0].data.tags["mlflow_hp.fits"] == "3"
+
+
+def test_an_open_run_is_of_its_experiment(autolog, new_runs, store, monkeypatch):
+    monkeypatch.setattr(model_runs, "SHORT_SECONDS", 1000)
+    model = regression()
+    fit(model, epochs=1)
+    fit(model, epochs=1)
+    other = mlflow.set_experiment("another one").experiment_id
+    try:
+        fit(model, epochs=1)
+    finally:
+        mlflow.set_experiment("tests")
+    assert [(run.info.status, run.data.tags["mlflow_hp.fits"]) for run in new_runs()] == [("FINISHED", "2")]
+    (elsewhere,) = store.search_runs([other])
+    assert elsewhere.data.tags["mlflow_hp.fits"] == "1"
+
+
+def test_an_error_in_a_loop_ends_its_run(autolog, new_runs, monkeypatch):
+    monkeypatch.setattr(model_runs, "SHORT_SECONDS", 1000)
+    model = regression()
+    fit(model, epochs=1)
+    fit(model, epochs=1)
+    with pytest.raises(ZeroDivisionError):
+        fit(model, callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: 1 / 0)])
+    assert [run.info.status for run in new_runs()] == ["FAILED"]
+
+
+LOOP = """
+import os, sys
+import keras, mlflow, mlflow_hp
+from mlflow_hp.autologging import model_runs
+from tests.helpers.fits import X, Y, regression
+
+model_runs.SHORT_SECONDS = 1000
+mlflow.set_tracking_uri(sys.argv[1])
+mlflow.set_experiment("tests")
+mlflow_hp.autolog(report=False)
+model = regression()
+for _ in range(3):
+    model.fit(X, Y, batch_size=8, verbose=0)
+print("loop has ended", flush=True)
+if sys.argv[2] == "exit":
+    raise SystemExit(3)
+if sys.argv[2] == "kill":
+    os.kill(os.getpid(), 9)
+raise RuntimeError("mine")
+"""
+
+
+@pytest.mark.parametrize("way", ["exit", "error", "kill"])
+def test_an_open_run_ends_with_the_program(new_runs, tracking_uri, way):
+    done = subprocess.run([python(), "-c", LOOP, tracking_uri, way], capture_output=True, text=True)
+    assert "loop has ended" in done.stdout, done.stderr
+    (run,) = new_runs()
+    if way == "kill":
+        assert run.info.status == "RUNNING"
+        recover_quietly(pytest.fail, lambda _: None)
+        (run,) = new_runs()
+    assert (run.info.status, run.data.tags["mlflow_hp.steps"]) == ("FINISHED", "15")
+
+
+def test_silence(new_runs, store, monkeypatch, capfd, recwarn):
+    monkeypatch.setattr("mlflow_hp.training.fit_data.describe", lambda *_: 1 / 0)
+    try:
+        mlflow_hp.autolog(silent=True, report=False)
+        fit()
+        GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, cv=2).fit(X, LABELS)
+        with pytest.raises(TypeError, match="epoch"):
+            regression().fit(X, Y, epoch=3)
+    finally:
+        mlflow_hp.autolog(disable=True)
+    assert not [each for each in recwarn if issubclass(each.category, RecordingWarning)]
+    assert capfd.readouterr().err == ""
+    (training,) = [run for run in new_runs() if run.data.tags["mlflow_hp.kind"] == "training"]
+    assert "ZeroDivisionError" in training.data.tags["mlflow_hp.recording_error"]
+    with pytest.warns(RecordingWarning, match="again"):
+        warn("again")
+
+
+def test_data_sets(autolog, new_runs):
+    fit(validation_split=0.25)
+    GridSearchCV(LogisticRegression(), {"C": [0.1]}, cv=2).fit(X, y=LABELS)
+    autolog(report=False, progress=False, log_datasets=False)
+    fit()
+    GridSearchCV(LogisticRegression(), {"C": [0.1]}, cv=2).fit(X, LABELS)
+    digests = [
+        {used.dataset.digest for used in run.inputs.dataset_inputs}
+        for run in new_runs()
+        if run.data.tags["mlflow_hp.kind"] != "candidate"
+    ]
+    parts = {describe(X[:27], Y[:27]).digest, describe(X[27:], Y[27:]).digest}
+    assert digests == [parts, {describe(X, LABELS).digest}, set(), set()]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+def test_models(autolog, new_runs, monkeypatch):
+    autolog(report=False, progress=False, log_models=True)
+    state = random.getstate()
+    model = fit()
+    assert random.getstate() == state
+    search = GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, cv=2).fit(X, LABELS)
+    GridSearchCV(LogisticRegression(), {"C": [0.1]}, cv=2, refit=False).fit(X, LABELS)
+    training, parent, no_refit = [run for run in new_runs() if run.data.tags["mlflow_hp.kind"] != "candidate"]
+    loaded = mlflow.keras.load_model(logged_model(training))
+    assert same_weights(loaded, model)
+    assert (mlflow.sklearn.load_model(logged_model(parent)).coef_ == search.best_estimator_.coef_).all()
+    assert not no_refit.outputs.model_outputs
+
+
+class Unsaveable(keras.layers.Layer):
+    def __init__(self, scale):
+        super().__init__()
+        self.scale = scale
+
+    def call(self, inputs):
+        return self.scale() * inputs
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_model_that_cannot_be_logged(autolog, new_runs):
+    autolog(report=False, log_models=True)
+    model = keras.Sequential([keras.Input((3,)), Unsaveable(lambda: 2.0), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    with pytest.warns(RecordingWarning, match="lacks the trained model"):
+        fit(model)
+    (run,) = new_runs()
+    assert (run.info.status, "trained model" in run.data.tags["mlflow_hp.recording_error"]) == ("FINISHED", True)
+
+
+def logged_model(run):
+    (output,) = run.outputs.model_outputs
+    return f"models:/{output.model_id}"
+
+
+class FakeReport:
+    def upload(self):
+        """Do nothing."""
+
+    def close(self):
+        """Do nothing."""
 
 
 @pytest.mark.parametrize("given", ["list", "one", "callback list", "by position"])
@@ -242,6 +436,34 @@ def test_next_to_mlflows_own_autologging(new_runs, store, is_first):
         assert "mlflow_hp.recording_error" not in run.data.tags
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_mlflows_autologging_is_turned_off_behind_ours(new_runs, again):
+    mlflow.keras.autolog(log_models=False, silent=True)
+    try:
+        mlflow_hp.autolog(report=False)
+        if again:
+            mlflow.keras.autolog(log_models=False, log_datasets=False, silent=True)
+        mlflow.keras.autolog(disable=True)
+        fit()
+    finally:
+        mlflow_hp.autolog(disable=True)
+        mlflow.keras.autolog(disable=True)
+    assert [run.data.tags["mlflow_hp.steps"] for run in new_runs()] == ["10"]
+    assert not hasattr(keras.Model.fit, "_mlflow_hp_layer")
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_mlflows_candidates_are_told_of(autolog, new_runs, monkeypatch):
+    monkeypatch.setattr("mlflow_hp._compat.private_name.issued_warnings", set())
+    mlflow.sklearn.autolog(log_models=False, log_datasets=False, silent=True)
+    try:
+        with pytest.warns(RecordingWarning, match="max_tuning_runs=0"):
+            GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, cv=2).fit(X, LABELS)
+    finally:
+        mlflow.sklearn.autolog(disable=True)
+    assert sum(run.data.tags.get("mlflow_hp.kind") == "candidate" for run in new_runs()) == 2
+
+
 def test_a_search_whose_fit_mlflow_has_patched_before(new_runs):
     original = vars(GridSearchCV).get("fit")
     mlflow.sklearn.autolog(max_tuning_runs=0, log_models=False, log_datasets=False, silent=True)
@@ -346,7 +568,16 @@ def test_a_call_that_keras_refuses_is_refused_by_keras(autolog, new_runs):
 
 
 def test_settings(new_runs):
-    for wrong in ({"weights": "some"}, {"record": "steps"}, {"metrics_every": 0}):
+    for wrong in (
+        {"weights": "some"},
+        {"record": "steps"},
+        {"metrics_every": 0},
+        {"silent": "yes"},
+        {"disable": 1},
+        {"log_models": None},
+        {"per_fold_runs": 2},
+        {"extra_tags": ["team"]},
+    ):
         with pytest.raises(UserError, match=next(iter(wrong))):
             mlflow_hp.autolog(**wrong)
     fit()

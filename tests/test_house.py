@@ -31,7 +31,7 @@ KNOWN_IN = {
     "optuna": {"analysis"},
     "matplotlib": {"plots"},
     "PIL": {"plots"},
-    "pandas": {"history", "analysis", "search"},
+    "pandas": {"history", "analysis", "search", "tracking"},
     "pyarrow": {"history"},
     "plotly": {"compare", "server"},
     "flask": {"server"},

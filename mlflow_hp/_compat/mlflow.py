@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,43 @@ KIND_OF_SERVER = PrivateName(
 )
 """Variable that names the server of MLflow's application. Fallback: uvicorn, MLflow's default."""
 
+REVERT = PrivateName(
+    "mlflow",
+    "mlflow.utils.autologging_utils",
+    "revert_patches",
+    takes=call("keras"),
+    fallback="call mlflow_hp.autolog() again after MLflow's own autologging is turned on or off",
+)
+"""Function that restores methods that MLflow's own autologging has replaced. Fallback: it may restore ``fit`` behind
+ours, and later trainings are not recorded."""
+
+
+def revert_holder() -> Any:
+    """Return the module in which MLflow's own autologging looks up `REVERT`.
+
+    Raises
+    ------
+    UnsupportedVersionError
+        If this version of MLflow restores methods in another way.
+    """
+    REVERT.of()
+    return sys.modules[REVERT.owner]
+
+
+def autologging_setting(integration: str, name: str) -> Any:
+    """Return a setting of MLflow's own autologging of a library; None if that is off.
+
+    Parameters
+    ----------
+    integration : str
+        Name of the library in MLflow, such as "keras".
+    name : str
+        Argument of its ``autolog``.
+    """
+    from mlflow.utils.autologging_utils import autologging_is_disabled, get_autologging_config
+
+    return None if autologging_is_disabled(integration) else get_autologging_config(integration, name)
+
 
 def deactivate(run_id: str, status: str) -> None:
     """Remove a run from the active runs of this thread, without a request to the store, which may not answer.
@@ -80,6 +118,25 @@ def deactivate(run_id: str, status: str) -> None:
     monitor = monitors.pop(run_id, None)
     if monitor is not None:
         threading.Thread(target=_finish, args=(monitor,), name="mlflow_hp-monitor", daemon=True).start()
+
+
+def activate(run: Any) -> None:
+    """Make a run active in this thread again after `deactivate`, without a request to the store.
+
+    If this version of MLflow keeps its active runs elsewhere, `mlflow.start_run` does it, which waits for the store.
+
+    Parameters
+    ----------
+    run : mlflow.ActiveRun
+        What `mlflow.start_run` returned.
+    """
+    import mlflow
+
+    try:
+        _runs_of_thread().append(run)
+    except UnsupportedVersionError as error:
+        warn_once(error)
+        mlflow.start_run(run.info.run_id, nested=mlflow.active_run() is not None)
 
 
 def active_runs() -> set[str]:

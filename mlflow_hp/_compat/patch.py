@@ -54,14 +54,25 @@ class Patch:
     def enter(self, owner: Any) -> None:
         """Begin a use of the replacement."""
         with Patch.lock:
-            top = self._top_layer(owner)
-            if top is None or top.patch is not self:
-                original = self._current(owner)
-                replacement = self._make(original)
-                replacement._mlflow_hp_layer = _Layer(self, replacement, original, self._name in vars(owner))
-                setattr(owner, self._name, replacement)
-                self._n_layers += 1
+            self._put_on_top(owner)
             self._n_users += 1
+
+    def restore(self, owner: Any) -> None:
+        """Put the replacement in place again, if it has users and other code has just restored the original."""
+        with Patch.lock:
+            top = self._top_layer(owner)
+            if self._n_users and (top is None or top.patch is not self):
+                self._n_layers = 0
+                self._put_on_top(owner)
+
+    def _put_on_top(self, owner: Any) -> None:
+        top = self._top_layer(owner)
+        if top is None or top.patch is not self:
+            original = self._current(owner)
+            replacement = self._make(original)
+            replacement._mlflow_hp_layer = _Layer(self, replacement, original, self._name in vars(owner))
+            setattr(owner, self._name, replacement)
+            self._n_layers += 1
 
     def leave(self, owner: Any) -> None:
         """End a use of the replacement; remove all on top that are not in use."""

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import Literal
 
+from mlflow_hp._notice import silence
 from mlflow_hp.autologging.patches import Settings, patches
 from mlflow_hp.delivery.metric_selection import MAX_POINTS
 from mlflow_hp.errors import UserError
 from mlflow_hp.training.callback import TrainingRecorder
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 
 def autolog(
     *,
     disable: bool = False,
+    silent: bool = False,
+    log_models: bool = False,
+    log_datasets: bool = True,
     extra_tags: Mapping[str, str] | None = None,
     weights: Literal["auto", "all", "statistics", "none"] = "auto",
     metrics_every: int = 1,
@@ -37,12 +39,25 @@ def autolog(
     has a run of its own, nested in the active one. A `TrainingRecorder` among the callbacks is used instead, and
     trainings in a recorded search belong to the search.
 
-    It works next to MLflow's own autologging. A second call replaces the settings of the first.
+    A further training of a model that takes less than a second leaves their run open for ten seconds, in which the next
+    one continues it; the report is made when the run ends.
+
+    It works next to MLflow's own autologging, in any order. A second call, also in another thread, replaces the
+    settings of the first for trainings and searches that begin later; a call that is refused changes nothing.
 
     Parameters
     ----------
     disable : bool
         Whether to end it: later trainings and searches are not recorded. Defaults to False.
+    silent : bool
+        Whether this package shows no warnings, messages and progress bars from now on, until the next call of
+        `autolog`. What a run lacks is in its tag ``mlflow_hp.recording_error`` all the same. Defaults to False.
+    log_models : bool
+        Whether the trained Keras model is logged to the run as an MLflow model at the end of each fit, and the best
+        estimator of a search, unless MLflow's own autologging logs it. Defaults to False: saving takes seconds, each
+        model of a loop of fits or of a study would be stored, and a model is easily logged where it is wanted.
+    log_datasets : bool
+        As in `TrainingRecorder`; and whether the data of a search are logged to its run. Defaults to True.
     extra_tags : mapping of str to str, optional
         Further tags of each run that is recorded. Defaults to none.
     weights : {"auto", "all", "statistics", "none"}
@@ -71,7 +86,7 @@ def autolog(
     Raises
     ------
     UserError
-        For a setting that `TrainingRecorder` or `record_search` refuses.
+        For a setting that is unknown, of another type, or that `TrainingRecorder` or `record_search` refuses.
 
     Examples
     --------
@@ -85,8 +100,20 @@ def autolog(
     6
     >>> mlflow_hp.autolog(disable=True)
     """
+    switches = {
+        "disable": disable, "silent": silent, "log_models": log_models, "log_datasets": log_datasets, "report": report,
+        "per_fold_runs": per_fold_runs, "reuse": reuse, "share_epochs": share_epochs, "progress": progress,
+    }  # fmt: skip
+    for name, value in switches.items():
+        if not isinstance(value, bool):
+            raise UserError(f"{name}={value!r:.200} is a {type(value).__name__}; choose True or False")
+    if not isinstance(extra_tags or {}, Mapping):
+        raise UserError(
+            f"extra_tags={extra_tags!r:.200} is a {type(extra_tags).__name__}; give a dict of names and values"
+        )
     if disable:
         patches.set(None)
+        silence(False)
         return
     recorder = {
         "weights": weights, "metrics_every": metrics_every, "metrics": metrics, "max_points": max_points,
@@ -97,6 +124,8 @@ def autolog(
         raise UserError(f"record={record!r} is unknown; choose 'epochs', or 'batches' for every step of Keras models")
     search = {
         "record": record, "per_fold_runs": per_fold_runs, "reuse": reuse, "share_epochs": share_epochs,
-        "report": report, "progress": progress,
+        "report": report, "progress": progress and not silent,
     }  # fmt: skip
-    patches.set(Settings(recorder, search, {name: str(value) for name, value in (extra_tags or {}).items()}))
+    tags = {str(name): str(value) for name, value in (extra_tags or {}).items()}
+    silence(silent)
+    patches.set(Settings(recorder, search, tags, log_models, log_datasets))

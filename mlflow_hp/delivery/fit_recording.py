@@ -18,7 +18,7 @@ from mlflow_hp.delivery.late_params import late_params
 from mlflow_hp.delivery.metric_sender import MetricSender
 from mlflow_hp.delivery.refused_items import RefusedItems
 from mlflow_hp.delivery.spool import Spool
-from mlflow_hp.tracking import runs
+from mlflow_hp.tracking import datasets, runs
 from mlflow_hp.tracking.store_uri import absolute_uri
 from mlflow_hp.tracking.tags import CLAIM_TAG, FITS_TAG, PROCESS_TAG
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mlflow_hp.delivery.metric_selection import MetricSelection
     from mlflow_hp.history import TrainingHistory
     from mlflow_hp.history.step_record import Layout, Rows
+    from mlflow_hp.tracking.datasets import DataSet
 
 
 class FitRecording:
@@ -108,6 +109,15 @@ class FitRecording:
     def note_best(self, record: Mapping[str, Any]) -> None:
         """Keep the best epoch on disk, for a recovery."""
         self._spool.append({"best": dict(record)})
+    def add_data_sets(self, data_sets: Mapping[str, DataSet]) -> None:
+        """Log data sets by their context, now or in a recovery."""
+        record = self._spool.append({"data_sets": {context: list(each) for context, each in data_sets.items()}})
+
+        def log() -> tuple[()]:
+            datasets.log(self.run_id, data_sets, self.fit)
+            return ()
+
+        self._sender.describe(log, record)
 
     def _claim(self, tags: Mapping[str, str], earlier: Sequence[str]) -> Iterable[Param | RunTag]:
         """Items that the run lacks, with the tags by which it counts this fit, after those recorded meanwhile."""

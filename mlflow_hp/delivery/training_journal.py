@@ -74,6 +74,12 @@ def _is_best(record: Record) -> bool:
 
 def _are_numbers(values: Any) -> bool:
     return isinstance(values, dict) and all(isinstance(value, int | float) for value in values.values())
+def _are_data_sets(record: Record) -> bool:
+    data_sets = record["data_sets"]
+    return isinstance(data_sets, dict) and all(
+        isinstance(fields, list) and [type(field) for field in fields] == [str, dict, dict]
+        for fields in data_sets.values()
+    )
 
 
 _HEADER = {
@@ -98,4 +104,5 @@ _RECORDS = {
     "ended": _is_end,
     "shift": _is_shift,
     "best": _is_best,
+    "data_sets": _are_data_sets,
 }

@@ -1,7 +1,8 @@
 """Runs in MLflow: their tags, names and limits, redaction of secrets, and provenance.
 
-Public: `runs` finds a run and writes its tags, params and description; `tags` and `artifact_paths` hold the names of
-everything that is recorded; `masked` redacts the secrets in a text, and `plain` escapes a text for markdown.
+Public: `runs` finds a run and writes its tags, params and description; `datasets` describes data and logs them; `tags`
+and `artifact_paths` hold the names of everything that is recorded; `masked` redacts the secrets in a text, and `plain`
+escapes a text for markdown.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from mlflow_hp._lazy import lazy_names
 
 if TYPE_CHECKING:
     from mlflow_hp.tracking import artifact_paths as artifact_paths
+    from mlflow_hp.tracking import datasets as datasets
     from mlflow_hp.tracking import runs as runs
     from mlflow_hp.tracking import tags as tags
     from mlflow_hp.tracking.params_and_tags import plain as plain
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "artifact_paths": "artifact_paths",
+    "datasets": "datasets",
     "masked": "redaction",
     "plain": "params_and_tags",
     "runs": "runs",
@@ -27,6 +30,7 @@ _MODULES = {
 
 __all__ = [
     "artifact_paths",
+    "datasets",
     "masked",
     "plain",
     "runs",

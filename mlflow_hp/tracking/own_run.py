@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import mlflow
 
-from mlflow_hp._compat.mlflow import active_run_of_main_thread, deactivate
+from mlflow_hp._compat.mlflow import activate, active_run_of_main_thread, deactivate
 from mlflow_hp._notice import warn
 from mlflow_hp.tracking.parent import parent_id
 from mlflow_hp.tracking.run_observer import observer
@@ -22,7 +22,7 @@ SECONDS_TO_END = 10.0
 
 
 class OwnRun:
-    """A run that is active in this thread until `end`.
+    """A run that is active in this thread until `end`, except between `pause` and `resume`.
 
     It is nested in the run that `parent.parent_id` names, else in this thread's active run, else in the main thread's.
 
@@ -50,10 +50,18 @@ class OwnRun:
         state = random.getstate()
         try:
             ensure_reachable()
-            run = mlflow.start_run(run_id, nested=active is not None, tags={**tags, **nested})
+            self._run = mlflow.start_run(run_id, nested=active is not None, tags={**tags, **nested})
         finally:
             random.setstate(state)  # MLflow drew a name from the generator that Keras draws seeds from
-        self.run_id = str(run.info.run_id)
+        self.run_id = str(self._run.info.run_id)
+
+    def pause(self) -> None:
+        """Make the run before active again, but do not end this one."""
+        deactivate(self.run_id, "RUNNING")
+
+    def resume(self) -> None:
+        """Make the run active in this thread after a `pause`."""
+        activate(self._run)
 
     def end(self, status: str) -> None:
         """End the run, and make the one before active again; warn if MLflow does not accept that.

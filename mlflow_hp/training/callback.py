@@ -39,6 +39,7 @@ from mlflow_hp.training.session import FitSession, FitSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
     from mlflow_hp.history import TrainingHistory
     from mlflow_hp.history.weight_snapshots import Snapshots
@@ -115,12 +116,18 @@ class TrainingRecorder(keras.callbacks.Callback):
         each 2^k steps, and the first and last step. The artifact holds all steps. None for no limit. Defaults to
         20,000.
     report : bool
-        Whether pictures, ``diagnosis.json`` and the run's description are made at the end of each fit. Defaults to
-        True.
+        Whether pictures, ``diagnosis.json`` and the run's description are made at the end of each fit; for one of less
+        than a second, at the end of the run, unless a later fit of the run replaces them. Defaults to True.
     snapshot_megabytes : float
         Memory for snapshots of all trainable weights, from which `mlflow_hp.training.landscape` draws the network's
         descent: one of every 1, 2, 4, ... steps, as many as fit. They become the artifact ``training/snapshots.npz``.
         Defaults to 0.0.
+    log_datasets : bool
+        Whether digest, schema and shape of the data that the model is trained and validated on are logged to the run,
+        for the first ten of its fits: of arrays, tables, dicts and lists of them, and of a `tf.data.Dataset` made from
+        them. The digest is made before the first step, from all bytes of up to 512 MiB; the data are not read a second
+        time, and no batch is drawn. Data sets that the program, or MLflow's autologging, has logged to the run before
+        are enough. Defaults to True.
 
     Attributes
     ----------
@@ -139,7 +146,7 @@ class TrainingRecorder(keras.callbacks.Callback):
     extra_tags : dict of str to str
         Further tags of the run.
     flush_seconds : float
-        How long the last fit waited at its end until MLflow had everything, the report included.
+        How long the last fit waited at its end until MLflow had everything.
 
     Raises
     ------
@@ -173,6 +180,7 @@ class TrainingRecorder(keras.callbacks.Callback):
         max_points: int | None = MAX_POINTS,
         report: bool = True,
         snapshot_megabytes: float = 0.0,
+        log_datasets: bool = True,
     ) -> None:
         super().__init__()
         self.run_id = run_id
@@ -184,6 +192,7 @@ class TrainingRecorder(keras.callbacks.Callback):
         self.max_points = max_points
         self.report = report
         self.snapshot_megabytes = snapshot_megabytes
+        self.log_datasets = log_datasets
         self.owns_run = False
         self.extra_tags: dict[str, str] = {}
         self.flush_seconds = 0.0
@@ -232,7 +241,9 @@ class TrainingRecorder(keras.callbacks.Callback):
         except Exception as error:  # noqa: BLE001 - not the user's error: the training goes on
             self.give_up(error)
             return
-        self._begin(run_id, {} if run is None else run.data.tags, callback_list_of(sys._getframe(1)))
+        caller = sys._getframe(1)
+        self._begin(run_id, {} if run is None else run.data.tags, callback_list_of(caller))
+        self._log_data(caller)
 
     def _run_id(self) -> str | None:
         """Id of the run to record into; if there is none, of one that is started for this training."""
@@ -289,6 +300,11 @@ class TrainingRecorder(keras.callbacks.Callback):
         )
         self._signals.enter_context(exit_on_sigterm())
         self._fit.start()
+
+    @_guarded
+    def _log_data(self, caller: FrameType) -> None:
+        if self._fit is not None and self.log_datasets:
+            self._fit.log_data(caller)
 
     @_guarded
     def _recover(self, run_id: str) -> None:

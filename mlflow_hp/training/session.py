@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import mlflow
 from tqdm import tqdm
 
-from mlflow_hp._notice import log, warn
+from mlflow_hp._notice import is_silent, log, warn
 from mlflow_hp.delivery import fit_numbers
 from mlflow_hp.delivery.duplicates import Duplicates
 from mlflow_hp.delivery.fit_numbers import FitNumbers
@@ -43,16 +43,22 @@ from mlflow_hp.training.capture import CaptureSettings, train_step_is_own
 from mlflow_hp.training.capture.manual_steps import ManualSteps
 from mlflow_hp.training.capture.step_layout import numbers_of, trainable_weights
 from mlflow_hp.training.capture.steps import Steps
+from mlflow_hp.training.fit_data import FITS_WITH_DATA, data_sets_of
 from mlflow_hp.training.hyperparameters import hyperparameters, optimizer_params, optimizer_settings
 from mlflow_hp.training.tensor_names import earlier_names, renamed, tags_with
+from mlflow_hp.training.short_fits import short_fits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from types import FrameType
 
     from mlflow_hp.history import TrainingHistory
     from mlflow_hp.history.step_record import Layout, Rows
     from mlflow_hp.history.weight_snapshots import Snapshots
     from mlflow_hp.training.report import TrainingReport
+
+SHORT_SECONDS = 1.0
+"""The recording of a fit that takes less time ends with its run: in a loop, each end would take longer than the fit."""
 
 
 class FitSettings(NamedTuple):
@@ -132,6 +138,7 @@ class FitSession:
         self._monitors = Monitors(callbacks)
         self._epoch_rows: list[dict[str, float]] = []
         self.best: BestEpoch | None = None
+        self._started = time.perf_counter()
         self._epochs = 0
         self._epoch = self._numbers.epoch
         self._shift: int | None = None
@@ -179,6 +186,12 @@ class FitSession:
         settings, params = self._settings, self._keras_params
         n_steps = params["steps"] * params["epochs"] if params.get("steps") and params.get("epochs") else None
         return MetricSelection(settings.metrics, settings.metrics_every, settings.max_points, n_steps)
+    def log_data(self, caller: FrameType) -> None:
+        """Describe the data of the fit on the stack now, and log them next to the training."""
+        if self._numbers.fit < FITS_WITH_DATA:
+            data_sets = self._try("the data sets are not logged", lambda: data_sets_of(caller, self.model))
+            if data_sets:
+                self.recording.add_data_sets(data_sets)
 
     def _make_steps(self) -> Any:
         if self._is_loop:
@@ -341,6 +354,7 @@ class FitSession:
 
     def _send_to_mlflow(self, is_complete: bool) -> None:
         recording = self.recording
+        is_short = time.perf_counter() - self._started < SHORT_SECONDS and not self._settings.owns_run
         if self.steps is not None:
             self._try("the last steps were not read", self.steps.fetch)
         self._try("the best epoch is not known", self._note_best)
@@ -355,7 +369,7 @@ class FitSession:
             recording.do("the history", self._upload, size)
         recording.hurry()  # while the pictures are drawn
         with contextlib.ExitStack() as until_sent:
-            if history is not None and self._settings.report:
+            if history is not None and self._settings.report and not is_short:
                 report = self._try("there is no report", lambda: self._report(history))
                 if report is not None:
                     until_sent.callback(report.close)
@@ -377,7 +391,12 @@ class FitSession:
                     target=self._wait_until_sent, args=arguments, name="mlflow_hp-rest", daemon=False
                 ).start()
                 return
-        self._conclude(history, sent=bool(sent))
+        if sent and history is not None and is_short and recording.is_complete:
+            self._note_problems()
+            end = functools.partial(_end, recording, history)
+            short_fits.add(self.run_id, history, end, report=self._settings.report)
+        else:
+            self._conclude(history, sent=bool(sent))
 
     def _note_best(self) -> None:
         self.best = self._monitors.best_epoch(self._epoch_rows, self.restored_epoch)
@@ -400,14 +419,20 @@ class FitSession:
         self._conclude(history, sent=bool(sent))
         self._warn_of_problems()
 
-    def _conclude(self, history: TrainingHistory | None, *, sent: bool) -> None:
+    def _note_problems(self) -> None:
         self.problems += [problem for problem in self.recording.problems if problem not in self.problems]
+
+    def _conclude(self, history: TrainingHistory | None, *, sent: bool) -> None:
+        short_fits.replace(self.run_id)
+        self._note_problems()
         self.recording.close(all_sent=sent and self.recording.is_complete, history=history)
 
     def _flush(self) -> bool:
         started = time.perf_counter()
         n_unsent = self.recording.n_unsent
-        with tqdm(total=n_unsent, desc="metrics to MLflow", unit=" points", unit_scale=True, delay=1.0) as bar:
+        with tqdm(
+            total=n_unsent, desc="metrics to MLflow", unit=" points", unit_scale=True, delay=1.0, disable=is_silent()
+        ) as bar:
             all_sent = bool(self.recording.flush(lambda: bar.update(n_unsent - self.recording.n_unsent - bar.n)))
         seconds = time.perf_counter() - started
         if seconds > 1 and all_sent:
@@ -457,3 +482,7 @@ class FitSession:
         except Exception as error:  # noqa: BLE001
             self.problems.append(f"{consequence}: {type(error).__name__}: {error}")
             return None
+
+
+def _end(recording: FitRecording, history: TrainingHistory, all_sent: bool) -> None:
+    recording.close(all_sent=all_sent, history=history)

@@ -33,7 +33,7 @@ from mlflow_hp.history import (
     write_epochs,
 )
 from mlflow_hp.history.step_record import Layout, Rows
-from mlflow_hp.tracking import runs
+from mlflow_hp.tracking import datasets, runs
 from mlflow_hp.tracking.artifact_paths import training_path
 from mlflow_hp.tracking.nesting import ancestors
 from mlflow_hp.tracking.tags import (
@@ -226,6 +226,9 @@ def _send(
                 row, time = record["epoch"], record["time"]
                 make_points = functools.partial(epoch_points, row, time, shift.epoch)
                 sender.submit(0, functools.partial(_missing_points, recording.run_id, make_points, logged), number)
+            elif "data_sets" in record and not is_acknowledged:
+                fit = header["fit"] + shift.fit
+                sender.describe(functools.partial(_log_data_sets, recording.run_id, record["data_sets"], fit), number)
             elif "params" in record and not is_acknowledged:
                 sender.describe(functools.partial(runs.items_once, run, tags=record["tags"]), number)
         if points is not None and _ended(recording.entries) is None:
@@ -235,6 +238,11 @@ def _send(
         if error := sender.read_error or next(iter(sender.undone.values()), None):
             raise error
     return sender.n_sent, "" if points is None else points.cadence
+
+
+def _log_data_sets(run_id: str, data_sets: dict[str, Any], fit: int) -> tuple[()]:
+    datasets.log(run_id, data_sets, fit)
+    return ()
 
 
 def _missing_points(run_id: str, make_points: Callable[[], Points], logged: dict[str, set[int]]) -> Points:

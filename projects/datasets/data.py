@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import textwrap
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -13,7 +12,7 @@ from sklearn.model_selection import train_test_split
 
 from mlflow_hp.errors import UserError
 from mlflow_hp.tracking import masked
-from projects.datasets import downloads, files
+from projects.datasets import files
 
 if TYPE_CHECKING:
     from projects.arguments import Settings
@@ -89,18 +88,9 @@ def regression(settings: Settings) -> Regression:
     )  # fmt: skip
 
 
-def log_input(table: pd.DataFrame, target: str, data: str) -> None:
-    """Log the data set to the active run: its digest, schema and source."""
-    import mlflow
-    from mlflow.data.sources import LocalArtifactDatasetSource
-
-    source: object = masked(data)
-    if data == "diabetes":
-        source = None  # no file: scikit-learn embeds it
-    elif not downloads.is_address(data):
-        source = LocalArtifactDatasetSource(str(Path(data).expanduser().resolve()))
-    dataset = mlflow.data.from_pandas(table, source=source, targets=target, name=files.name_of(data))
-    mlflow.log_input(dataset, context="training")
+def log_input(regression: Regression, data: str) -> None:
+    """Log the part to train on to the active run: its digest, shapes and source."""
+    files.log_input(regression.x_train, regression.y_train, data, is_file=data != "diabetes")
 
 
 def _table(data: str) -> tuple[pd.DataFrame, str]:

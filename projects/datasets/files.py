@@ -190,6 +190,23 @@ def digest_of(*arrays: np.ndarray) -> str:
     return digest.hexdigest()[:16]
 
 
+def log_input(x: np.ndarray, y: np.ndarray, data: str, *, is_file: bool) -> None:
+    """Log what a model is trained on to the active run; the source is the file or address, else the program."""
+    import mlflow
+    from mlflow.data.sources import LocalArtifactDatasetSource
+
+    from mlflow_hp.tracking import datasets
+
+    source: object = None
+    if downloads.is_address(data):
+        source = masked(data)
+    elif is_file:
+        source = LocalArtifactDatasetSource(str(Path(data).expanduser().resolve()))
+    described = datasets.describe(x, y)
+    assert described is not None
+    datasets.log(mlflow.active_run().info.run_id, {"training": described}, name=name_of(data), source=source)
+
+
 def _file(data: str) -> bytes:
     path, data = Path(data).expanduser(), masked(data)
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -14,7 +13,7 @@ from mlflow_hp.errors import UserError
 from mlflow_hp.tracking import masked, runs, tags
 from projects import arguments
 from projects.arguments import Parameter
-from projects.datasets import downloads, files
+from projects.datasets import files
 
 if TYPE_CHECKING:
     from mlflow_hp.training import Report
@@ -146,21 +145,10 @@ def load(settings: Settings) -> Samples:
 
 
 def log_input(samples: Samples, data: str) -> None:
-    """Log the data set to the active run: its digest, shapes, source and class counts."""
+    """Log the part to train on to the active run: its digest, shapes, source and class counts."""
     import mlflow
-    from mlflow.data.sources import LocalArtifactDatasetSource
 
-    source: object = masked(data) if downloads.is_address(data) else None
-    if source is None and data != "digits" and data not in files.KERAS_FILES:
-        source = LocalArtifactDatasetSource(str(Path(data).expanduser().resolve()))
-    dataset = mlflow.data.from_numpy(
-        samples.x_train,
-        targets=samples.y_train,
-        source=source,
-        name=files.name_of(data),
-        digest=samples.digest,
-    )
-    mlflow.log_input(dataset, context="training")
+    files.log_input(samples.x_train, samples.y_train, data, is_file=data != "digits" and data not in files.KERAS_FILES)
     parts = {"train": samples.x_train, "validation": samples.x_validation, "test": samples.x_test}
     counts = {f"{tags.DATA_PARAM_PREFIX}n_{name}": len(part) for name, part in parts.items()}
     counts[f"{tags.DATA_PARAM_PREFIX}n_features"] = samples.x_train.shape[1]

@@ -9,6 +9,7 @@ import types
 import warnings
 
 import keras
+import mlflow
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -151,6 +152,19 @@ def test_an_operation_that_does_not_tell_its_arguments(monkeypatch):
     text = change(monkeypatch, of_keras.AUTO_CONFIG, "gone")
     with pytest.raises(UnsupportedVersionError, match=re.escape(text)):
         architecture(model)
+
+
+@pytest.mark.parametrize("form", ["gone", "raising", "something else"])
+def test_a_tf_data_that_hides_what_it_is_made_from_is_no_data_set_of_the_run(monkeypatch, form):
+    def data():
+        return tf.data.Dataset.from_tensor_slices((X, Y)).batch(8)
+
+    model = bare(regression(), data(), None, batch_size=None, shuffle=False)
+    text = change(monkeypatch, of_tensorflow.INPUTS, form, tf.data.Dataset)
+    with pytest.warns(RuntimeWarning, match=re.escape(text)):
+        fitted = record(regression(), data(), None, batch_size=None, shuffle=False)
+    assert not mlflow.get_run(fitted.run_id).inputs.dataset_inputs
+    assert same_weights(fitted.model, model)
 
 
 @pytest.mark.parametrize(

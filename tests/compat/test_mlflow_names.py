@@ -11,6 +11,7 @@ import pytest
 from flask import Flask
 from mlflow.entities import Metric
 
+import mlflow_hp
 from mlflow_hp._compat import mlflow as of_mlflow
 from mlflow_hp.compare.source import open_source
 from mlflow_hp.errors import UserError
@@ -18,6 +19,7 @@ from mlflow_hp.server import app as server
 from mlflow_hp.server.permissions import allow_all
 from mlflow_hp.sync import points
 from tests.helpers.changed_names import change
+from tests.helpers.fits import X, Y, regression
 
 
 @pytest.mark.parametrize(
@@ -56,11 +58,39 @@ def test_a_stack_that_holds_something_else(store, monkeypatch):
 def test_as_they_are_no_store_is_asked(store, monkeypatch):
     outer, inner = mlflow.start_run(), mlflow.start_run(nested=True)
     assert of_mlflow.active_runs() == {outer.info.run_id, inner.info.run_id}
-    monkeypatch.setattr(mlflow, "end_run", lambda *_: pytest.fail("the store was waited for"))
+    for name in ("start_run", "end_run"):
+        monkeypatch.setattr(mlflow, name, lambda *_, **__: pytest.fail("the store was waited for"))
     of_mlflow.deactivate(inner.info.run_id, "FAILED")
     assert of_mlflow.active_runs() == {outer.info.run_id}
+    of_mlflow.activate(inner)
+    assert mlflow.active_run().info.run_id == inner.info.run_id
+    of_mlflow.deactivate(inner.info.run_id, "FAILED")
     of_mlflow.deactivate(outer.info.run_id, "FAILED")
     assert mlflow.active_run() is None
+
+
+@pytest.mark.parametrize("form", ["gone", "something else"])
+def test_a_run_is_made_active_by_mlflow_where_active_runs_are_kept_elsewhere(store, monkeypatch, form):
+    run = mlflow.start_run()
+    mlflow.end_run()
+    with monkeypatch.context() as patch:
+        text = change(patch, of_mlflow.ACTIVE_RUNS, form)
+        with pytest.warns(RuntimeWarning, match=re.escape(text)):
+            of_mlflow.activate(run)
+    assert mlflow.active_run().info.run_id == run.info.run_id
+
+
+@pytest.mark.parametrize("form", ["gone", "called in another way"])
+def test_autologging_without_a_hook_for_the_end_of_mlflows(store, monkeypatch, form):
+    text = change(monkeypatch, of_mlflow.REVERT, form)
+    try:
+        with pytest.warns(RuntimeWarning, match=re.escape(text)):
+            mlflow_hp.autolog(report=False)
+        regression().fit(X, Y, verbose=0)
+    finally:
+        mlflow_hp.autolog(disable=True)
+    run_id = mlflow.last_active_run().info.run_id
+    assert mlflow_hp.load_history(run_id).n_steps == 2
 
 
 @pytest.mark.parametrize("form", ["gone", "something else"])

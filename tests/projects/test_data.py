@@ -11,7 +11,6 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -292,10 +291,10 @@ def trained_on(path):
 def test_log_input(store, tmp_path):
     import mlflow
 
-    table = pd.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0]})
-    path = csv(tmp_path, "a,b\n1,3\n2,4\n")
+    path = csv(tmp_path, "a,b\n1,3\n2,4\n3,5\n4,6\n")
+    loaded = load(data=path, feature="a", target="b")
     with mlflow.start_run() as run:
-        data.log_input(table, "b", path)
+        data.log_input(loaded, path)
     (logged,) = store.get_run(run.info.run_id).inputs.dataset_inputs
     assert logged.dataset.name == "table.csv"
     assert logged.dataset.digest

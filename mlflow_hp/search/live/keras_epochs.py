@@ -127,7 +127,7 @@ def _recorders(fold_run: FoldRun | None, on_problem: Callable[[str], None]) -> l
         if mlflow.get_tracking_uri() != tracking_uri:  # in a worker
             mlflow.set_tracking_uri(tracking_uri)
         find_run(run_id)
-        recorder = TrainingRecorder(run_id, report=False)
+        recorder = TrainingRecorder(run_id, report=False, log_datasets=False)
         recorder.owns_run = True
     except Exception as error:  # noqa: BLE001 - an error of the recording must not fail the fold
         on_problem(f"not every step is recorded: {type(error).__name__}: {error}")
