@@ -77,4 +77,6 @@ def test_one_line_more(request, store, name):
         assert not [column for column, values in history.steps.items() if (values != values).any()]
         assert {tensor.name for tensor in history.tensors}
         assert history.recorded in ("values", "statistics")
-    assert not [run for run in runs if "mlflow_hp.recording_error" in run.data.tags]
+    for run in runs:
+        assert "mlflow_hp.recording_error" not in run.data.tags
+        assert store.get_run(run.info.run_id).inputs.dataset_inputs

@@ -139,6 +139,7 @@ class FitSession:
         self._epoch_rows: list[dict[str, float]] = []
         self.best: BestEpoch | None = None
         self._started = time.perf_counter()
+        self._is_short = False
         self._epochs = 0
         self._epoch = self._numbers.epoch
         self._shift: int | None = None
@@ -354,7 +355,7 @@ class FitSession:
 
     def _send_to_mlflow(self, is_complete: bool) -> None:
         recording = self.recording
-        is_short = time.perf_counter() - self._started < SHORT_SECONDS and not self._settings.owns_run
+        self._is_short = time.perf_counter() - self._started < SHORT_SECONDS and not self._settings.owns_run
         if self.steps is not None:
             self._try("the last steps were not read", self.steps.fetch)
         self._try("the best epoch is not known", self._note_best)
@@ -369,7 +370,7 @@ class FitSession:
             recording.do("the history", self._upload, size)
         recording.hurry()  # while the pictures are drawn
         with contextlib.ExitStack() as until_sent:
-            if history is not None and self._settings.report and not is_short:
+            if history is not None and self._settings.report and not self._is_short:
                 report = self._try("there is no report", lambda: self._report(history))
                 if report is not None:
                     until_sent.callback(report.close)
@@ -391,12 +392,7 @@ class FitSession:
                     target=self._wait_until_sent, args=arguments, name="mlflow_hp-rest", daemon=False
                 ).start()
                 return
-        if sent and history is not None and is_short and recording.is_complete:
-            self._note_problems()
-            end = functools.partial(_end, recording, history)
-            short_fits.add(self.run_id, history, end, report=self._settings.report)
-        else:
-            self._conclude(history, sent=bool(sent))
+        self._conclude(history, sent=bool(sent))
 
     def _note_best(self) -> None:
         self.best = self._monitors.best_epoch(self._epoch_rows, self.restored_epoch)
@@ -419,13 +415,15 @@ class FitSession:
         self._conclude(history, sent=bool(sent))
         self._warn_of_problems()
 
-    def _note_problems(self) -> None:
-        self.problems += [problem for problem in self.recording.problems if problem not in self.problems]
-
     def _conclude(self, history: TrainingHistory | None, *, sent: bool) -> None:
-        short_fits.replace(self.run_id)
-        self._note_problems()
-        self.recording.close(all_sent=sent and self.recording.is_complete, history=history)
+        self.problems += [problem for problem in self.recording.problems if problem not in self.problems]
+        is_sent = sent and self.recording.is_complete
+        if self._is_short and is_sent and history is not None:
+            end = functools.partial(_end, self.recording, history)
+            short_fits.add(self.run_id, history, end, report=self._settings.report)
+        else:
+            short_fits.replace(self.run_id)
+            self.recording.close(all_sent=is_sent, history=history)
 
     def _flush(self) -> bool:
         started = time.perf_counter()
