@@ -20,6 +20,7 @@ from mlflow_hp.delivery.late_params import late_params
 from mlflow_hp.tracking import runs
 from mlflow_hp.tracking.run_params import log_params, params_of, waiting_params
 from mlflow_hp.tracking.tags import PARAMS_TAG
+from mlflow_hp.training.short_fits import short_fits
 from tests.helpers.fits import X, Y, record, regression
 from tests.helpers.forked_python import python
 
@@ -88,6 +89,7 @@ def by_failing(run_id):
 
 
 def at_exit(_):
+    short_fits.settle_all()
     late_params.settle_all()
 
 
