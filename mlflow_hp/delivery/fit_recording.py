@@ -109,6 +109,7 @@ class FitRecording:
     def note_best(self, record: Mapping[str, Any]) -> None:
         """Keep the best epoch on disk, for a recovery."""
         self._spool.append({"best": dict(record)})
+
     def add_data_sets(self, data_sets: Mapping[str, DataSet]) -> None:
         """Log data sets by their context, now or in a recovery."""
         record = self._spool.append({"data_sets": {context: list(each) for context, each in data_sets.items()}})

@@ -74,6 +74,8 @@ def _is_best(record: Record) -> bool:
 
 def _are_numbers(values: Any) -> bool:
     return isinstance(values, dict) and all(isinstance(value, int | float) for value in values.values())
+
+
 def _are_data_sets(record: Record) -> bool:
     data_sets = record["data_sets"]
     return isinstance(data_sets, dict) and all(

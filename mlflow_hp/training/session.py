@@ -45,8 +45,8 @@ from mlflow_hp.training.capture.step_layout import numbers_of, trainable_weights
 from mlflow_hp.training.capture.steps import Steps
 from mlflow_hp.training.fit_data import FITS_WITH_DATA, data_sets_of
 from mlflow_hp.training.hyperparameters import hyperparameters, optimizer_params, optimizer_settings
-from mlflow_hp.training.tensor_names import earlier_names, renamed, tags_with
 from mlflow_hp.training.short_fits import short_fits
+from mlflow_hp.training.tensor_names import earlier_names, renamed, tags_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -187,6 +187,7 @@ class FitSession:
         settings, params = self._settings, self._keras_params
         n_steps = params["steps"] * params["epochs"] if params.get("steps") and params.get("epochs") else None
         return MetricSelection(settings.metrics, settings.metrics_every, settings.max_points, n_steps)
+
     def log_data(self, caller: FrameType) -> None:
         """Describe the data of the fit on the stack now, and log them next to the training."""
         if self._numbers.fit < FITS_WITH_DATA:
