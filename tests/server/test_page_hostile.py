@@ -22,7 +22,7 @@ PARAMETERS = {
     "experiments": [],
     "runs": ["experiment", "runs"],
     "histories": ["runs", "metric", "pixels", "start", "end"],
-    "sections": ["runs", "parts", "metric"],
+    "sections": ["runs", "parts", "metric", "judge"],
 }
 """Route -> what it takes."""
 
@@ -86,7 +86,7 @@ def page(request, tmp_path_factory):
         patch.setattr("mlflow.server.handlers._get_tracking_store", lambda: store)
         app = Flask(__name__)
         app.register_blueprint(page_blueprint(allow_all, StaticFiles()), url_prefix="/hp")
-        right = {"experiment": str(experiment), "runs": run_id, "metric": "loss", "parts": "overview"}
+        right = {"experiment": str(experiment), "runs": run_id, "metric": "loss", "parts": "overview", "judge": "best"}
         right |= {"pixels": "9", "start": "0", "end": "8"}
         yield app.test_client(), right
 
