@@ -341,8 +341,8 @@ class TrainingRecorder(keras.callbacks.Callback):
         if self._is_of_another_thread:
             return
         if self._fit is not None:
-            self._fit.note_restored()
-            self.restored_epoch = self._fit.restored_epoch
+            self._fit.epochs.note_restored()
+            self.restored_epoch = self._fit.epochs.restored
         self._finish(is_complete=True)
 
     def close(self) -> None:
@@ -406,7 +406,7 @@ class TrainingRecorder(keras.callbacks.Callback):
                 open_recorders.discard(self)
                 observer.before_end(fit.run_id, f"fit {id(self)}", None)
                 fit.finish(is_complete=is_complete)
-                self.best = fit.best
+                self.best = fit.epochs.best
         finally:
             self._signals.close()  # after `held`, which restores our handler of SIGTERM
 

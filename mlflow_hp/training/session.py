@@ -19,8 +19,6 @@ from mlflow_hp.delivery.fit_numbers import FitNumbers
 from mlflow_hp.delivery.fit_recording import FitRecording
 from mlflow_hp.delivery.late_params import late_params
 from mlflow_hp.delivery.metric_selection import MAX_POINTS, MetricSelection
-from mlflow_hp.history.step_record import distinct_names
-from mlflow_hp.history.weight_snapshots import FILE, Thinner, save
 from mlflow_hp.tracking import devices, provenance, runs
 from mlflow_hp.tracking.artifact_paths import training_path
 from mlflow_hp.tracking.home import local_folder, local_home
@@ -37,16 +35,16 @@ from mlflow_hp.tracking.tags import (
     STEPS_TAG,
     WEIGHTS_TAG,
 )
-from mlflow_hp.training.best_epoch import BestEpoch, Monitors
 from mlflow_hp.training.best_of_run import log_best
 from mlflow_hp.training.capture import CaptureSettings, train_step_is_own
 from mlflow_hp.training.capture.manual_steps import ManualSteps
-from mlflow_hp.training.capture.step_layout import numbers_of, trainable_weights
 from mlflow_hp.training.capture.steps import Steps
 from mlflow_hp.training.fit_data import FITS_WITH_DATA, data_sets_of
+from mlflow_hp.training.fit_epochs import FitEpochs
+from mlflow_hp.training.fit_snapshots import FitSnapshots
 from mlflow_hp.training.hyperparameters import hyperparameters, optimizer_params, optimizer_settings
 from mlflow_hp.training.short_fits import short_fits
-from mlflow_hp.training.tensor_names import earlier_names, renamed, tags_with
+from mlflow_hp.training.tensor_names import earlier_names, renamed, renamed_rows, tags_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -55,6 +53,7 @@ if TYPE_CHECKING:
     from mlflow_hp.history import TrainingHistory
     from mlflow_hp.history.step_record import Layout, Rows
     from mlflow_hp.history.weight_snapshots import Snapshots
+    from mlflow_hp.training.best_epoch import BestEpoch
     from mlflow_hp.training.report import TrainingReport
 
 SHORT_SECONDS = 1.0
@@ -126,7 +125,6 @@ class FitSession:
         self._settings = settings
         self._on_end, self._give_up, self._close = on_end, give_up, close
         self._history: TrainingHistory | None = None
-        self._saved_snapshots: Snapshots | None = None
         self.token = object()
         self.thread_id = threading.get_ident()
         self.problems: list[str] = []
@@ -135,22 +133,13 @@ class FitSession:
         self._tags = tags
         self._numbers, self._before = fit_numbers.next_numbers(run_id, tags, local_home() / run_id)
         self._names: dict[str, str] = {}
-        self._monitors = Monitors(callbacks)
-        self._epoch_rows: list[dict[str, float]] = []
-        self.best: BestEpoch | None = None
         self._started = time.perf_counter()
         self._is_short = False
-        self._epochs = 0
-        self._epoch = self._numbers.epoch
-        self._shift: int | None = None
-        self._epoch_started = time.perf_counter()
+        self.epochs = FitEpochs(self._numbers.epoch, callbacks)
         self.steps: Any = None
         self.recording: Any = None
         self._duplicates: Any = None
-        budget = round(settings.snapshot_megabytes * 2**20)
-        self._snapshots = Thinner(budget) if budget else None
-        self._last_weights: tuple[int, dict[str, Any]] = 0, {}
-        self.restored_epoch: int | None = None
+        self._snapshots = FitSnapshots(model, settings.snapshot_megabytes, self.problems.append)
 
     def start(self) -> None:
         """Start recording: write tags and params, and wrap the model's train function."""
@@ -203,7 +192,7 @@ class FitSession:
                 self._optimizers or {},
                 on_layout=self._open,
                 on_rows=self._add,
-                before_step=self._take_snapshot,
+                before_step=lambda: self._snapshots.take(self.steps.steps_done),
             )
         return Steps(
             self.model,
@@ -211,8 +200,8 @@ class FitSession:
             on_layout=self._open,
             on_rows=self._add,
             on_host=self._warn_host,
-            before_step=self._take_snapshot,
-            after_epoch=self._keep_weights,
+            before_step=lambda: self._snapshots.take(self.steps.steps_done),
+            after_epoch=lambda: self._snapshots.keep_last(self.steps.steps_done),
             steps_per_epoch=self._keras_params.get("steps"),
             on_error=self._give_up,
             on_interrupt=self._interrupt,
@@ -235,16 +224,12 @@ class FitSession:
             late_params.add(self.run_id, params)
             self.recording.add_params(params)
         self._names = earlier_names(layout.tensors, self._tags)
-        if self._names:
-            layout = renamed(layout, self._names)
-        elif tags := tags_with(layout.tensors, self._tags):
+        if tags := {} if self._names else tags_with(layout.tensors, self._tags):
             self.recording.add_tags(tags)
-        self.recording.open(layout)
+        self.recording.open(renamed(layout, self._names))
 
     def _add(self, rows: Rows) -> None:
-        if self._names:
-            rows = rows._replace(weights={self._names[name]: values for name, values in rows.weights.items()})
-        self.recording.add(rows)
+        self.recording.add(renamed_rows(rows, self._names))
 
     def _warn(self, sentence: str) -> None:
         """Warn once, from any thread; again at the end if the warning became an error."""
@@ -261,48 +246,15 @@ class FitSession:
             self.problems.append(problem)
         self._close()
 
-    def _take_snapshot(self) -> None:
-        """Take a snapshot of the weights before the next step, if one is due."""
-        if self._snapshots is None or not self._snapshots.due(self.steps.steps_done) or not self.model.built:
-            return
-        try:
-            self._snapshots.add(self.steps.steps_done, trainable_weights(self.model))
-        except Exception as error:  # noqa: BLE001 - the rest of the recording goes on
-            self._snapshots = None
-            self.problems.append(f"there are no snapshots of the weights: {error}")
-
-    def _keep_weights(self) -> None:
-        """Copy the weights after the last step of an epoch: callbacks may change them before the end of the fit."""
-        if self._snapshots is not None:
-            self._last_weights = self.steps.steps_done, trainable_weights(self.model)
-
-    def _save_snapshots(self) -> None:
-        if self._snapshots is not None:
-            n_steps, weights = self._last_weights
-            if n_steps != self.steps.steps_done:
-                weights = trainable_weights(self.model)
-            self._saved_snapshots = self._snapshots.snapshots(self.steps.steps_done, weights)
-            save(self._saved_snapshots, self.recording.history_folder / FILE)
-
     def begin_epoch(self, epoch: int) -> None:
         """Note that Keras' `epoch` begins (0-based in the fit)."""
-        if self._shift is None:  # a second fit continues the run's epochs, unless `initial_epoch` does so already
-            self._shift = max(0, self._numbers.epoch - epoch)
-        self._epoch = epoch + self._shift
-        self._epoch_started = time.perf_counter()
-        self._duplicates.begin_epoch(self._epoch, epoch)
-        self.steps.begin_epoch(self._epoch)
+        in_run = self.epochs.begin(epoch)
+        self._duplicates.begin_epoch(in_run, epoch)
+        self.steps.begin_epoch(in_run)
 
     def end_epoch(self, logs: dict[str, Any]) -> None:
         """Record the logs of the epoch that has ended."""
-        numbers = numbers_of(logs)
-        names = distinct_names(["epoch", "seconds", *numbers])[2:]  # a metric may have one of these names, too
-        row = dict(zip(names, numbers.values(), strict=True))
-        seconds = time.perf_counter() - self._epoch_started
-        row = {"epoch": self._epoch, **row, "seconds": seconds}
-        self._epoch_rows.append(row)
-        self.recording.add_epoch(row)
-        self._epochs = self._epoch + 1
+        self.recording.add_epoch(self.epochs.end(logs))
         self._warn_of_unseen()
 
     def _warn_of_unseen(self) -> None:
@@ -312,11 +264,6 @@ class FitSession:
             self._warned_of_unseen = True
             self.problems.append(unseen)
             self._warn(unseen)
-
-    def note_restored(self) -> None:
-        """Note from which epoch (0-based, in the run) `EarlyStopping` restores the weights at the end of the fit."""
-        restored = self._monitors.restored_epoch
-        self.restored_epoch = None if restored is None else restored + (self._shift or 0)
 
     def finish(self, *, is_complete: bool) -> None:
         """Restore the model's train function, and send everything to MLflow.
@@ -340,7 +287,7 @@ class FitSession:
             warn(f"interrupted before MLflow had everything; {self.recording.recovery_hint}")
             raise
         finally:
-            self._on_end(self._history, self._saved_snapshots, time.perf_counter() - started)
+            self._on_end(self._history, self._snapshots.saved, time.perf_counter() - started)
             self._warn_of_problems()
 
     def _warn_of_problems(self) -> None:
@@ -359,14 +306,19 @@ class FitSession:
         self._is_short = time.perf_counter() - self._started < SHORT_SECONDS and not self._settings.owns_run
         if self.steps is not None:
             self._try("the last steps were not read", self.steps.fetch)
-        self._try("the best epoch is not known", self._note_best)
+        best = self._try("the best epoch is not known", self.epochs.note_best)
+        if best is not None:
+            self._try("the best epoch is not kept", lambda: recording.note_best(best.to_json()))
         history = self._try(
             "the history on disk is not complete", lambda: recording.finish_history(is_complete=is_complete)
         )
         fit_numbers.end_at(self.run_id, self._next_numbers(history))
         self._history = history
         if history is not None:
-            self._try("there are no snapshots of the weights", self._save_snapshots)
+            self._try(
+                "there are no snapshots of the weights",
+                lambda: self._snapshots.save(recording.history_folder, self.steps.steps_done),
+            )
             size = sum(path.stat().st_size for path in recording.history_folder.iterdir())
             recording.do("the history", self._upload, size)
         recording.hurry()  # while the pictures are drawn
@@ -376,8 +328,8 @@ class FitSession:
                 if report is not None:
                     until_sent.callback(report.close)
                     recording.do("the report", lambda: report.upload(recording.cadence))
-            if self.best is not None:
-                recording.do("the best epoch", functools.partial(self._log_best, self.best))
+            if best is not None:
+                recording.do("the best epoch", functools.partial(self._log_best, best))
             recording.do("the refused items", recording.upload_refused)
             recording.do("the tags of its end", lambda: self._tag(history))
             sent = self._try(self._incomplete, self._flush)
@@ -395,14 +347,9 @@ class FitSession:
                 return
         self._conclude(history, sent=bool(sent))
 
-    def _note_best(self) -> None:
-        self.best = self._monitors.best_epoch(self._epoch_rows, self.restored_epoch)
-        if self.best is not None:
-            self.recording.note_best(self.best.to_json())
-
     def _log_best(self, best: BestEpoch) -> None:
         shift = self.recording.shift.epoch
-        first, last = (int(self._epoch_rows[i]["epoch"]) + shift for i in (0, -1))
+        first, last = (int(self.epochs.rows[i]["epoch"]) + shift for i in (0, -1))
         log_best(self.run_id, best._replace(epoch=best.epoch + shift), first, last)
 
     @property
@@ -450,7 +397,7 @@ class FitSession:
         """Numbers of fit, step and epoch with which the run's next fit begins."""
         n_steps = 0 if history is None else history.n_steps
         first = self._numbers
-        n_epochs = max(self._epochs, first.epoch)
+        n_epochs = max(self.epochs.next, first.epoch)
         return FitNumbers(first.fit + 1, first.step + n_steps, n_epochs).plus(self.recording.shift)
 
     def _tag(self, history: TrainingHistory | None) -> None:
@@ -462,11 +409,11 @@ class FitSession:
             tags[DEVICE_TAG] = devices.describe()  # the devices that TensorFlow uses are known only now
         if history is not None:
             tags |= {STEPS_TAG: str(after.step), CADENCE_TAG: self.recording.cadence}
-        if self.restored_epoch is not None:
-            tags[RESTORED_EPOCH_TAG] = str(self.restored_epoch + self.recording.shift.epoch)
+        if self.epochs.restored is not None:
+            tags[RESTORED_EPOCH_TAG] = str(self.epochs.restored + self.recording.shift.epoch)
         elif RESTORED_EPOCH_TAG in self._tags:  # of an earlier fit, whose weights have been trained further
             mlflow.MlflowClient().delete_tag(self.run_id, RESTORED_EPOCH_TAG)
-        if self._epochs:
+        if self.epochs.rows:
             tags[EPOCHS_TAG] = str(after.epoch)
         if problems := [*self.problems, *self.recording.problems]:
             tags[RECORDING_ERROR_TAG] = "\n".join(problems)

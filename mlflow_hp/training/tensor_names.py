@@ -12,15 +12,15 @@ import hashlib
 import json
 import re
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from mlflow_hp.history.step_record import Layout, Rows, gradient_column
 from mlflow_hp.tracking.tags import TENSORS_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mlflow_hp.history import Tensor
-    from mlflow_hp.history.step_record import Layout
 
 MAX_TAG_LENGTH = 5000
 """Characters that every version of MLflow stores in a tag."""
@@ -43,9 +43,28 @@ def earlier_names(tensors: Sequence[Tensor], tags: Mapping[str, str]) -> dict[st
 
 
 def renamed(layout: Layout, names: Mapping[str, str]) -> Layout:
-    """Rename the tensors of a layout."""
-    tensors = tuple(tensor._replace(name=names[tensor.name]) for tensor in layout.tensors)
-    return layout._replace(tensors=tensors, initial={names[name]: value for name, value in layout.initial.items()})
+    """Rename the tensors of a layout, those that `names` has."""
+    tensors = tuple(tensor._replace(name=names.get(tensor.name, tensor.name)) for tensor in layout.tensors)
+    return Layout(_columns(layout.columns, names), tensors, layout.store, _tensors(layout.initial, names))
+
+
+def renamed_rows(rows: Rows, names: Mapping[str, str]) -> Rows:
+    """Rename the tensors of rows, those that `names` has."""
+    return Rows(_columns(rows.columns, names), _tensors(rows.weights, names))
+
+
+def _tensors(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    return {names.get(name, name): value for name, value in values.items()}
+
+
+def _columns(columns: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """Rename the columns of the gradients of tensors."""
+    of_gradients = {
+        gradient_column(old, clipped=clipped): gradient_column(new, clipped=clipped)
+        for old, new in names.items()
+        for clipped in (False, True)
+    }
+    return {of_gradients.get(name, name): value for name, value in columns.items()}
 
 
 def tags_with(tensors: Sequence[Tensor], tags: Mapping[str, str]) -> dict[str, str]:
