@@ -60,12 +60,10 @@ class Cadence:
         self._ordinary.extend(spans[~is_due[:-1] & ~is_due[1:]])
         if self._ordinary:
             typical = float(np.median(self._ordinary))
-            for index in np.flatnonzero(is_due[1:-1]) + 1:  # its neighbours are known
+            for index in np.flatnonzero(is_due[1:-1] & ~is_due[:-2] & ~is_due[2:]) + 1:
                 self._costs.append(spans[index - 1] + spans[index] - 2 * typical)
             if self.is_measured and typical > 0:
                 steps = float(np.median(self._costs)) / (self._overhead * typical)
                 self.interval = min(max(1 if steps <= 0.5 else 2, math.ceil(steps)), LONGEST_INTERVAL)
         kept = 2 if len(is_due) > 1 and is_due[-1] else 1
         self._times, self._due = self._times[-kept:], self._due[-kept:]
-        if kept == 2:
-            self._due[0] = True  # this span is counted already

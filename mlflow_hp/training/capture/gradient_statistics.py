@@ -161,7 +161,7 @@ class _OfOptimizer:
         elif self.clip.clipnorm is not None:
             clipped = tf.minimum(norms, tf.cast(self.clip.clipnorm, tf.float64))
         else:
-            clipped = norms * tf.minimum(1.0, self.clip.global_clipnorm / total)
+            clipped = norms * tf.minimum(tf.ones_like(total), self.clip.global_clipnorm / total)
         return tf.stack([total, cosine, tf.sqrt(tf.reduce_sum(tf.square(clipped)))]), norms, clipped
 
     def _in_order(self, of_small: tf.Tensor, of_large: Sequence[tf.Tensor]) -> tf.Tensor:

@@ -97,7 +97,8 @@ class WeightStatistics:
         sizes = tf.constant(self._groups.sizes)
         shift = total / sizes
         mean = center + shift
-        deviation = tf.sqrt(tf.maximum(squares / sizes - tf.square(shift), 0.0))
+        variance = (squares / sizes - tf.square(shift)) * tf.constant(self._groups.sizes > 1, tf.float64)
+        deviation = tf.sqrt(tf.maximum(variance, 0.0))
         norm = tf.sqrt(tf.maximum(squares + 2.0 * center * total + sizes * tf.square(center), 0.0))
         for variable, matrix in zip(self._previous, values, strict=True):
             variable.assign(matrix)

@@ -1,0 +1,134 @@
+"""Statistics of the weights: those of the weights themselves, of large tensors as often as their cost allows."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+import mlflow_hp
+from mlflow_hp.history import statistics_of
+from mlflow_hp.training.capture.cadence import Cadence
+from mlflow_hp.training.capture.weight_statistics import WeightStatistics
+from tests.helpers.fits import X, record, regression
+
+pytestmark = pytest.mark.usefixtures("store")
+
+
+def mixed():
+    """Tensors of many shapes: a scalar, convolutions, normalisation, a large kernel, a frozen layer, float64."""
+
+    class Scale(layers.Layer):
+        def build(self, _):
+            self.factor = self.add_weight(name="factor", shape=(), initializer="ones")
+
+        def call(self, x):
+            return x * self.factor
+
+    keras.utils.set_random_seed(7)
+    frozen = layers.Dense(4, name="frozen", trainable=False)
+    stack = [
+        keras.Input((3,)), frozen, Scale(name="scale"), layers.Reshape((4, 1)), layers.Conv1D(5, 2, name="conv"),
+        layers.BatchNormalization(name="norm"), layers.Flatten(), layers.Dense(2000, name="large"),
+        layers.Dense(3, name="double", dtype="float64"), layers.Dense(1, name="out"),
+    ]  # fmt: skip
+    model = keras.Sequential(stack)
+    model.compile("adam", "mse")
+    return model
+
+
+def test_statistics_are_those_of_the_weights():
+    values = record(mixed(), recorder=mlflow_hp.TrainingRecorder(weights="all", report=False)).history
+    recorder = mlflow_hp.TrainingRecorder(weights="statistics", overhead=1.0, report=False)
+    statistics = record(mixed(), recorder=recorder).history
+    assert max(np.prod(tensor.shape) for tensor in values.tensors) > 2**14
+    for tensor in values.tensors:
+        expected = statistics_of(values.weights(tensor.name))
+        found = np.stack(list(statistics.statistics(tensor.name).values()), axis=1)
+        np.testing.assert_allclose(found, expected, rtol=2e-4, atol=1e-7, err_msg=tensor.name)
+        assert statistics.has_statistics(tensor.name).all()
+
+
+def test_digits_do_not_cancel_where_the_mean_is_large():
+    values = 1000.0 + np.random.default_rng(0).normal(size=(64,)).astype("float32") / 100
+    variable = tf.Variable(values.astype("float32"))
+    statistics = WeightStatistics([variable])
+    statistics.start()
+    moved = (values + 0.001).astype("float32")
+    variable.assign(moved)
+    found = statistics.after([], tf.constant(True)).numpy()
+    expected = statistics_of(np.stack([variable.numpy() * 0 + values.astype("float32"), moved]))[1]
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
+
+
+def test_weights_that_recover_from_nan_have_statistics_again():
+    variable = tf.Variable([1.0, 2.0, 4.0])
+    statistics = WeightStatistics([variable])
+    statistics.start()
+    for values in ([np.nan, 2.0, 4.0], [1.0, 2.0, 4.0], [1.0, 2.0, 5.0]):
+        variable.assign(values)
+        found = statistics.after([], tf.constant(True)).numpy()
+    np.testing.assert_allclose(found, statistics_of(np.array([[1.0, 2.0, 4.0], [1.0, 2.0, 5.0]]))[1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("per_execution", [1, 5])
+def test_without_any_share_of_the_time_large_tensors_are_seen_once(per_execution):
+    model = mixed()
+    model.compile("adam", "mse", steps_per_execution=per_execution)
+    recorder = mlflow_hp.TrainingRecorder(overhead=0.0, report=False)
+    history = record(model, recorder=recorder).history
+    assert history.has_statistics("large/kernel").tolist() == [True, True] + [False] * 9
+    assert np.isnan(history.statistics("large/kernel")["norm"][2:]).all()
+    assert history.has_statistics("out/kernel").all()
+    assert history.has_statistics("conv/kernel").all()
+    assert np.isfinite(history.steps["gradient_norm_of/large/kernel"]).all()
+
+
+@pytest.mark.parametrize("overhead", [-0.1, 1.5, "much", None, float("nan")])
+def test_a_share_of_the_time_is_from_0_to_1(overhead):
+    with pytest.raises(mlflow_hp.UserError, match="overhead"):
+        mlflow_hp.TrainingRecorder(overhead=overhead)
+
+
+def times_of(cadence, step, cost, n):
+    """Train `n` steps of `step` seconds, at a cost where statistics are due; return the steps at which they were."""
+    now, due_at, times = 0.0, [], []
+    for index in range(n):
+        due = index % cadence.interval == 0
+        now += step + (cost / 2 if due else 0)
+        times.append(now)
+        now += cost / 2 if due else 0
+        due_at.append(due)
+        if index % 20 == 19:
+            cadence.observe(np.array(times), np.array(due_at[-20:]))
+            times = []
+    return np.flatnonzero(due_at)
+
+
+@pytest.mark.parametrize(("step", "cost"), [(0.001, 0.02), (0.1, 0.002), (0.01, 0.01), (1e-4, 0.004)])
+@pytest.mark.parametrize("overhead", [0.05, 0.3])
+def test_statistics_take_their_share_of_the_time(step, cost, overhead):
+    n = 20_000
+    due_at = times_of(Cadence(overhead), step, cost, n)
+    later = due_at[due_at >= n // 10]
+    share = len(later) * cost / (0.9 * n * step)
+    assert share <= overhead * 1.1
+    is_rare = cost / step > overhead / 2  # else every step is cheap enough
+    assert share >= overhead * 0.5 or not is_rare
+    if not is_rare:
+        assert len(later) == 0.9 * n
+
+
+def test_a_pause_for_validation_is_no_cost():
+    cadence = Cadence(0.05)
+    times = np.cumsum(np.where(np.arange(200) % 16 == 0, 0.02, 0.01))
+    times[100:] += 60.0
+    cadence.observe(times, np.arange(200) % 16 == 0)
+    assert cadence.interval == 20  # 0.01 s more, of 0.01 s, at 5 %
+
+
+def test_the_model_of_few_weights_has_each_of_them():
+    history = record(regression(), X).history
+    assert history.recorded == "values"
