@@ -1,6 +1,9 @@
 """What recording costs a training, side by side with the bare fit and with other ways to record less.
 
-    python -m benchmarks.recording [--repetitions 9] [--cases A B B2] [--memory]
+    python -m benchmarks.recording [--repetitions 9] [--models [NAME ...]] [--cases A B B2] [--memory]
+
+The models, eight by default: bare, recorded with the default settings, and with ``weights="none", gradients=False``;
+the first two also with 50 steps per execution, against the bare fit step by step. Then, with ``--cases``:
 
 (A) one Dense unit on one input, 160 rows, batch 10, 100 epochs, all weights; (B) an MLP 784-64-64-10, batch 32,
 20,000 rows, statistics of the weights; (B2) the same with all weights at every step. All ways take turns within
@@ -31,11 +34,13 @@ import psutil
 from tqdm import tqdm
 
 import mlflow_hp
+from benchmarks.trained_models import cases
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 RNG = np.random.default_rng(0)
+TIMED_AT_50 = ("Dense(1)", "MLP 784-64-64-10")
 SLOW = ("mlflow.log_metrics per batch", "mlflow.keras.MlflowCallback per batch")
 
 
@@ -154,6 +159,57 @@ def measure(case: str, repetitions: int, folder: Path) -> None:
     print()
 
 
+def measure_models(names: list[str], repetitions: int) -> None:
+    """Print the ratios to the bare fit of each model, of the fits of the same repetition."""
+    ways_of_table = ("recorded", '`weights="none", gradients=False`', "recorded, 50 per execution", "end, s")
+    print(f"| model | bare, us per step | {' | '.join(ways_of_table)} |")
+    print("|---|---|---|---|---|---|")
+    for name, case in cases().items():
+        if names and not any(part in name for part in names):
+            continue
+        ways: dict[str, tuple[int, dict[str, Any] | None]] = {
+            "bare": (1, None),
+            "recorded": (1, {}),
+            "none": (1, {"weights": "none", "gradients": False}),
+        }
+        if name in TIMED_AT_50:
+            ways["at 50"] = 50, {}
+        models = {way: case.model(every) for way, (every, _) in ways.items()}
+        ratios: dict[str, list[float]] = {way: [] for way in ways}
+        bare: list[float] = []
+        flushes: list[float] = []
+        for repetition in range(-1, repetitions):  # the first compiles and is not counted
+            for way, (every, settings) in ways.items():
+                recorder = None if settings is None else mlflow_hp.TrainingRecorder(report=False, **settings)
+                few = slice(2 * every * case.batch_size if repetition < 0 else None)
+                gc.collect()
+                with mlflow.start_run():
+                    began = time.perf_counter()
+                    models[way].fit(
+                        case.x[few], case.y[few], batch_size=case.batch_size, verbose=0,
+                        callbacks=[] if recorder is None else [recorder],
+                    )  # fmt: skip
+                    seconds = time.perf_counter() - began - (recorder.flush_seconds if recorder else 0)
+                if repetition < 0:
+                    continue
+                if recorder is None:
+                    bare.append(seconds)
+                else:
+                    ratios[way].append(seconds / bare[-1])
+                if way == "recorded":
+                    flushes.append(recorder.flush_seconds if recorder else 0)
+        steps = -(-len(case.x) // case.batch_size)
+        cells = [
+            f"{np.median(ratios[way]):.2f} ({min(ratios[way]):.2f} to {max(ratios[way]):.2f})" if way in ways else ""
+            for way in ("recorded", "none", "at 50")
+        ]
+        print(
+            f"| {name} | {np.median(bare) / steps * 1e6:.0f} | {' | '.join(cells)} | {np.median(flushes):.1f} |",
+            flush=True,
+        )
+    print()
+
+
 def resident_memory(recorded: bool) -> None:
     """Train 200,000 steps of A in this process, and print by how many MB its memory grew, at its peak, meanwhile."""
     x = RNG.normal(size=(200_000, 1)).astype("float32")
@@ -188,7 +244,8 @@ def memory() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--repetitions", type=int, default=9)
-    parser.add_argument("--cases", nargs="*", default=["A", "B", "B2"], choices=["A", "B", "B2"])
+    parser.add_argument("--models", nargs="*", metavar="NAME", help="of the models, those whose name has one of these")
+    parser.add_argument("--cases", nargs="*", default=[], choices=["A", "B", "B2"])
     parser.add_argument("--memory", action="store_true", help="also measure the memory of a long training")
     parser.add_argument("--memory-of", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -200,6 +257,8 @@ def main() -> None:
         if arguments.memory_of is not None:
             resident_memory(bool(arguments.memory_of))
             return
+        if arguments.models is not None or not arguments.cases:
+            measure_models(arguments.models or [], arguments.repetitions)
         for case in arguments.cases:
             measure(case, arguments.repetitions, folder)
     if arguments.memory:
