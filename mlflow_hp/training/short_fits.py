@@ -10,11 +10,15 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING, NamedTuple
 
+import mlflow
+
 from mlflow_hp._forks import abandon_in_child
 from mlflow_hp._notice import warn
 from mlflow_hp.delivery import patience
+from mlflow_hp.tracking import runs
 from mlflow_hp.tracking.run_observer import observer
 from mlflow_hp.tracking.server_health import ensure_reachable, reason, within
+from mlflow_hp.tracking.tags import RECORDING_ERROR_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,10 +81,10 @@ class ShortFits:
                 _report(run_id, recording.history)
                 is_complete = True
         except Exception as error:  # noqa: BLE001 - the run must end all the same
-            warn(
-                f"run {run_id} has no report: {reason(error)}; the next recorded training, or `mlflow-hp recover`, "
-                "makes it"
-            )
+            problem = f"there is no report: {reason(error)}"
+            warn(f"run {run_id}: {problem}; the next recorded training, or `mlflow-hp recover`, makes it")
+            with contextlib.suppress(Exception):  # the warning tells it
+                _note_problem(run_id, problem)
         finally:
             recording.end(is_complete)
 
@@ -108,6 +112,12 @@ def _report(run_id: str, history: TrainingHistory) -> None:
     with contextlib.closing(TrainingReport(run_id, history)) as report:
         ensure_reachable()
         within(patience.PATIENCE_SECONDS, report.upload)
+
+
+def _note_problem(run_id: str, problem: str) -> None:
+    tags = mlflow.MlflowClient().get_run(run_id).data.tags
+    problems = [*filter(None, [tags.get(RECORDING_ERROR_TAG)]), problem]
+    runs.set_tags(run_id, {RECORDING_ERROR_TAG: "\n".join(problems)})
 
 
 short_fits = ShortFits()

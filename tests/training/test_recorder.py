@@ -40,6 +40,7 @@ def test_what_the_run_holds(store):
     run = store.get_run(fitted.run_id)
     assert set(run.data.metrics) == {
         "batch/loss", "batch/running_loss", "batch/running_mae", "batch/learning_rate",
+        "gradients/norm", "gradients/cosine",
         "weights/out/kernel/0", "weights/out/kernel/1", "weights/out/kernel/2", "weights/out/bias",
         "loss", "mae", "val_loss", "val_mae",
         "best/epoch", "best/loss", "best/mae", "best/val_loss", "best/val_mae",

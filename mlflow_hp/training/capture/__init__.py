@@ -9,7 +9,7 @@ from mlflow_hp._compat.private_name import UnsupportedVersionError
 
 
 class CaptureSettings(NamedTuple):
-    """What to read of each step, as in `TrainingRecorder`: see there."""
+    """Settings of the reading of steps, as in `TrainingRecorder`."""
 
     weights: str = "auto"
     gradients: bool = True

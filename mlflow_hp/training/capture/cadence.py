@@ -65,5 +65,5 @@ class Cadence:
             if self.is_measured and typical > 0:
                 steps = float(np.median(self._costs)) / (self._overhead * typical)
                 self.interval = min(max(1 if steps <= 0.5 else 2, math.ceil(steps)), LONGEST_INTERVAL)
-        kept = 2 if len(is_due) > 1 and is_due[-1] else 1
-        self._times, self._due = self._times[-kept:], self._due[-kept:]
+        n_open = 2 if len(is_due) > 1 and is_due[-1] else 1  # the span after the last step is not known yet
+        self._times, self._due = self._times[-n_open:], self._due[-n_open:]

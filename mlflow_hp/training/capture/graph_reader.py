@@ -357,7 +357,7 @@ class GraphReader:
         """
         tensors = zip(tensors_of(self._model), self._model.weights, strict=True)
         known = {id(part): tensor for tensor, variable in tensors for part in (variable, variable.value)}
-        ours = [
+        of_weights = [
             Gradient(known[id(variable)].name, known[id(variable)].shape, value)
             for variable, value in pairs
             if id(variable) in known
@@ -365,13 +365,13 @@ class GraphReader:
         if not self._model.jit_compile:
             applied = optimizers_of(self._model)[optimizer]
             bound = clip_of(applied).bound(loss_scale(applied))
-            ours = [reduce_large(gradient, bound) for gradient in ours]
+            of_weights = [reduce_large(gradient, bound) for gradient in of_weights]
         gradients.pop(optimizer, None)  # the last call in a step counts
-        if ours:
-            gradients[optimizer] = ours
+        if of_weights:
+            gradients[optimizer] = of_weights
         if not optimizers_of(self._model)[optimizer].built:  # it makes variables, which can depend on nothing
             return []
-        return [part for each in ours if isinstance(each.value, LargeGradient) for part in each.value[:3]]
+        return [part for each in of_weights if isinstance(each.value, LargeGradient) for part in each.value[:3]]
 
     def _note_values(
         self, logs: Any, values: StepValues, stepped: list[str], gradients: dict[str, list[Gradient]]

@@ -185,8 +185,8 @@ class StepWatch:
     def _read_gradients(self, name: str, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> Sequence[Any]:
         if self._before_apply is None or _graph() is not self._graph:
             return ()
-        given = dict(zip(("grads", "trainable_variables"), arguments, strict=False)) | dict(named)
-        gradients, variables = given["grads"], given.get("trainable_variables")
+        call = dict(zip(("grads", "trainable_variables"), arguments, strict=False)) | dict(named)
+        gradients, variables = call["grads"], call.get("trainable_variables")
         if variables is None:
             variables = applied_variables(optimizers_of(self._model)[name])
         if not isinstance(gradients, list | tuple) or not isinstance(variables, list | tuple):
