@@ -171,10 +171,10 @@ def build_loss(model: Any, x: Any, y: Any) -> None:
         compute_loss(model, x, y, model(x, training=False))
 
 
-def compute_loss(model: Any, x: Any, y: Any, y_pred: Any) -> Any:
-    """Compute a compiled model's loss of one batch in inference, also if its class overrides ``compute_loss``."""
-    training = {"training": False} if "training" in inspect.signature(model.compute_loss).parameters else {}
-    return model.compute_loss(x, y, y_pred, None, **training)
+def compute_loss(model: Any, x: Any, y: Any, y_pred: Any, sample_weight: Any = None, *, training: bool = False) -> Any:
+    """Compute a compiled model's loss of one batch, also if its class overrides ``compute_loss``."""
+    named = {"training": training} if "training" in inspect.signature(model.compute_loss).parameters else {}
+    return model.compute_loss(x, y, y_pred, sample_weight, **named)
 
 
 def layers_of(model: Any) -> list[Any]:

@@ -21,6 +21,7 @@ def autolog(
     extra_tags: Mapping[str, str] | None = None,
     weights: Literal["auto", "all", "statistics", "none"] = "auto",
     metrics_every: int = 1,
+    sharpness_every: int | None = None,
     metrics: Literal["summary", "all"] = "summary",
     max_points: int | None = MAX_POINTS,
     report: bool = True,
@@ -64,6 +65,8 @@ def autolog(
         As in `TrainingRecorder`. Defaults to ``"auto"``.
     metrics_every : int
         As in `TrainingRecorder`. Defaults to 1.
+    sharpness_every : int, optional
+        As in `TrainingRecorder`. Defaults to None.
     metrics : {"summary", "all"}
         As in `TrainingRecorder`. Defaults to ``"summary"``.
     max_points : int, optional
@@ -117,7 +120,7 @@ def autolog(
         return
     recorder = {
         "weights": weights, "metrics_every": metrics_every, "metrics": metrics, "max_points": max_points,
-        "report": report, "snapshot_megabytes": snapshot_megabytes,
+        "report": report, "snapshot_megabytes": snapshot_megabytes, "sharpness_every": sharpness_every,
     }  # fmt: skip
     TrainingRecorder(**recorder)  # type: ignore[arg-type]  # refuses what cannot be recorded
     if record not in ("epochs", "batches"):

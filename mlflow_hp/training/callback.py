@@ -107,6 +107,10 @@ class TrainingRecorder(keras.callbacks.Callback):
         Share of the time of training, 0 to 1, that statistics of tensors with more than 16,384 weights may take: they
         are computed every n steps, with n from the measured times; 1 means at every step, 0 at the first alone. All
         else is recorded at every step whatever this is. Defaults to 0.05.
+    sharpness_every : int, optional
+        Interval n of the steps 0, n, 2n, ... of a fit at which the sharpness is recorded: the largest eigenvalue of the
+        Hessian of the training loss on the step's batch, before the step. It takes the time of some tens of steps, and
+        needs Keras' own ``train_step`` on TensorFlow. Defaults to None: not at all.
     metrics : {"summary", "all"}
         MLflow's metrics of the weights and gradients: "summary" is each weight where there are at most 32, else the
         smallest, median and largest update ratio of the layers; and the norm of all gradients. "all" has metrics of
@@ -151,8 +155,8 @@ class TrainingRecorder(keras.callbacks.Callback):
     Raises
     ------
     UserError
-        For an unknown `weights` or `metrics`, a `metrics_every` or `max_points` below 1, or an `overhead` out of 0 to
-        1; and, when ``fit`` begins, if there is no run `run_id`.
+        For an unknown `weights` or `metrics`, a `metrics_every`, `sharpness_every` or `max_points` below 1, or an
+        `overhead` out of 0 to 1; and, when ``fit`` begins, if there is no run `run_id`.
 
     Examples
     --------
@@ -176,6 +180,7 @@ class TrainingRecorder(keras.callbacks.Callback):
         metrics_every: int = 1,
         gradients: bool = True,
         overhead: float = 0.05,
+        sharpness_every: int | None = None,
         metrics: Literal["summary", "all"] = "summary",
         max_points: int | None = MAX_POINTS,
         report: bool = True,
@@ -188,6 +193,7 @@ class TrainingRecorder(keras.callbacks.Callback):
         self.metrics_every = metrics_every
         self.gradients = gradients
         self.overhead = overhead
+        self.sharpness_every = sharpness_every
         self.metrics = metrics
         self.max_points = max_points
         self.report = report
@@ -216,6 +222,9 @@ class TrainingRecorder(keras.callbacks.Callback):
             raise UserError(f"metrics_every={self.metrics_every!r} has to be a whole number of steps, 1 or more")
         if not isinstance(self.overhead, (int, float)) or not 0 <= self.overhead <= 1:
             raise UserError(f"overhead={self.overhead!r} has to be a share of the time of training, from 0 to 1")
+        every = self.sharpness_every
+        if every is not None and (not isinstance(every, int) or isinstance(every, bool) or every < 1):
+            raise UserError(f"sharpness_every={every!r} has to be a whole number of steps, 1 or more, or None")
         if self.metrics not in METRICS:
             raise UserError(f"metrics={self.metrics!r} is none of {', '.join(map(repr, METRICS))}")
         if self.max_points is not None and (not isinstance(self.max_points, int) or self.max_points < 1):
@@ -270,7 +279,7 @@ class TrainingRecorder(keras.callbacks.Callback):
 
     @_guarded
     def _begin(self, run_id: str, tags: dict[str, str], callback_list: Any) -> None:
-        capture = CaptureSettings(self.weights, bool(self.gradients), float(self.overhead))
+        capture = CaptureSettings(self.weights, bool(self.gradients), float(self.overhead), self.sharpness_every)
         settings = FitSettings(
             capture,
             self.metrics_every,

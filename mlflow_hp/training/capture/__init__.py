@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from mlflow_hp._compat.keras import is_own_train_function, overridden_builder, overridden_method, strategy_of
 from mlflow_hp._compat.private_name import UnsupportedVersionError
+from mlflow_hp._notice import warn
 
 
 class CaptureSettings(NamedTuple):
@@ -14,6 +15,7 @@ class CaptureSettings(NamedTuple):
     weights: str = "auto"
     gradients: bool = True
     overhead: float = 0.05
+    sharpness_every: int | None = None
 
 
 def why_host(model: Any) -> str | None:
@@ -54,3 +56,8 @@ def steps_pass_python(model: Any, train_function: Any) -> bool:
 def train_step_is_own(model: Any) -> bool:
     """Whether the model's ``train_step`` is not Keras' own."""
     return overridden_method(model, ("train_step",)) is not None
+
+
+def warn_of_no_sharpness(reason: str) -> None:
+    """Warn that the sharpness that was asked for is not recorded, and say why."""
+    warn(f"the sharpness is not recorded: {reason}. With sharpness_every=None it is not asked for")

@@ -24,6 +24,7 @@ from mlflow_hp.training.capture import CaptureSettings, train_step_is_own
 from mlflow_hp.training.capture.cadence import Cadence
 from mlflow_hp.training.capture.gradient_statistics import GradientStatistics, clip_of, loss_scale
 from mlflow_hp.training.capture.large_gradient import Gradient, LargeGradient, reduce_large
+from mlflow_hp.training.capture.sharpness import SHARPNESS, sharpness_of
 from mlflow_hp.training.capture.step_buffers import StepBuffers
 from mlflow_hp.training.capture.step_layout import (
     EpochCounter,
@@ -89,6 +90,7 @@ class GraphReader:
         self._gradients: dict[str, list[tuple[str, tuple[int, ...]]]] = {}
         self._gradient_statistics: GradientStatistics | None = None
         self._weight_statistics: WeightStatistics | None = None
+        self._sharpness: Any = None
         self._cadence = Cadence(settings.overhead)
         self._last: Any = {}
         self._done = 1
@@ -142,7 +144,11 @@ class GraphReader:
             self._weight_statistics = WeightStatistics([variable.value for variable in self._model.weights])
             self._fit_steps = tf.Variable(0, dtype=tf.int64, trainable=False)
             self._interval = tf.Variable(self._cadence.interval, dtype=tf.int64, trainable=False)
+        if self._buffers is None:
+            self._sharpness = sharpness_of(self._model, self._settings.sharpness_every, data)
         self._step.get_concrete_function(iterator)
+        if self._sharpness is not None:
+            self._sharpness.start()
         if self._weight_statistics is not None:
             self._weight_statistics.start()
             self._fit_steps.assign(0)
@@ -219,7 +225,9 @@ class GraphReader:
             return
         columns = self._counter.count(n_rows)
         columns |= dict(zip(scalars, table[:, : len(scalars)].T, strict=True))
-        columns |= {name: np.ma.masked_invalid(columns[name]) for name in scalars if name.startswith(COSINE)}
+        columns |= {
+            name: np.ma.masked_invalid(columns[name]) for name in scalars if name.startswith((COSINE, SHARPNESS))
+        }
         columns["samples"] = columns["samples"].astype(np.int64)
         if not self._clock:
             columns["time"] = np.array(self._times[:n_rows])
@@ -254,7 +262,8 @@ class GraphReader:
     def _scalars(self) -> list[str]:
         """Columns at the beginning of the buffer's rows; statistics of the weights follow."""
         of_gradients = [] if self._gradient_statistics is None else self._gradient_statistics.columns
-        return [*_SCALARS, *(self._columns or []), *of_gradients]
+        of_hessian = [] if self._sharpness is None else [SHARPNESS]
+        return [*_SCALARS, *(self._columns or []), *of_gradients, *of_hessian]
 
     # The methods from here on run while TensorFlow traces.
 
@@ -292,6 +301,7 @@ class GraphReader:
         if statistics is not None and self._has_large:
             due = tf.equal(self._fit_steps % self._interval, 0)
             before = statistics.before(due)
+        sharpness = [] if self._sharpness is None else [self._sharpness.column(data)]
         logs, values, gradients = self._compiled_step(data)
         if self._problem is not None:
             raise self._problem
@@ -300,6 +310,7 @@ class GraphReader:
         row = [tf.stack([tf.cast(value, tf.float64) for value in scalars])]
         if gradients:
             row.append(self._columns_of(gradients, scales))
+        row += sharpness
         weights = []
         if statistics is not None:
             row += [statistics.after(before, due), tf.cast(due, tf.float64)[tf.newaxis]]

@@ -12,7 +12,7 @@ import numpy as np
 from mlflow_hp._compat.keras import is_own_train_function, train_function_around
 from mlflow_hp._compat.private_name import UnsupportedVersionError, version_of
 from mlflow_hp._compat.tensorflow import refuses_its_clock
-from mlflow_hp.training.capture import CaptureSettings, steps_pass_python, why_host
+from mlflow_hp.training.capture import CaptureSettings, steps_pass_python, warn_of_no_sharpness, why_host
 from mlflow_hp.training.capture.host_reader import HostReader
 from mlflow_hp.training.capture.step_layout import NothingRanError
 
@@ -258,6 +258,8 @@ class Steps:
         return reader
 
     def _host_reader(self) -> HostReader:
+        if self._settings.sharpness_every is not None:
+            warn_of_no_sharpness("steps are read from the host, not in a graph of TensorFlow's")
         reader = HostReader(self._model, self._settings, self._original)
         reader.connect(self._on_layout, self._on_rows)
         if self._each_step:
