@@ -20,7 +20,7 @@ PUBLIC_NAMES = ROOT / "tests" / "helpers" / "public_names.py"
 OF_TRAINING = (
     {f"mlflow_hp.{name}" for name in ("TrainingRecorder", "autolog", "autologging.autolog", "record_steps")}
     | {f"mlflow_hp.training.{name}" for name in ("StepRecorder", "TrainingRecorder", "record_steps")}
-    | {f"mlflow_hp.training.{name}" for name in ("dead_shares", "landscape")}
+    | {f"mlflow_hp.training.{name}" for name in ("dead_shares", "landscape", "saturated_shares")}
 )
 OF_SERVER = {"mlflow_hp.compare_runs", "mlflow_hp.compare.compare_runs"}
 HAVE_NO = "import sys; sys.modules.update(dict.fromkeys({libraries})); "

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from mlflow_hp.training.best_epoch import BestEpoch as BestEpoch
     from mlflow_hp.training.callback import TrainingRecorder as TrainingRecorder
     from mlflow_hp.training.dead_units import dead_shares as dead_shares
+    from mlflow_hp.training.dead_units import saturated_shares as saturated_shares
     from mlflow_hp.training.loss_landscape import landscape as landscape
     from mlflow_hp.training.report import Report as Report
     from mlflow_hp.training.report import training_pictures as training_pictures
@@ -24,6 +25,7 @@ _MODULES = {
     "dead_shares": "dead_units",
     "landscape": "loss_landscape",
     "record_steps": "step_recorder",
+    "saturated_shares": "dead_units",
     "training_pictures": "report",
 }
 
@@ -35,6 +37,7 @@ __all__ = [
     "dead_shares",
     "landscape",
     "record_steps",
+    "saturated_shares",
     "training_pictures",
 ]
 

@@ -1,4 +1,4 @@
-"""Dead units, in models whose weights are set so that it is known which are."""
+"""Dead and saturated units, in models whose weights are set so that it is known which are."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from mlflow_hp.training.dead_units import dead_shares
+from mlflow_hp.training.dead_units import dead_shares, saturated_shares
 
 X = np.random.default_rng(1).uniform(-1, 1, (50, 2)).astype("float32")
 DEAD_BIAS = np.array([0, -9, 0, -9, -9], "float32")
@@ -70,20 +70,47 @@ class Subclassed(keras.Model):
         return self.out(self.hidden(x))
 
 
-def test_models_that_can_not_tell():
+def test_a_model_whose_layers_are_called_in_code():
     subclassed = Subclassed()
-    assert dead_shares(subclassed, X) == {}
     subclassed(X)
-    assert dead_shares(subclassed, X) == {}
+    subclassed.hidden.set_weights([np.ones((2, 3)), np.array([0, -9, -9])])
+    (share,) = dead_shares(subclassed, X).values()
+    assert share == pytest.approx(2 / 3)
+
+
+def test_layers_in_layers_that_share_a_name():
+    inner = [keras.Sequential([keras.layers.Dense(5, "relu", name="hidden")]) for _ in range(2)]
+    model = keras.Sequential([keras.Input((2,)), *inner])
+    kill(inner[0].layers[0])
+    inner[1].layers[0].set_weights([np.zeros((5, 5)), np.ones(5)])
+    assert dead_shares(model, X) == {"hidden": pytest.approx(0.6), "hidden_2": 0.0}
+
+
+def test_saturated_units_by_sample():
+    layers = [keras.layers.Dense(2, name, name=name) for name in ("sigmoid", "tanh", "relu")]
+    x = keras.Input((1,), name="x")
+    model = keras.Model({"x": x}, [layer(x) for layer in layers])
+    for layer in layers:
+        layer.set_weights([np.array([[9.0, -9.0]]), np.zeros(2)])
+    shares = saturated_shares(model, {"x": np.array([[0.0], [1.0], [-1.0], [0.1]])}, batch_size=3)
+    assert shares == {"sigmoid": 0.5, "tanh": 0.5}
+    recurrent = keras.Sequential([keras.Input((3, 2)), keras.layers.LSTM(4)])
+    assert saturated_shares(recurrent, np.zeros((2, 3, 2))) == {}
+
+
+def test_models_that_can_not_tell():
+    assert dead_shares(Subclassed(), X) == {}
     assert dead_shares(keras.Sequential([keras.layers.Dense(3, "relu")]), X) == {}
     assert dead_shares(keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, "tanh")]), X) == {}
 
 
 def test_the_model_is_left_as_it_was():
-    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(5, "relu"), keras.layers.Dense(1)])
+    layers = [keras.layers.Dense(5, "relu"), keras.layers.BatchNormalization(), keras.layers.Dropout(0.5)]
+    model = keras.Sequential([keras.Input((2,)), *layers, keras.layers.Dense(1)])
     model.compile("sgd", "mse")
-    before, config = model.get_weights(), model.get_config()
+    before, config = [np.array(each) for each in model.variables], model.get_config()
     dead_shares(model, X)
     assert model.get_config() == config
-    for one, other in zip(before, model.get_weights(), strict=True):
+    assert "call" not in vars(layers[0])
+    for one, other in zip(before, model.variables, strict=True):
         np.testing.assert_array_equal(one, other)
