@@ -10,7 +10,13 @@ from mlflow_hp.analysis.diagnosis.finding import Finding, to_json, to_markdown, 
 from mlflow_hp.analysis.diagnosis.generalization import chance, overfit, plateau
 from mlflow_hp.analysis.diagnosis.layers import dead_units, layers, update_ratios
 from mlflow_hp.analysis.diagnosis.network import diagnose, diagnose_network
-from mlflow_hp.analysis.diagnosis.noise_scale import GradientNoise, gradient_noise, noise_scale
+from mlflow_hp.analysis.diagnosis.noise_scale import (
+    GradientNoise,
+    NoiseScaleSeries,
+    gradient_noise,
+    noise_scale,
+    noise_scale_by_step,
+)
 from mlflow_hp.analysis.diagnosis.range_test import RangeTest, range_finding, range_test
 from mlflow_hp.analysis.diagnosis.regression import diagnose_regression, next_try
 from mlflow_hp.analysis.diagnosis.regression_descent import (
@@ -30,6 +36,7 @@ __all__ = [
     "REVERSALS",
     "Finding",
     "GradientNoise",
+    "NoiseScaleSeries",
     "RangeTest",
     "arrival",
     "chance",
@@ -44,6 +51,7 @@ __all__ = [
     "layers",
     "next_try",
     "noise_scale",
+    "noise_scale_by_step",
     "not_finite",
     "oscillation",
     "overfit",

@@ -1,7 +1,8 @@
-"""The gradient noise scale, from the recorded weights: whether another batch size would train faster."""
+"""The gradient noise scale: whether another batch size would train faster."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -9,24 +10,30 @@ import numpy as np
 
 from mlflow_hp.analysis.diagnosis.curve import learning_rate
 from mlflow_hp.analysis.diagnosis.finding import Finding, two_digits
+from mlflow_hp.analysis.diagnosis.gradient_products import (
+    MIN_GROUPS,
+    gradient_products,
+    reason_unknown,
+    samples_of_an_epoch,
+)
 
 if TYPE_CHECKING:
+    from mlflow_hp.analysis.diagnosis.gradient_products import GradientProducts
     from mlflow_hp.history import TrainingHistory
 
-STEPS_PER_GROUP = 4
-"""Steps whose batches form one large batch. More steps estimate the gradient better; with fewer the weights drift
-less."""
 SEGMENTS = 10
-"""Number of segments of the training: the scale grows during training, and the median over the segments is reported."""
-MIN_GROUPS = 10
-"""Least number of large batches in a segment."""
+"""Largest number of segments of the training: the scale grows during training, and the median over the segments is
+reported."""
+CLEAR = 2.0
+"""Standard errors by which the mean product of gradients in a segment should differ from 0. Where noise is larger,
+there are fewer segments, which are longer."""
+WINDOW = 100
+"""Number of products of gradients in a window of the noise scale by step."""
+MAX_WINDOWS = 1000
+"""Largest number of windows, which are evenly spaced."""
 FAR = 4.0
 """Ratio of batch size and noise scale from which another batch size is suggested: training then takes 1 + 4 = 5 times
 the fewest possible steps, or samples."""
-
-
-MORE_THAN_GRADIENTS = ("momentum", "weight_decay", "clipnorm", "clipvalue", "global_clipnorm", "use_ema")
-"""Settings with which an update of SGD is not the gradient alone."""
 
 
 class GradientNoise(NamedTuple):
@@ -49,46 +56,43 @@ class GradientNoise(NamedTuple):
         return self.variance / self.square
 
 
-def reason_unknown(history: TrainingHistory) -> str | None:
-    """Reason why the batches' gradients do not follow from the recorded weights; None if they do.
+class NoiseScaleSeries(NamedTuple):
+    """The gradient noise scale by step.
 
-    In plain gradient descent the update is -learning_rate x gradient. With momentum, adaptive rates, weight decay or
-    clipping it is not.
+    Attributes
+    ----------
+    step : ndarray of int, shape (n,)
+        Last step of each window, 0-based.
+    scale : ndarray of shape (n,)
+        Noise scale in the window, in samples; nan where noise or drift leave the gradient unknown.
+    batch : int
+        Number of samples in a batch.
     """
-    settings = history.meta.get("optimizer", {})
-    extra = [name for name in MORE_THAN_GRADIENTS if settings.get(name)]
-    if history.recorded != "values":
-        return "the weights were not recorded at every step"
-    if str(settings.get("name", "")).lower() != "sgd":
-        return f"only the updates of SGD are gradients, not those of {settings.get('name', 'an unknown optimizer')}"
-    if extra:
-        return f"with {' and '.join(extra)}, the updates of SGD are not its gradients"
-    if not {"samples", "learning_rate"} <= set(history.steps):
-        return "the batch sizes or learning rates of the steps were not recorded"
-    if history.n_steps < STEPS_PER_GROUP * MIN_GROUPS:
-        return f"{history.n_steps} steps are too few; {STEPS_PER_GROUP * MIN_GROUPS} are needed"
-    if STEPS_PER_GROUP * history.steps["samples"][0] > _samples_of_an_epoch(history):
-        return f"an epoch has fewer than {STEPS_PER_GROUP} batches"
-    return None
+
+    step: np.ndarray
+    scale: np.ndarray
+    batch: int
 
 
 def gradient_noise(history: TrainingHistory) -> list[GradientNoise | None]:
     """Estimate |G|^2 and tr(Sigma) on up to ``SEGMENTS`` segments of equal length; None for one without an estimate.
 
-    From the squared norms of the gradients of batches of B and of k B samples, the latter being the mean over
-    k = ``STEPS_PER_GROUP`` steps (McCandlish, Kaplan, Amodei et al. 2018, An Empirical Model of Large-Batch Training,
-    appendix A.1)::
+    The mean product of the gradients of two batches is |G|^2, and the mean square of one of B samples is
+    |G|^2 + tr(Sigma) / B. That is the estimate from the norms |g_B| and |g_kB| of batches of B and of k B samples
+    (McCandlish, Kaplan, Amodei et al. 2018, An Empirical Model of Large-Batch Training, appendix A.1)::
 
         |G|^2 = (k B |g_kB|^2 - B |g_B|^2) / (k B - B)        tr(Sigma) = (|g_B|^2 - |g_kB|^2) / (1/B - 1/(k B))
 
+    with the mean of k consecutive gradients as that of the k B samples: k = 2 for recorded gradients, else 4.
+
     Batches drawn without replacement from N samples differ slightly too much: the mean product of two of their
-    gradients is biased by -tr(Sigma) / N, which is added back to |G|^2. Steps with a batch size other than the
-    first's are left out.
+    gradients is biased by -tr(Sigma) / N, which is added back to |G|^2.
 
     Valid for histories for which ``reason_unknown`` is None, as long as k steps change the gradient little: a step
     against a batch's gradient g reduces the following ones along g, by learning_rate x curvature. Where that, or
-    noise, makes the mean product of gradients within the k steps negative, the segment has no estimate. Close to that
-    point |G|^2 is underestimated: on a network with learning rate 0.01, by half in the last segment before.
+    noise, makes the mean product of gradients negative or less than its standard error, the segment has no estimate.
+    Close to that point |G|^2 is underestimated: from weights, on a network with learning rate 0.01, by half in the
+    last segment before. Keras shuffles arrays alike in each epoch, so that further epochs add no other batches.
 
     Parameters
     ----------
@@ -98,35 +102,39 @@ def gradient_noise(history: TrainingHistory) -> list[GradientNoise | None]:
     Returns
     -------
     list of GradientNoise or None
-        One for each stretch; None for one that tells neither.
+        One for each segment; None for one that tells neither.
     """
-    steps, k = history.steps, STEPS_PER_GROUP
-    groups = history.n_steps // k
-    square, product = np.zeros((2, groups))  # by group: mean |g|^2, mean product of two different gradients
-    rates = steps["learning_rate"][: groups * k].reshape(groups, k)
-    for tensor in (tensor for tensor in history.tensors if tensor.trainable):
-        path = history.weights(tensor.name).reshape(history.n_steps + 1, -1)
-        block = max(1, 2**20 // (k * max(path.shape[1], 1)))  # groups at a time: limits float64 copies to a few MiB
-        with np.errstate(all="ignore"):
-            for start in range(0, groups, block):
-                part = slice(start, min(start + block, groups))
-                values = path[part.start * k : part.stop * k + 1].astype(np.float64)
-                gradients = -np.diff(values, axis=0).reshape(-1, k, path.shape[1]) / rates[part, :, np.newaxis]
-                own_squares = np.square(gradients).sum(axis=(1, 2))
-                square[part] += own_squares / k
-                product[part] += (np.square(gradients.sum(axis=1)).sum(axis=1) - own_squares) / (k * (k - 1))
-    batch = int(steps["samples"][0])
-    complete = (steps["samples"][: groups * k].reshape(groups, k) == batch).all(axis=1)
-    complete &= np.isfinite(square) & np.isfinite(product)
-    segments = np.array_split(np.flatnonzero(complete), max(1, min(SEGMENTS, int(complete.sum()) // MIN_GROUPS)))
-    n_samples = _samples_of_an_epoch(history)
-    estimates: list[GradientNoise | None] = []
-    for groups_used in (groups_used for groups_used in segments if len(groups_used)):
-        mean_product = float(np.mean(product[groups_used]))
-        variance = max(batch * (float(np.mean(square[groups_used])) - mean_product), 0.0)
-        noise = GradientNoise(mean_product + variance / n_samples, variance)
-        estimates.append(noise if mean_product > 0 else None)
-    return estimates
+    products = gradient_products(history)
+    n = len(products.step)
+    parts = _segments(n, SEGMENTS)
+    clear = np.median([abs(_errors_from_zero(products.product[part])) for part in parts]) if parts else 0.0
+    if clear < CLEAR:  # a segment that is m times as long differs by sqrt(m) times as many standard errors
+        parts = _segments(n, max(1, int(len(parts) * (clear / CLEAR) ** 2)))
+    return [_noise(products, part) for part in parts]
+
+
+def noise_scale_by_step(history: TrainingHistory, window: int = WINDOW) -> NoiseScaleSeries:
+    """Compute the gradient noise scale over a moving window, at up to ``MAX_WINDOWS`` steps.
+
+    Parameters
+    ----------
+    history : TrainingHistory
+        A training for which ``reason_unknown`` is None.
+    window : int
+        Number of products of gradients in a window, at most all. Defaults to 100: recorded gradients have one for each
+        two consecutive steps.
+
+    Returns
+    -------
+    NoiseScaleSeries
+        A value for each window.
+    """
+    products = gradient_products(history)
+    length = min(window, len(products.step))
+    ends = np.unique(np.linspace(length, len(products.step), MAX_WINDOWS if length else 0).astype(int))
+    noises = [_noise(products, slice(end - length, end)) for end in ends]
+    scale = np.array([math.nan if noise is None else noise.scale for noise in noises])
+    return NoiseScaleSeries(products.step[ends - 1], scale, products.batch)
 
 
 def noise_scale(history: TrainingHistory) -> Finding:
@@ -149,9 +157,11 @@ def noise_scale(history: TrainingHistory) -> Finding:
     segments = [] if reason else gradient_noise(history)
     estimates = [noise for noise in segments if noise is not None]
     if not estimates:
-        reason = reason or "consecutive gradients point against each other, as noise or a large learning rate make them"
+        reason = (
+            reason or "consecutive gradients point against or across each other, for noise or a large learning rate"
+        )
         return Finding("noise_scale", "noise scale unknown", f"The gradient noise scale is unknown: {reason}.", {})
-    batch, n_samples = int(history.steps["samples"][0]), _samples_of_an_epoch(history)
+    batch, n_samples = int(history.steps["samples"][0]), samples_of_an_epoch(history)
     scale = float(np.median([noise.scale for noise in estimates]))
     evidence = {"noise_scale": scale, "batch_size": batch}
     parts = f"{len(estimates)} of {len(segments)} parts of the training"
@@ -179,9 +189,21 @@ def noise_scale(history: TrainingHistory) -> Finding:
     return Finding("noise_scale", "batch size is balanced", text, evidence)
 
 
-def _samples_of_an_epoch(history: TrainingHistory) -> float:
-    """Number of samples of the first epoch; infinite if the steps' epochs were not recorded."""
-    if "epoch" not in history.steps:
-        return math.inf
-    epoch = history.steps["epoch"]
-    return float(history.steps["samples"][epoch == epoch[0]].sum())
+def _segments(n: int, count: int) -> list[slice]:
+    """Divide n groups of steps into up to `count` parts, none of which is too short."""
+    ends = np.linspace(0, n, max(1, min(count, n // MIN_GROUPS)) + 1).astype(int)
+    return [slice(start, end) for start, end in itertools.pairwise(ends) if end > start]
+
+
+def _noise(products: GradientProducts, part: slice) -> GradientNoise | None:
+    if _errors_from_zero(products.product[part]) <= 1:
+        return None
+    product = float(np.mean(products.product[part]))
+    variance = max(products.batch * (float(np.mean(products.square[part])) - product), 0.0)
+    return GradientNoise(product + variance / products.n_samples, variance)
+
+
+def _errors_from_zero(values: np.ndarray) -> float:
+    """Mean in standard errors; infinite for one of equal values."""
+    mean, error = float(np.mean(values)), float(np.std(values)) / math.sqrt(len(values))
+    return mean / error if error > 0 else math.copysign(math.inf, mean) if mean else 0.0
