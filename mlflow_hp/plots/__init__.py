@@ -1,7 +1,7 @@
 """Plots in two steps: an ``..._info`` function computes the numbers, a ``draw_...`` function draws them on Axes.
 
-Public: the modules `classification`, `range_test`, `regression_line`, `surface`, `surface_animation` and `training`,
-and the drawing of a network's loss landscape.
+Public: the modules `classification`, `gradients`, `range_test`, `regression_line`, `surface`, `surface_animation` and
+`training`, and the drawing of a network's loss landscape.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from mlflow_hp._lazy import lazy_names
 
 if TYPE_CHECKING:
     from mlflow_hp.plots import classification as classification
+    from mlflow_hp.plots import gradients as gradients
     from mlflow_hp.plots import range_test as range_test
     from mlflow_hp.plots import regression_line as regression_line
     from mlflow_hp.plots import surface as surface
@@ -25,6 +26,7 @@ _MODULES = {
     "SurfaceInfo": "surface",
     "classification": "classification",
     "draw_landscape": "landscape",
+    "gradients": "gradients",
     "landscape_info": "landscape",
     "range_test": "range_test",
     "regression_line": "regression_line",
@@ -37,6 +39,7 @@ __all__ = [
     "SurfaceInfo",
     "classification",
     "draw_landscape",
+    "gradients",
     "landscape_info",
     "range_test",
     "regression_line",

@@ -228,7 +228,7 @@ def draw_curves(info: CurvesInfo, axes: Axes | None = None) -> Axes:
                   linewidth=2.0 if points else 1.6, **style)  # fmt: skip
     for index, (label, height) in enumerate(info.references.items()):
         axes.axhline(height, color=COLOURS[(2 + index) % 7], linestyle="--", linewidth=1.3, label=label)
-    log_if_wide(axes, np.concatenate([curve.y for curve in curves]))
+    log_if_wide(axes, np.concatenate([np.empty(0), *(curve.y for curve in curves)]))
     axes.set(xlabel=info.x_label, ylabel=info.y_label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if axes.get_xlim()[1] - axes.get_xlim()[0] < 1:  # a single step or epoch

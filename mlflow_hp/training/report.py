@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import mlflow
 
 from mlflow_hp.analysis import diagnosis
-from mlflow_hp.history.step_record import batch_values, learning_rates
-from mlflow_hp.plots import figure, training
+from mlflow_hp.analysis.diagnosis.gradient_products import has_gradients, reason_unknown
+from mlflow_hp.history.step_record import batch_values, gradient_norms, learning_rates
+from mlflow_hp.plots import figure, gradients, training
 from mlflow_hp.tracking import runs
 from mlflow_hp.tracking.artifact_bundle import ArtifactBundle
 from mlflow_hp.tracking.artifact_paths import DIAGNOSIS_FILE, PLOTS_FOLDER
@@ -77,7 +78,9 @@ class Report(ArtifactBundle):
 
 
 def training_pictures(report: Report, history: TrainingHistory) -> None:
-    """Add the pictures that any training allows: losses by batch and by epoch, metrics by epoch, learning rate.
+    """Add the pictures that a training allows: losses by batch and by epoch, metrics by epoch, learning rate.
+
+    Of recorded gradients also their norms, if there are several tensors, the noise scale, and the sharpness.
 
     Parameters
     ----------
@@ -110,6 +113,20 @@ def training_pictures(report: Report, history: TrainingHistory) -> None:
         report.picture(f"{metric}_by_epoch", training.draw_curves(training.metric_by_epoch(history, metric)))
     if learning_rates(history.steps):
         report.picture("learning_rate_by_step", training.draw_curves(training.learning_rate_by_step(history)))
+    _gradient_pictures(report, history)
+
+
+def _gradient_pictures(report: Report, history: TrainingHistory) -> None:
+    """Add the pictures of what was recorded of the gradients."""
+    if len(gradient_norms(history.steps)) > 1:
+        norms = gradients.gradient_norms_by_step(history)
+        report.picture("gradient_norms_by_step", gradients.draw_gradient_norms(norms))
+    curves = {"sharpness_by_step": gradients.sharpness_curve(history)}
+    if has_gradients(history) and reason_unknown(history) is None:
+        curves["noise_scale_by_step"] = gradients.noise_scale_curve(history)
+    for name, info in curves.items():
+        if info.curves:
+            report.picture(name, training.draw_curves(info))
 
 
 class TrainingReport:

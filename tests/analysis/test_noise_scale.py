@@ -24,12 +24,12 @@ def noise_scale_by_definition(model, x, y):
     return gradients.var(axis=0).sum() / np.square(gradients.mean(axis=0)).sum()
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_under_adam_it_is_that_of_the_definition(seed):
+@pytest.mark.parametrize("seed", range(2))
+def test_under_adam_it_is_that_of_the_definition(store, seed):
     keras.utils.set_random_seed(seed)
     draw = np.random.default_rng(seed)
-    x = draw.normal(size=(6000, 6)).astype("float32")
-    y = (np.sin(x[:, :1]) + x[:, 1:2] * x[:, 2:3] + 0.5 * draw.normal(size=(6000, 1))).astype("float32")
+    x = draw.normal(size=(4000, 6)).astype("float32")
+    y = (np.sin(x[:, :1]) + x[:, 1:2] * x[:, 2:3] + 0.5 * draw.normal(size=(4000, 1))).astype("float32")
     layers = [keras.Input((6,)), keras.layers.Dense(8, "tanh"), keras.layers.Dense(1)]
     model = keras.Sequential(layers)
     model.compile(keras.optimizers.Adam(1e-5), "mse")
@@ -40,7 +40,7 @@ def test_under_adam_it_is_that_of_the_definition(seed):
 
 
 class Gradients:
-    """Gradients of batches of 4 samples, and the columns that are recorded of them."""
+    """Gradients of batches of 4 independent samples, and the columns that are recorded of them."""
 
     def __init__(self, n_steps=2000, mean=1.0, noise=2.0, per_epoch=100, seed=0):
         g = mean + np.random.default_rng(seed).normal(size=(n_steps, 20)) * noise
@@ -65,11 +65,11 @@ def test_batches_of_another_size_and_the_boundaries_of_epochs_are_left_out():
 
 
 def test_weak_gradients_are_averaged_over_longer_segments():
-    weak = Gradients(8000, mean=0.2)
-    assert (
-        1 <= len(diagnosis.gradient_noise(weak.history())) < 10 == len(diagnosis.gradient_noise(Gradients().history()))
-    )
-    assert weak.scale / 2 < diagnosis.noise_scale(weak.history()).evidence["noise_scale"] < weak.scale * 2
+    weak = [Gradients(8000, mean=0.2, per_epoch=8000, seed=seed) for seed in range(9)]
+    assert len(diagnosis.gradient_noise(Gradients().history())) == 10
+    assert all(1 <= len(diagnosis.gradient_noise(each.history())) < 10 for each in weak)
+    estimates = [diagnosis.noise_scale(each.history()).evidence["noise_scale"] for each in weak]
+    assert np.median(estimates) == pytest.approx(weak[0].scale, rel=0.25)
 
 
 def test_pure_noise_tells_no_scale():

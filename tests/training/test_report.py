@@ -22,6 +22,7 @@ def test_pictures_findings_and_description(store):
     fitted = reported(model=network(), y=LABELS, validation_data=(X, LABELS), epochs=3)
     assert sorted(a.path for a in store.list_artifacts(fitted.run_id, "plots")) == [
         "plots/accuracy_by_epoch.png",
+        "plots/gradient_norms_by_step.png",
         "plots/learning_rate_by_step.png",
         "plots/loss_by_batch.png",
         "plots/loss_by_epoch.png",
@@ -33,6 +34,14 @@ def test_pictures_findings_and_description(store):
     change = (loss[1] - loss[2]) / loss[1]
     assert told["trend"]["evidence"]["loss_change_at_end"] == pytest.approx(change)
     assert run.data.metrics["diagnosis/loss_change_at_end"] == pytest.approx(change)
+
+
+def test_pictures_of_gradients(store):
+    x = np.random.default_rng(0).normal(size=(300, 3)).astype("float32")
+    fitted = reported(model=regression(), x=x, y=x[:, :1] + 1, batch_size=10)
+    paths = {a.path for a in store.list_artifacts(fitted.run_id, "plots")}
+    assert {"plots/gradient_norms_by_step.png", "plots/noise_scale_by_step.png"} <= paths
+    assert "plots/sharpness_by_step.png" not in paths
 
 
 def test_nan_is_named_in_the_diagnosis(store):

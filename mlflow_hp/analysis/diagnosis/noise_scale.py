@@ -27,8 +27,8 @@ reported."""
 CLEAR = 2.0
 """Standard errors by which the mean product of gradients in a segment should differ from 0. Where noise is larger,
 there are fewer segments, which are longer."""
-WINDOW = 100
-"""Number of products of gradients in a window of the noise scale by step."""
+MIN_WINDOW = 100
+"""Least number of products of gradients in a window of the noise scale by step, if it is chosen automatically."""
 MAX_WINDOWS = 1000
 """Largest number of windows, which are evenly spaced."""
 FAR = 4.0
@@ -113,16 +113,16 @@ def gradient_noise(history: TrainingHistory) -> list[GradientNoise | None]:
     return [_noise(products, part) for part in parts]
 
 
-def noise_scale_by_step(history: TrainingHistory, window: int = WINDOW) -> NoiseScaleSeries:
+def noise_scale_by_step(history: TrainingHistory, window: int | None = None) -> NoiseScaleSeries:
     """Compute the gradient noise scale over a moving window, at up to ``MAX_WINDOWS`` steps.
 
     Parameters
     ----------
     history : TrainingHistory
         A training for which ``reason_unknown`` is None.
-    window : int
-        Number of products of gradients in a window, at most all. Defaults to 100: recorded gradients have one for each
-        two consecutive steps.
+    window : int, optional
+        Number of products of gradients in a window, at most all; recorded gradients have one for each two consecutive
+        steps. Defaults to a tenth of all, but at least 100.
 
     Returns
     -------
@@ -130,8 +130,9 @@ def noise_scale_by_step(history: TrainingHistory, window: int = WINDOW) -> Noise
         A value for each window.
     """
     products = gradient_products(history)
-    length = min(window, len(products.step))
-    ends = np.unique(np.linspace(length, len(products.step), MAX_WINDOWS if length else 0).astype(int))
+    n = len(products.step)
+    length = min(window or max(n // SEGMENTS, MIN_WINDOW), n)
+    ends = np.unique(np.linspace(length, n, MAX_WINDOWS if length else 0).astype(int))
     noises = [_noise(products, slice(end - length, end)) for end in ends]
     scale = np.array([math.nan if noise is None else noise.scale for noise in noises])
     return NoiseScaleSeries(products.step[ends - 1], scale, products.batch)
