@@ -58,6 +58,7 @@ def test_everything_that_a_run_holds(go, store):
     assert pictures == {
         "cost_contour.png", "descent.gif", "weight_by_step.png", "bias_by_step.png", "loss_by_batch.png",
         "loss_by_epoch.png", "mean_absolute_error_by_epoch.png", "learning_rate_by_step.png", "prediction.png",
+        "gradient_norms_by_step.png",
     }  # fmt: skip
     told = json.loads(artifact(store, found, "diagnosis.json").read_text())
     assert {"distance", "arrival", "overshoot", "curvature", "next_try"} <= told.keys()
