@@ -21,6 +21,8 @@ def autolog(
     extra_tags: Mapping[str, str] | None = None,
     weights: Literal["auto", "all", "statistics", "none"] = "auto",
     metrics_every: int = 1,
+    gradients: bool = True,
+    overhead: float = 0.05,
     sharpness_every: int | None = None,
     metrics: Literal["summary", "all"] = "summary",
     max_points: int | None = MAX_POINTS,
@@ -65,6 +67,10 @@ def autolog(
         As in `TrainingRecorder`. Defaults to ``"auto"``.
     metrics_every : int
         As in `TrainingRecorder`. Defaults to 1.
+    gradients : bool
+        As in `TrainingRecorder`. Defaults to True.
+    overhead : float
+        As in `TrainingRecorder`. Defaults to 0.05.
     sharpness_every : int, optional
         As in `TrainingRecorder`. Defaults to None.
     metrics : {"summary", "all"}
@@ -121,6 +127,7 @@ def autolog(
     recorder = {
         "weights": weights, "metrics_every": metrics_every, "metrics": metrics, "max_points": max_points,
         "report": report, "snapshot_megabytes": snapshot_megabytes, "sharpness_every": sharpness_every,
+        "gradients": gradients, "overhead": overhead,
     }  # fmt: skip
     TrainingRecorder(**recorder)  # type: ignore[arg-type]  # refuses what cannot be recorded
     if record not in ("epochs", "batches"):

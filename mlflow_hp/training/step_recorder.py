@@ -209,6 +209,7 @@ def record_steps(
     run_id: str | None = None,
     weights: Literal["auto", "all", "statistics", "none"] = "auto",
     metrics_every: int = 1,
+    overhead: float = 0.05,
     metrics: Literal["summary", "all"] = "summary",
     max_points: int | None = MAX_POINTS,
     report: bool = True,
@@ -232,6 +233,8 @@ def record_steps(
         As in `TrainingRecorder`. Defaults to ``"auto"``.
     metrics_every : int
         As in `TrainingRecorder`. Defaults to 1.
+    overhead : float
+        As in `TrainingRecorder`. Defaults to 0.05.
     metrics : {"summary", "all"}
         As in `TrainingRecorder`. Defaults to ``"summary"``.
     max_points : int, optional
@@ -266,6 +269,7 @@ def record_steps(
     """
     TrainingRecorder(
         weights=weights,
+        overhead=overhead,
         metrics_every=metrics_every,
         metrics=metrics,
         max_points=max_points,
@@ -275,7 +279,7 @@ def record_steps(
     if not isinstance(model, keras.Model):
         raise UserError(f"model={model!r:.200} is a {type(model).__name__}, not a Keras model")
     settings = FitSettings(
-        CaptureSettings(weights),
+        CaptureSettings(weights, overhead=overhead),
         metrics_every,
         report,
         snapshot_megabytes,

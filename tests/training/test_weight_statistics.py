@@ -132,3 +132,27 @@ def test_a_pause_for_validation_is_no_cost():
 def test_the_model_of_few_weights_has_each_of_them():
     history = record(regression(), X).history
     assert history.recorded == "values"
+
+
+def test_read_from_the_host_large_tensors_are_seen_as_often_as_their_cost_allows():
+    recorder = mlflow_hp.TrainingRecorder(overhead=0.0, report=False)
+    model = mixed()
+    model.compile("adam", "mse", run_eagerly=True)
+    history = record(model, recorder=recorder).history
+    assert history.meta["reader"] == "host"
+    assert history.has_statistics("large/kernel").tolist() == [True, True] + [False] * 9
+    assert history.has_statistics("out/kernel").all()
+    every = mlflow_hp.TrainingRecorder(overhead=1.0, report=False)
+    model = mixed()
+    model.compile("adam", "mse", run_eagerly=True)
+    complete = record(model, recorder=every).history
+    values = mlflow_hp.TrainingRecorder(weights="all", report=False)
+    model = mixed()
+    model.compile("adam", "mse", run_eagerly=True)
+    expected = statistics_of(record(model, recorder=values).history.weights("large/kernel"))
+    np.testing.assert_allclose(
+        np.stack(list(complete.statistics("large/kernel").values()), axis=1), expected, rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        np.stack(list(history.statistics("large/kernel").values()), axis=1)[:2], expected[:2], rtol=1e-6
+    )

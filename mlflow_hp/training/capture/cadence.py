@@ -7,6 +7,8 @@ from collections import deque
 
 import numpy as np
 
+LARGE = 2**14
+"""Number of elements above which a tensor is large: it is then reduced by itself, and only when it is due."""
 FIRST_INTERVAL = 16
 """Interval in steps before anything is measured."""
 ENOUGH_STEPS = 24

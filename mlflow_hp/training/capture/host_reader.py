@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from mlflow_hp.delivery.signals import held
 from mlflow_hp.history import statistics_of
 from mlflow_hp.history.step_record import Layout, Rows, n_weights
 from mlflow_hp.training.capture import CaptureSettings, train_step_is_own
+from mlflow_hp.training.capture.cadence import LARGE, Cadence
 from mlflow_hp.training.capture.step_layout import (
     EpochCounter,
     NothingRanError,
@@ -28,7 +30,7 @@ from mlflow_hp.training.capture.step_layout import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from mlflow_hp.training.capture.step_values import StepWatch
 
@@ -43,9 +45,10 @@ class HostReader:
 
     The batch's own loss is the change of Keras' loss tracker, ``(N_b m_b - N_(b-1) m_(b-1)) / n_b``, in which
     float32 cancels: expect an error of about 1e-6 of the running sum. The record lacks it if the model does not use
-    that tracker. With ``steps_per_execution > 1`` there is one record per execution; if Python sees each step, `around`
-    reads each, with the values that it returns and tracks. Where Keras calls a ``train_step`` of the user's own (JAX,
-    torch), what it returns is the batch's own value, unless a metric of that name has been updated.
+    that tracker. Statistics of large tensors are taken when they are due, as by `GraphReader`; there are no gradients.
+    With ``steps_per_execution > 1`` there is one record per execution; if Python sees each step, `around` reads each,
+    with the values that it returns and tracks. Where Keras calls a ``train_step`` of the user's own (JAX, torch), what
+    it returns is the batch's own value, unless a metric of that name has been updated.
 
     Parameters
     ----------
@@ -77,6 +80,7 @@ class HostReader:
         self._own_step = train_step_is_own(model)
         self._tracker = loss_tracker(model)
         self._read_inside = False
+        self._large: set[str] = set()
         self.optimizers: dict[str, Any] = {}
         self._held: dict[str, Any] = {"optimizer": model.optimizer} if optimizers is None else dict(optimizers)
         self._is_own_of_keras = train_function is None and optimizers is None and self._own_step
@@ -104,6 +108,9 @@ class HostReader:
         self._bytes = 0
         self._passed_on_at = time.monotonic()
         self._before: dict[str, np.ndarray] = {}
+        self._cadence = Cadence(self._settings.overhead)
+        self._is_due = True
+        self._due: list[bool] = []
         self._tracked = (0.0, 0.0)
         self._rates: dict[str, float] = {}
         self._rated: list[str] = []
@@ -175,6 +182,9 @@ class HostReader:
         """Read the learning rates before the next step."""
         self._sync()
         self._rates = {name: _number(getattr(each, "learning_rate", None)) for name, each in self._held.items()}
+        self._is_due = self.steps_done % self._cadence.interval == 0
+        if self._initial is not None and self._is_due and self.steps_done:
+            self._before |= self._values(self._large)
         if self._is_own_of_keras:
             self._iterations = {name: _number(each.iterations) for name, each in self._held.items()}
 
@@ -228,10 +238,14 @@ class HostReader:
         scalars = {"time": time.time(), **values}
         weights: dict[str, np.ndarray] = {}
         if self._store != "none":
-            weights = initial_weights(self._model, self._tensors, "values")
+            every_step = {tensor.name for tensor in self._tensors} - self._large
+            weights = self._values(every_step | self._large if self._is_due else every_step)
         if self._store == "statistics":
-            before, self._before = self._before, weights
+            before = self._before
+            self._before = {name: value for name, value in weights.items() if name not in self._large}
             weights = {n: statistics_of(np.stack([before[n], value]))[1] for n, value in weights.items()}
+            weights |= {name: np.ma.masked_all(4) for name in self._large - weights.keys()}
+            self._due.append(self._is_due)
         self._rows.append((scalars, self._rates, weights))
         self._bytes += sum(value.nbytes for value in weights.values()) + 8 * len(scalars)
 
@@ -273,7 +287,13 @@ class HostReader:
                 columns[column] = np.array([of_step[rates[column]] for _, of_step, _ in rows], dtype)
             elif column not in columns:
                 columns[column] = np.array([scalars.get(column, np.nan) for scalars, _, _ in rows], dtype)
-        weights = {name: np.stack([values[name] for _, _, values in rows]) for name in rows[0][2]}
+        weights: dict[str, np.ndarray] = {}
+        for name in rows[0][2]:
+            of_steps = [values[name] for _, _, values in rows]
+            weights[name] = np.ma.stack(of_steps) if name in self._large else np.stack(of_steps)
+        if self._large:
+            self._cadence.observe(columns["time"], np.array(self._due, bool))
+            self._due = []
         self._on_rows(Rows(columns, weights))
 
     def _columns(self) -> list[str]:
@@ -282,12 +302,19 @@ class HostReader:
         known = [name for name in self._rows[0][0] if all(name in scalars for scalars, _, _ in self._rows)]
         return [*rate_columns(self._rated), *known]
 
+    def _values(self, names: Collection[str]) -> dict[str, np.ndarray]:
+        """Current values of some tensors."""
+        pairs = zip(self._tensors, self._model.weights, strict=True)
+        chosen = [(tensor, weight) for tensor, weight in pairs if tensor.name in names]
+        return {tensor.name: np.array(weight.numpy()) for tensor, weight in chosen}
+
     def _describe(self) -> dict[str, np.ndarray]:
         """Note the tensors of the built model, and return its current weights."""
         self._tensors = tensors_of(self._model)
         self._store = store_for(self._settings.weights, n_weights(self._tensors))
         if self._store == "statistics":
             self._before = initial_weights(self._model, self._tensors, "values")
+            self._large = {tensor.name for tensor in self._tensors if math.prod(tensor.shape) > LARGE}
         return initial_weights(self._model, self._tensors, self._store)
 
 

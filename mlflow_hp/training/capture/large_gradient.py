@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tensorflow as tf
 
-from mlflow_hp.training.capture.weight_statistics import LARGE
+from mlflow_hp.training.capture.cadence import LARGE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

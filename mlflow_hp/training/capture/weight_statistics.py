@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tensorflow as tf
 
+from mlflow_hp.training.capture.cadence import LARGE
 from mlflow_hp.training.capture.tensor_groups import TensorGroups, elementwise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-LARGE = 2**14
-"""Number of elements above which a tensor is large: it is then reduced by itself, and only when it is due."""
 
 
 class WeightStatistics:
