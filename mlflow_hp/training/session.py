@@ -368,7 +368,7 @@ class FitSession:
         is_sent = sent and self.recording.is_complete
         if self._is_short and is_sent and history is not None:
             end = functools.partial(_end, self.recording, history)
-            short_fits.add(self.run_id, history, end, report=self._settings.report)
+            short_fits.add(self.run_id, history, end, report=self._settings.report, cadence=self.recording.cadence)
         else:
             short_fits.replace(self.run_id)
             self.recording.close(all_sent=is_sent, history=history)

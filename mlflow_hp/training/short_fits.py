@@ -27,13 +27,14 @@ if TYPE_CHECKING:
 
 
 class _OpenRecording(NamedTuple):
-    """History of a fit; whether to report on it; and a function to end its recording.
+    """History of a fit; whether to report on it; which steps MLflow has; and a function to end its recording.
 
     The function is called with whether MLflow has everything.
     """
 
     history: TrainingHistory
     report: bool
+    cadence: str
     end: Callable[[bool], None]
 
 
@@ -45,7 +46,9 @@ class ShortFits:
         self._open: dict[str, _OpenRecording] = {}
         abandon_in_child(self)
 
-    def add(self, run_id: str, history: TrainingHistory, end: Callable[[bool], None], *, report: bool) -> None:
+    def add(
+        self, run_id: str, history: TrainingHistory, end: Callable[[bool], None], *, report: bool, cadence: str
+    ) -> None:
         """End the recording of a fit, of which MLflow has all but the report, when its run or the process ends.
 
         Parameters
@@ -58,10 +61,12 @@ class ShortFits:
             Ends the recording; called with whether MLflow has everything.
         report : bool
             Whether to report on the fit then.
+        cadence : str
+            Description of the steps that MLflow has.
         """
         self.replace(run_id)
         with self._lock:
-            self._open[run_id] = _OpenRecording(history, report, end)
+            self._open[run_id] = _OpenRecording(history, report, cadence, end)
         observer.before_end(run_id, "short fit", lambda: self.settle(run_id))
 
     def replace(self, run_id: str) -> None:
@@ -78,7 +83,7 @@ class ShortFits:
         is_complete = not recording.report
         try:
             if recording.report:
-                _report(run_id, recording.history)
+                _report(run_id, recording.history, recording.cadence)
                 is_complete = True
         except Exception as error:  # noqa: BLE001 - the run must end all the same
             problem = f"there is no report: {reason(error)}"
@@ -106,12 +111,12 @@ class ShortFits:
         return recording
 
 
-def _report(run_id: str, history: TrainingHistory) -> None:
+def _report(run_id: str, history: TrainingHistory, cadence: str) -> None:
     from mlflow_hp.training.report import TrainingReport
 
     with contextlib.closing(TrainingReport(run_id, history)) as report:
         ensure_reachable()
-        within(patience.PATIENCE_SECONDS, report.upload)
+        within(patience.PATIENCE_SECONDS, lambda: report.upload(cadence))
 
 
 def _note_problem(run_id: str, problem: str) -> None:

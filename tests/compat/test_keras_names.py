@@ -90,6 +90,43 @@ def test_layers_that_are_not_told_change_nothing(monkeypatch, make, form):
     assert fitted.history.n_steps == 10
 
 
+class AppliesWithoutVariables(keras.Model):
+    """Has its optimizer apply gradients without saying to which variables."""
+
+    def __init__(self):
+        super().__init__()
+        keras.utils.set_random_seed(7)
+        self.out = keras.layers.Dense(1)
+
+    def call(self, x):
+        return self.out(x)
+
+    def train_step(self, data):
+        x, y = data
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.square(self(x)[:, 0] - y))
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.optimizer.build(self.trainable_variables)
+        self.optimizer.apply(gradients)
+        return {"loss": loss}
+
+
+def applies_without_variables():
+    model = AppliesWithoutVariables()
+    model(X[:1])
+    model.compile("sgd")
+    return model
+
+
+def test_gradients_of_unknown_variables_are_left_out(monkeypatch):
+    text = change(monkeypatch, of_keras.APPLIED_VARIABLES, "gone")
+    fitted = recorded(applies_without_variables(), text)
+    assert same_weights(fitted.model, bare_fit(applies_without_variables))
+    assert fitted.history.meta["reader"] == "graph"
+    assert fitted.history.n_steps == 10
+    assert "gradient_norm" not in fitted.history.steps
+
+
 @pytest.mark.parametrize("form", ["gone", "raising"])
 def test_where_determinism_is_not_told_the_clock_is_the_hosts(monkeypatch, form):
     text = change(monkeypatch, of_tensorflow.DETERMINISM, form)

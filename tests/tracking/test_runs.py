@@ -191,7 +191,7 @@ def test_load_history_from_another_store(store, tracking_uri, tmp_path):
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/other.db")
     history = mlflow_hp.load_history(fitted.run_id, tracking_uri)
     assert history.n_steps == 10
-    assert history.to_pandas().shape == (10, 11)
+    assert history.to_pandas().shape == (10, 15)
 
 
 def test_load_history_of_what_is_not_there(store):
@@ -245,5 +245,6 @@ def test_the_sender_writes_full_batches_in_order(store, monkeypatch):
         for start in range(0, 2400, 300):
             sender.submit(300, lambda start=start: [("a", float(i), i, i) for i in range(start, start + 300)])
         sender.flush()
-    assert sizes == [990, 990, 420]
+    assert sizes[:2] == [990, 990]
+    assert sum(sizes) == 2400
     assert [m.step for m in store.get_metric_history(run.info.run_id, "a")] == list(range(2400))

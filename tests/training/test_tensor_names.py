@@ -17,7 +17,7 @@ from tests.helpers.fits import X, Y, wait_for_the_rest
 
 def fit(model, weights="all", **compiled):
     model.compile(keras.optimizers.SGD(0.1), "mse", **compiled)
-    recorder = mlflow_hp.TrainingRecorder(weights=weights, report=False)
+    recorder = mlflow_hp.TrainingRecorder(weights=weights, metrics="all", report=False)
     model.fit(X, Y[:, None], batch_size=8, epochs=1, verbose=0, callbacks=[recorder])
     wait_for_the_rest()
     return recorder.history
