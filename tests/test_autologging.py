@@ -276,7 +276,7 @@ def logged_model(run):
 
 
 class FakeReport:
-    def upload(self):
+    def upload(self, cadence: str = ""):
         """Do nothing."""
 
     def close(self):
