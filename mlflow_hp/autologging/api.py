@@ -21,7 +21,7 @@ def autolog(
     extra_tags: Mapping[str, str] | None = None,
     weights: Literal["auto", "all", "statistics", "none"] = "auto",
     metrics_every: int = 1,
-    gradients: bool = True,
+    gradients: Literal["auto"] | bool = "auto",
     overhead: float = 0.05,
     sharpness_every: int | None = None,
     metrics: Literal["summary", "all"] = "summary",
@@ -67,8 +67,8 @@ def autolog(
         As in `TrainingRecorder`. Defaults to ``"auto"``.
     metrics_every : int
         As in `TrainingRecorder`. Defaults to 1.
-    gradients : bool
-        As in `TrainingRecorder`. Defaults to True.
+    gradients : {"auto", True, False}
+        As in `TrainingRecorder`. Defaults to ``"auto"``.
     overhead : float
         As in `TrainingRecorder`. Defaults to 0.05.
     sharpness_every : int, optional

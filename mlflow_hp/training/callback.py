@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import math
 import sys
 import threading
 import weakref
@@ -16,7 +15,7 @@ import numpy as np
 
 from mlflow_hp._forks import abandon_in_child
 from mlflow_hp._notice import log, warn
-from mlflow_hp.delivery.metric_selection import MAX_POINTS, METRICS
+from mlflow_hp.delivery.metric_selection import MAX_POINTS
 from mlflow_hp.delivery.patience import PATIENCE_SECONDS
 from mlflow_hp.delivery.signals import exit_on_sigterm, held
 from mlflow_hp.errors import UserError
@@ -34,6 +33,7 @@ from mlflow_hp.training.open_fits import (
     is_fitted,
     open_recorders,
 )
+from mlflow_hp.training.recorder_settings import check_settings
 from mlflow_hp.training.recovery import recover_quietly
 from mlflow_hp.training.session import FitSession, FitSettings
 
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from mlflow_hp.training.best_epoch import BestEpoch
     from mlflow_hp.training.recovery import RecoveryResult
 
-WEIGHTS = ("auto", "all", "statistics", "none")
 _FIT_STATE = ("history", "snapshots", "restored_epoch", "best", "_fit", "_own_run", "_signals")
 
 Hook = TypeVar("Hook", bound="Callable[..., None]")
@@ -100,9 +99,11 @@ class TrainingRecorder(keras.callbacks.Callback):
         else "statistics". Defaults to ``"auto"``.
     metrics_every : int
         MLflow gets the metrics of steps 0, n, 2n, ...; the artifact holds all steps whatever this is. Defaults to 1.
-    gradients : bool
+    gradients : {"auto", True, False}
         Whether the norm of each tensor's gradient, as the optimizer gets it, of all together, and the cosine to the
-        gradient of the step before are recorded, in the graph: see ``docs/history_format.md``. Defaults to True.
+        gradient of the step before are recorded, in the graph: see ``docs/history_format.md``. "auto" leaves them out
+        where XLA compiles the step (``jit_compile``), since that could change the last bits of the training; True
+        records them there, too. Defaults to ``"auto"``.
     overhead : float
         Share of the time of training, 0 to 1, that statistics of tensors with more than 16,384 weights may take: they
         are computed every n steps, with n from the measured times; 1 means at every step, 0 at the first alone. All
@@ -155,8 +156,8 @@ class TrainingRecorder(keras.callbacks.Callback):
     Raises
     ------
     UserError
-        For an unknown `weights` or `metrics`, a `metrics_every`, `sharpness_every` or `max_points` below 1, or an
-        `overhead` out of 0 to 1; and, when ``fit`` begins, if there is no run `run_id`.
+        For an unknown `weights`, `gradients` or `metrics`, a `metrics_every`, `sharpness_every` or `max_points` below
+        1, or an `overhead` out of 0 to 1; and, when ``fit`` begins, if there is no run `run_id`.
 
     Examples
     --------
@@ -178,7 +179,7 @@ class TrainingRecorder(keras.callbacks.Callback):
         *,
         weights: Literal["auto", "all", "statistics", "none"] = "auto",
         metrics_every: int = 1,
-        gradients: bool = True,
+        gradients: Literal["auto"] | bool = "auto",
         overhead: float = 0.05,
         sharpness_every: int | None = None,
         metrics: Literal["summary", "all"] = "summary",
@@ -203,7 +204,7 @@ class TrainingRecorder(keras.callbacks.Callback):
         self.extra_tags: dict[str, str] = {}
         self.flush_seconds = 0.0
         self._start_empty()
-        self._check_settings()
+        check_settings(self)
 
     def _start_empty(self) -> None:
         self.history: TrainingHistory | None = None
@@ -215,29 +216,12 @@ class TrainingRecorder(keras.callbacks.Callback):
         self._signals = contextlib.ExitStack()
         abandon_in_child(self)
 
-    def _check_settings(self) -> None:
-        if self.weights not in WEIGHTS:
-            raise UserError(f"weights={self.weights!r} is none of {', '.join(map(repr, WEIGHTS))}")
-        if not isinstance(self.metrics_every, int) or self.metrics_every < 1:
-            raise UserError(f"metrics_every={self.metrics_every!r} has to be a whole number of steps, 1 or more")
-        if not isinstance(self.overhead, (int, float)) or not 0 <= self.overhead <= 1:
-            raise UserError(f"overhead={self.overhead!r} has to be a share of the time of training, from 0 to 1")
-        every = self.sharpness_every
-        if every is not None and (not isinstance(every, int) or isinstance(every, bool) or every < 1):
-            raise UserError(f"sharpness_every={every!r} has to be a whole number of steps, 1 or more, or None")
-        if self.metrics not in METRICS:
-            raise UserError(f"metrics={self.metrics!r} is none of {', '.join(map(repr, METRICS))}")
-        if self.max_points is not None and (not isinstance(self.max_points, int) or self.max_points < 1):
-            raise UserError(f"max_points={self.max_points!r} has to be a whole number of points, 1 or more, or None")
-        if not isinstance(self.snapshot_megabytes, (int, float)) or not 0 <= self.snapshot_megabytes < math.inf:
-            raise UserError(f"snapshot_megabytes={self.snapshot_megabytes!r} has to be a number of 0 or more")
-
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         if self._fit is not None and self._is_of_another_thread and is_fitted(self._fit.model):
             warn("a fit is not recorded, as its recorder records one in another thread: give each its own recorder")
             return
         self.close()
-        self._check_settings()  # attributes, which may have changed since the constructor
+        check_settings(self)
         run_id = self._run_id()
         if run_id is None:
             return
@@ -279,7 +263,7 @@ class TrainingRecorder(keras.callbacks.Callback):
 
     @_guarded
     def _begin(self, run_id: str, tags: dict[str, str], callback_list: Any) -> None:
-        capture = CaptureSettings(self.weights, bool(self.gradients), float(self.overhead), self.sharpness_every)
+        capture = CaptureSettings(self.weights, self.gradients, float(self.overhead), self.sharpness_every)
         settings = FitSettings(
             capture,
             self.metrics_every,

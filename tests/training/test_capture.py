@@ -16,6 +16,7 @@ import tensorflow as tf
 
 import mlflow_hp
 from mlflow_hp.history.step_record import distinct_names
+from mlflow_hp.training import capture
 from mlflow_hp.training.capture import why_host
 from mlflow_hp.training.capture.step_layout import EpochCounter
 from tests.helpers.fits import LABELS, RNG, X, Y, bare, network, record, regression, same_weights
@@ -203,24 +204,67 @@ def test_nan_and_infinite_losses_are_recorded_and_do_not_hinder():
 
 
 DISTRIBUTED = """
-    import numpy as np, pytest, tensorflow as tf
-    from tests.helpers.fits import record, regression
-    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
-        model = regression()
-    with pytest.warns(RuntimeWarning, match="distributed by MirroredStrategy"):
-        fitted = record(model)
+    import keras, numpy as np, pytest, tensorflow as tf
+    two = [tf.config.LogicalDeviceConfiguration()] * 2
+    tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], two)
+    import mlflow_hp
+    from tests.helpers.fits import X, Y, bare, record, same_weights
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+    class OwnStep(keras.Sequential):
+        def train_step(self, data):
+            return super().train_step(data) | {"rows": tf.shape(data[0])[0]}
+
+    def make(cls=keras.Sequential):
+        keras.utils.set_random_seed(7)
+        with strategy.scope():
+            layers = [keras.layers.Dense(2), keras.layers.BatchNormalization(), keras.layers.Dense(1)]
+            model = cls([keras.Input((3,)), *layers])
+            model.compile(keras.optimizers.Adam(0.01, clipnorm=0.5), "mse", metrics=["mae"])
+        return model
+
+    for cls, weights in (keras.Sequential, "all"), (keras.Sequential, "statistics"), (OwnStep, "all"):
+        recorder = mlflow_hp.TrainingRecorder(weights=weights, report=False)
+        fitted = record(make(cls), recorder=recorder, shuffle=False)
+        history = fitted.history
+        assert (history.meta["reader"], history.n_steps) == ("graph", 10)
+        with strategy.scope():
+            assert same_weights(fitted.model, bare(make(cls), shuffle=False))
+        assert history.steps["samples"].tolist() == [8, 8, 8, 8, 5] * 2
+        if cls is OwnStep:
+            assert history.steps["batch_rows"].tolist() == [4, 4, 4, 4, 2] * 2  # the mean of integers, as in Keras
+            continue
+        if weights == "statistics":
+            last = fitted.model.get_weights()[0]
+            np.testing.assert_allclose(history.statistics(history.tensors[0].name)["norm"][-1], np.linalg.norm(last))
+            continue
+        for step in range(10):
+            fitted.model.set_weights([history.weights(tensor.name)[step] for tensor in history.tensors])
+            start = 8 * (step % 5)
+            middle = start + [4, 4, 4, 4, 3][step % 5]
+            parts = [slice(start, middle), slice(middle, start + 8)]  # of the two replicas
+            losses = [np.mean((fitted.model(X[part], training=True)[:, 0] - Y[part]) ** 2) for part in parts]
+            np.testing.assert_allclose(history.steps["batch_loss"][step], np.mean(losses), rtol=1e-5)
+    with pytest.warns(RuntimeWarning, match="sharpness is not recorded: the model is distributed"):
+        record(make(), recorder=mlflow_hp.TrainingRecorder(sharpness_every=2, report=False))
+    with strategy.scope(), pytest.warns(RuntimeWarning, match="inside the scope of a distribution strategy"):
+        fitted = record(make(), shuffle=False)
     assert fitted.history.steps["samples"].tolist() == [8, 8, 8, 8, 5] * 2
-    np.testing.assert_array_equal(fitted.history.weights("out/kernel")[-1], model.get_weights()[0])
 """
 
 
 @pytest.mark.slow
-def test_a_distributed_model_is_read_from_the_host(tracking_uri, tmp_path):
+def test_a_model_on_two_devices_is_read_in_the_graph(tracking_uri, tmp_path):
     """In a process of its own: TensorFlow's distributed iterators crash one that has done much else."""
     environment = os.environ | {"MLFLOW_TRACKING_URI": tracking_uri, "PYTHONPATH": os.pathsep.join(sys.path)}
     program = textwrap.dedent(DISTRIBUTED)
     done = subprocess.run([python(), "-c", program], env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_model_on_several_machines_is_read_from_the_host(monkeypatch):
+    monkeypatch.setattr(capture, "strategy_of", lambda _: object())
+    assert why_host(regression()) == "the model is distributed by object"
 
 
 def test_random_ops_of_the_users_own_layers_draw_the_same_numbers():

@@ -13,7 +13,7 @@ class CaptureSettings(NamedTuple):
     """Settings of the reading of steps, as in `TrainingRecorder`."""
 
     weights: str = "auto"
-    gradients: bool = True
+    gradients: str | bool = "auto"
     overhead: float = 0.05
     sharpness_every: int | None = None
 
@@ -31,11 +31,27 @@ def why_host(model: Any) -> str | None:
     if method is not None:
         return f"{type(model).__name__} has a {method} of its own"
     strategy = strategy_of(model)
-    if strategy is not None:
+    if strategy is not None and not _is_of_one_process(strategy):
         return f"the model is distributed by {type(strategy).__name__}"
+    if _is_in_a_scope():
+        return "fit is called inside the scope of a distribution strategy; the model alone has to be made in it"
     if not isinstance(model.optimizer, keras.optimizers.Optimizer) and not train_step_is_own(model):
         return "the model has no Keras optimizer"
     return None
+
+
+def _is_in_a_scope() -> bool:
+    """Whether this thread is in the scope of a distribution strategy, where variables have a copy in each replica."""
+    import tensorflow as tf
+
+    return bool(tf.distribute.has_strategy())
+
+
+def _is_of_one_process(strategy: Any) -> bool:
+    """Whether all replicas of a distribution strategy are in the graph of this process."""
+    import tensorflow as tf
+
+    return isinstance(strategy, tf.distribute.MirroredStrategy | tf.distribute.OneDeviceStrategy)
 
 
 def steps_pass_python(model: Any, train_function: Any) -> bool:

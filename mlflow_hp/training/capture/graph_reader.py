@@ -8,7 +8,6 @@ step is recorded even if Python sees only one in fifty.
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -17,13 +16,15 @@ import numpy as np
 import tensorflow as tf
 from keras import tree
 
+from mlflow_hp._compat.keras import strategy_of
 from mlflow_hp._compat.tensorflow import refuses_its_clock
 from mlflow_hp.delivery.signals import held
 from mlflow_hp.history.step_record import COSINE, Layout, Rows, n_weights
 from mlflow_hp.training.capture import CaptureSettings, train_step_is_own
 from mlflow_hp.training.capture.cadence import Cadence
-from mlflow_hp.training.capture.gradient_statistics import GradientStatistics, clip_of, loss_scale
-from mlflow_hp.training.capture.large_gradient import Gradient, LargeGradient, reduce_large
+from mlflow_hp.training.capture.gradient_reader import gradient_reader
+from mlflow_hp.training.capture.gradient_statistics import loss_scale
+from mlflow_hp.training.capture.replicas import run_in_replicas
 from mlflow_hp.training.capture.sharpness import SHARPNESS, sharpness_of
 from mlflow_hp.training.capture.step_buffers import StepBuffers
 from mlflow_hp.training.capture.step_layout import (
@@ -87,8 +88,9 @@ class GraphReader:
         self._columns: list[str] | None = None
         self._logged: list[str] = []
         self._problem: Exception | None = None
-        self._gradients: dict[str, list[tuple[str, tuple[int, ...]]]] = {}
-        self._gradient_statistics: GradientStatistics | None = None
+        self._strategy = strategy_of(model)
+        self._gradients = None if self._strategy is not None else gradient_reader(model, settings)
+        self._layout_of_gradients: Any = None
         self._weight_statistics: WeightStatistics | None = None
         self._sharpness: Any = None
         self._cadence = Cadence(settings.overhead)
@@ -132,7 +134,7 @@ class GraphReader:
         if self._prepared:
             return
         data = inputs_of(iterator.element_spec)
-        if not train_step_is_own(self._model):
+        if not train_step_is_own(self._model) and self._strategy is None:  # Keras builds a distributed model itself
             build(self._model, data)
         self._compiled_step.get_concrete_function(data)  # builds what `build` has not, and shows which values there are
         if self._problem is not None:
@@ -152,8 +154,8 @@ class GraphReader:
         if self._weight_statistics is not None:
             self._weight_statistics.start()
             self._fit_steps.assign(0)
-        if self._gradient_statistics is not None:
-            self._gradient_statistics.start()
+        if self._gradients is not None:
+            self._gradients.start()
         self._prepared = True
 
     def make_room(self) -> None:
@@ -261,7 +263,7 @@ class GraphReader:
     @property
     def _scalars(self) -> list[str]:
         """Columns at the beginning of the buffer's rows; statistics of the weights follow."""
-        of_gradients = [] if self._gradient_statistics is None else self._gradient_statistics.columns
+        of_gradients = [] if self._gradients is None else self._gradients.columns
         of_hessian = [] if self._sharpness is None else [SHARPNESS]
         return [*_SCALARS, *(self._columns or []), *of_gradients, *of_hessian]
 
@@ -302,14 +304,14 @@ class GraphReader:
             due = tf.equal(self._fit_steps % self._interval, 0)
             before = statistics.before(due)
         sharpness = [] if self._sharpness is None else [self._sharpness.column(data)]
-        logs, values, gradients = self._compiled_step(data)
+        (logs, values, gradients), samples = self._compiled_step(data)
         if self._problem is not None:
             raise self._problem
         now = tf.timestamp() if self._clock else tf.constant(0.0, tf.float64)
-        scalars = [now, n_samples(data), *rates, *values.batch.values(), *values.running.values()]
+        scalars = [now, samples, *rates, *values.batch.values(), *values.running.values()]
         row = [tf.stack([tf.cast(value, tf.float64) for value in scalars])]
-        if gradients:
-            row.append(self._columns_of(gradients, scales))
+        if self._gradients is not None and gradients:
+            row.append(self._gradients.compute(gradients, self.optimizers, scales))
         row += sharpness
         weights = []
         if statistics is not None:
@@ -324,76 +326,44 @@ class GraphReader:
         self._buffers.write(joined, weights)
         return logs
 
-    def _columns_of(self, gradients: dict[str, list[Any]], scales: dict[str, Any]) -> tf.Tensor:
-        """Compute the columns of the gradients."""
-        named = {
-            optimizer: [Gradient(*known, value) for known, value in zip(self._gradients[optimizer], each, strict=True)]
-            for optimizer, each in gradients.items()
-        }
-        if self._gradient_statistics is None:
-            self._gradient_statistics = GradientStatistics(named, self.optimizers)
-        return self._gradient_statistics.compute(named, scales)
-
     @property
     def _compiled_step(self) -> Any:
         """The model's step as a separate function, as in Keras, that also returns its values."""
         if not hasattr(self, "_own_step"):
 
-            def step(data: Any) -> tuple[Any, StepValues, dict[str, list[Any]]]:
-                gradients: dict[str, list[Gradient]] = {}
-                read = functools.partial(self._read_gradients, gradients) if self._settings.gradients else None
-                watch = StepWatch(self._model, read)
+            def step(data: Any) -> Any:
+                reader = self._gradients
+                watch = StepWatch(self._model, None if reader is None else reader.before_apply)
+
+                def in_replica(part: Any) -> Any:
+                    logs, samples = self._model.train_step(part), n_samples(part)
+                    try:
+                        values = watch.values(logs)
+                        gradients = {} if reader is None else reader.end()
+                        self._note_values(logs, values, watch.stepped)
+                    except Exception as error:  # noqa: BLE001 - raised here, variables of the step would have no values
+                        self._problem = error
+                        return (logs, StepValues({}, {}), {}), samples
+                    return (logs, values, gradients), samples
+
+                if reader is not None:
+                    reader.begin()
                 with watch.watching():
-                    logs = self._model.train_step(data)
-                try:
-                    values = watch.values(logs)
-                    self._note_values(logs, values, watch.stepped, gradients)
-                except Exception as error:  # noqa: BLE001 - raised here, variables of the step would have no values
-                    self._problem = error
-                    return logs, StepValues({}, {}), {}
-                return logs, values, {name: [each.value for each in those] for name, those in gradients.items()}
+                    return run_in_replicas(self._strategy, in_replica, data)
 
             self._own_step = tf.function(
                 step, reduce_retracing=True, jit_compile=self._model.jit_compile, autograph=False
             )
         return self._own_step
 
-    def _read_gradients(
-        self, gradients: dict[str, list[Gradient]], optimizer: str, pairs: list[tuple[Any, Any]]
-    ) -> list[tf.Tensor]:
-        """Read the gradients that an optimizer is about to apply; return what has to be computed before.
-
-        Large ones are reduced first, so that the optimizer can use their memory again as it does without a recording.
-        XLA computes sums more slowly: there they are reduced after the step.
-        """
-        tensors = zip(tensors_of(self._model), self._model.weights, strict=True)
-        known = {id(part): tensor for tensor, variable in tensors for part in (variable, variable.value)}
-        of_weights = [
-            Gradient(known[id(variable)].name, known[id(variable)].shape, value)
-            for variable, value in pairs
-            if id(variable) in known
-        ]
-        if not self._model.jit_compile:
-            applied = optimizers_of(self._model)[optimizer]
-            bound = clip_of(applied).bound(loss_scale(applied))
-            of_weights = [reduce_large(gradient, bound) for gradient in of_weights]
-        gradients.pop(optimizer, None)  # the last call in a step counts
-        if of_weights:
-            gradients[optimizer] = of_weights
-        if not optimizers_of(self._model)[optimizer].built:  # it makes variables, which can depend on nothing
-            return []
-        return [part for each in of_weights if isinstance(each.value, LargeGradient) for part in each.value[:3]]
-
-    def _note_values(
-        self, logs: Any, values: StepValues, stepped: list[str], gradients: dict[str, list[Gradient]]
-    ) -> None:
+    def _note_values(self, logs: Any, values: StepValues, stepped: list[str]) -> None:
         """Name the columns of the step's values, and the one that has each entry of its logs."""
         columns = columns_of(stepped, values.batch, values.running)
-        of_gradients = {name: [each[:2] for each in those] for name, those in gradients.items()}
-        if self._buffers is not None and (columns, of_gradients) != (self._columns, self._gradients):
+        of_gradients = None if self._gradients is None else self._gradients.layout
+        if self._buffers is not None and (columns, of_gradients) != (self._columns, self._layout_of_gradients):
             # before, metrics that the step makes are missing
             raise Unwrappable(f"train_step has other values than when it was traced first: {', '.join(columns)}")
-        self._columns, self._gradients = columns, of_gradients
+        self._columns, self._layout_of_gradients = columns, of_gradients
         held = optimizers_of(self._model)
         self.optimizers = {name: held[name] for name in stepped}
         self._logged = [

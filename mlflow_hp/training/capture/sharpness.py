@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import tensorflow as tf
 
-from mlflow_hp._compat.keras import compute_loss
+from mlflow_hp._compat.keras import compute_loss, strategy_of
 from mlflow_hp.training.capture import train_step_is_own, warn_of_no_sharpness
 from mlflow_hp.training.capture.step_layout import Unwrappable
 
@@ -55,6 +55,9 @@ def sharpness_of(model: Any, every: int | None, data: Any) -> Sharpness | None:
         return None
     if train_step_is_own(model):
         warn_of_no_sharpness("the loss in a train_step of one's own is unknown")
+        return None
+    if strategy_of(model) is not None:
+        warn_of_no_sharpness("the model is distributed")
         return None
     try:
         return Sharpness(model, every, data)

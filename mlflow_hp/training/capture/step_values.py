@@ -22,6 +22,7 @@ import tensorflow as tf
 
 from mlflow_hp._compat.keras import applied_variables, layers_of, original_method
 from mlflow_hp._compat.private_name import UnsupportedVersionError
+from mlflow_hp.training.capture.replicas import replica_number
 from mlflow_hp.training.capture.step_layout import leaves_of
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class StepValues(NamedTuple):
 
 
 class StepWatch:
-    """Watches the metrics and optimizers of a model while its step is traced, or runs eagerly.
+    """Watches the metrics and optimizers of a model while its step is traced, or runs eagerly; each replica by itself.
 
     Parameters
     ----------
@@ -72,7 +73,7 @@ class StepWatch:
     def __init__(self, model: Any, before_apply: BeforeApply | None = None) -> None:
         self._model = model
         self._before_apply = before_apply
-        self._calls: dict[int, list[tuple[Any, Any, Any]]] = {}
+        self._calls: dict[tuple[int, int], list[tuple[Any, Any, Any]]] = {}
         self._results: list[tuple[Any, Any, int]] = []
         self._error: Exception | None = None
         self.stepped: list[str] = []
@@ -127,7 +128,7 @@ class StepWatch:
                 (running if _reads_other_state(value, own_state) else batch)[name] = value
                 continue
             running[name] = value
-            mean = _mean_of(self._calls.get(id(metric), [])[:n_calls]) if _is_mean(metric) else None
+            mean = _mean_of(self._calls_of(metric)[:n_calls]) if _is_mean(metric) else None
             if mean is not None:
                 batch[name] = mean
         return StepValues(batch, running)
@@ -173,10 +174,14 @@ class StepWatch:
 
     def _note_update(self, metric: Any, arguments: tuple[Any, ...], named: Mapping[str, Any], _: Any) -> None:
         values = dict(zip(("values", "sample_weight"), arguments, strict=False)) | dict(named)
-        self._calls.setdefault(id(metric), []).append((_graph(), values.get("values"), values.get("sample_weight")))
+        self._calls_of(metric).append((_graph(), values.get("values"), values.get("sample_weight")))
 
     def _note_result(self, metric: Any, _: tuple[Any, ...], __: Mapping[str, Any], result: Any) -> None:
-        self._results.append((result, metric, len(self._calls.get(id(metric), []))))
+        self._results.append((result, metric, len(self._calls_of(metric))))
+
+    def _calls_of(self, metric: Any) -> list[tuple[Any, Any, Any]]:
+        """Graph, value and weight of each update of a metric so far, in the replica that is being traced."""
+        return self._calls.setdefault((replica_number(), id(metric)), [])
 
     def _note_step(self, name: str, *_: Any) -> None:
         if name not in self.stepped:

@@ -1,0 +1,50 @@
+"""Check of the settings of a recorder."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from mlflow_hp.delivery.metric_selection import METRICS
+from mlflow_hp.errors import UserError
+
+CHOICES = {
+    "weights": ("auto", "all", "statistics", "none"),
+    "gradients": ("auto", True, False),
+    "metrics": METRICS,
+}
+"""Values of the settings that have a few."""
+
+
+def check_settings(recorder: Any) -> None:
+    """Check the attributes of a `TrainingRecorder`, which may have changed since its constructor.
+
+    Raises
+    ------
+    UserError
+        For one out of its range.
+    """
+    for name, choices in CHOICES.items():
+        value = getattr(recorder, name)
+        if not any(type(value) is type(choice) and value == choice for choice in choices):
+            raise UserError(f"{name}={value!r} is none of {', '.join(map(repr, choices))}")
+    _check_whole("metrics_every", recorder.metrics_every, "steps")
+    _check_whole("sharpness_every", recorder.sharpness_every, "steps", or_none=True)
+    _check_whole("max_points", recorder.max_points, "points", or_none=True)
+    if not _is_number(recorder.overhead) or not 0 <= recorder.overhead <= 1:
+        raise UserError(f"overhead={recorder.overhead!r} has to be a share of the time of training, from 0 to 1")
+    if not _is_number(recorder.snapshot_megabytes) or not 0 <= recorder.snapshot_megabytes < math.inf:
+        raise UserError(f"snapshot_megabytes={recorder.snapshot_megabytes!r} has to be a number of 0 or more")
+
+
+def _check_whole(name: str, value: Any, unit: str, *, or_none: bool = False) -> None:
+    if value is None and or_none:
+        return
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise UserError(
+            f"{name}={value!r} has to be a whole number of {unit}, 1 or more{', or None' if or_none else ''}"
+        )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
