@@ -110,6 +110,13 @@ def log_if_wide(axes: Axes, values: np.ndarray) -> None:
         axes.set_yscale("symlog", linthresh=typical, linscale=decades / 8)  # wide enough to separate the labels near 0
 
 
+def whole_numbers(axes: Axes) -> None:
+    """Put the ticks of the x axis at whole numbers: steps, epochs, folds."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
 def style_of(index: int) -> dict[str, Any]:
     """Colour and line style number `index` (0-based): the same in all plots, with 28 different ones."""
     return {"color": COLOURS[index % 7], "linestyle": ("-", "--", ":", "-.")[index // 7 % 4]}

@@ -8,7 +8,16 @@ import numpy as np
 
 from mlflow_hp.analysis.diagnosis import noise_scale_by_step
 from mlflow_hp.history.step_record import gradient_norms, learning_rates
-from mlflow_hp.plots.figure import COLOURS, MAX_DRAWN, MAX_LINE_LENGTH, add_title, figure_of, new_axes, short
+from mlflow_hp.plots.figure import (
+    COLOURS,
+    MAX_DRAWN,
+    MAX_LINE_LENGTH,
+    add_title,
+    figure_of,
+    new_axes,
+    short,
+    whole_numbers,
+)
 from mlflow_hp.plots.training import Curve, curves_info
 
 if TYPE_CHECKING:
@@ -21,6 +30,8 @@ MAX_BINS = 200
 """Largest number of columns, of equally many steps each."""
 MAX_LABELS = 48
 """Up to this many rows, each is labelled; of more, each second, third, ..."""
+MIN_KNOWN = 10
+"""Least number of windows with a known noise scale that are drawn: a few dots show no course."""
 EDGE_OF_STABILITY = 2.0
 """Learning rate x sharpness at which full-batch gradient descent begins to oscillate."""
 
@@ -93,16 +104,27 @@ def draw_gradient_norms(info: GradientNormsInfo, axes: Axes | None = None) -> Ax
     Axes
         Axes with the picture.
     """
-    import matplotlib as mpl
-    from matplotlib.colors import LogNorm
-    from matplotlib.ticker import MaxNLocator
-
     rows = len(info.tensors)
     labels = [short(name, MAX_LINE_LENGTH // 4) for name in info.tensors]
     if axes is None:
         longest = max(map(len, labels), default=0)
         axes = new_axes(7.5 + 0.07 * longest, min(10.0, max(3.0, 0.2 * rows + 1.4)))
-    is_zero = info.norms < 1 / MAX_DRAWN
+    _coloured(info, axes)
+    shown_rows = np.arange(0, rows, max(1, -(-rows // MAX_LABELS)))
+    axes.set_yticks(shown_rows, [labels[row] for row in shown_rows], fontsize=8 if rows <= 30 else 6.5)
+    axes.invert_yaxis()
+    axes.set(xlabel="step", ylabel="from input to output")
+    whole_numbers(axes)
+    add_title(axes, "norm of the gradient by tensor and step")
+    return axes
+
+
+def _coloured(info: GradientNormsInfo, axes: Axes) -> None:
+    """Draw the cells and their colour bar, and note the cells without a colour of the scale."""
+    import matplotlib as mpl
+    from matplotlib.colors import LogNorm
+
+    is_zero, is_broken = info.norms < 1 / MAX_DRAWN, bool(np.isnan(info.norms).any())
     positive = info.norms[info.norms >= 1 / MAX_DRAWN]
     low, high = (positive.min(), positive.max()) if positive.size else (1.0, 1.0)
     if high < 10 * low:  # a decade at least: nearly equal norms look alike
@@ -110,23 +132,13 @@ def draw_gradient_norms(info: GradientNormsInfo, axes: Axes | None = None) -> Ax
         low, high = middle / np.sqrt(10), middle * np.sqrt(10)
     colours = mpl.colormaps["viridis"].with_extremes(under="black", bad=COLOURS[1])
     shown = np.ma.masked_invalid(np.where(is_zero, low / 2, info.norms))
-    mesh = axes.pcolormesh(
-        info.edges - 0.5, np.arange(rows + 1) - 0.5, shown, cmap=colours, norm=LogNorm(low, high), rasterized=True
-    )
-    has_zeros, is_broken = bool(is_zero.any()), bool(np.isnan(info.norms).any())
-    figure_of(axes).colorbar(
-        mesh, ax=axes, label="norm of the gradient", extend="min" if has_zeros else "neither", pad=0.02
-    )
-    shown_rows = np.arange(0, rows, max(1, -(-rows // MAX_LABELS)))
-    axes.set_yticks(shown_rows, [labels[row] for row in shown_rows], fontsize=8 if rows <= 30 else 6.5)
-    axes.invert_yaxis()
-    axes.set(xlabel="step", ylabel="from input to output")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    notes = ["black: 0"] * has_zeros + ["orange: not finite"] * is_broken
+    rows = np.arange(len(info.tensors) + 1) - 0.5
+    mesh = axes.pcolormesh(info.edges - 0.5, rows, shown, cmap=colours, norm=LogNorm(low, high), rasterized=True)
+    extend = "min" if is_zero.any() else "neither"
+    figure_of(axes).colorbar(mesh, ax=axes, label="norm of the gradient", extend=extend, pad=0.02)
+    notes = ["black: 0"] * bool(is_zero.any()) + ["orange: not finite"] * is_broken
     if notes:
         axes.set_title(", ".join(notes), color=COLOURS[1] if is_broken else COLOURS[7], fontsize=10)
-    add_title(axes, "norm of the gradient by tensor and step")
-    return axes
 
 
 def noise_scale_curve(history: TrainingHistory) -> CurvesInfo:
@@ -142,12 +154,12 @@ def noise_scale_curve(history: TrainingHistory) -> CurvesInfo:
     Returns
     -------
     CurvesInfo
-        Numbers for `draw_curves`; without curves where the noise scale is unknown.
+        Numbers for `draw_curves`; without curves where fewer than ``MIN_KNOWN`` windows have a noise scale.
     """
     series = noise_scale_by_step(history)
     known = np.isfinite(series.scale)
     curves = []
-    if known.any():
+    if known.sum() >= MIN_KNOWN:
         batches = Curve(
             np.array([0, history.n_steps - 1]), np.full(2, float(series.batch)), f"batch size {series.batch}"
         )
@@ -161,7 +173,11 @@ def sharpness_curve(history: TrainingHistory) -> CurvesInfo:
     Gradient descent oscillates along a direction whose curvature, the largest eigenvalue of the Hessian, is over
     2 / learning rate; training of networks often rises to that edge and stays there (Cohen, Kaur, Li, Kolter and
     Talwalkar 2021, Gradient Descent on Neural Networks Typically Occurs at the Edge of Stability). The line is that of
-    gradient descent without momentum; optimizers with momentum or adaptive rates have other limits.
+    gradient descent without momentum; with momentum m it is 2 + 2 m. The edge of Adam is one of the Hessian scaled by
+    Adam's own rates, of which the sharpness tells nothing.
+
+    The axis is logarithmic if a value is further than a decade from the edge: small ones would look like 0. Values that
+    are not positive, where the loss curves upwards in no direction, are left out and counted in the label.
 
     Parameters
     ----------
@@ -171,11 +187,18 @@ def sharpness_curve(history: TrainingHistory) -> CurvesInfo:
     Returns
     -------
     CurvesInfo
-        Numbers for `draw_curves`; without curves where the sharpness or the learning rate is unknown.
+        Numbers for `draw_curves`; without curves if no learning rate or no positive sharpness is known.
     """
     rate, sharpness = learning_rates(history.steps).get("learning rate"), history.steps.get("sharpness")
-    curves = []
-    if rate is not None and sharpness is not None and np.isfinite(sharpness).any():
-        taken = np.isfinite(sharpness)
-        curves = [Curve(history.steps["step"][taken], rate[taken] * sharpness[taken], "learning rate x sharpness")]
-    return curves_info(curves, "step", "learning rate x sharpness", {"edge of stability: 2": EDGE_OF_STABILITY})
+    label, curves, is_log = "learning rate x sharpness", [], False
+    if rate is not None and sharpness is not None:
+        known = np.flatnonzero(np.isfinite(sharpness))
+        product = rate[known] * sharpness[known]
+        positive = product > 0
+        left_out = f" (not drawn: {(~positive).sum()} of {len(known)}, not positive)" * (not positive.all())
+        if positive.any():
+            lowest, highest = product[positive].min(), product[positive].max()
+            is_log = bool(lowest < EDGE_OF_STABILITY / 10 or highest > EDGE_OF_STABILITY * 10)
+            curves = [Curve(history.steps["step"][known[positive]], product[positive], f"{label}{left_out}")]
+    references = {f"edge of stability of plain gradient descent: {EDGE_OF_STABILITY:g}": EDGE_OF_STABILITY}
+    return curves_info(curves, "step", label, references, is_log=is_log)

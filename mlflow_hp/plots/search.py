@@ -14,6 +14,7 @@ from mlflow_hp.plots.figure import (
     legend_on_right,
     new_axes,
     style_of,
+    whole_numbers,
 )
 from mlflow_hp.plots.search_style import (
     MAX_LEGEND_LENGTH,
@@ -219,8 +220,6 @@ def folds_info(results: SearchResults) -> FoldsInfo:
 
 def draw_folds(info: FoldsInfo, axes: Axes | None = None) -> Axes:
     """Draw a line per candidate from fold to fold if there are few, else a box of quartiles with its folds."""
-    from matplotlib.ticker import MaxNLocator
-
     n, n_splits = info.scores.shape
     longest = max(map(len, info.labels), default=0)
     lines = n <= MAX_LINES
@@ -231,7 +230,7 @@ def draw_folds(info: FoldsInfo, axes: Axes | None = None) -> Axes:
             axes.plot(np.arange(n_splits), scores, marker="o", label=label, linewidth=1.5, **style_of(index))
         axes.set(xlabel="fold", ylabel=info.scorer)
         axes.set_xlim(-0.3, n_splits - 0.7)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        whole_numbers(axes)
         if n:
             legend_on_right(axes)
     else:

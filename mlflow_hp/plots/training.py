@@ -17,6 +17,7 @@ from mlflow_hp.plots.figure import (
     log_if_wide,
     new_axes,
     style_of,
+    whole_numbers,
 )
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ class CurvesInfo(NamedTuple):
         Label -> height of a dashed line.
     first_not_finite : float or None
         First x at which a curve is NaN or infinite.
+    is_log : bool
+        Whether the y axis is logarithmic however far the values spread. Defaults to False.
     """
 
     curves: list[Curve]
@@ -73,10 +76,16 @@ class CurvesInfo(NamedTuple):
     y_label: str
     references: dict[str, float]
     first_not_finite: float | None
+    is_log: bool = False
 
 
 def curves_info(
-    curves: list[Curve], x_label: str, y_label: str, references: Mapping[str, float] | None = None
+    curves: list[Curve],
+    x_label: str,
+    y_label: str,
+    references: Mapping[str, float] | None = None,
+    *,
+    is_log: bool = False,
 ) -> CurvesInfo:
     """Downsample `curves` without losing a spike, and find where they stop being finite.
 
@@ -90,6 +99,8 @@ def curves_info(
         Name of the y axis.
     references : mapping of str to float, optional
         Label -> height of a dashed line. Defaults to None.
+    is_log : bool
+        Whether the y axis is logarithmic however far the values spread. Defaults to False.
 
     Returns
     -------
@@ -98,7 +109,8 @@ def curves_info(
     """
     broken = [curve.x[~np.isfinite(curve.y)] for curve in curves]
     first = min((float(x[0]) for x in broken if len(x)), default=None)
-    return CurvesInfo([_downsampled(curve) for curve in curves], x_label, y_label, dict(references or {}), first)
+    drawn = [_downsampled(curve) for curve in curves]
+    return CurvesInfo(drawn, x_label, y_label, dict(references or {}), first, is_log)
 
 
 def loss_by_batch(history: TrainingHistory) -> CurvesInfo:
@@ -193,7 +205,7 @@ def weights_by_step(values: np.ndarray, name: str, references: Mapping[str, floa
 def draw_curves(info: CurvesInfo, axes: Axes | None = None) -> Axes:
     """Draw curves and reference lines, and mark where values stop being finite.
 
-    The y axis is logarithmic if the values span many decades.
+    The y axis is logarithmic if the values span many decades, or if `info` asks for it.
 
     Parameters
     ----------
@@ -207,8 +219,6 @@ def draw_curves(info: CurvesInfo, axes: Axes | None = None) -> Axes:
     Axes
         Axes with the picture.
     """
-    from matplotlib.ticker import MaxNLocator
-
     labels = [*(curve.label for curve in info.curves), *info.references]
     legend_right = len(labels) > 5
     if axes is None:
@@ -228,9 +238,12 @@ def draw_curves(info: CurvesInfo, axes: Axes | None = None) -> Axes:
                   linewidth=2.0 if points else 1.6, **style)  # fmt: skip
     for index, (label, height) in enumerate(info.references.items()):
         axes.axhline(height, color=COLOURS[(2 + index) % 7], linestyle="--", linewidth=1.3, label=label)
-    log_if_wide(axes, np.concatenate([np.empty(0), *(curve.y for curve in curves)]))
+    if info.is_log and any((curve.y > 0).any() for curve in curves):
+        axes.set_yscale("log")
+    else:
+        log_if_wide(axes, np.concatenate([np.empty(0), *(curve.y for curve in curves)]))
     axes.set(xlabel=info.x_label, ylabel=info.y_label)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    whole_numbers(axes)
     if axes.get_xlim()[1] - axes.get_xlim()[0] < 1:  # a single step or epoch
         axes.set_xlim(axes.get_xlim()[0] - 0.5, axes.get_xlim()[1] + 0.5)
     if not any(np.isfinite(curve.y).any() for curve in curves):
@@ -244,7 +257,7 @@ def draw_curves(info: CurvesInfo, axes: Axes | None = None) -> Axes:
     if legend_right:
         legend_on_right(axes)
     elif len(labels) > 1:
-        axes.legend(frameon=False, loc="best")
+        axes.legend(loc="best", edgecolor="none", framealpha=0.85)  # a line behind it leaves the text readable
     add_title(axes, f"{info.y_label} by {info.x_label.split(' (')[0]}")
     return axes
 

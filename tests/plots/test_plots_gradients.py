@@ -72,12 +72,32 @@ def test_the_noise_scale_stands_next_to_the_batch_size():
     assert training.draw_curves(unknown).texts[0].get_text() == "no finite value"
 
 
+def test_a_few_known_noise_scales_are_not_drawn():
+    cosine = np.full(1000, -0.1)
+    cosine[:200] = 0.5
+    few = gradients.noise_scale_by_step(history(n_steps=109)).step
+    assert (len(few), len(gradients.noise_scale_curve(history(n_steps=109)).curves)) == (9, 0)
+    assert len(gradients.noise_scale_curve(history(n_steps=110)).curves) == 2
+    assert len(gradients.noise_scale_curve(history(gradient_cosine=cosine)).curves) == 2
+
+
 def test_sharpness_is_drawn_where_it_was_taken():
     taken = np.where(np.arange(1000) % 100 == 0, 15.0, np.nan)
     info = gradients.sharpness_curve(history(sharpness=taken))
     assert info.curves[0].x.tolist() == list(range(0, 1000, 100))
     np.testing.assert_allclose(info.curves[0].y, 1.5)
-    assert info.references == {"edge of stability: 2": 2.0}
-    assert info.first_not_finite is None
-    for without in ({}, {"sharpness": np.full(1000, np.nan)}):
+    assert info.references == {"edge of stability of plain gradient descent: 2": 2.0}
+    assert (info.curves[0].label, info.first_not_finite) == ("learning rate x sharpness", None)
+    assert training.draw_curves(info).get_yscale() == "linear"
+    for without in ({}, {"sharpness": np.full(1000, np.nan)}, {"sharpness": np.full(1000, -1.0)}):
         assert gradients.sharpness_curve(history(**without)).curves == []
+
+
+def test_a_small_sharpness_has_a_logarithmic_axis_and_says_what_it_leaves_out():
+    taken = np.where(np.arange(1000) % 100 == 0, np.arange(1000) / 1000 - 0.2, np.nan)
+    info = gradients.sharpness_curve(history(sharpness=taken))
+    assert info.curves[0].label == "learning rate x sharpness (not drawn: 3 of 10, not positive)"
+    assert info.curves[0].x.tolist() == list(range(300, 1000, 100))
+    assert training.draw_curves(info).get_yscale() == "log"
+    broken = gradients.sharpness_curve(history(sharpness=np.where(taken < 0, np.inf, taken)))
+    assert (len(broken.curves[0].x), broken.first_not_finite) == (7, None)

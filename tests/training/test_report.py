@@ -38,7 +38,7 @@ def test_pictures_findings_and_description(store):
 
 def test_pictures_of_gradients(store):
     x = np.random.default_rng(0).normal(size=(300, 3)).astype("float32")
-    fitted = reported(model=regression(), x=x, y=x[:, :1] + 1, batch_size=10)
+    fitted = reported(model=regression(), x=x, y=x[:, :1] + 1, batch_size=10, epochs=5)
     paths = {a.path for a in store.list_artifacts(fitted.run_id, "plots")}
     assert {"plots/gradient_norms_by_step.png", "plots/noise_scale_by_step.png"} <= paths
     assert "plots/sharpness_by_step.png" not in paths
