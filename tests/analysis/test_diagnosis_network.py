@@ -204,7 +204,7 @@ def test_a_diverging_network():
     loss = np.r_[2.3, 5.0, 1e4, np.full(10, np.nan)]
     diverging = history(loss, first=(2.3, 3.0, 1e9, np.nan), accuracy=np.full(13, 0.1))
     found = diagnosis.diagnose_network(diverging, n_classes=10, dead={"a": 1.0})
-    assert names(found) == ["not_finite", "noise_scale", "next_try"]
+    assert names(found) == ["not_finite", "next_try"]
     assert found[-1].suggestion == "learning_rate=0.011"
 
 
@@ -224,7 +224,7 @@ def test_a_validation_loss_that_stopped_is_not_sent_to_a_larger_learning_rate():
 
 def test_a_slow_network_at_chance():
     found = diagnosis.diagnose_network(classifier(np.full(60, 0.13), 2.3 - 0.0002 * E), n_classes=10)
-    assert names(found) == ["chance", "speed", "trend", "noise_scale", "next_try"]
+    assert names(found) == ["chance", "speed", "trend", "next_try"]
     assert found[-1].suggestion == found[1].suggestion == "learning_rate=1, or epochs=600"
 
 

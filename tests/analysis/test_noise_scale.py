@@ -24,19 +24,37 @@ def noise_scale_by_definition(model, x, y):
     return gradients.var(axis=0).sum() / np.square(gradients.mean(axis=0)).sum()
 
 
+class Fit:
+    """One epoch of a network by Adam, and its noise scale by the definition before it."""
+
+    def __init__(self, seed, batch=8, rate=1e-5, noise=0.5):
+        keras.utils.set_random_seed(seed)
+        draw = np.random.default_rng(seed)
+        x = draw.normal(size=(4000, 6)).astype("float32")
+        y = (np.sin(x[:, :1]) + x[:, 1:2] * x[:, 2:3] + noise * draw.normal(size=(4000, 1))).astype("float32")
+        model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(8, "tanh"), keras.layers.Dense(1)])
+        model.compile(keras.optimizers.Adam(rate), "mse")
+        self.exact = noise_scale_by_definition(model, x, y)
+        self.history = record(model, x, y, TrainingRecorder(weights="none"), batch_size=batch, epochs=1).history
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_under_adam_it_is_that_of_the_definition(store, seed):
-    keras.utils.set_random_seed(seed)
-    draw = np.random.default_rng(seed)
-    x = draw.normal(size=(4000, 6)).astype("float32")
-    y = (np.sin(x[:, :1]) + x[:, 1:2] * x[:, 2:3] + 0.5 * draw.normal(size=(4000, 1))).astype("float32")
-    layers = [keras.Input((6,)), keras.layers.Dense(8, "tanh"), keras.layers.Dense(1)]
-    model = keras.Sequential(layers)
-    model.compile(keras.optimizers.Adam(1e-5), "mse")
-    exact = noise_scale_by_definition(model, x, y)
-    history = record(model, x, y, TrainingRecorder(weights="none"), batch_size=8, epochs=1).history
-    estimate = diagnosis.noise_scale(history).evidence["noise_scale"]
-    assert exact / 1.5 < estimate < exact * 1.5
+    fit = Fit(seed)
+    estimate = diagnosis.noise_scale(fit.history).evidence["noise_scale"]
+    assert fit.exact / 1.5 < estimate < fit.exact * 1.5
+
+
+@pytest.mark.parametrize("seed", [10, 11])
+@pytest.mark.parametrize(
+    ("batch", "rate", "noise", "verdict"),
+    [(1, 1e-5, 1.0, "a larger batch pays"), (200, 1e-3, 0.5, "a smaller batch does"), (4000, 1e-3, 0.5, None)],
+)
+def test_the_batch_size_of_a_fit(store, seed, batch, rate, noise, verdict):
+    fit = Fit(seed, batch, rate, noise)
+    findings = [each.verdict for each in diagnosis.diagnose(fit.history) if each.name == "noise_scale"]
+    assert findings == ([] if verdict is None else [verdict])
+    assert (fit.exact > 5 * batch, fit.exact < batch / 5) == (batch == 1, batch > 1)
 
 
 class Gradients:
@@ -109,3 +127,71 @@ def test_the_scale_by_step_follows_the_training():
     assert list(short.step) == [49]
     nothing = diagnosis.noise_scale_by_step(Gradients().history(gradient_norm=np.full(2000, np.nan)))
     assert len(nothing.step) == len(nothing.scale) == 0
+
+
+class Verdict:
+    """A training whose gradients are known with certainty, and the finding of it among all others."""
+
+    def __init__(self, noise, samples=4, seed=0, loss=(3.0, 2.9, 2.8, 2.7), **changed):
+        gradients = Gradients(noise=noise, seed=seed)
+        self.scale = samples * noise**2
+        steps = gradients.steps | {"samples": np.full(2000, samples)} | changed
+        epochs = {"epoch": np.arange(len(loss)), "loss": np.array(loss)}
+        history = TrainingHistory.from_arrays(steps, epochs, meta={"optimizer": {"name": "Adam"}})
+        findings = {finding.name: finding for finding in diagnosis.diagnose(history)}
+        self.finding = findings.get("noise_scale")
+        self.names = list(findings)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_any_training_has_a_finding_on_its_batch_size(seed):
+    small, fine, large = (Verdict(noise, seed=seed) for noise in (4.5, 2.0, 0.3))
+    assert [each.names for each in (small, fine, large)] == [["trend", "noise_scale"]] * 3
+    assert small.finding.verdict == "a larger batch pays"
+    assert small.scale / 2 < small.finding.evidence["suggested_batch_size"] < small.scale * 2
+    assert "Noise dominates" in small.finding.text
+    assert (fine.finding.verdict, fine.finding.suggestion) == ("batch size is fine", None)
+    assert (large.finding.verdict, "redundant" in large.finding.text) == ("a smaller batch does", True)
+
+
+def test_pure_noise_of_the_same_batches_in_each_epoch_is_no_finding():
+    findings = []
+    for seed in range(40):
+        epoch = Gradients(100, mean=0, seed=seed)
+        steps = {name: np.tile(values, 20) for name, values in epoch.steps.items()}
+        history = TrainingHistory.from_arrays(steps | {"step": np.arange(2000), "epoch": np.arange(2000) // 100})
+        findings += [each for each in diagnosis.diagnose(history) if each.name == "noise_scale"]
+    assert len(findings) <= 1
+
+
+COSINE = Gradients(noise=4.5).steps["gradient_cosine"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "doubt"),
+    [
+        ({"learning_rate": np.geomspace(1e-4, 1e-1, 2000)}, "range test"),
+        ({"learning_rate": np.linspace(1e-4, 1e-1, 2000)}, "range test"),
+        ({"epoch": np.arange(2000) // 4}, "fewer than 5 pairs"),
+        ({"gradient_cosine": np.r_[COSINE[:700], np.full(1300, -0.5)]}, "in most"),
+        ({"gradient_cosine": COSINE - 0.045}, "little in common"),
+    ],
+)
+def test_an_uncertain_noise_scale_is_no_finding(changed, doubt):
+    assert Verdict(4.5, **changed).finding is None
+    uncertain = diagnosis.noise_scale(Gradients(noise=4.5).history(**changed))
+    assert (uncertain.verdict, uncertain.suggestion) == ("noise scale uncertain", None)
+    assert doubt in uncertain.text
+
+
+def test_a_warm_up_and_a_decay_are_no_range_test():
+    warm_up = np.minimum(np.arange(2000) + 1, 200) * 1e-5
+    for rates in (warm_up, warm_up[::-1], np.full(2000, 1e-3)):
+        assert Verdict(4.5, learning_rate=rates).finding.verdict == "a larger batch pays"
+
+
+def test_the_batch_size_is_no_subject_of_a_training_that_fails():
+    broken = np.r_[np.ones(1990), np.full(10, np.nan)]
+    assert Verdict(4.5, batch_loss=broken).names == ["not_finite", "trend"]
+    assert Verdict(0.3, loss=(3.0, 2.9, 3.2)).names == ["trend"]  # which asks for a larger batch
+    assert "noise_scale" not in Verdict(4.5, loss=3.0 * 2.0 ** np.arange(9)).names

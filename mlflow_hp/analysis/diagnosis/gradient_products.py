@@ -29,6 +29,9 @@ class GradientProducts(NamedTuple):
     ----------
     step : ndarray of int, shape (n,)
         Index of the last step of each group.
+    index_in_epoch : ndarray of int, shape (n,)
+        The same, counted from the first step of its epoch. Where data are shuffled alike in each epoch, groups with one
+        index have the same batches.
     square : ndarray of shape (n,)
         Mean of |g|^2.
     product : ndarray of shape (n,)
@@ -40,6 +43,7 @@ class GradientProducts(NamedTuple):
     """
 
     step: np.ndarray
+    index_in_epoch: np.ndarray
     square: np.ndarray
     product: np.ndarray
     batch: int
@@ -72,21 +76,11 @@ def reason_unknown(history: TrainingHistory) -> str | None:
 
 
 def gradient_products(history: TrainingHistory) -> GradientProducts:
-    """Compute the products of gradients of a history for which ``reason_unknown`` is None.
+    """Compute the products of gradients of a history for which ``reason_unknown`` is None, in the order of the steps.
 
     From the recorded norms and cosines, if there are any: two consecutive steps of an epoch form a group, each step
     with the one before. The cosine of a tensor of over 16,384 elements is that of a sample of them. Else from the
     recorded weights. Groups with batches of another size than the first's are left out, and those that are not finite.
-
-    Parameters
-    ----------
-    history : TrainingHistory
-        Recorded training.
-
-    Returns
-    -------
-    GradientProducts
-        In the order of the steps.
     """
     step, square, product = (_of_gradients if has_gradients(history) else _of_weights)(history)
     first, batch = int(step[0]), int(history.steps["samples"][0])
@@ -95,7 +89,17 @@ def gradient_products(history: TrainingHistory) -> GradientProducts:
     usable = (history.steps["samples"][members] == batch).all(axis=1) & np.isfinite(square) & np.isfinite(product)
     if has_gradients(history) and "epoch" in history.steps:  # across epochs, batches are not without replacement
         usable &= np.ptp(history.steps["epoch"][members], axis=1) == 0
-    return GradientProducts(step[usable], square[usable], product[usable], batch, samples_of_an_epoch(history))
+    step = step[usable]
+    in_epoch = step - _first_steps(history)[step]
+    return GradientProducts(step, in_epoch, square[usable], product[usable], batch, samples_of_an_epoch(history))
+
+
+def _first_steps(history: TrainingHistory) -> np.ndarray:
+    """Index of the first step of each step's epoch; 0 if the steps' epochs were not recorded."""
+    if "epoch" not in history.steps:
+        return np.zeros(history.n_steps, int)
+    _, first, epoch = np.unique(history.steps["epoch"], return_index=True, return_inverse=True)
+    return first[epoch]
 
 
 def _of_gradients(history: TrainingHistory) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ from mlflow_hp.analysis.diagnosis.descent import SMALLER, divergence, oscillatio
 from mlflow_hp.analysis.diagnosis.finding import Finding
 from mlflow_hp.analysis.diagnosis.generalization import chance, overfit, plateau
 from mlflow_hp.analysis.diagnosis.layers import dead_units, layers
-from mlflow_hp.analysis.diagnosis.noise_scale import noise_scale
+from mlflow_hp.analysis.diagnosis.noise_scale import certain_noise_scale, noise_scale
 from mlflow_hp.analysis.diagnosis.training import not_finite, trend
 
 if TYPE_CHECKING:
@@ -30,16 +30,17 @@ RATES = {
     ("trend", "still falling"): 2.0,
 }
 """Finding and verdict -> factor for the learning rate, for findings that suggest no number."""
-MOOT = {
-    "not_finite": {"divergence", "layers", "dead_units", "oscillation", "chance", "speed", "overfit", "plateau"},
-    "divergence": {"oscillation", "chance", "speed", "overfit", "plateau"},
-    "layers": {"speed", "overfit", "plateau"},
-    "oscillation": {"speed", "plateau"},
-    "chance": {"overfit", "plateau"},
+MOOT: dict[str | tuple[str, str], set[str]] = {
+    "not_finite": set(IN_ORDER) - {"not_finite", "trend"},
+    "divergence": {"oscillation", "chance", "speed", "overfit", "plateau", "noise_scale"},
+    "layers": {"speed", "overfit", "plateau", "noise_scale"},
+    "oscillation": {"speed", "plateau", "noise_scale"},
+    "chance": {"overfit", "plateau", "noise_scale"},
     "overfit": {"speed", "plateau"},
     "plateau": {"speed"},
+    ("trend", "rising"): {"noise_scale"},
 }
-"""Finding -> findings that it explains, or whose suggestions would contradict its own."""
+"""Finding, or finding and verdict -> findings that it explains, or whose suggestions would contradict its own."""
 
 
 def diagnose(history: TrainingHistory) -> list[Finding]:
@@ -55,7 +56,7 @@ def diagnose(history: TrainingHistory) -> list[Finding]:
     list of Finding
         Findings, the most important first.
     """
-    return _in_order([not_finite(history), *_curve_findings(history), trend(history)])
+    return _in_order([not_finite(history), *_curve_findings(history), trend(history), certain_noise_scale(history)])
 
 
 def diagnose_network(
@@ -112,7 +113,7 @@ def _curve_findings(history: TrainingHistory) -> list[Finding | None]:
 def _in_order(results: Sequence[Finding | None]) -> list[Finding]:
     """Sort findings, drop those that others explain, and drop suggestions of minor ones if a major one has any."""
     by_name = {finding.name: finding for finding in results if finding is not None}
-    moot = set().union(*(MOOT.get(name, set()) for name in by_name))
+    moot = set().union(*(MOOT.get(key, set()) for f in by_name.values() for key in (f.name, (f.name, f.verdict))))
     findings = [by_name[name] for name in IN_ORDER if name in by_name and name not in moot]
     suggested = any(finding.suggestion for finding in findings if finding.name not in MINOR)
     return [f._replace(suggestion=None) if suggested and f.name in MINOR else f for f in findings]

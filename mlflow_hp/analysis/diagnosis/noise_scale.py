@@ -13,9 +13,11 @@ from mlflow_hp.analysis.diagnosis.finding import Finding, two_digits
 from mlflow_hp.analysis.diagnosis.gradient_products import (
     MIN_GROUPS,
     gradient_products,
+    has_gradients,
     reason_unknown,
     samples_of_an_epoch,
 )
+from mlflow_hp.history.step_record import learning_rates
 
 if TYPE_CHECKING:
     from mlflow_hp.analysis.diagnosis.gradient_products import GradientProducts
@@ -31,9 +33,26 @@ MIN_WINDOW = 100
 """Least number of products of gradients in a window of the noise scale by step, if it is chosen automatically."""
 MAX_WINDOWS = 1000
 """Largest number of windows, which are evenly spaced."""
-FAR = 4.0
-"""Ratio of batch size and noise scale from which another batch size is suggested: training then takes 1 + 4 = 5 times
-the fewest possible steps, or samples."""
+KNOWN = 0.5
+"""Least share of the segments with an estimate, for a verdict on the batch size: where more of them have none, drift or
+noise hide the gradient, and those that have one have it by chance."""
+SURE = 3.0
+"""Standard errors by which the mean product of gradients over the training has to exceed 0 for a verdict: |G|^2 is
+then known to a third."""
+MIN_PAIRS = 5
+"""Least number of different groups of batches from which that standard error is known."""
+GROWS = 1.5
+"""Ratio of the last learning rate to its median above which a training is a learning-rate range test, whose gradients
+change too fast: 2 where it grows linearly, 3 or more exponentially; 1 at most with a warm-up or a decay."""
+FAR_ABOVE = 4.0
+"""Ratio of batch size to noise scale from which a smaller batch is suggested: training then takes 1 + 4 = 5 times the
+fewest possible samples."""
+FAR_BELOW = 10.0
+"""Ratio of noise scale to batch size from which a larger batch is suggested. It is larger because drift, where a step
+reduces the next gradient, makes the estimate too large: up to 4 times in trainings of small networks. Then, too,
+training takes more than 1 + 2 = 3 times the fewest possible steps."""
+UNKNOWN, UNCERTAIN = "noise scale unknown", "noise scale uncertain"
+"""Verdicts without and with an estimate, where it allows none on the batch size."""
 
 
 class GradientNoise(NamedTuple):
@@ -139,10 +158,19 @@ def noise_scale_by_step(history: TrainingHistory, window: int | None = None) -> 
 
 
 def noise_scale(history: TrainingHistory) -> Finding:
-    """Decide whether another batch size would train in less time, or with fewer samples.
+    """Decide whether another batch size would train in fewer steps, or with fewer samples.
 
     At batch size B, training takes 1 + B_simple / B times the fewest possible steps, and 1 + B / B_simple times the
-    fewest possible samples (McCandlish et al. 2018, section 2.3). A B within ``FAR`` of B_simple is balanced.
+    fewest possible samples (McCandlish et al. 2018, section 2.3). It is fine unless B_simple is ``FAR_BELOW`` times
+    B or more, or B is ``FAR_ABOVE`` times B_simple or more.
+
+    The estimate takes the gradient of a batch for the mean of the gradients of independent samples. With batch
+    normalisation, or a loss that compares samples of a batch, it is not; nor if data come in an order of their own.
+    Dropout counts as noise of the samples.
+
+    There is no verdict if fewer than ``KNOWN`` of the segments have an estimate, if the mean product of gradients is
+    not ``SURE`` standard errors above 0, or in a learning-rate range test, by ``GROWS``. Gradients of the same batches
+    in several epochs count once for the standard error.
 
     Parameters
     ----------
@@ -161,33 +189,57 @@ def noise_scale(history: TrainingHistory) -> Finding:
         reason = (
             reason or "consecutive gradients point against or across each other, for noise or a large learning rate"
         )
-        return Finding("noise_scale", "noise scale unknown", f"The gradient noise scale is unknown: {reason}.", {})
+        return Finding("noise_scale", UNKNOWN, f"The gradient noise scale is unknown: {reason}.", {})
     batch, n_samples = int(history.steps["samples"][0]), samples_of_an_epoch(history)
     scale = float(np.median([noise.scale for noise in estimates]))
     evidence = {"noise_scale": scale, "batch_size": batch}
     parts = f"{len(estimates)} of {len(segments)} parts of the training"
     where = f" in {parts}, unknown in the others" if len(estimates) < len(segments) else ""
+    text = f"The gradient noise scale is about {two_digits(scale):g} samples{where}"
+    doubt = _doubt(history, len(estimates) / len(segments))
+    if doubt:
+        return Finding("noise_scale", UNCERTAIN, f"{text}, but that is uncertain: {doubt}.", evidence)
     more_steps, more_samples = 1 + scale / batch, 1 + batch / max(scale, 1e-300)
-    text = (
-        f"The gradient noise scale is about {scale:.2g} samples{where}: batches of {batch} take {more_steps:.3g} times "
-        f"the fewest possible steps, and {more_samples:.3g} times the fewest possible samples."
+    text += (
+        f": batches of {batch} take {more_steps:.3g} times the fewest possible steps, and {more_samples:.3g} times the "
+        "fewest possible samples."
     )
     better = 2 ** round(math.log2(min(max(scale, 1), n_samples)))
-    if better >= FAR * batch:
-        factor = (1 + scale / batch) / (1 + scale / better)  # section 2.2: the best learning rate scales so
-        rate = learning_rate(history)
-        suggestion = f"batch_size={better} with a learning rate of up to {two_digits((rate or 1) * factor):g}"
-        suggestion = suggestion if rate else f"batch_size={better}"
-        suggestion += ", where larger batches take no longer"
-        return Finding(
-            "noise_scale", "a larger batch pays", text, {**evidence, "suggested_batch_size": better}, suggestion
-        )
-    if better * FAR <= batch:
+    if FAR_BELOW * batch > better > batch / FAR_ABOVE:
+        return Finding("noise_scale", "batch size is fine", text, evidence)
+    evidence["suggested_batch_size"] = better
+    if better < batch:
+        text += " Batches this large are mostly redundant."
         suggestion = f"batch_size={better}, which learns as much from each sample"
-        return Finding(
-            "noise_scale", "a smaller batch does", text, {**evidence, "suggested_batch_size": better}, suggestion
-        )
-    return Finding("noise_scale", "batch size is balanced", text, evidence)
+        return Finding("noise_scale", "a smaller batch does", text, evidence, suggestion)
+    text += " Noise dominates the gradients of batches this small."
+    factor = (1 + scale / batch) / (1 + scale / better)  # section 2.2: the best learning rate scales so
+    rate = learning_rate(history)
+    with_rate = f" with a learning rate of up to {two_digits(rate * factor):g}" if rate else ""
+    suggestion = f"batch_size={better}{with_rate}, where larger batches take no longer"
+    return Finding("noise_scale", "a larger batch pays", text, evidence, suggestion)
+
+
+def certain_noise_scale(history: TrainingHistory) -> Finding | None:
+    """The finding of `noise_scale` from recorded gradients, without reading weights; None if it has no verdict."""
+    finding = noise_scale(history) if has_gradients(history) else None
+    return None if finding is None or finding.verdict in (UNKNOWN, UNCERTAIN) else finding
+
+
+def _doubt(history: TrainingHistory, known: float) -> str | None:
+    """Reason why the estimate in a share `known` of the segments allows no verdict; None if it does."""
+    products = gradient_products(history)
+    _, pair, counts = np.unique(products.index_in_epoch, return_inverse=True, return_counts=True)
+    if known < KNOWN:
+        return "it is unknown in most of the training"
+    if len(counts) < MIN_PAIRS:
+        return f"an epoch has fewer than {MIN_PAIRS} pairs of batches of one size"
+    if _errors_from_zero(np.bincount(pair, products.product) / counts) < SURE:
+        return "the gradients of different batches have little in common"
+    rates = learning_rates(history.steps).get("learning rate")
+    if rates is not None and rates[-1] > GROWS * np.median(rates):
+        return "the learning rate grows to the end, as in a learning-rate range test"
+    return None
 
 
 def _segments(n: int, count: int) -> list[slice]:
@@ -206,5 +258,5 @@ def _noise(products: GradientProducts, part: slice) -> GradientNoise | None:
 
 def _errors_from_zero(values: np.ndarray) -> float:
     """Mean in standard errors; infinite for one of equal values."""
-    mean, error = float(np.mean(values)), float(np.std(values)) / math.sqrt(len(values))
+    mean, error = float(np.mean(values)), float(np.std(values)) / math.sqrt(max(len(values) - 1, 1))
     return mean / error if error > 0 else math.copysign(math.inf, mean) if mean else 0.0
