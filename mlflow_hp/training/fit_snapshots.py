@@ -8,7 +8,7 @@ from mlflow_hp.history.weight_snapshots import FILE, Thinner, save
 from mlflow_hp.training.capture.step_layout import trainable_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from mlflow_hp.history.weight_snapshots import Snapshots
@@ -49,11 +49,13 @@ class FitSnapshots:
         if self._thinner is not None:
             self._last = steps_done, trainable_weights(self._model)
 
-    def save(self, folder: Path, steps_done: int) -> None:
-        """Save the snapshots, the last after the last step, in a folder."""
+    def save(self, folder: Path, steps_done: int, names: Mapping[str, str]) -> None:
+        """Save the snapshots, the last after the last step, in a folder; `names` renames tensors."""
         if self._thinner is not None:
             n_steps, weights = self._last
             if n_steps != steps_done:
                 weights = trainable_weights(self._model)
-            self.saved = self._thinner.snapshots(steps_done, weights)
+            taken = self._thinner.snapshots(steps_done, weights)
+            tensors = {names.get(name, name): values for name, values in taken.tensors.items()}
+            self.saved = taken._replace(tensors=tensors)
             save(self.saved, folder / FILE)

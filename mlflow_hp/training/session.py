@@ -317,7 +317,7 @@ class FitSession:
         if history is not None:
             self._try(
                 "there are no snapshots of the weights",
-                lambda: self._snapshots.save(recording.history_folder, self.steps.steps_done),
+                lambda: self._snapshots.save(recording.history_folder, self.steps.steps_done, self._names),
             )
             size = sum(path.stat().st_size for path in recording.history_folder.iterdir())
             recording.do("the history", self._upload, size)

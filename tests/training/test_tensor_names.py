@@ -17,9 +17,10 @@ from tests.helpers.fits import X, Y, wait_for_the_rest
 
 def fit(model, weights="all", **compiled):
     model.compile(keras.optimizers.SGD(0.1), "mse", **compiled)
-    recorder = mlflow_hp.TrainingRecorder(weights=weights, metrics="all", report=False)
+    recorder = mlflow_hp.TrainingRecorder(weights=weights, metrics="all", report=False, snapshot_megabytes=1.0)
     model.fit(X, Y[:, None], batch_size=8, epochs=1, verbose=0, callbacks=[recorder])
     wait_for_the_rest()
+    assert list(recorder.snapshots.tensors) == [tensor.name for tensor in recorder.history.tensors]
     return recorder.history
 
 
