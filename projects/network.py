@@ -147,7 +147,7 @@ def compare(run_id: str, outcomes: Mapping[str, Outcome]) -> list[str]:
     several = {label: outcome.record for label, outcome in outcomes.items()}
     first = next(iter(several.values()))
     with Report(run_id) as report:
-        for name in [name for name in first.history.epochs if name not in ("epoch", "seconds", "learning_rate")]:
+        for name in [name for name in first.history.epoch_metrics if name != "learning_rate"]:
             curves = [
                 training.Curve(trained.history.epochs["epoch"], trained.history.epochs[name], label)
                 for label, trained in several.items()
@@ -167,8 +167,8 @@ def compare(run_id: str, outcomes: Mapping[str, Outcome]) -> list[str]:
 
 
 def result(history: TrainingHistory) -> dict[str, float]:
-    """Numbers of the last epoch, without its duration."""
-    return {n: float(v[-1]) for n, v in history.epochs.items() if n not in ("epoch", "seconds") and len(v)}
+    """Metrics of the last epoch."""
+    return {name: float(history.epochs[name][-1]) for name in history.epoch_metrics if history.n_epochs}
 
 
 def _report(
@@ -183,7 +183,7 @@ def _report(
 
     from mlflow_hp.analysis import diagnosis
     from mlflow_hp.tracking import runs
-    from mlflow_hp.training import Report, dead_shares, training_pictures
+    from mlflow_hp.training import Report, dead_shares, saturated_shares, training_pictures
 
     data, model, history = trained.samples, trained.model, trained.history
     numbers: dict[str, float] = {}
@@ -191,8 +191,10 @@ def _report(
     if diagnosed:
         tested = model.evaluate(data.x_test, trained.labels(data.y_test), verbose=0, return_dict=True)
         numbers = {f"test_{name}": float(value) for name, value in tested.items()}
-        dead = dead_shares(model, data.x_validation)
-        findings = diagnosis.diagnose_network(history, n_classes=len(data.classes) or None, dead=dead)
+        dead, saturated = dead_shares(model, data.x_validation), saturated_shares(model, data.x_validation)
+        saturated.pop(model.layers[-1].name, None)  # its outputs are predictions
+        n_classes = len(data.classes) or None
+        findings = diagnosis.diagnose_network(history, n_classes=n_classes, dead=dead, saturated=saturated)
     with Report(run_id) as report:
         if extend_report is not None:
             extra_findings, extra_numbers = extend_report(trained, report)

@@ -194,12 +194,12 @@ class FitWriter:
         self._on_trouble(f"the folder of the recording was removed, metrics are still sent to MLflow: {error}")
 
     def _submit_epoch(self, item: dict[str, Any], record: int | None = None) -> None:
-        row, at = item["epoch"], item["time"]
+        row = item["epoch"]
+        points = epoch_points(row, item["time"], metrics=self._selection.metrics)
         self._sender.submit(
-            len(epoch_points(row, at)),
+            len(points),
             lambda: [
-                (name, value, at, step + self.shift.epoch)
-                for name, value, at, step in self.select_points(epoch_points(row, at))
+                (name, value, at, step + self.shift.epoch) for name, value, at, step in self.select_points(points)
             ],
             record,
             lambda: {EPOCHS_TAG: str(int(row["epoch"]) + 1 + self.shift.epoch)},

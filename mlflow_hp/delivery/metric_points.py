@@ -10,12 +10,14 @@ import numpy as np
 from mlflow_hp.delivery.step_series import StepSeries
 from mlflow_hp.delivery.thinning import THE_REST, Thinning
 from mlflow_hp.history.step_record import distinct_names
+from mlflow_hp.history.unit_shares import DEAD_UNITS, SATURATED_UNITS, without_unit_shares
 from mlflow_hp.tracking.names import distinct_metric_names, metric_name
 from mlflow_hp.tracking.tags import (
     BATCH_METRIC_PREFIX,
     EPOCH_METRIC_PREFIX,
     GRADIENTS_METRIC_PREFIX,
     SHARPNESS_METRIC,
+    UNITS_METRIC_PREFIX,
     WEIGHTS_METRIC_PREFIX,
 )
 
@@ -26,8 +28,10 @@ if TYPE_CHECKING:
     from mlflow_hp.delivery.thinning import Chosen
     from mlflow_hp.history.step_record import Layout, Rows
 
-STEP_METRIC_PREFIXES = (BATCH_METRIC_PREFIX, GRADIENTS_METRIC_PREFIX, WEIGHTS_METRIC_PREFIX)
-"""Prefixes of the metrics of steps; a metric of an epoch with one of them in Keras gets the prefix ``epoch/``."""
+OWN_METRIC_PREFIXES = (BATCH_METRIC_PREFIX, GRADIENTS_METRIC_PREFIX, UNITS_METRIC_PREFIX, WEIGHTS_METRIC_PREFIX)
+"""Prefixes of other metrics than Keras'; a metric of an epoch with one of them in Keras gets the prefix ``epoch/``."""
+_SHARES = {DEAD_UNITS: f"{UNITS_METRIC_PREFIX}dead", SATURATED_UNITS: f"{UNITS_METRIC_PREFIX}saturated"}
+"""Prefix of the columns of shares by layer -> metric of the largest, and beginning of those by layer."""
 
 Points = list[tuple[str, float, int, int]]
 """Metric points: name, value, time in milliseconds since the epoch, and step (0-based)."""
@@ -97,18 +101,34 @@ class StepPoints:
         ]
 
 
-def epoch_points(row: Mapping[str, float], milliseconds: int, shift: int = 0) -> Points:
-    """Convert an epoch's values: ``epoch`` (0-based; MLflow gets it plus `shift`), Keras' logs, ``seconds``."""
-    values = {k: v for k, v in row.items() if k not in ("epoch", "seconds")}
-    prefixed = [f"{EPOCH_METRIC_PREFIX}{k}" if _is_of_steps(metric_name(k)) else k for k in values]
-    distinct = distinct_names(prefixed)
+def epoch_points(row: Mapping[str, float], milliseconds: int, shift: int = 0, metrics: str = "summary") -> Points:
+    """Convert an epoch's values: ``epoch`` (0-based; MLflow gets it plus `shift`), Keras' logs, ``seconds``.
+
+    Shares of dead and saturated units are points of each layer for `metrics` "all", else of the largest share.
+    """
+    values = {k: v for k, v in without_unit_shares(row).items() if k not in ("epoch", "seconds")}
+    shares = _unit_points(row, metrics)
+    prefixed = [f"{EPOCH_METRIC_PREFIX}{k}" if _is_own(metric_name(k)) else k for k in values]
+    distinct = distinct_names([*prefixed, *shares])
     metric_names = distinct_metric_names(distinct)
     step = int(row["epoch"]) + shift
     return [
         (metric_names[name], float(value), milliseconds, step)
-        for name, value in zip(distinct, values.values(), strict=True)
+        for name, value in zip(distinct, [*values.values(), *shares.values()], strict=True)
     ]
 
 
-def _is_of_steps(name: str) -> bool:
-    return name.startswith(STEP_METRIC_PREFIXES) or name == SHARPNESS_METRIC
+def _unit_points(row: Mapping[str, float], metrics: str) -> dict[str, float]:
+    """Select the shares of units of an epoch: metric -> share."""
+    points: dict[str, float] = {}
+    for prefix, metric in _SHARES.items():
+        shares = {name.removeprefix(prefix): value for name, value in row.items() if name.startswith(prefix)}
+        if metrics == "all":
+            points |= {f"{metric}/{layer}": share for layer, share in shares.items()}
+        elif shares:
+            points[metric] = max(shares.values())
+    return points
+
+
+def _is_own(name: str) -> bool:
+    return name.startswith(OWN_METRIC_PREFIXES) or name == SHARPNESS_METRIC

@@ -14,6 +14,7 @@ from mlflow_hp.history.epoch_table import epoch_column, read_epochs
 from mlflow_hp.history.missing import missing_in, nan_where_missing
 from mlflow_hp.history.schema import EPOCHS_FILE, STATISTICS, STEPS_FILE, Tensor, fields_of, statistics_of
 from mlflow_hp.history.steps_file import StepsFile
+from mlflow_hp.history.unit_shares import without_unit_shares
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -52,7 +53,8 @@ class TrainingHistory:
     steps : mapping of str to ndarray of shape (n_steps,)
         Step columns; row i is the i-th recorded step (0-based). NaN where a step has no such value.
     epochs : mapping of str to ndarray of shape (n_epochs,)
-        float64, nan if an epoch has no such number; "epoch" (0-based) is int64.
+        float64, nan if an epoch has no such number; "epoch" (0-based) is int64. Keras' logs, ``seconds``, and shares of
+        units by layer: ``dead_units/<layer>`` and ``saturated_units/<layer>``.
     complete : bool
         False if the file was cut off, or is still being written: everything before the cut is available.
 
@@ -202,6 +204,11 @@ class TrainingHistory:
         """Step columns, shape (n_steps,) each, NaN where a step has no such value; read on first access."""
         arrays = self._read(self.columns)
         return {name: nan_where_missing(arrays[name]) for name in self.columns}
+
+    @property
+    def epoch_metrics(self) -> tuple[str, ...]:
+        """Names of the columns of ``epochs`` with losses and metrics: those of Keras' logs."""
+        return tuple(name for name in without_unit_shares(self.epochs) if name not in ("epoch", "seconds"))
 
     def weights(self, tensor: str) -> np.ndarray:
         """Read one tensor over all steps, and no other part of the file: shape (n_steps + 1, *shape).

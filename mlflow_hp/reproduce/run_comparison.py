@@ -13,8 +13,16 @@ import numpy as np
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from mlflow_hp.history.load import load_history
+from mlflow_hp.history.unit_shares import is_unit_share
 from mlflow_hp.tracking.run_params import params_of
-from mlflow_hp.tracking.tags import DATA_DIGEST_TAG, FITS_TAG, KIND_TAG, SPLIT_DIGEST_TAG, WEIGHTS_METRIC_PREFIX
+from mlflow_hp.tracking.tags import (
+    DATA_DIGEST_TAG,
+    FITS_TAG,
+    KIND_TAG,
+    SPLIT_DIGEST_TAG,
+    UNITS_METRIC_PREFIX,
+    WEIGHTS_METRIC_PREFIX,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -23,7 +31,14 @@ if TYPE_CHECKING:
 
     from mlflow_hp.history import TrainingHistory
 
-_MEASURES_TIME = re.compile(r"(?:^|[/_. ])(?:seconds|time|duration)(?:$|[/_. ])|^system/")
+_DEPENDS_ON_TIME = re.compile(
+    r"(?:^|[/_. ])(?:seconds|time|duration)(?:$|[/_. ])|^system/"
+    r"|^diagnosis/(?:largest_(?:dead|saturated)_share|layers_(?:dying|saturated))$"  # measured as often as time allows
+)
+
+
+_TAKEN_BY_TIME = (UNITS_METRIC_PREFIX, WEIGHTS_METRIC_PREFIX)
+"""Prefixes of metrics that are taken as often as time allows, and compared where both runs have them."""
 
 
 class RunComparison(NamedTuple):
@@ -55,7 +70,7 @@ def compare(one: Run, other: Run) -> RunComparison:
             continue
         n_runs += 1
         names = {*first.data.metrics, *second.data.metrics}
-        compared = sorted(name for name in names if not _MEASURES_TIME.search(name))
+        compared = sorted(name for name in names if not _DEPENDS_ON_TIME.search(name))
         n_metrics, n_time_metrics = n_metrics + len(compared), n_time_metrics + len(names) - len(compared)
         lines = [*_status_and_params(first, second), *_metrics(first, second, compared)]
         for fit in range(int(first.data.tags.get(FITS_TAG, 0))):
@@ -157,7 +172,7 @@ def _unquoted(value: str) -> str:
 def _metrics(one: Run, other: Run, names: Iterable[str]) -> Iterator[str]:
     for name in names:
         series = [_series(run.info.run_id, name) for run in (one, other)]
-        if name.startswith(WEIGHTS_METRIC_PREFIX):  # statistics are taken by time; the histories are compared as well
+        if name.startswith(_TAKEN_BY_TIME):  # the histories are compared as well
             common = np.intersect1d(series[0].steps, series[1].steps)
             series = [Series(*(array[np.isin(each.steps, common)] for array in each)) for each in series]
         difference = series_difference(f"metric {name}", *series)
@@ -248,7 +263,9 @@ def history_differences(one: TrainingHistory, other: TrainingHistory) -> Iterato
     """
     for kind, columns, others in (("step", one.steps, other.steps), ("epoch", one.epochs, other.epochs)):
         for name in sorted({*columns, *others} - {kind, "time", "seconds"}):
-            yield from _column(f"{kind} {name}", columns.get(name), others.get(name), first=0)
+            pair = columns.get(name), others.get(name)
+            chosen = _measured_in_both(*pair) if kind == "epoch" and is_unit_share(name) else None
+            yield from _column(f"{kind} {name}", *pair, first=0, chosen=chosen)
     recorded = {one.recorded, other.recorded}
     if "none" in recorded:
         return
@@ -266,6 +283,14 @@ def _rows(history: TrainingHistory, tensor: str, *, values: bool) -> dict[str, n
     if values:
         return {"": history.weights(tensor)}
     return {f"/{name}": column for name, column in history.statistics(tensor).items()}
+
+
+def _measured_in_both(one: np.ndarray | None, other: np.ndarray | None) -> np.ndarray:
+    """Rows in which both columns have a share, as they are measured by time."""
+    if one is None or other is None:
+        return np.zeros(0, bool)
+    n_common = min(len(one), len(other))
+    return np.isfinite(one[:n_common]) & np.isfinite(other[:n_common])
 
 
 def _in_both(one: TrainingHistory, other: TrainingHistory, tensor: str) -> np.ndarray:

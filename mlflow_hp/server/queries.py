@@ -17,6 +17,7 @@ from mlflow_hp.tracking.tags import (
     PARAMS_TAG,
     PARENT_TAG,
     SYSTEM_METRIC_PREFIX,
+    UNITS_METRIC_PREFIX,
     USER_TAG,
     WEIGHTS_METRIC_PREFIX,
 )
@@ -28,7 +29,7 @@ MAX_RUNS = 5000
 """Runs that the page lists; of an experiment with more, the newest."""
 MAX_TAG_LENGTH = 250
 """Longer tags (descriptions, diffs) are left out: no one filters by them."""
-CURVE_PREFIXES = (WEIGHTS_METRIC_PREFIX, SYSTEM_METRIC_PREFIX)
+CURVE_PREFIXES = (WEIGHTS_METRIC_PREFIX, UNITS_METRIC_PREFIX, SYSTEM_METRIC_PREFIX)
 """Prefixes of metrics that are curves, not scores: hundreds of them would bury the others in the table."""
 
 Columns = dict[str, list[Any]]

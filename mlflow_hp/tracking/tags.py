@@ -203,6 +203,8 @@ UPDATE_RATIO_METRICS = ("weights/update_ratio/min", "weights/update_ratio/median
 """Smallest, median and largest relative change of a trainable tensor in each step."""
 GRADIENTS_METRIC_PREFIX = "gradients/"
 """Norm of all gradients of each step, and other numbers of them."""
+UNITS_METRIC_PREFIX = "units/"
+"""Shares of dead and of saturated units by epoch."""
 SHARPNESS_METRIC = "sharpness"
 """Largest eigenvalue of the Hessian of the loss of the batch."""
 EPOCH_METRIC_PREFIX = "epoch/"

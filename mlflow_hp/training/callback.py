@@ -79,6 +79,12 @@ class TrainingRecorder(keras.callbacks.Callback):
     artifact ``training/history.arrows``, which `load_history` reads. A ``train_step`` of the user's own is recorded
     likewise, with all its losses and the optimizers that it applies; what is unknown has no column and no metric.
 
+    At ends of epochs, on TensorFlow, the shares of dead ReLU units and of saturated sigmoid and tanh outputs of each
+    layer are measured, in inference, on the first samples of the fit (up to 64): columns of the history's epochs, and
+    metrics ``units/dead`` and ``units/saturated``. The first measurement is after 2 s, or after twice the time of
+    tracing the step if that is longer, and their time is at most a share `overhead` of the time of the fit:
+    see ``docs/history_format.md``.
+
     Hyperparameters become params of the run when it ends, each that the program has not logged itself by then; until
     then they are in the tag ``mlflow_hp.params``.
 
@@ -106,16 +112,18 @@ class TrainingRecorder(keras.callbacks.Callback):
         records them there, too. Defaults to ``"auto"``.
     overhead : float
         Share of the time of training, 0 to 1, that statistics of tensors with more than 16,384 weights may take: they
-        are computed every n steps, with n from the measured times; 1 means at every step, 0 at the first alone. All
-        else is recorded at every step whatever this is. Defaults to 0.05.
+        are computed every n steps, with n from the measured times; 1 means at every step, 0 at the first alone. The
+        same share may be taken by measurements of dead and saturated units: 1 means at every epoch, 0 never. All else
+        is recorded at every step whatever this is. Defaults to 0.05.
     sharpness_every : int, optional
         Interval n of the steps 0, n, 2n, ... of a fit at which the sharpness is recorded: the largest eigenvalue of the
         Hessian of the training loss on the step's batch, before the step. It takes the time of some tens of steps, and
         needs Keras' own ``train_step`` on TensorFlow. Defaults to None: not at all.
     metrics : {"summary", "all"}
         MLflow's metrics of the weights and gradients: "summary" is each weight where there are at most 32, else the
-        smallest, median and largest update ratio of the layers; and the norm of all gradients. "all" has metrics of
-        each tensor. The artifact holds all tensors whatever this is. Defaults to ``"summary"``.
+        smallest, median and largest update ratio of the layers; and the norm of all gradients, and the largest share
+        of dead and of saturated units. "all" has metrics of each tensor and layer. The artifact holds all of them
+        whatever this is. Defaults to ``"summary"``.
     max_points : int, optional
         Points of the metrics of steps that MLflow gets of a fit at most: of a longer one, the lowest and highest of
         each 2^k steps, and the first and last step. The artifact holds all steps. None for no limit. Defaults to

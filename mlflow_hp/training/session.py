@@ -140,6 +140,7 @@ class FitSession:
         self.recording: Any = None
         self._duplicates: Any = None
         self._snapshots = FitSnapshots(model, settings.snapshot_megabytes, self.problems.append)
+        self._unit_shares: dict[str, float] = {}
 
     def start(self) -> None:
         """Start recording: write tags and params, and wrap the model's train function."""
@@ -201,7 +202,7 @@ class FitSession:
             on_rows=self._add,
             on_host=self._warn_host,
             before_step=lambda: self._snapshots.take(self.steps.steps_done),
-            after_epoch=lambda: self._snapshots.keep_last(self.steps.steps_done),
+            after_epoch=self._after_epoch,
             steps_per_epoch=self._keras_params.get("steps"),
             on_error=self._give_up,
             on_interrupt=self._interrupt,
@@ -252,9 +253,17 @@ class FitSession:
         self._duplicates.begin_epoch(in_run, epoch)
         self.steps.begin_epoch(in_run)
 
+    def _after_epoch(self) -> None:
+        """Read what depends on the weights after the last step of an epoch."""
+        self._snapshots.keep_last(self.steps.steps_done)
+        shares = self._try("the shares of dead and saturated units are not known", self.steps.units.measure)
+        self._unit_shares = shares or {}
+
     def end_epoch(self, logs: dict[str, Any]) -> None:
         """Record the logs of the epoch that has ended."""
-        self.recording.add_epoch(self.epochs.end(logs))
+        row, shares = self.epochs.end(logs), self._unit_shares
+        self._unit_shares = {}
+        self.recording.add_epoch(row | shares | row)  # a value of Keras' stays, whatever its name
         self._warn_of_unseen()
 
     def _warn_of_unseen(self) -> None:

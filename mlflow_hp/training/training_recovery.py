@@ -33,6 +33,7 @@ from mlflow_hp.history import (
     write_epochs,
 )
 from mlflow_hp.history.step_record import Layout, Rows
+from mlflow_hp.history.unit_shares import without_unit_shares
 from mlflow_hp.tracking import datasets, runs
 from mlflow_hp.tracking.artifact_paths import training_path
 from mlflow_hp.tracking.nesting import ancestors
@@ -224,7 +225,8 @@ def _send(
                 submit_steps(points.rest, number)
             elif "epoch" in record and not is_acknowledged:
                 row, time = record["epoch"], record["time"]
-                make_points = functools.partial(epoch_points, row, time, shift.epoch)
+                metrics = MetricSelection.from_header(header).metrics
+                make_points = functools.partial(epoch_points, row, time, shift.epoch, metrics)
                 sender.submit(0, functools.partial(_missing_points, recording.run_id, make_points, logged), number)
             elif "data_sets" in record and not is_acknowledged:
                 fit = header["fit"] + shift.fit
@@ -268,7 +270,7 @@ def _layout(folder: Path) -> Layout:
 
 def _log_best(recording: LocalRecording, run: Any, shift: FitNumbers) -> None:
     """Log the best epoch: the one noted at the end of the fit; if it has none, that by the metric of earlier fits."""
-    rows = [record["epoch"] for record in recording.entries.records if "epoch" in record]
+    rows = [without_unit_shares(record["epoch"]) for record in recording.entries.records if "epoch" in record]
     best = next((BestEpoch.from_json(record["best"]) for record in recording.entries.records if "best" in record), None)
     by = Criterion.parse(run.data.tags.get(BEST_BY_TAG, ""))
     best = best or (best_by(rows, by) if by else None) or Monitors().best_epoch(rows, None)

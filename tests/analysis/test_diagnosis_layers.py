@@ -22,6 +22,14 @@ def test_dead_units():
     assert diagnosis.dead_units({}) is None
 
 
+def test_saturated_units():
+    found = diagnosis.saturated_units({"a": 0.6, "b": 0.5, "c": 0.8})
+    assert found.evidence == {"largest_saturated_share": 0.8, "layers_saturated": 2}
+    assert "60% of a, 80% of c" in found.text
+    assert diagnosis.saturated_units({"a": 0.5}) is None
+    assert diagnosis.saturated_units({}) is None
+
+
 def layered(**ratios):
     """Statistics over 100 steps with these update ratios, beside a bias that begins at 0."""
     rows = np.ones(101)

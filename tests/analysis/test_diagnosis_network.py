@@ -234,6 +234,21 @@ def test_a_healthy_network_that_still_learns():
     assert found[-1].suggestion == "learning_rate=0.2, or epochs=120"
 
 
+def test_the_last_recorded_shares_of_units_count_unless_others_are_given():
+    shares = {
+        "dead_units/a": np.r_[0.9, 0.6, np.full(58, np.nan)],
+        "saturated_units/b": np.r_[0.7, np.full(59, np.nan)],
+    }
+    recorded = history(2 / (E + 1.0), **shares)
+    found = {finding.name: finding for finding in diagnosis.diagnose(recorded)}
+    assert list(found) == ["dead_units", "saturated_units", "trend"]
+    assert found["dead_units"].evidence["largest_dead_share"] == 0.6
+    assert found["trend"].suggestion is None
+    of_network = diagnosis.diagnose_network(recorded, dead={"a": 0.1})
+    assert names(of_network) == ["saturated_units", "trend", "noise_scale", "next_try"]
+    assert names(diagnosis.diagnose_network(recorded, dead={}, saturated={})) == ["trend", "noise_scale", "next_try"]
+
+
 def suggestions():
     """Trainings of all kinds, each with what it is called."""
     val = np.where(E < 20, 2 - 0.075 * E, 0.5 + 0.01 * (E - 20))

@@ -141,6 +141,15 @@ def test_step_metrics_and_those_of_an_epoch_are_distinct():
     assert names == ["epoch/sharpness", "epoch/gradients/norm", "sharpness_of_x"]
 
 
+def test_shares_of_units_and_a_metric_of_keras_with_their_name_are_distinct():
+    row = {"epoch": 3, "dead_units/a": 0.25, "dead_units/b": 0.5, "units/dead": 7.0, "saturated_units/c": 0.0}
+    assert epoch_points(row, 0, 1) == [
+        ("epoch/units/dead", 7.0, 0, 4), ("units/dead", 0.5, 0, 4), ("units/saturated", 0.0, 0, 4),
+    ]  # fmt: skip
+    names = [name for name, *_ in epoch_points(row, 0, metrics="all")]
+    assert names == ["epoch/units/dead", "units/dead/a", "units/dead/b", "units/saturated/c"]
+
+
 def curves(n, n_metrics=10, seed=0):
     """Random curves of `n` steps, each with a spike, and one with single NaN and infinities."""
     values = np.random.default_rng(seed).normal(size=(n, n_metrics)).cumsum(axis=0)

@@ -192,6 +192,20 @@ def test_repeated_journal_is_recovered_once(store, monkeypatch, tmp_path):
     assert [step for step, *_ in metric_points_of(store, run_id)["batch/loss"]] == list(range(STEPS))
 
 
+@pytest.mark.parametrize("metrics", ["summary", "all"])
+def test_shares_of_units_are_metrics_by_epoch_and_not_of_the_best_epoch(store, monkeypatch, tmp_path, metrics):
+    shares = {"dead_units/a": 0.25, "dead_units/b": 0.5, "saturated_units/c": 0.125}
+    run_id, _ = leave(monkeypatch, tmp_path, selection=MetricSelection(metrics), **shares)
+    recovery.recover(next(recovery.left_behind()))
+    points = metric_points_of(store, run_id)
+    expected = {"units/dead": 0.5, "units/saturated": 0.125}
+    if metrics == "all":
+        expected = {"units/dead/a": 0.25, "units/dead/b": 0.5, "units/saturated/c": 0.125}
+    assert {name: points[name][2][1] for name in points if name.startswith("units/")} == expected
+    assert {name for name in points if name.startswith("best/")} == {"best/epoch", "best/loss"}
+    assert mlflow_hp.load_history(run_id).epochs["dead_units/b"].tolist() == [0.5] * 3
+
+
 @pytest.mark.parametrize("n_acknowledged", [0, 3])
 def test_recovery_into_a_file_store_is_idempotent(monkeypatch, tmp_path, n_acknowledged):
     """MLflow's databases keep equal points once; its file store keeps all that is written."""

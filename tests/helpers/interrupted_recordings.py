@@ -45,8 +45,8 @@ def rows(start, n):
     return Rows(whole | numbers, {"dense/kernel": np.float32(step[:, None] + [0, 0.5])})
 
 
-def leave(monkeypatch, tmp_path, process=DEAD, chunks=3, whole=None, epochs=True, selection=EVERYTHING):
-    """Make a run whose data is on disk and not in MLflow; return its id and the folder."""
+def leave(monkeypatch, tmp_path, process=DEAD, chunks=3, whole=None, epochs=True, selection=EVERYTHING, **shares):
+    """Make a run whose data, with `shares` of units, is on disk and not in MLflow; return its id and the folder."""
     run_id = mlflow.MlflowClient().create_run(mlflow.get_experiment_by_name("tests").experiment_id).info.run_id
     folder = local_folder(run_id)
     meta = {"first_step": 0, "first_epoch": 0, "optimizer": {"name": "SGD", "learning_rate": 0.1}}
@@ -60,7 +60,7 @@ def leave(monkeypatch, tmp_path, process=DEAD, chunks=3, whole=None, epochs=True
         for i in range(chunks):
             recording.add(rows(10 * i, 10))
             if epochs:
-                recording.add_epoch({"epoch": i, "loss": 0.5 / (i + 1), "seconds": 1.0})
+                recording.add_epoch({"epoch": i, "loss": 0.5 / (i + 1), "seconds": 1.0, **shares})
         if whole is None:
             recording._writer._queue.put(None)
             recording._writer._thread.join()

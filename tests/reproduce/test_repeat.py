@@ -100,6 +100,18 @@ def test_histories():
     assert [each.name for each in history_differences(history(), history(name="v"))] == ["weights w", "weights v"]
 
 
+def test_shares_of_units_are_compared_where_both_were_measured():
+    def measured(*shares):
+        steps, epochs = {"step": [0], "batch_loss": [1.0]}, {"epoch": np.arange(3), "loss": np.ones(3)}
+        return TrainingHistory.from_arrays(steps, epochs | ({"dead_units/a": shares} if shares else {}))
+
+    nan = np.nan
+    for one, other in (((0.5, nan, 0.1), (0.5, 0.2, nan)), ((0.5, nan, nan), ()), ((), (nan, nan, 0.1))):
+        assert list(history_differences(measured(*one), measured(*other))) == []
+    (difference,) = history_differences(measured(0.5, nan, 0.1), measured(nan, 0.2, 0.4))
+    assert (difference.name, difference.n_differing, difference.step) == ("epoch dead_units/a", 1, 2)
+
+
 def test_histories_that_have_only_statistics_in_common():
     four = {key: np.array([0.0, 0.5, 1.0]) for key in ("norm", "mean")} | {
         "std": np.zeros(3),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from mlflow_hp.analysis.diagnosis.descent import divergence, oscillation, speed
 from mlflow_hp.analysis.diagnosis.finding import Finding, to_json, to_markdown, to_metrics
 from mlflow_hp.analysis.diagnosis.generalization import chance, overfit, plateau
-from mlflow_hp.analysis.diagnosis.layers import dead_units, layers, update_ratios
+from mlflow_hp.analysis.diagnosis.layers import dead_units, layers, saturated_units, update_ratios
 from mlflow_hp.analysis.diagnosis.network import diagnose, diagnose_network
 from mlflow_hp.analysis.diagnosis.noise_scale import (
     GradientNoise,
@@ -59,6 +59,7 @@ __all__ = [
     "plateau",
     "range_finding",
     "range_test",
+    "saturated_units",
     "speed",
     "to_json",
     "to_markdown",

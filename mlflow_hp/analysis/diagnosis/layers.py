@@ -1,4 +1,4 @@
-"""Rules on layers: dead units, vanishing and exploding updates."""
+"""Rules on layers: dead and saturated units, vanishing and exploding updates."""
 
 from __future__ import annotations
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 DEAD = 0.4
 """Share of dead units above which a layer is reported: the effect of too high a learning rate according to Karpathy's
 CS231n notes (Neural networks 1: commonly used activation functions)."""
+SATURATED = 0.5
+"""Share of saturated outputs above which a layer is reported; a rough heuristic. At such an output the slope of the
+activation is below 4 % of its largest (Glorot and Bengio 2010, "Understanding the difficulty of training deep
+feedforward neural networks")."""
 HEALTHY = 1e-3
 """Healthy update of a tensor in a step, relative to the tensor; a rough heuristic (the same notes, Neural networks 3:
 ratio of weights:updates)."""
@@ -49,6 +53,30 @@ def dead_units(shares: Mapping[str, float]) -> Finding | None:
     text = f"Units that output 0 for every sample, and so cannot learn: {listed}."
     evidence = {"largest_dead_share": max(dead.values()), "layers_dying": len(dead)}
     return Finding("dead_units", "dead units", text, evidence, "He initialisation, or activation=leaky_relu")
+
+
+def saturated_units(shares: Mapping[str, float]) -> Finding | None:
+    """Detect sigmoid and tanh layers with over ``SATURATED`` of their outputs at the ends of the range.
+
+    Parameters
+    ----------
+    shares : mapping of str to float
+        Layer -> share of such outputs, 0 to 1, in the order of the layers; without layers whose outputs are those of
+        the model, where an output at an end is a confident prediction.
+
+    Returns
+    -------
+    Finding or None
+        The finding; None if there is nothing to report.
+    """
+    saturated = {layer: float(share) for layer, share in shares.items() if share > SATURATED}
+    if not saturated:
+        return None
+    listed = ", ".join(f"{share:.0%} of {layer}" for layer, share in saturated.items())
+    text = f"Outputs at the ends of the range of sigmoid or tanh, where hardly any gradient passes: {listed}."
+    evidence = {"largest_saturated_share": max(saturated.values()), "layers_saturated": len(saturated)}
+    suggestion = "normalised inputs and Glorot initialisation, or batch normalisation"
+    return Finding("saturated_units", "saturated units", text, evidence, suggestion)
 
 
 def update_ratios(history: TrainingHistory) -> dict[str, float]:

@@ -8,9 +8,10 @@ from mlflow_hp.analysis.diagnosis.curve import change_rate
 from mlflow_hp.analysis.diagnosis.descent import SMALLER, divergence, oscillation, speed
 from mlflow_hp.analysis.diagnosis.finding import Finding
 from mlflow_hp.analysis.diagnosis.generalization import chance, overfit, plateau
-from mlflow_hp.analysis.diagnosis.layers import dead_units, layers
+from mlflow_hp.analysis.diagnosis.layers import dead_units, layers, saturated_units
 from mlflow_hp.analysis.diagnosis.noise_scale import certain_noise_scale, noise_scale
 from mlflow_hp.analysis.diagnosis.training import not_finite, trend
+from mlflow_hp.history.unit_shares import DEAD_UNITS, SATURATED_UNITS, last_unit_shares
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from mlflow_hp.history import TrainingHistory
 
 IN_ORDER = (
-    "not_finite", "divergence", "oscillation", "layers", "chance", "dead_units", "speed", "overfit", "plateau", "trend",
-    "noise_scale",
+    "not_finite", "divergence", "oscillation", "layers", "chance", "dead_units", "saturated_units", "speed", "overfit",
+    "plateau", "trend", "noise_scale",
 )  # fmt: skip
 """The findings, from most to least important."""
 MINOR = ("trend", "noise_scale")
@@ -46,6 +47,8 @@ MOOT: dict[str | tuple[str, str], set[str]] = {
 def diagnose(history: TrainingHistory) -> list[Finding]:
     """Run the rules that apply to any training, without reading its weights.
 
+    Those on dead and saturated units apply to the last shares that were recorded.
+
     Parameters
     ----------
     history : TrainingHistory
@@ -56,11 +59,20 @@ def diagnose(history: TrainingHistory) -> list[Finding]:
     list of Finding
         Findings, the most important first.
     """
-    return _in_order([not_finite(history), *_curve_findings(history), trend(history), certain_noise_scale(history)])
+    return _in_order(
+        [
+            not_finite(history), *_curve_findings(history), *_unit_findings(history), trend(history),
+            certain_noise_scale(history),
+        ]
+    )  # fmt: skip
 
 
 def diagnose_network(
-    history: TrainingHistory, *, n_classes: int | None = None, dead: Mapping[str, float] | None = None
+    history: TrainingHistory,
+    *,
+    n_classes: int | None = None,
+    dead: Mapping[str, float] | None = None,
+    saturated: Mapping[str, float] | None = None,
 ) -> list[Finding]:
     """Run all rules on a network's training, and choose what to try next.
 
@@ -71,7 +83,10 @@ def diagnose_network(
     n_classes : int, optional
         Number of classes of a classifier, to compare it with guessing. Defaults to no comparison.
     dead : mapping of str to float, optional
-        Layer -> share of its units that output 0 for every sample. Defaults to unknown.
+        Layer -> share of its units that output 0 for every sample. Defaults to the last shares that were recorded.
+    saturated : mapping of str to float, optional
+        Layer -> share of its outputs at the ends of the range of sigmoid or tanh, without layers whose outputs are
+        those of the network. Defaults to the last shares that were recorded.
 
     Returns
     -------
@@ -82,7 +97,7 @@ def diagnose_network(
         not_finite(history),
         *_curve_findings(history),
         layers(history),
-        dead_units(dead or {}),
+        *_unit_findings(history, dead, saturated),
         chance(history, n_classes) if n_classes else None,
         trend(history),
         noise_scale(history),
@@ -108,6 +123,14 @@ def next_network_try(history: TrainingHistory, findings: Sequence[Finding]) -> F
 
 def _curve_findings(history: TrainingHistory) -> list[Finding | None]:
     return [rule(history) for rule in (divergence, oscillation, speed, overfit, plateau)]
+
+
+def _unit_findings(
+    history: TrainingHistory, dead: Mapping[str, float] | None = None, saturated: Mapping[str, float] | None = None
+) -> list[Finding | None]:
+    dead = last_unit_shares(history.epochs, DEAD_UNITS) if dead is None else dead
+    saturated = last_unit_shares(history.epochs, SATURATED_UNITS) if saturated is None else saturated
+    return [dead_units(dead), saturated_units(saturated)]
 
 
 def _in_order(results: Sequence[Finding | None]) -> list[Finding]:

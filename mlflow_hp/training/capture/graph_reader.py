@@ -43,6 +43,7 @@ from mlflow_hp.training.capture.step_layout import (
     tensors_of,
 )
 from mlflow_hp.training.capture.step_values import StepValues, StepWatch, is_number, n_samples, optimizers_of
+from mlflow_hp.training.capture.unit_shares import UnitShares
 from mlflow_hp.training.capture.weight_statistics import WeightStatistics
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ class GraphReader:
         Number of steps of the fit so far.
     optimizers : dict of str to keras.optimizers.Optimizer
         Those that the step applies, by the names of their attributes; empty until it is traced.
+    units : UnitShares
+        Shares of dead and saturated units, on the first samples of the fit.
     """
 
     kind = "graph"
@@ -83,6 +86,7 @@ class GraphReader:
         self.forget = forget
         self._model = model
         self._settings = settings
+        self.units = UnitShares(model, settings.overhead)
         self._buffers: StepBuffers | None = None
         self.optimizers: dict[str, Any] = {}
         self._columns: list[str] | None = None
@@ -114,6 +118,7 @@ class GraphReader:
         self._pending = 0
         self._times = []
         self._cadence.start()
+        self.units.start()
         self.steps_done = 0
         self._fetched_at = time.monotonic()
         if self._buffers is not None:
@@ -297,6 +302,7 @@ class GraphReader:
     def _recorded_step(self, data: Any) -> Any:
         """Run Keras' step on one batch, and write its record into the buffers."""
         data = tree.map_structure(_none_for_optional, data)
+        self.units.keep(data)
         rates = [tf.convert_to_tensor(each.learning_rate) for each in self.optimizers.values()]
         scales = {name: loss_scale(each) for name, each in self.optimizers.items()}
         statistics, due, before = self._weight_statistics, tf.constant(True), []

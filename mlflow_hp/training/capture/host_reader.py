@@ -28,6 +28,7 @@ from mlflow_hp.training.capture.step_layout import (
     store_for,
     tensors_of,
 )
+from mlflow_hp.training.capture.unit_shares import UnitShares
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -63,6 +64,8 @@ class HostReader:
     ----------
     optimizers : dict of str to keras.optimizers.Optimizer
         Those that the step applies, by the names of their attributes; empty until the first step.
+    units : UnitShares
+        Shares of dead and saturated units, on the first samples of the fit, where Python sees each step.
     """
 
     kind = "host"
@@ -77,6 +80,7 @@ class HostReader:
         self._model = model
         self._settings = settings
         self.train_function = train_function
+        self.units = UnitShares(model, settings.overhead)
         self._own_step = train_step_is_own(model)
         self._tracker = loss_tracker(model)
         self._read_inside = False
@@ -114,6 +118,7 @@ class HostReader:
         self._tracked = (0.0, 0.0)
         self._rates: dict[str, float] = {}
         self._rated: list[str] = []
+        self.units.start()
         self.steps_done = 0
 
     def begin_epoch(self, epoch: int) -> None:
@@ -170,6 +175,7 @@ class HostReader:
             self._read_inside = True
             if not safely(self.before):
                 return step(data)
+            self.units.keep(data)
             watch = StepWatch(self._model)
             with watch.watching():
                 logs = step(data)

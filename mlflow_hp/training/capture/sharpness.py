@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from mlflow_hp._compat.keras import compute_loss, strategy_of
 from mlflow_hp.training.capture import train_step_is_own, warn_of_no_sharpness
+from mlflow_hp.training.capture.graph_operations import changing_operations
 from mlflow_hp.training.capture.step_layout import Unwrappable
 
 if TYPE_CHECKING:
@@ -30,11 +31,6 @@ TOLERANCE = 0.01
 MOST_ITERATIONS = 100
 RANDOM_SHARE = 0.1
 """Share of a random vector in the start, so that no direction is missed for good."""
-
-_CHANGING = ("Assign", "EagerPyFunc", "LookupTableI", "PyFunc", "Random", "Resource", "Rng", "Stateful", "Truncated")
-"""Beginnings of the types of operations that change a state, are random, or call Python."""
-_READING = ("RandomShape", "ResourceGather", "StatefulPartitionedCall")
-"""Beginnings of those among them that do not."""
 
 Tensors = list[tf.Tensor]
 
@@ -92,7 +88,7 @@ class Sharpness:
         self._has_arg = "training" in inspect.signature(model.call).parameters
         self._product = tf.function(self._hessian_product, reduce_retracing=True, autograph=False)
         traced = self._product.get_concrete_function(data, self._weights, [v.read_value() for v in self._vectors])
-        changing = _changing(traced.graph.as_graph_def())
+        changing = changing_operations(traced.graph.as_graph_def())
         if changing:
             raise Unwrappable(f"the loss changes a state, is random or calls Python ({', '.join(changing)})")
 
@@ -196,10 +192,3 @@ def _unit(vectors: Tensors, instead: Tensors) -> Tensors:
         tf.where(norm > 0, vector / tf.cast(norm, vector.dtype), other)
         for vector, other in zip(vectors, instead, strict=True)
     ]
-
-
-def _changing(graph: Any) -> list[str]:
-    """Types of the operations of a graph and its functions that change a state, are random or call Python."""
-    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
-    types = {node.op for node in nodes}
-    return sorted(type_ for type_ in types if type_.startswith(_CHANGING) and not type_.startswith(_READING))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mlflow_hp.history.step_record import Layout, Rows
+    from mlflow_hp.training.capture.unit_shares import UnitShares
 
 WRAPS = keras.backend.backend() == "tensorflow"
 """Whether the model's train function is wrapped; on other backends of Keras, batch hooks are used."""
@@ -98,6 +100,12 @@ class Steps:
         """Keras optimizers that the steps apply, by the names of their attributes; empty before the first step."""
         optimizers: dict[str, Any] = self._reader.optimizers
         return optimizers
+
+    @property
+    def units(self) -> UnitShares:
+        """Shares of dead and saturated units, on the first samples of the fit."""
+        units: UnitShares = self._reader.units
+        return units
 
     def start(self, first_step: int) -> None:
         """Start reading; `first_step` is the number of the fit's first step in its run (0-based)."""
@@ -204,8 +212,10 @@ class Steps:
         return self._model.make_train_function(force)
 
     def _prepare(self, *arguments: Any) -> bool:
+        started = time.perf_counter()
         try:
             self._reader.prepare(*arguments)
+            self.units.note_tracing(time.perf_counter() - started)
         except Exception as error:  # noqa: BLE001 - if the model itself is at fault, Keras' own function says so
             reason = error.problem if isinstance(error, UnsupportedVersionError) else f"{type(error).__name__}: {error}"
             return self._safely(lambda: self._fall_back(reason, *arguments))
