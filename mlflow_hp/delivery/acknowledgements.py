@@ -21,13 +21,13 @@ class Acknowledgements:
     def __init__(self, on_acknowledged: Callable[[int], object]) -> None:
         self._on_acknowledged = on_acknowledged
         self._n_items = self._n_sent = 0
-        self._has_gap = False
+        self._has_gap = self._is_held = False
         self._records: deque[tuple[int, int]] = deque()
 
     @property
     def is_complete(self) -> bool:
         """Whether there is no gap, and no item waits."""
-        return not self._has_gap and self._n_sent == self._n_items
+        return not self._has_gap and not self._is_held and self._n_sent == self._n_items
 
     def add_items(self, n_items: int, record: int | None) -> None:
         """Count the items of a record, perhaps 0; `record` is None for items without a record in the journal."""
@@ -46,9 +46,18 @@ class Acknowledgements:
         self._has_gap = True
         self._records.clear()
 
+    def hold(self) -> None:
+        """Acknowledge nothing more until `release`: a record is being sent apart from the items."""
+        self._is_held = True
+
+    def release(self) -> None:
+        """Acknowledge what MLflow has."""
+        self._is_held = False
+        self._acknowledge()
+
     def _acknowledge(self) -> None:
         last = None
-        while self._records and self._records[0][0] <= self._n_sent:
+        while not self._is_held and self._records and self._records[0][0] <= self._n_sent:
             _, last = self._records.popleft()
         if last is not None:
             self._on_acknowledged(last + 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
     from mlflow_hp.history import TrainingHistory
     from mlflow_hp.history.step_record import Layout, Rows
     from mlflow_hp.tracking.datasets import DataSet
+
+
+DATA_SETS = "the data sets"
+"""Name of the data sets in messages."""
 
 
 class FitRecording:
@@ -113,12 +118,8 @@ class FitRecording:
     def add_data_sets(self, data_sets: Mapping[str, DataSet]) -> None:
         """Log data sets by their context, now or in a recovery."""
         record = self._spool.append({"data_sets": {context: list(each) for context, each in data_sets.items()}})
-
-        def log() -> tuple[()]:
-            datasets.log(self.run_id, data_sets, self.fit)
-            return ()
-
-        self._sender.describe(log, record)
+        log = functools.partial(datasets.log, self.run_id, data_sets)
+        self._sender.do_apart(DATA_SETS, lambda: log(self.fit), record)
 
     def _claim(self, tags: Mapping[str, str], earlier: Sequence[str]) -> Iterable[Param | RunTag]:
         """Items that the run lacks, with the tags by which it counts this fit, after those recorded meanwhile."""
@@ -235,7 +236,8 @@ class FitRecording:
             messages.append(self._refused.message(self.fit, sender.refusal))
         if sender.n_unreadable:
             messages.append(f"{sender.n_unreadable} chunks of steps cannot be read from the disk: {sender.read_error}")
-        messages += [f"MLflow lacks {name}; {self.recovery_hint}: {error}" for name, error in sender.undone.items()]
+        lacking = sender.failing | sender.undone
+        messages += [f"MLflow lacks {name}; {self.recovery_hint}: {error}" for name, error in lacking.items()]
         if n_dropped := self._writer.n_dropped:
             messages.append(f"{n_dropped:,} metric points are lost: the disk failed, and memory was full")
         return messages

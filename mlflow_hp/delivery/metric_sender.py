@@ -16,6 +16,7 @@ from mlflow_hp.delivery.acknowledgements import Acknowledgements
 from mlflow_hp.delivery.batches import BatchWriter, n_per_call
 from mlflow_hp.delivery.patience import Patience
 from mlflow_hp.delivery.retry import AbandonedError, Retry
+from mlflow_hp.delivery.side_call import SideCall
 from mlflow_hp.delivery.time_share import TimeShare
 from mlflow_hp.tracking.server_health import ensure_reachable, reason, silence_locked_database
 
@@ -29,6 +30,7 @@ OLDEST_SECONDS = 0.25
 """Age at which a batch is sent although it is not full, so that MLflow is hardly behind the training."""
 ATTEMPTS = 3
 """Attempts for an action that fails while the run accepts other data: the artifact store may be another server."""
+_POLL_SECONDS = 0.1
 DENIED_ITEMS = "a part of its metrics, params and tags"
 """Name in `MetricSender.undone` of single items to which MLflow denies access."""
 
@@ -37,6 +39,7 @@ class _Task(NamedTuple):
     """Items to be made and sent, or an action to be called.
 
     `reads_mlflow` says whether making the items calls MLflow. While `must_wait` returns True, making them would block.
+    `is_side_call` says whether later tasks need not wait for the action.
     """
 
     make_items: Callable[[], Iterable[Item]] | None = None
@@ -46,6 +49,7 @@ class _Task(NamedTuple):
     must_wait: Callable[[], bool] | None = None
     n_bytes: int = 0
     record: int | None = None
+    is_side_call: bool = False
 
 
 class MetricSender:
@@ -111,6 +115,8 @@ class MetricSender:
         )
         self._queue: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._items: list[Item] = []
+        self._side_calls: dict[SideCall, Callable[[], None]] = {}
+        self._waits_for: str | None = None
         self._progress_tags: dict[str, str] = {}
         self._acknowledgements = Acknowledgements(on_acknowledged or (lambda _: None))
         silence_locked_database()
@@ -152,9 +158,18 @@ class MetricSender:
         """
         self._queue.put(_Task(action=action, name=name, n_bytes=n_bytes))
 
+    def do_apart(self, name: str, action: Callable[[], None], record: int | None = None) -> None:
+        """Call `action` after everything submitted before, with retries, while what is submitted later is sent.
+
+        `name` is its name in `undone` if it fails.
+        """
+        self._queue.put(_Task(action=action, name=name, record=record, is_side_call=True))
+
     def hurry(self) -> None:
         """Send without pauses from now on, as the training has ended."""
         self._retry.hurry()
+        for call in list(self._side_calls):
+            call.hurry()
 
     def flush(self, on_progress: Callable[[], object] | None = None) -> bool:
         """Send the rest without pauses, for at most `PATIENCE_SECONDS`; nothing may be submitted afterwards.
@@ -211,6 +226,11 @@ class MetricSender:
         return self._retry.error
 
     @property
+    def failing(self) -> dict[str, Exception]:
+        """Name of data that MLflow has not accepted so far, while others were sent -> error of the last attempt."""
+        return {call.name: call.error for call in list(self._side_calls) if call.error is not None}
+
+    @property
     def is_complete(self) -> bool:
         """Whether everything submitted so far is sent or set aside, and nothing failed."""
         return self._acknowledgements.is_complete and self.error is None
@@ -220,7 +240,12 @@ class MetricSender:
         return not self._thread.is_alive()
 
     def _error_or_timeout(self) -> Exception:
-        return self.error or TimeoutError(f"MLflow has not answered for {patience.PATIENCE_SECONDS:g} s")
+        seconds = f"{patience.PATIENCE_SECONDS:g} s"
+        if self._waits_for is not None:
+            return TimeoutError(
+                f"MLflow has everything except {self._waits_for}, which it has not accepted in {seconds}"
+            )
+        return self.error or TimeoutError(f"MLflow has not answered for {seconds}")
 
     @contextlib.contextmanager
     def _abandon_on_error(self) -> Iterator[None]:
@@ -258,15 +283,22 @@ class MetricSender:
                 self._send()
             if self._items and time.monotonic() - oldest > OLDEST_SECONDS:
                 self._send()
+            self._note_side_calls()
         while self._items:
             self._send()
+        self._finish_side_calls()
 
     def _take(self, task: _Task) -> None:
         self._share.wait_for_turn()
-        if task.action is not None:
+        if task.action is not None and task.is_side_call:
+            self._acknowledgements.hold()
+            self._side_calls[self._side_call(task.action, task.name)] = task.action
+            items: list[Item] | None = []
+        elif task.action is not None:
             while self._items:
                 self._send()
-            items: list[Item] | None = [] if self._call_action(task.action, task.name, task.n_bytes) else None
+            self._wait_for_quick_side_calls()
+            items = [] if self._call_action(task.action, task.name, task.n_bytes) else None
         else:
             items = self._make_items(task)
         if items is None:
@@ -274,6 +306,44 @@ class MetricSender:
             return
         self._items += items
         self._acknowledgements.add_items(len(items), task.record)
+
+    def _side_call(self, action: Callable[[], None], name: str) -> SideCall:
+        def call() -> None:
+            ensure_reachable(self._tracking_uri)
+            action()
+
+        return SideCall(call, name)
+
+    def _wait_for_quick_side_calls(self) -> None:
+        """Acknowledge what is sent before something that may take long, unless a side call is slow."""
+        for call in self._side_calls:
+            while time.monotonic() - call.began < patience.QUICK_SECONDS and not call.is_over(_POLL_SECONDS):
+                self._retry.raise_if_abandoned()
+        self._note_side_calls()
+
+    def _note_side_calls(self) -> None:
+        """Acknowledge the side calls that have succeeded."""
+        for call in [call for call in self._side_calls if call.is_done]:
+            del self._side_calls[call]
+            if not self._side_calls:
+                self._acknowledgements.release()
+
+    def _finish_side_calls(self) -> None:
+        """Wait for the side calls, as everything else is sent; call those that fail again, for their error."""
+        for call in self._side_calls:
+            call.repeat_no_more()
+        for call, action in list(self._side_calls.items()):
+            self._waits_for = call.name
+            with self._patience.wait_for_call(call.began):
+                while not call.is_over(_POLL_SECONDS):
+                    self._retry.raise_if_abandoned()
+            self._waits_for = None
+            if not call.is_done:
+                call.is_done = self._call_action(action, call.name)
+            if not call.is_done:
+                self._acknowledgements.note_gap()
+                del self._side_calls[call]
+        self._note_side_calls()
 
     def _make_items(self, task: _Task) -> list[Item] | None:
         """Make the items of a task; None if MLflow does not answer the questions, or the disk cannot be read."""

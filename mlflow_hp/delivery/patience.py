@@ -56,7 +56,13 @@ class Patience:
     @contextlib.contextmanager
     def health_check(self) -> Iterator[None]:
         """Measure the block as a check whether MLflow answers, which is not progress even if it is quick."""
-        self._call_began = time.monotonic()
+        with self.wait_for_call(time.monotonic()):
+            yield
+
+    @contextlib.contextmanager
+    def wait_for_call(self, began: float) -> Iterator[None]:
+        """Measure the block as the rest of a call that another thread has made since `began`; it is not progress."""
+        self._call_began = began
         try:
             yield
         finally:

@@ -15,6 +15,7 @@ from mlflow.utils.uri import is_local_uri
 from mlflow_hp.delivery import fit_numbers, journal
 from mlflow_hp.delivery.fit_history import HISTORY
 from mlflow_hp.delivery.fit_numbers import FitNumbers
+from mlflow_hp.delivery.fit_recording import DATA_SETS
 from mlflow_hp.delivery.folder_lock import lock_holder
 from mlflow_hp.delivery.journal import Entries, Journal
 from mlflow_hp.delivery.late_params import late_params
@@ -230,7 +231,8 @@ def _send(
                 sender.submit(0, functools.partial(_missing_points, recording.run_id, make_points, logged), number)
             elif "data_sets" in record and not is_acknowledged:
                 fit = header["fit"] + shift.fit
-                sender.describe(functools.partial(_log_data_sets, recording.run_id, record["data_sets"], fit), number)
+                log = functools.partial(datasets.log, recording.run_id, record["data_sets"], fit)
+                sender.do_apart(DATA_SETS, log, number)
             elif "params" in record and not is_acknowledged:
                 sender.describe(functools.partial(runs.items_once, run, tags=record["tags"]), number)
         if points is not None and _ended(recording.entries) is None:
@@ -240,11 +242,6 @@ def _send(
         if error := sender.read_error or next(iter(sender.undone.values()), None):
             raise error
     return sender.n_sent, "" if points is None else points.cadence
-
-
-def _log_data_sets(run_id: str, data_sets: dict[str, Any], fit: int) -> tuple[()]:
-    datasets.log(run_id, data_sets, fit)
-    return ()
 
 
 def _missing_points(run_id: str, make_points: Callable[[], Points], logged: dict[str, set[int]]) -> Points:
