@@ -200,7 +200,7 @@ class FitSession:
             self._settings.capture,
             on_layout=self._open,
             on_rows=self._add,
-            on_host=self._warn_host,
+            on_host=self._note_host,
             before_step=lambda: self._snapshots.take(self.steps.steps_done),
             after_epoch=self._after_epoch,
             steps_per_epoch=self._keras_params.get("steps"),
@@ -237,10 +237,10 @@ class FitSession:
         if warn(sentence):
             self._warned.add(sentence)
 
-    def _warn_host(self, reason: str, every: int) -> None:
+    def _note_host(self, reason: str, every: int) -> Callable[[], object]:
         self._meta["reader"] = "host"
         gaps = f", one record for every {every} steps" if every > 1 else ""
-        warn(f"steps are read from the host, which is slower{gaps}: {reason}")
+        return functools.partial(warn, f"steps are read from the host, which is slower{gaps}: {reason}")
 
     def _interrupt(self, problem: str | None) -> None:
         if problem is not None:

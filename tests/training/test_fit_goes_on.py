@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import warnings
 
 import keras
 import mlflow
@@ -288,3 +289,12 @@ def test_numpy_that_raises_is_the_users(monkeypatch):
             regression(run_eagerly=True), recorder=mlflow_hp.TrainingRecorder(weights="statistics", report=False)
         )
     assert fitted.history.n_steps == 10
+
+
+def test_an_error_of_the_model_is_told_by_keras_alone(caplog):
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always", mlflow_hp.RecordingWarning)
+        with pytest.raises(ValueError, match="incompatible with the layer"):
+            record(regression(), X[:, :2])
+    assert not [each for each in shown if each.category is mlflow_hp.RecordingWarning]
+    assert "read from the host" not in caplog.text

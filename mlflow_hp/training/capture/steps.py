@@ -42,7 +42,9 @@ class Steps:
     on_layout, on_rows : callable
         Called with the `Layout` of the records, once, and with `Rows` of steps.
     on_host : callable
-        Called if steps are read from the host, with the reason and the number of steps per record.
+        Called if steps are read from the host, with the reason and the number of steps per record; returns a function
+        that tells the user, which is called at once, or after the first step if an error is the reason: it may be one
+        of the model, which Keras raises then.
     before_step : callable
         Called before each execution of the train function.
     after_epoch : callable
@@ -66,7 +68,7 @@ class Steps:
         *,
         on_layout: Callable[[Layout], None],
         on_rows: Callable[[Rows], None],
-        on_host: Callable[[str, int], None],
+        on_host: Callable[[str, int], Callable[[], object]],
         before_step: Callable[[], None],
         after_epoch: Callable[[], None],
         steps_per_epoch: int | None,
@@ -80,6 +82,7 @@ class Steps:
         self._original: Any = model.train_function if WRAPS else None
         self._make_before: Any = None
         self._each_step = WRAPS and steps_pass_python(model, self._original)
+        self._tell_host: Callable[[], object] | None = None
         self._stopped = self._has_run_out = self._was_called = False
         self._calls = 0
         self._first_step = self._epoch = 0
@@ -196,6 +199,9 @@ class Steps:
         except BaseException:
             self._on_interrupt(None)
             raise
+        tell, self._tell_host = self._tell_host, None
+        if tell is not None:
+            self._safely(tell)
         if not self._stopped:
             self._safely(lambda: self._reader.read(logs))
             self._safely(self._note_end_of_epoch)
@@ -226,13 +232,13 @@ class Steps:
         if self._reader.kind == "host":
             raise RuntimeError(reason)
         self._reader.forget()
-        self._report_host(reason)
+        self._tell_host = self._report_host(reason)
         self._reader = self._host_reader()
         self._reader.start(self._first_step)
         self._reader.begin_epoch(self._epoch)
         self._reader.prepare(*arguments)
 
-    def _safely(self, do: Callable[[], None]) -> bool:
+    def _safely(self, do: Callable[[], object]) -> bool:
         """Run `do`, and end the reading if it fails; return whether it succeeded."""
         try:
             with np.errstate(all="ignore"):
@@ -253,7 +259,7 @@ class Steps:
         if reason is None and not is_own_train_function(self._original):
             reason = "the model's train function has been replaced"
         if reason is not None:
-            self._report_host(reason)
+            self._report_host(reason)()
             return None
         from mlflow_hp.training.capture.graph_reader import GraphReader
 
@@ -277,8 +283,8 @@ class Steps:
             reader.train_function = train_function_around(self._model, step)
         return reader
 
-    def _report_host(self, reason: str) -> None:
-        self._on_host(reason, 1 if self._each_step else self._model.steps_per_execution)
+    def _report_host(self, reason: str) -> Callable[[], object]:
+        return self._on_host(reason, 1 if self._each_step else self._model.steps_per_execution)
 
 
 def _still_open(function: Any, attribute: str) -> Any:
