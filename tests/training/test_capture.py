@@ -356,3 +356,27 @@ def test_a_loss_that_is_tracked_twice_is_the_mean_of_both_by_their_weights(every
     weights = steps["samples"] + 1  # one for what it tells itself
     running = np.cumsum(weights * steps["batch_loss"]) / np.cumsum(weights)
     np.testing.assert_allclose(steps["running_loss"], running, rtol=1e-6)
+
+
+@pytest.mark.parametrize("weights", ["all", "statistics"])
+def test_a_weight_without_elements(weights):
+    class Empty(keras.layers.Layer):
+        def build(self, shape):
+            self.table = self.add_weight(shape=(0, 3), name="table")
+
+        def call(self, x):
+            return x + keras.ops.sum(self.table)
+
+    def model():
+        keras.utils.set_random_seed(7)
+        made = keras.Sequential([keras.Input((3,)), Empty(name="empty"), keras.layers.Dense(1, name="out")])
+        made.compile("sgd", "mse")
+        return made
+
+    fitted = record(model(), recorder=mlflow_hp.TrainingRecorder(weights=weights, report=False))
+    assert same_weights(fitted.model, bare(model()))
+    assert fitted.history.n_steps == 10
+    assert np.isfinite(fitted.history.steps["gradient_norm"]).all()
+    if weights == "all":
+        assert fitted.history.weights("empty/table").shape == (11, 0, 3)
+        np.testing.assert_array_equal(fitted.history.weights("out/kernel")[-1], fitted.model.get_weights()[1])

@@ -241,7 +241,7 @@ class GraphReader:
             del self._times[:n_rows]
         if self._store == "values":
             tensors = {
-                tensor.name: flat.reshape(-1, *tensor.shape)
+                tensor.name: flat.reshape(len(flat), *tensor.shape)
                 for tensor, flat in zip(self._tensors, weights, strict=True)
             }
         elif self._store == "statistics":
