@@ -77,6 +77,17 @@ def test_a_training_without_a_run_has_one_of_its_own(autolog, new_runs):
     assert len(new_runs()) == 1
 
 
+def test_seeded_trainings_have_runs_of_different_names(autolog, new_runs):
+    states = []
+    for _ in range(2):
+        keras.utils.set_random_seed(1)
+        fit()
+        states.append(random.getstate())
+    assert states[0] == states[1]
+    first, second = new_runs()
+    assert first.info.run_name != second.info.run_name
+
+
 def test_in_the_active_run(autolog, new_runs):
     with mlflow.start_run() as active:
         fit()

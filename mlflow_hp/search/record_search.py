@@ -206,6 +206,7 @@ def _parent_run(previous: PreviousRun | None) -> Iterator[tuple[mlflow.entities.
         yield _refreshed(active), False
         return
     random_state = random.getstate()
+    random.seed()  # a program that seeds each search would have one name for all its runs
     tags = {KIND_TAG: "search", PROCESS_TAG: this_process()}
     run = mlflow.start_run(tags=tags) if previous is None else _reopen(previous, nested=active is not None)
     random.setstate(random_state)  # MLflow drew a name from the generator that Keras draws seeds from

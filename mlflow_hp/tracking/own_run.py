@@ -50,6 +50,7 @@ class OwnRun:
         state = random.getstate()
         try:
             ensure_reachable()
+            random.seed()  # a program that seeds each training would have one name for all its runs
             self._run = mlflow.start_run(run_id, nested=active is not None, tags={**tags, **nested})
         finally:
             random.setstate(state)  # MLflow drew a name from the generator that Keras draws seeds from
