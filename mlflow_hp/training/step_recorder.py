@@ -22,7 +22,7 @@ from mlflow_hp.tracking.run_observer import observer
 from mlflow_hp.tracking.server_health import reason
 from mlflow_hp.training.callback import TrainingRecorder
 from mlflow_hp.training.capture import CaptureSettings
-from mlflow_hp.training.capture.step_layout import batch_column
+from mlflow_hp.training.capture.step_layout import batch_column, to_numpy
 from mlflow_hp.training.session import FitSession, FitSettings
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class StepRecorder:
         numbers = {}
         for name, value in values.items():
             try:
-                array = np.asarray(keras.ops.convert_to_numpy(value), np.float64)
+                array = np.asarray(to_numpy(value), np.float64)
                 numbers[name] = float(array.reshape(()))
             except (TypeError, ValueError) as error:
                 self._warn_once(name, f"{name} is not recorded: {reason(error)}; give a number, such as its mean")

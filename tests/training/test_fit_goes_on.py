@@ -298,3 +298,12 @@ def test_an_error_of_the_model_is_told_by_keras_alone(caplog):
             record(regression(), X[:, :2])
     assert not [each for each in shown if each.category is mlflow_hp.RecordingWarning]
     assert "read from the host" not in caplog.text
+
+
+@pytest.mark.parametrize("way", ["graph", "eager"])
+def test_a_program_that_turns_warnings_into_errors_is_recorded(way):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fitted = record(model(way))
+    assert fitted.history.n_steps == 10
+    assert np.isfinite(fitted.history.steps["learning_rate"]).all()

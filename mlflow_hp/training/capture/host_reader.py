@@ -27,6 +27,7 @@ from mlflow_hp.training.capture.step_layout import (
     running_column,
     store_for,
     tensors_of,
+    to_numpy,
 )
 from mlflow_hp.training.capture.unit_shares import UnitShares
 
@@ -210,7 +211,7 @@ class HostReader:
 
     def _updated_metrics(self) -> set[str]:
         """Names of the model's metrics that steps of this epoch have updated; they are reset before it."""
-        metrics = [metric for metric in self._model.metrics if any(map(np.any, map(_array, metric.variables)))]
+        metrics = [metric for metric in self._model.metrics if any(map(np.any, map(to_numpy, metric.variables)))]
         return {metric.name for metric in metrics}
 
     def _read_watched(self, logs: Any, watch: StepWatch, data: Any) -> None:
@@ -324,17 +325,11 @@ class HostReader:
         return initial_weights(self._model, self._tensors, self._store)
 
 
-def _array(value: Any) -> np.ndarray:
-    import keras
-
-    return np.asarray(keras.ops.convert_to_numpy(value))
-
-
 def _number(value: Any) -> float:
     """Convert a Keras variable or tensor, possibly distributed over replicas, to a number; NaN if it is none."""
     import keras
 
     try:
-        return float(keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(value)))
+        return float(to_numpy(keras.ops.convert_to_tensor(value)))
     except (TypeError, ValueError):
         return float("nan")

@@ -171,3 +171,12 @@ def build(model: Any, inputs: Any) -> None:
     """
     if not is_built(model):
         build_without_data(model, inputs)
+
+
+def to_numpy(value: Any) -> np.ndarray:
+    """Convert a tensor or a number; by TensorFlow's own method, as NumPy 2 warns of the one that Keras uses."""
+    import keras
+
+    if keras.backend.backend() == "tensorflow" and hasattr(value, "numpy"):
+        return np.asarray(value.numpy())
+    return np.asarray(keras.ops.convert_to_numpy(value))
