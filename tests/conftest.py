@@ -25,6 +25,19 @@ fast_sqlite.install()
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has what it starts in the background ignore it
 
 
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
+def pytest_collection_modifyitems(items):
+    """Of the combinations of a test that is sampled, mark all but each n-th as thorough."""
+    seen: dict[str, int] = {}
+    for item in items:
+        sampled = item.get_closest_marker("sampled")
+        if sampled is not None:
+            number = seen.setdefault(item.nodeid.partition("[")[0], 0)
+            seen[item.nodeid.partition("[")[0]] += 1
+            if number % sampled.args[0]:
+                item.add_marker("thorough")
+
+
 @pytest.fixture(scope="session")
 def tracking_uri(tmp_path_factory):
     """A SQLite store with local artifacts, made once: its tables take seconds."""

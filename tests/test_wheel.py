@@ -75,6 +75,7 @@ def test_every_public_name_can_be_imported(wheel, environment):
     assert outcome(environment) == {}
 
 
+@pytest.mark.thorough
 def test_each_extra_is_enough_for_its_names(wheel, environment):
     install(environment, wheel)
     keras = {f"mlflow_hp.{name}" for name in ("TrainingRecorder", "autolog", "autologging.autolog", "record_steps")}

@@ -164,6 +164,7 @@ FOR_A_WHILE = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("answer", FOR_A_WHILE.values(), ids=FOR_A_WHILE)
 def test_temporary_refusal_is_reported_and_retried_with_back_off(proxy, deliver, answer):
     proxy.refuses = lambda call: answer

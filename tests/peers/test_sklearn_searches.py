@@ -37,6 +37,7 @@ def run(suite, folder, *arguments):
     return {case.attrib["name"] for case in cases if {"failure", "error"} & {part.tag for part in case}}, done.stdout
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("suite", SUITES)

@@ -190,6 +190,7 @@ def test_one_method(go, store):
     assert f"Nelder-Mead says: {ending.message}" in note
 
 
+@pytest.mark.thorough
 def test_several_methods(go, store, capsys):
     status, top, children = go(
         "--method", "L-BFGS-B-bounded,CG,COBYLA,SGD", "--iterations", "1200", "--animate", "true"

@@ -112,6 +112,7 @@ def test_the_surface_is_keras_loss_and_the_path_its_weights(go):
     assert found.data.metrics["diagnosis/distance_b"] == pytest.approx(b[-1] - intercept, rel=1e-6)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("blank_pictures")
 def test_a_seeded_run_repeats_bit_for_bit(go):
     one, two, other = (mlflow_hp.load_history(go("--seed", seed)[1].info.run_id) for seed in "335")

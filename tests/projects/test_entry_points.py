@@ -33,6 +33,7 @@ def test_all_are_here():
     assert set(declared) == set(SMALL) | {"compare"}  # it needs runs that are there: test_comparison.py
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in SMALL if name != "main"])  # main is tested with cost_contour
 def test_mlflow_run(name, tmp_path):

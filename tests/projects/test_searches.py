@@ -235,6 +235,7 @@ def test_a_random_search_against_its_baseline(go, store):
     assert {"plots/loss_by_epoch.png", "plots/accuracy_by_epoch.png", "plots/scores.png"} <= pictures
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("experiment", [grid_search.EXPERIMENT, random_search.EXPERIMENT], ids=lambda e: e.name)
 def test_halving(request, go, experiment):

@@ -104,6 +104,7 @@ def started(program, *command, cwd, seed=None):
     return ran(done.stdout)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_in_another_folder_with_another_seed_of_hashes(write, tmp_path, n_jobs):

@@ -74,6 +74,7 @@ KERAS = tuple(int(number) for number in keras.__version__.split(".")[:2])
 """Older versions may hold a callback's model for longer, so that fewer are reused."""
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("estimator", "grid", "folds", "counts"),
     [
@@ -275,6 +276,7 @@ def in_worker(learning_rate):
     return os.getpid(), record.n_reused, score
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_workers_keep_models_between_tasks():
     get_reusable_executor().shutdown()  # loky ends workers that grow, as those of other tests do with TensorFlow

@@ -48,6 +48,7 @@ def records(monkeypatch):
     return kept
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("random_state", "rates", "n_folds", "validation_split"), [(0, [0.3, 0.03], 1, 0.25), (None, [0.03], 2, 0.0)]
 )

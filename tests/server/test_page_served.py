@@ -22,6 +22,7 @@ def got(address, **headers):
     return answer.status_code, answer.text, answer.headers
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("options", [(), ("--gunicorn-opts", "--timeout 60", "--static-prefix", "/ml")])
 def test_beside_the_stock_ui(tmp_path, options):
     with serving(tmp_path, "mlflow-hp", *options) as server:

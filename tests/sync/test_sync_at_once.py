@@ -388,6 +388,7 @@ def test_a_process_that_is_killed_or_suspended_amid_its_copies(both, monkeypatch
     assert verified(stores, name).differences == []
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_two_processes_at_a_server_on_postgresql(server, tracking_uri, tmp_path):
     stores, name = connect(server, tracking_uri), f"at once {time.time_ns()}"

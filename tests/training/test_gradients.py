@@ -144,6 +144,7 @@ def test_norms_are_of_the_loss_itself_where_the_optimizer_scales_it(scaling):
         np.testing.assert_allclose(scaled.steps[name], plain.steps[name], rtol=1e-4, err_msg=name)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("jit", [False, True])
 @pytest.mark.parametrize(
     "make",

@@ -115,6 +115,7 @@ Those that end where nobody knows, or never, have an execution cut short and one
 """
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("data", "execution"), [(data, each) for data, some in PAIRS.items() for each in some])
 def test_data(data, execution):
     eagerly, per_execution = EXECUTIONS[execution]
@@ -250,6 +251,7 @@ WAYS = {
 """Those that a comma joins meet in different places: the loss, validation, layers, the optimizer, metrics."""
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("way", "execution"),
     [

@@ -438,6 +438,7 @@ def test_a_run_that_is_ended_during_its_training_is_recorded_to_the_end(store):
     assert metric_steps(store, run.info.run_id, "batch/loss") == list(range(20))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_signal_while_the_record_is_sent_at_the_end_of_a_run_lets_it_end(store, monkeypatch, number, times):
