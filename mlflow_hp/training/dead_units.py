@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
+from mlflow_hp.training.capture.step_layout import to_numpy
 from mlflow_hp.training.layer_outputs import SATURATED, activated_layers, outputs_on
 
 if TYPE_CHECKING:
@@ -97,4 +98,4 @@ def _outputs(
         part = slice(start, start + batch_size)
         batch = keras.tree.map_structure(lambda array, part=part: keras.ops.convert_to_tensor(array[part]), inputs)
         for layer, output in outputs_on(model, batch, layers)[0]:
-            yield layer, keras.ops.convert_to_numpy(output)
+            yield layer, to_numpy(output)

@@ -22,6 +22,7 @@ from mlflow_hp.analysis.surfaces.plane import (
     window,
 )
 from mlflow_hp.errors import UserError
+from mlflow_hp.training.capture.step_layout import to_numpy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -270,7 +271,7 @@ def _compiled(model: Any, variables: list[Any], plane: WeightPlane) -> Callable[
 
     def computed(points: np.ndarray, x: Any, y: Any) -> np.ndarray:
         values = compiled(ops.convert_to_tensor(points), x, y)
-        return np.asarray(ops.convert_to_numpy(values), np.float64)
+        return np.asarray(to_numpy(values), np.float64)
 
     return computed
 

@@ -266,7 +266,10 @@ class InAFunction(OwnStep):
 @pytest.mark.parametrize(
     ("own", "is_read"), [(WithoutVariables, True), (Clipped, True), (Conditional, False), (InAFunction, False)]
 )
-def test_a_step_of_the_users_own(own, is_read):
+def test_a_step_of_the_users_own(own, is_read, caplog):
+    gradient_reader.say_left_out.cache_clear()
+    caplog.set_level("INFO", "mlflow_hp")
+
     def made():
         model = own()
         model(X[:1])
@@ -278,6 +281,8 @@ def test_a_step_of_the_users_own(own, is_read):
     history = recorded.history
     assert history.meta["reader"] == "graph"
     assert ("gradient_norm" in history.steps) == is_read
+    said = [record.message for record in caplog.records if "gradients are not recorded" in record.message]
+    assert len(said) == (0 if is_read else 1)
     if own is Clipped:
         np.testing.assert_allclose(history.steps["gradient_norm"][0], 0.25, rtol=1e-5)
 

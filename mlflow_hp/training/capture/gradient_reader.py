@@ -30,7 +30,10 @@ def gradient_reader(model: Any, settings: CaptureSettings) -> GradientReader | N
     ``gradients="auto"`` leaves them out there, and says so.
     """
     if settings.gradients == "auto" and is_compiled_by_xla(model):
-        say_left_out()
+        say_left_out(
+            "XLA compiles the training step, and recording them could change its last bits. gradients=True records "
+            "them all the same"
+        )
         return None
     return GradientReader(model) if settings.gradients else None
 
@@ -42,13 +45,9 @@ def is_compiled_by_xla(model: Any) -> bool:
 
 
 @functools.cache
-def say_left_out() -> None:
-    """Say, once in a process, that gradients are left out where XLA compiles the step."""
-    log(
-        "gradients are not recorded: XLA compiles the training step, and recording them could change its last bits. "
-        "gradients=True records them all the same",
-        name=__name__,
-    )
+def say_left_out(reason: str) -> None:
+    """Say, once in a process, that gradients are not recorded for a reason."""
+    log(f"gradients are not recorded: {reason}", name=__name__)
 
 
 class GradientReader:
@@ -111,8 +110,10 @@ class GradientReader:
             return []
         return [part for each in of_weights if isinstance(each.value, LargeGradient) for part in each.value[:3]]
 
-    def end(self) -> dict[str, list[Any]]:
-        """End the tracing of a step; return the values that were read, by optimizer."""
+    def end(self, stepped: Sequence[str]) -> dict[str, list[Any]]:
+        """End the tracing of a step that applies the optimizers `stepped`; return what was read, by optimizer."""
+        if stepped and not self._read:
+            say_left_out("the step applies its optimizer inside a tf.function, a loop or a condition of its own")
         self._layout = {name: [(each.name, each.shape) for each in those] for name, those in self._read.items()}
         return {name: [each.value for each in those] for name, those in self._read.items()}
 

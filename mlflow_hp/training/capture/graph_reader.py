@@ -345,7 +345,7 @@ class GraphReader:
                     logs, samples = self._model.train_step(part), n_samples(part)
                     try:
                         values = watch.values(logs)
-                        gradients = {} if reader is None else reader.end()
+                        gradients = {} if reader is None else reader.end(watch.stepped)
                         self._note_values(logs, values, watch.stepped)
                     except Exception as error:  # noqa: BLE001 - raised here, variables of the step would have no values
                         self._problem = error
