@@ -11,6 +11,7 @@ from keras import layers
 import mlflow_hp
 from mlflow_hp.history import statistics_of
 from mlflow_hp.training.capture.cadence import Cadence
+from mlflow_hp.training.capture.tensor_groups import TensorGroups, elementwise
 from mlflow_hp.training.capture.weight_statistics import WeightStatistics
 from tests.helpers.fits import X, record, regression
 
@@ -156,3 +157,25 @@ def test_read_from_the_host_large_tensors_are_seen_as_often_as_their_cost_allows
     np.testing.assert_allclose(
         np.stack(list(history.statistics("large/kernel").values()), axis=1)[:2], expected[:2], rtol=1e-6
     )
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        [(3,)] * 5 + [(4,)] * 2,
+        [(3,)] * 4 + [(2, 3)] * 4 + [(), ()],
+        [(0,)] * 4 + [(3, 0), (0, 3), (3,)],
+        [(2, 2, 3), (5, 2, 3), (3,), (1,), ()],
+        [],
+    ],
+)
+def test_sums_of_tensors_of_any_shapes(shapes):
+    groups = TensorGroups(shapes, [tf.float32] * len(shapes))
+    values = [np.random.default_rng(index).normal(size=shape).astype("float32") for index, shape in enumerate(shapes)]
+    matrices = groups.matrices([tf.constant(value) for value in values])
+    found = groups.sums(matrices, elementwise(tf.square, matrices))
+    expected = np.array([[value.sum(), np.square(value).sum()] for value in values]).reshape(-1, 2)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    numbers = np.arange(1.0, len(shapes) + 1)
+    weighed = groups.sums(elementwise(tf.multiply, matrices, groups.by_row(tf.constant(numbers))))
+    np.testing.assert_allclose(weighed[:, 0], expected[:, 0] * numbers, rtol=1e-5, atol=1e-5)

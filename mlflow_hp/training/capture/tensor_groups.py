@@ -2,12 +2,14 @@
 
 An operation costs some microseconds however small its tensor, so many tensors are not reduced one by one. Those that
 differ in their first axis alone are concatenated as they are, without a reshape of each; each row of the resulting
-matrices is summed, and then the rows of each tensor.
+matrices is summed, and then the rows of each tensor. Vectors have a row of one element each, except where several have
+the same length: then each is a row.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -20,8 +22,12 @@ Matrices = list[tf.Tensor]
 """A matrix (rows, width) for each group."""
 
 
+SEVERAL = 4
+"""Number of vectors of one length from which they are a group."""
+
+
 class _Group(NamedTuple):
-    """Tensors of one dtype and one shape but for the first axis: their places among all, and the dtype of the sums."""
+    """Tensors that are concatenated: their places among all, the dtype of the sums, and the shape of a row."""
 
     members: list[int]
     dtype: tf.DType
@@ -40,25 +46,28 @@ class TensorGroups:
     """
 
     def __init__(self, shapes: Sequence[tuple[int, ...]], dtypes: Sequence[tf.DType]) -> None:
-        groups: dict[tuple[tf.DType, tuple[int, ...]], list[int]] = {}
-        for index, (shape, dtype) in enumerate(zip(shapes, dtypes, strict=True)):
-            groups.setdefault((dtype, tuple(shape[1:])), []).append(index)
+        kinds = [(dtype, tuple(shape)) for shape, dtype in zip(shapes, dtypes, strict=True)]
+        counts = Counter(kinds)
+        are_rows = [len(kind[1]) == 1 and counts[kind] >= SEVERAL for kind in kinds]
+        groups: dict[tuple[tf.DType, tuple[int, ...], bool], list[int]] = {}
+        for index, ((dtype, shape), is_row) in enumerate(zip(kinds, are_rows, strict=True)):
+            groups.setdefault((dtype, shape if is_row else shape[1:], is_row), []).append(index)
         self._groups = [
-            _Group(members, _sum_dtype(dtype), math.prod(trailing)) for (dtype, trailing), members in groups.items()
+            _Group(members, _sum_dtype(dtype), math.prod(row)) for (dtype, row, _), members in groups.items()
         ]
         self._is_scalar = [not shape for shape in shapes]
         self._n_tensors = len(shapes)
         self.sizes = np.array([math.prod(shape) for shape in shapes], np.float64)
-        counts = [shape[0] if shape else 1 for shape in shapes]
-        self._owners = [np.repeat(group.members, [counts[i] for i in group.members]) for group in self._groups]
+        n_rows = [1 if is_row or not shape else shape[0] for (_, shape), is_row in zip(kinds, are_rows, strict=True)]
+        self._owners = [np.repeat(group.members, [n_rows[i] for i in group.members]) for group in self._groups]
 
     def matrices(self, tensors: Sequence[tf.Tensor]) -> Matrices:
         """Concatenate the tensors of each group to a matrix (rows, width)."""
         result = []
-        for group in self._groups:
+        for group, owners in zip(self._groups, self._owners, strict=True):
             parts = [tensors[i][tf.newaxis] if self._is_scalar[i] else tensors[i] for i in group.members]
             joined = parts[0] if len(parts) == 1 else tf.concat(parts, axis=0)
-            flat = tf.reshape(joined, [-1, group.width])
+            flat = tf.reshape(joined, [len(owners), group.width])
             result.append(flat if flat.dtype == group.dtype else tf.cast(flat, group.dtype))
         return result
 
