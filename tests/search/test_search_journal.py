@@ -61,11 +61,13 @@ def test_what_a_large_search_is_known_by_is_not_lost(store, monkeypatch):
     assert refuses.n
     known = {file.path for file in store.list_artifacts(run_id, "resume")}
     tags = store.get_run(run_id).data.tags
-    assert known == {
+    named = {
         f"resume/{value}.json"
         for name, value in tags.items()
         if name in ("mlflow_hp.digest_code", "mlflow_hp.code_left") and value
     }
+    assert named
+    assert known >= named  # and what it was known by before a module was imported during the search
 
 
 @pytest.mark.parametrize("how", ["own run", "active run"])
