@@ -11,7 +11,7 @@ from mlflow_hp.history.checksums import column_checksum
 from mlflow_hp.history.missing import array_of, bitmap, bitmap_size, missing_in, read_bitmap, with_missing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 STEPS_FILE, EPOCHS_FILE, VERSION = "history.arrows", "epochs.csv", 3
 STATISTICS = ("norm", "mean", "std", "update_ratio")
@@ -157,6 +157,10 @@ def check_names(kind: str, values: Mapping[str, Any], names: Sequence[str]) -> N
         raise ValueError(f"{kind} have the names {sorted(values)}, not {sorted(names)}")
 
 
+ELEMENTS_AT_ONCE = 2**20
+"""Elements of which float64 copies are made at once: they take some MiB."""
+
+
 def statistics_of(weights: np.ndarray) -> np.ndarray:
     """Compute the ``STATISTICS`` of a tensor in each row.
 
@@ -181,8 +185,13 @@ def statistics_of(weights: np.ndarray) -> np.ndarray:
     size = math.prod(weights.shape[1:])
     flat = weights.reshape(len(weights), size)
     result = np.full((len(weights), len(STATISTICS)), np.nan)
-    block = max(1, 2**20 // max(size, 1))  # the float64 copies take some MiB
+    block = max(1, ELEMENTS_AT_ONCE // max(size, 1))
     with np.errstate(all="ignore"):
+        if size > ELEMENTS_AT_ONCE:
+            for row, values in enumerate(flat):
+                result[row, :3], moved = _parts_of_large(values, flat[max(row - 1, 0)])
+                result[row, 3] = moved / result[row - 1, 0] if row else np.nan
+            return result
         for start in range(0, len(weights), block):
             before = max(start - 1, 0)
             values = flat[before : start + block].astype(np.float64)
@@ -193,3 +202,16 @@ def statistics_of(weights: np.ndarray) -> np.ndarray:
             moved = np.sqrt(np.square(np.diff(values, axis=0)).sum(axis=1))
             result[before + 1 : rows.stop, 3] = moved / result[before : rows.stop - 1, 0]
     return result
+
+
+def _parts_of_large(values: np.ndarray, before: np.ndarray) -> tuple[tuple[float, float, float], float]:
+    """Norm, mean and standard deviation of a tensor, and the norm of its change, from one part of it after another."""
+
+    def total(function: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> float:
+        parts = [slice(start, start + ELEMENTS_AT_ONCE) for start in range(0, len(values), ELEMENTS_AT_ONCE)]
+        return float(sum(function(values[part].astype(np.float64), before[part]).sum() for part in parts))
+
+    mean = total(lambda part, _: part) / len(values)
+    spread = total(lambda part, _: np.square(part - mean)) / len(values)
+    norm, moved = total(lambda part, _: np.square(part)), total(lambda part, old: np.square(part - old))
+    return (math.sqrt(norm), mean, math.sqrt(spread)), math.sqrt(moved)

@@ -185,6 +185,16 @@ def test_statistics_computed_from_weights(monkeypatch):
     assert statistics_of(many)[:, 1] == pytest.approx(many.mean(axis=1, dtype=float))
 
 
+def test_statistics_of_a_large_tensor_take_a_part_at_a_time(monkeypatch):
+    rng = np.random.default_rng(0)
+    weights = np.cumsum(rng.normal(3.0, 0.1, (4, 5, 7)), axis=0).astype("float32")
+    weights[2, 0, 0] = np.nan
+    weights = np.concatenate([weights, np.zeros((2, 5, 7), "float32")])
+    whole = statistics_of(weights)
+    monkeypatch.setattr(schema, "ELEMENTS_AT_ONCE", 8)
+    np.testing.assert_allclose(statistics_of(weights), whole, rtol=1e-12)
+
+
 def test_statistics_of_recorded_weights_and_unknown_tensors(tmp_path):
     write_history(tmp_path)
     history = TrainingHistory.open(tmp_path)

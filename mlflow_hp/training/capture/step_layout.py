@@ -45,10 +45,10 @@ def initial_weights(model: Any, tensors: Sequence[Tensor], store: Store) -> dict
     """Current weights, in the form `store`."""
     if store == "none":
         return {}
-    values = {tensor.name: np.array(variable.numpy()) for tensor, variable in zip(tensors, model.weights, strict=True)}
+    named = [(tensor.name, variable) for tensor, variable in zip(tensors, model.weights, strict=True)]
     if store == "values":
-        return values
-    return {name: statistics_of(value[None])[0] for name, value in values.items()}
+        return {name: np.array(variable.numpy()) for name, variable in named}
+    return {name: statistics_of(np.asarray(variable.numpy())[None])[0] for name, variable in named}
 
 
 def trainable_weights(model: Any) -> dict[str, np.ndarray]:

@@ -24,7 +24,7 @@ SAMPLES = 64
 """Number of samples that are kept, at most."""
 FEWEST_SAMPLES = 16
 """Number of samples below which nothing is measured: a healthy unit outputs 0 for half of the samples, or for most."""
-MAX_BYTES = 64 * 2**20
+MAX_BYTES = 16 * 2**20
 """Size of the samples that are kept, at most."""
 LEAST_SECONDS = 0.1
 """Expected time of the first measurement, which traces the model, at least."""
