@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mlflow_hp.delivery import raise_on_signals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 WATCH_SECONDS = 15.0
 """Seconds that `mlflow run` may take after the end of a program to set its status."""
-RESEND_SECONDS = 0.01
-"""Seconds after which an interrupt that Python dropped is sent again."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -29,34 +27,12 @@ def listening() -> Iterator[None]:
     """Raise KeyboardInterrupt on SIGINT and SIGTERM in the block.
 
     On Ctrl-C under `mlflow run` both come, milliseconds apart: the terminal sends SIGINT to all, and MLflow then
-    SIGTERM to the program it started. Work that must be done in between is done under `held`. Python drops an exception
-    that comes while it destroys an object, as Keras' iterators are at every epoch's end: then the signal is sent again.
+    SIGTERM to the program it started. Work that must be done in between is done under `held`.
     """
-    is_sent_again = False
-
-    def stop(number: int, _: Any) -> None:
-        if not is_sent_again:
-            raise Stopped(f"signal {number}") if number == signal.SIGTERM else KeyboardInterrupt
-
-    def dropped(unraisable: Any) -> None:
-        nonlocal is_sent_again
-        if issubclass(unraisable.exc_type, KeyboardInterrupt):
-            is_sent_again = True  # a second signal would end this function, and nothing would be sent
-            try:
-                threading.Timer(RESEND_SECONDS, os.kill, (os.getpid(), signal.SIGINT)).start()
-            finally:
-                is_sent_again = False
-        else:
-            hook(unraisable)
-
-    hook, sys.unraisablehook = sys.unraisablehook, dropped
-    previous_handlers = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with raise_on_signals(
+        {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: lambda: Stopped(f"signal {signal.SIGTERM}")}
+    ):
         yield
-    finally:
-        sys.unraisablehook = hook
-        for number, handler in previous_handlers.items():
-            signal.signal(number, handler)
 
 
 def keep_killed(run_id: str) -> None:

@@ -22,6 +22,7 @@ PROGRAMS = {
     "no such script": ("nowhere.py",),
     "Ctrl-C": ("-c", "raise KeyboardInterrupt"),
     "a signal": ("-c", "import os, signal; print('x', flush=True); os.kill(os.getpid(), signal.SIGTERM)"),
+    "a signal that none can handle": ("-c", "import os; os.kill(os.getpid(), 9)"),
     "threads and what is registered at exit": (
         "-c",
         "import atexit, threading as t; atexit.register(print, 'exit'); t.Timer(0.1, print, ['thread']).start()",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import random
 import warnings
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from mlflow_hp._compat.mlflow import autologging_setting
 from mlflow_hp._compat.private_name import warn_once
 from mlflow_hp._notice import warn
 from mlflow_hp.tracking import datasets, runs
+from mlflow_hp.tracking.random_names import names_drawn_apart
 from mlflow_hp.tracking.server_health import ensure_reachable, reason
 from mlflow_hp.tracking.tags import RECORDING_ERROR_TAG
 
@@ -82,10 +82,9 @@ def log_afterwards(fitted: Any, run_id: str) -> Iterator[None]:
     integrations = OF_KERAS if is_model else OF_SKLEARN
     if estimator is None or any(autologging_setting(each, "log_models") for each in integrations):
         return
-    state = random.getstate()
     try:
         ensure_reachable()
-        with warnings.catch_warnings():
+        with names_drawn_apart(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # MLflow's advice on the call below
             _log(estimator, is_model)
     except Exception as error:  # noqa: BLE001 - the training has ended well
@@ -94,8 +93,6 @@ def log_afterwards(fitted: Any, run_id: str) -> Iterator[None]:
         with contextlib.suppress(Exception):
             earlier = mlflow.MlflowClient().get_run(run_id).data.tags.get(RECORDING_ERROR_TAG)
             runs.set_tags(run_id, {RECORDING_ERROR_TAG: "\n".join(filter(None, (earlier, problem)))})
-    finally:
-        random.setstate(state)  # MLflow draws from the generator that Keras draws seeds from
 
 
 def _log(estimator: Any, is_model: bool) -> None:

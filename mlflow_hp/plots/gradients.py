@@ -31,7 +31,9 @@ MAX_BINS = 200
 MAX_LABELS = 48
 """Up to this many rows, each is labelled; of more, each second, third, ..."""
 MIN_KNOWN = 10
-"""Least number of windows with a known noise scale that are drawn: a few dots show no course."""
+MIN_SHARE_KNOWN = 0.1
+"""Least number of windows with a known noise scale that are drawn, and their share of all: a few dots show no course,
+and of many windows a few have an estimate by chance."""
 EDGE_OF_STABILITY = 2.0
 """Learning rate x sharpness at which full-batch gradient descent begins to oscillate."""
 
@@ -154,12 +156,13 @@ def noise_scale_curve(history: TrainingHistory) -> CurvesInfo:
     Returns
     -------
     CurvesInfo
-        Numbers for `draw_curves`; without curves where fewer than ``MIN_KNOWN`` windows have a noise scale.
+        Numbers for `draw_curves`; without curves where fewer than ``MIN_KNOWN`` windows, or than ``MIN_SHARE_KNOWN`` of
+        all, have a noise scale.
     """
     series = noise_scale_by_step(history)
     known = np.isfinite(series.scale)
     curves = []
-    if known.sum() >= MIN_KNOWN:
+    if known.sum() >= max(MIN_KNOWN, MIN_SHARE_KNOWN * len(known)):
         batches = Curve(
             np.array([0, history.n_steps - 1]), np.full(2, float(series.batch)), f"batch size {series.batch}"
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 from typing import TYPE_CHECKING, Any, Literal
 
 import mlflow
@@ -22,6 +21,7 @@ from mlflow_hp.search.resume.matching import find_previous
 from mlflow_hp.search.resume.previous_run import being_recorded, claim
 from mlflow_hp.tracking import runs
 from mlflow_hp.tracking.process_identity import this_process
+from mlflow_hp.tracking.random_names import names_drawn_apart
 from mlflow_hp.tracking.server_health import within
 from mlflow_hp.tracking.tags import KIND_TAG, PROCESS_TAG
 from mlflow_hp.training.recovery import recover_quietly
@@ -205,11 +205,9 @@ def _parent_run(previous: PreviousRun | None) -> Iterator[tuple[mlflow.entities.
     if active is not None and (previous is None or previous.run_id == active.info.run_id):
         yield _refreshed(active), False
         return
-    random_state = random.getstate()
-    random.seed()  # a program that seeds each search would have one name for all its runs
     tags = {KIND_TAG: "search", PROCESS_TAG: this_process()}
-    run = mlflow.start_run(tags=tags) if previous is None else _reopen(previous, nested=active is not None)
-    random.setstate(random_state)  # MLflow drew a name from the generator that Keras draws seeds from
+    with names_drawn_apart():
+        run = mlflow.start_run(tags=tags) if previous is None else _reopen(previous, nested=active is not None)
     status = "FINISHED"
     try:
         yield run, True

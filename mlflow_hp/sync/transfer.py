@@ -19,6 +19,7 @@ from mlflow_hp.sync import points, run_contents
 from mlflow_hp.sync.copies import Copies, experiments_at_target
 from mlflow_hp.sync.files import Artifacts
 from mlflow_hp.sync.lock import Lock
+from mlflow_hp.tracking.datasets import log_inputs
 from mlflow_hp.tracking.tags import SYNCED_TAG
 
 if TYPE_CHECKING:
@@ -213,7 +214,7 @@ class _Transfer:
             if model_id not in present.model_outputs
         ]
         if datasets or models:
-            self._target.log_inputs(run_id, datasets, models)
+            log_inputs(self._target, run_id, datasets, models)
         if outputs:
             self._target.log_outputs(run_id, outputs)
         return len(datasets) + len(models) + len(outputs)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import mlflow
 import numpy as np
+import tenacity
 import xxhash
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.schema import TensorDatasetSchema
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 ROLES = ("features", "targets", "weights")
 LONGEST_JSON = 60_000
 """Longest schema or profile that every store of MLflow accepts, in characters."""
+
+
+_WRITTEN_MEANWHILE = re.compile("IntegrityError|UniqueViolation")
 
 
 class DataSet(NamedTuple):
@@ -159,7 +164,22 @@ def log(
             )
             for context, each in new.items()
         ]
-        client.log_inputs(run_id, inputs)
+        log_inputs(client, run_id, inputs)
+
+
+@tenacity.retry(
+    retry=tenacity.retry_if_exception(lambda error: bool(_WRITTEN_MEANWHILE.search(str(error)))),
+    stop=tenacity.stop_after_attempt(10),
+    wait=tenacity.wait_random(0, 0.1),
+    reraise=True,
+)
+def log_inputs(client: mlflow.MlflowClient, run_id: str, *inputs: Any) -> None:
+    """Call ``client.log_inputs(run_id, *inputs)``, again if another process wrote the same data set meanwhile.
+
+    MLflow's database stores look for a data set and then write it, so that of several processes which begin together
+    with the same data all but one fail.
+    """
+    client.log_inputs(run_id, *inputs)
 
 
 def _entity(data_set: DataSet, tags: Mapping[str, str], name: str, source: object) -> Dataset:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from typing import TYPE_CHECKING
 
 import mlflow
@@ -10,6 +9,7 @@ import mlflow
 from mlflow_hp._compat.mlflow import activate, active_run_of_main_thread, deactivate
 from mlflow_hp._notice import warn
 from mlflow_hp.tracking.parent import parent_id
+from mlflow_hp.tracking.random_names import names_drawn_apart
 from mlflow_hp.tracking.run_observer import observer
 from mlflow_hp.tracking.server_health import ensure_reachable, reason, within
 from mlflow_hp.tracking.tags import PARENT_TAG
@@ -47,13 +47,9 @@ class OwnRun:
         active = mlflow.active_run()
         above = parent_id() or (None if active is None else active.info.run_id) or active_run_of_main_thread()
         nested = {} if above is None else {PARENT_TAG: above}
-        state = random.getstate()
-        try:
+        with names_drawn_apart():
             ensure_reachable()
-            random.seed()  # a program that seeds each training would have one name for all its runs
             self._run = mlflow.start_run(run_id, nested=active is not None, tags={**tags, **nested})
-        finally:
-            random.setstate(state)  # MLflow drew a name from the generator that Keras draws seeds from
         self.run_id = str(self._run.info.run_id)
 
     def pause(self) -> None:

@@ -61,6 +61,7 @@ def is_inherited(number):
 def end(status):
     """End as the fork has: by its exit status or signal."""
     if status < 0:
-        signal.signal(-status, signal.SIG_DFL)
+        if status != -signal.SIGKILL:
+            signal.signal(-status, signal.SIG_DFL)
         os.kill(os.getpid(), -status)
     os._exit(status)

@@ -79,6 +79,10 @@ def test_a_few_known_noise_scales_are_not_drawn():
     assert (len(few), len(gradients.noise_scale_curve(history(n_steps=109)).curves)) == (9, 0)
     assert len(gradients.noise_scale_curve(history(n_steps=110)).curves) == 2
     assert len(gradients.noise_scale_curve(history(gradient_cosine=cosine)).curves) == 2
+    cosine[60:200] = -0.1
+    by_chance = history(gradient_cosine=cosine)
+    assert np.isfinite(gradients.noise_scale_by_step(by_chance).scale).sum() >= gradients.MIN_KNOWN
+    assert gradients.noise_scale_curve(by_chance).curves == []
 
 
 def test_sharpness_is_drawn_where_it_was_taken():

@@ -105,3 +105,39 @@ def test_a_schema_that_is_too_long_is_left_out(store):
     (used,) = store.get_run(run.info.run_id).inputs.dataset_inputs
     assert used.dataset.schema is None or used.dataset.schema == ""
     assert used.dataset.digest == digest(wide)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(sqlite3.IntegrityError) UNIQUE constraint failed: datasets.experiment_id, datasets.name, datasets.digest",
+        '(psycopg2.errors.UniqueViolation) duplicate key value violates unique constraint "dataset_pk"',
+        "(pymysql.err.IntegrityError) (1062, \"Duplicate entry '1-data-ab' for key 'PRIMARY'\")",
+    ],
+)
+def test_a_data_set_that_another_process_writes_meanwhile_is_logged(store, monkeypatch, text):
+    real, refusals = mlflow.MlflowClient.log_inputs, [text] * 3
+
+    def log_inputs(*arguments):
+        if refusals:
+            raise mlflow.MlflowException(refusals.pop())
+        real(*arguments)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "log_inputs", log_inputs)
+    with mlflow.start_run() as run:
+        datasets.log(run.info.run_id, {"training": describe(X, Y)})
+    assert len(store.get_run(run.info.run_id).inputs.dataset_inputs) == 1
+
+
+def test_other_errors_of_the_store_are_not_repeated():
+    class Client:
+        calls = 0
+
+        def log_inputs(self, *_):
+            self.calls += 1
+            raise mlflow.MlflowException("no such run")
+
+    client = Client()
+    with pytest.raises(mlflow.MlflowException, match="no such run"):
+        datasets.log_inputs(client, "1", [])
+    assert client.calls == 1

@@ -13,6 +13,7 @@ import numpy as np
 from mlflow_hp._compat.keras import is_own_train_function, train_function_around
 from mlflow_hp._compat.private_name import UnsupportedVersionError, version_of
 from mlflow_hp._compat.tensorflow import refuses_its_clock
+from mlflow_hp.delivery.signals import forget_raised, raise_waiting
 from mlflow_hp.training.capture import CaptureSettings, steps_pass_python, warn_of_no_sharpness, why_host
 from mlflow_hp.training.capture.host_reader import HostReader
 from mlflow_hp.training.capture.step_layout import NothingRanError
@@ -113,6 +114,7 @@ class Steps:
     def start(self, first_step: int) -> None:
         """Start reading; `first_step` is the number of the fit's first step in its run (0-based)."""
         self._first_step = first_step
+        forget_raised()
         self._reader.start(first_step)
         if not WRAPS:
             self._reader.prepare()
@@ -153,6 +155,7 @@ class Steps:
 
     def before_batch(self) -> None:
         """Read the state before a step; called by Keras' batch hook if the train function is not wrapped."""
+        raise_waiting()
         self._calls += 1
         self._reader.make_room()
         self._before_step()
@@ -188,6 +191,7 @@ class Steps:
             return self._original(*arguments)
         self._safely(self._before_step)
         try:
+            raise_waiting()
             logs = self._reader.execute(*arguments)
         except (StopIteration, _end_of_data()):
             self._has_run_out = True
