@@ -43,8 +43,8 @@ class StepSeries:
     """Numbers of each step that become metrics: those of the step, and those of the weights.
 
     Where the weights are few, each is a metric. Where they are many, there is one summary of the layers (the smallest,
-    median and largest update ratio of the trainable tensors, at the steps with statistics of all of them), or all
-    statistics of each tensor.
+    median and largest update ratio of the trainable tensors), or all statistics of each tensor. The summary is of the
+    last known ratios, at the steps with statistics of a large tensor, once all of these are known.
 
     Parameters
     ----------
@@ -70,6 +70,9 @@ class StepSeries:
         self._is_summary = metrics == "summary" and not self._is_by_weight
         tensors = layout.tensors if layout.store != "none" else ()
         self._tensors = [tensor for tensor in tensors if tensor.trainable or not self._is_summary]
+        self._last_ratios = np.ma.masked_all((1, len(self._tensors)))
+        self._are_known = np.zeros((1, len(self._tensors)), bool)
+        self._are_large = np.zeros(len(self._tensors), bool)
         self._previous = {name: np.asarray(values) for name, values in layout.initial.items()}
         names = distinct_names([*map(_metric_of, columns), *self._weight_names()])
         metric_names = distinct_metric_names(names)
@@ -100,7 +103,7 @@ class StepSeries:
             parts += [np.ma.asarray(rows.weights[tensor.name]).reshape(n_rows, -1) for tensor in self._tensors]
         elif self._tensors:
             statistics = [self._statistics(tensor.name, rows.weights[tensor.name]) for tensor in self._tensors]
-            parts += [_summary(statistics)] if self._is_summary else [_without_undefined(each) for each in statistics]
+            parts += [self._summary(statistics)] if self._is_summary else map(_without_undefined, statistics)
         if not parts:
             return np.empty((n_rows, 0))
         return np.ma.concatenate([part.astype(np.float64) for part in parts], axis=1)
@@ -112,6 +115,26 @@ class StepSeries:
         statistics = statistics_of(np.concatenate([self._previous[name][None], values]))[1:]
         self._previous[name] = values[-1].copy()
         return statistics
+
+    def _summary(self, statistics: Sequence[np.ndarray]) -> np.ndarray:
+        """Smallest, median and largest update ratio, shape (k, 3), of the tensors with these statistics (k, 4).
+
+        Masked where the ratio of one of them is not known yet, or none of a large one is new; NaN where one of them is
+        not finite.
+        """
+        are_new = ~np.stack([np.ma.getmaskarray(each)[:, 0] for each in statistics], axis=1)
+        self._are_large = self._are_large | ~are_new.all(axis=0)
+        ratios = np.ma.concatenate(
+            [self._last_ratios, np.ma.stack([_without_undefined(each)[:, -1] for each in statistics], axis=1)]
+        )
+        known = np.concatenate([self._are_known, are_new])
+        last = np.maximum.accumulate(np.where(known, np.arange(len(known))[:, np.newaxis], 0))  # row of the last one
+        ratios, known = np.take_along_axis(ratios, last, axis=0), np.take_along_axis(known, last, axis=0)
+        self._last_ratios, self._are_known = ratios[-1:], known[-1:]
+        is_told = known[1:].all(axis=1)
+        if self._are_large.any():
+            is_told = is_told & are_new[:, self._are_large].any(axis=1)
+        return _extremes(ratios[1:], np.asarray(is_told))
 
 
 def _metric_of(column: str) -> str:
@@ -138,19 +161,17 @@ def _without_undefined(statistics: np.ndarray) -> np.ndarray:
     return np.ma.masked_array(numbers, np.ma.getmaskarray(statistics) | undefined)
 
 
-def _summary(statistics: Sequence[np.ndarray]) -> np.ndarray:
-    """Smallest, median and largest update ratio, shape (k, 3), of the tensors with these statistics (k, 4).
+def _extremes(ratios: np.ndarray, is_told: np.ndarray) -> np.ndarray:
+    """Smallest, median and largest of each row of `ratios` (k, n) that `is_told`; masked elsewhere.
 
-    Masked where statistics of one of them are missing; NaN where one of them is not finite.
+    NaN where one of a row is not finite; masked ratios are undefined, and left out.
     """
-    is_complete = ~np.array([np.ma.getmaskarray(each)[:, 0] for each in statistics]).any(axis=0)
-    ratios = np.ma.stack([_without_undefined(each)[:, -1] for each in statistics], axis=1)
     defined = ~np.ma.getmaskarray(ratios)
     numbers = np.where(defined, np.ma.getdata(ratios), np.nan)
     is_broken = (defined & np.isnan(numbers)).any(axis=1)
     result = np.ma.masked_all((len(numbers), len(UPDATE_RATIO_METRICS)))
-    result[is_complete & is_broken] = np.nan
-    rows = is_complete & defined.any(axis=1) & ~is_broken
+    result[is_told & is_broken] = np.nan
+    rows = is_told & defined.any(axis=1) & ~is_broken
     if rows.any():
         chosen = numbers[rows]
         result[rows] = np.stack([f(chosen, axis=1) for f in (np.nanmin, np.nanmedian, np.nanmax)], axis=1)

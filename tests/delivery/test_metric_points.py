@@ -114,6 +114,29 @@ def test_nulls_are_never_sent():
     assert list(metrics["weights/a/kernel/norm"]) == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_summary_has_the_last_known_ratios_of_tensors_in_turns(at_once):
+    """Of two large tensors, one has statistics at steps 0 and 4, the other at 1 and 5."""
+    chunks = [rows(step, 1) for step in range(7)]
+    numbers = {"a/kernel": [0.1] * 7, "b/kernel": [0.5, 9, 9, 9, 0.05, 9, 9], "c/kernel": [9, 0.2, 9, 9, 9, 0.7, 9]}
+    for step, chunk in enumerate(chunks):
+        for name, turn in (("b/kernel", 0), ("c/kernel", 1)):
+            chunk.weights[name][:, -1] = numbers[name][step]
+            chunk.weights[name] = np.ma.masked_array(chunk.weights[name], np.full((1, 4), step % 4 != turn))
+        chunk.weights["a/kernel"][:, -1] = numbers["a/kernel"][step]
+    if at_once:
+        chunks = [
+            Rows(
+                {name: np.concatenate([chunk.columns[name] for chunk in chunks]) for name in chunks[0].columns},
+                {name: np.ma.concatenate([chunk.weights[name] for chunk in chunks]) for name in chunks[0].weights},
+            )
+        ]
+    metrics = sent(StepPoints(layout(), MetricSelection()), chunks)
+    assert metrics["weights/update_ratio/max"] == {1: 0.5, 4: 0.2, 5: 0.7}
+    assert metrics["weights/update_ratio/median"] == {1: 0.2, 4: 0.1, 5: 0.1}
+    assert metrics["weights/update_ratio/min"] == {1: 0.1, 4: 0.05, 5: 0.05}
+
+
 def test_tensor_of_zeros_has_no_update_ratio_and_a_diverged_one_has_nan():
     """A bias that begins at 0 has an infinite ratio in its first step, which says nothing."""
     chunk = rows(0, 3)

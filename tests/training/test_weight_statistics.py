@@ -10,8 +10,10 @@ from keras import layers
 
 import mlflow_hp
 from mlflow_hp.history import statistics_of
+from mlflow_hp.training.capture import cadence, turns, weight_statistics
 from mlflow_hp.training.capture.cadence import Cadence
 from mlflow_hp.training.capture.tensor_groups import TensorGroups, elementwise
+from mlflow_hp.training.capture.turns import turns_of
 from mlflow_hp.training.capture.weight_statistics import WeightStatistics
 from tests.helpers.fits import X, record, regression
 
@@ -59,7 +61,7 @@ def test_digits_do_not_cancel_where_the_mean_is_large():
     statistics.start()
     moved = (values + 0.001).astype("float32")
     variable.assign(moved)
-    found = statistics.after([], tf.constant(True)).numpy()
+    found = statistics.after([], tf.constant(0)).numpy()
     expected = statistics_of(np.stack([variable.numpy() * 0 + values.astype("float32"), moved]))[1]
     np.testing.assert_allclose(found, expected, rtol=1e-3)
 
@@ -70,7 +72,7 @@ def test_weights_that_recover_from_nan_have_statistics_again():
     statistics.start()
     for values in ([np.nan, 2.0, 4.0], [1.0, 2.0, 4.0], [1.0, 2.0, 5.0]):
         variable.assign(values)
-        found = statistics.after([], tf.constant(True)).numpy()
+        found = statistics.after([], tf.constant(0)).numpy()
     np.testing.assert_allclose(found, statistics_of(np.array([[1.0, 2.0, 4.0], [1.0, 2.0, 5.0]]))[1], rtol=1e-6)
 
 
@@ -93,17 +95,17 @@ def test_a_share_of_the_time_is_from_0_to_1(overhead):
         mlflow_hp.TrainingRecorder(overhead=overhead)
 
 
-def times_of(cadence, step, cost, n):
+def times_of(interval, step, cost, n):
     """Train `n` steps of `step` seconds, at a cost where statistics are due; return the steps at which they were."""
     now, due_at, times = 0.0, [], []
     for index in range(n):
-        due = index % cadence.interval == 0
+        due = interval.is_due(index, 1)
         now += step + (cost / 2 if due else 0)
         times.append(now)
         now += cost / 2 if due else 0
         due_at.append(due)
         if index % 20 == 19:
-            cadence.observe(np.array(times), np.array(due_at[-20:]))
+            interval.observe(np.array(times), np.where(due_at[-20:], 0, -1))
             times = []
     return np.flatnonzero(due_at)
 
@@ -123,11 +125,69 @@ def test_statistics_take_their_share_of_the_time(step, cost, overhead):
 
 
 def test_a_pause_for_validation_is_no_cost():
-    cadence = Cadence(0.05)
+    interval = Cadence(0.05)
     times = np.cumsum(np.where(np.arange(200) % 16 == 0, 0.02, 0.01))
     times[100:] += 60.0
-    cadence.observe(times, np.arange(200) % 16 == 0)
-    assert cadence.interval == 20  # 0.01 s more, of 0.01 s, at 5 %
+    interval.observe(times, np.where(np.arange(200) % 16 == 0, 0, -1))
+    assert interval.interval == 20  # 0.01 s more, of 0.01 s, at 5 %
+
+
+@pytest.mark.parametrize("overhead", [0.05, 0.3])
+def test_turns_of_different_cost_take_their_share_together(overhead):
+    interval, costs, step = Cadence(overhead), (0.001, 0.05, 0.003), 0.001
+    now, turn, spent, ordinary = 0.0, 0, 0.0, 0.0
+    for index in range(20_000):
+        own = turn if interval.is_due(index, 3) else -1
+        cost = 0.0 if own < 0 else costs[own]
+        turn = (turn + (own >= 0)) % 3
+        interval.observe(np.array([now + step + cost / 2]), np.array([own]))
+        now += step + cost
+        if index >= 5_000:
+            spent, ordinary = spent + cost, ordinary + step
+    assert 0.7 * overhead <= spent / ordinary <= 1.1 * overhead
+
+
+def test_tensors_of_a_turn_take_a_bounded_memory():
+    sizes = np.random.default_rng(1).integers(1, 2**24, 50).tolist()
+    for largest in (1, 2**28):
+        turns = turns_of([*sizes, largest])
+        by_turn = np.bincount(turns, weights=[*sizes, largest])
+        assert by_turn.max() <= max(2**24, largest)
+        assert (np.diff(turns) >= 0).all()
+        assert len(by_turn) <= 2 * sum([*sizes, largest]) / max(2**24, largest) + 1
+    assert turns_of([]).tolist() == []
+
+
+WAYS = {"graph": {}, "several per call": {"steps_per_execution": 5}, "eager": {"run_eagerly": True}}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_large_tensors_have_statistics_in_turns(monkeypatch, way):
+    """Two large kernels, not both of which may be copied at once."""
+    monkeypatch.setattr(turns, "MAX_BYTES", 2**16)
+    monkeypatch.setattr(weight_statistics, "PART", 2**10)
+    monkeypatch.setattr(cadence, "FIRST_INTERVAL", 4)
+
+    def model():
+        keras.utils.set_random_seed(3)
+        stack = [keras.Input((3,)), layers.Dense(100), layers.Dense(200, name="a"), layers.Dense(100, name="b"),
+                 layers.Dense(1, name="out")]  # fmt: skip
+        made = keras.Sequential(stack)
+        made.compile("adam", "mse", **WAYS[way])
+        return made
+
+    values = record(model(), recorder=mlflow_hp.TrainingRecorder(weights="all", report=False)).history
+    recorder = mlflow_hp.TrainingRecorder(weights="statistics", report=False)
+    history = record(model(), recorder=recorder).history
+    assert np.flatnonzero(history.has_statistics("a/kernel")).tolist() == [0, 1, 5]
+    assert np.flatnonzero(history.has_statistics("b/kernel")).tolist() == [0, 2, 9]
+    assert history.has_statistics("out/kernel").all()
+    for name in ("a/kernel", "b/kernel", "out/kernel"):
+        taken = history.has_statistics(name)
+        found = np.stack(list(history.statistics(name).values()), axis=1)[taken]
+        np.testing.assert_allclose(
+            found, statistics_of(values.weights(name))[taken], rtol=1e-3, atol=1e-7, err_msg=name
+        )
 
 
 def test_the_model_of_few_weights_has_each_of_them():

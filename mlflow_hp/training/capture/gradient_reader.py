@@ -53,7 +53,7 @@ def say_left_out(reason: str) -> None:
 class GradientReader:
     """Reads gradients as the optimizers get them, and computes their columns.
 
-    Large ones are reduced before the optimizer uses them, so that it can use their memory again as it does without a
+    Each large one is reduced before the optimizer uses it, so that it can use its memory again as it does without a
     recording. XLA computes sums more slowly: there they are reduced after the step.
 
     Parameters
@@ -82,8 +82,8 @@ class GradientReader:
         """Begin the tracing of a step."""
         self._read = {}
 
-    def before_apply(self, optimizer: str, pairs: Sequence[tuple[Any, Any]]) -> list[tf.Tensor]:
-        """Read the gradients that an optimizer is about to apply; return what has to be computed before.
+    def before_apply(self, optimizer: str, pairs: Sequence[tuple[Any, Any]]) -> list[Any]:
+        """Read the gradients that an optimizer is about to apply; return them, each to be used after it was reduced.
 
         Parameters
         ----------
@@ -94,21 +94,24 @@ class GradientReader:
         """
         tensors = zip(tensors_of(self._model), self._model.weights, strict=True)
         known = {id(part): tensor for tensor, variable in tensors for part in (variable, variable.value)}
-        of_weights = [
-            Gradient(known[id(variable)].name, known[id(variable)].shape, value)
-            for variable, value in pairs
-            if id(variable) in known
-        ]
         applied = optimizers_of(self._model)[optimizer]
-        if not self._model.jit_compile:
-            bound = clip_of(applied).bound(loss_scale(applied))
-            of_weights = [reduce_large(gradient, bound) for gradient in of_weights]
+        bound = clip_of(applied).bound(loss_scale(applied))
+        read, passed = [], []
+        for variable, value in pairs:
+            passed.append(value)
+            if id(variable) not in known:
+                continue
+            gradient = Gradient(known[id(variable)].name, known[id(variable)].shape, value)
+            if not self._model.jit_compile:
+                gradient = reduce_large(gradient, bound)
+            if isinstance(gradient.value, LargeGradient):
+                with tf.control_dependencies(gradient.value[:3]):
+                    passed[-1] = tf.identity(value)
+            read.append(gradient)
         self._read.pop(optimizer, None)  # the last call in a step counts
-        if of_weights:
-            self._read[optimizer] = of_weights
-        if not applied.built:  # it makes variables, which can depend on nothing
-            return []
-        return [part for each in of_weights if isinstance(each.value, LargeGradient) for part in each.value[:3]]
+        if read:
+            self._read[optimizer] = read
+        return passed
 
     def end(self, stepped: Sequence[str]) -> dict[str, list[Any]]:
         """End the tracing of a step that applies the optimizers `stepped`; return what was read, by optimizer."""

@@ -148,7 +148,9 @@ class GraphReader:
         self._store = store_for(self._settings.weights, n_weights(self._tensors))
         self._initial = initial_weights(self._model, self._tensors, self._store)
         if self._store == "statistics" and self._weight_statistics is None:
-            self._weight_statistics = WeightStatistics([variable.value for variable in self._model.weights])
+            self._weight_statistics = WeightStatistics(
+                [variable.value for variable in self._model.weights], in_turns=self._settings.overhead < 1
+            )
             self._fit_steps = tf.Variable(0, dtype=tf.int64, trainable=False)
             self._interval = tf.Variable(self._cadence.interval, dtype=tf.int64, trainable=False)
         if self._buffers is None:
@@ -253,17 +255,16 @@ class GraphReader:
     def _statistics_of(self, table: np.ndarray, times: np.ndarray) -> dict[str, np.ndarray]:
         """Statistics (k, 4) by tensor, masked where a large one was not due; sets the interval of the next steps."""
         assert self._weight_statistics is not None
-        rows, due = table[:, :-1].reshape(len(table), len(self._tensors), 4), table[:, -1] > 0
+        rows, turns = table[:, :-1].reshape(len(table), len(self._tensors), 4), table[:, -1].astype(int)
+        result = {tensor.name: rows[:, index] for index, tensor in enumerate(self._tensors)}
         if self._has_large:
-            self._cadence.observe(times, due)
+            self._cadence.observe(times, turns)
             self._interval.assign(self._cadence.interval)
-        missing = np.repeat(~due[:, np.newaxis], 4, axis=1)
-        return {
-            tensor.name: np.ma.array(rows[:, index], mask=missing) if is_large else rows[:, index]
-            for index, (tensor, is_large) in enumerate(
-                zip(self._tensors, self._weight_statistics.is_large, strict=True)
-            )
-        }
+        large = np.flatnonzero(self._weight_statistics.is_large)
+        for index, own in zip(large, self._weight_statistics.turns, strict=True):
+            missing = np.repeat((turns != own)[:, np.newaxis], 4, axis=1)
+            result[self._tensors[index].name] = np.ma.array(rows[:, index], mask=missing)
+        return result
 
     @property
     def _scalars(self) -> list[str]:
@@ -305,10 +306,10 @@ class GraphReader:
         self.units.keep(data)
         rates = [tf.convert_to_tensor(each.learning_rate) for each in self.optimizers.values()]
         scales = {name: loss_scale(each) for name, each in self.optimizers.items()}
-        statistics, due, before = self._weight_statistics, tf.constant(True), []
+        statistics, turn, before = self._weight_statistics, tf.constant(0, tf.int64), []
         if statistics is not None and self._has_large:
-            due = tf.equal(self._fit_steps % self._interval, 0)
-            before = statistics.before(due)
+            turn = statistics.next_turn(self._fit_steps, self._interval)
+            before = statistics.before(turn)
         sharpness = [] if self._sharpness is None else [self._sharpness.column(data)]
         (logs, values, gradients), samples = self._compiled_step(data)
         if self._problem is not None:
@@ -321,7 +322,7 @@ class GraphReader:
         row += sharpness
         weights = []
         if statistics is not None:
-            row += [statistics.after(before, due), tf.cast(due, tf.float64)[tf.newaxis]]
+            row += [statistics.after(before, turn), tf.cast(turn, tf.float64)[tf.newaxis]]
             self._fit_steps.assign_add(1)
         elif self._store == "values":
             weights = [tf.reshape(variable.value, [-1]) for variable in self._model.weights]

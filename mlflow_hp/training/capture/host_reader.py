@@ -29,6 +29,7 @@ from mlflow_hp.training.capture.step_layout import (
     tensors_of,
     to_numpy,
 )
+from mlflow_hp.training.capture.turns import NONE, turns_of
 from mlflow_hp.training.capture.unit_shares import UnitShares
 
 if TYPE_CHECKING:
@@ -85,7 +86,6 @@ class HostReader:
         self._own_step = train_step_is_own(model)
         self._tracker = loss_tracker(model)
         self._read_inside = False
-        self._large: set[str] = set()
         self.optimizers: dict[str, Any] = {}
         self._held: dict[str, Any] = {"optimizer": model.optimizer} if optimizers is None else dict(optimizers)
         self._is_own_of_keras = train_function is None and optimizers is None and self._own_step
@@ -114,8 +114,10 @@ class HostReader:
         self._passed_on_at = time.monotonic()
         self._before: dict[str, np.ndarray] = {}
         self._cadence = Cadence(self._settings.overhead)
-        self._is_due = True
-        self._due: list[bool] = []
+        self._turns_of: dict[str, int] = {}
+        self._next_turn, self._n_read = 0, 0
+        self._turn = NONE
+        self._turns: list[int] = []
         self._tracked = (0.0, 0.0)
         self._rates: dict[str, float] = {}
         self._rated: list[str] = []
@@ -189,9 +191,10 @@ class HostReader:
         """Read the learning rates before the next step."""
         self._sync()
         self._rates = {name: _number(getattr(each, "learning_rate", None)) for name, each in self._held.items()}
-        self._is_due = self.steps_done % self._cadence.interval == 0
-        if self._initial is not None and self._is_due and self.steps_done:
-            self._before |= self._values(self._large)
+        self._turn = NONE
+        if self._initial is not None and self._cadence.is_due(self._n_read, self._n_turns):
+            self._turn = self._next_turn
+            self._before |= self._values(self._due)
         if self._is_own_of_keras:
             self._iterations = {name: _number(each.iterations) for name, each in self._held.items()}
 
@@ -241,18 +244,24 @@ class HostReader:
         if self._initial is None:
             initial = self._describe()
             self._initial = {name: value * np.nan for name, value in initial.items()}
+            self._before = {name: value * np.nan for name, value in self._before.items()}
+            self._n_read = -1
         self.optimizers |= {name: self._held[name] for name in stepped}
         scalars = {"time": time.time(), **values}
         weights: dict[str, np.ndarray] = {}
         if self._store != "none":
-            every_step = {tensor.name for tensor in self._tensors} - self._large
-            weights = self._values(every_step | self._large if self._is_due else every_step)
+            weights = self._values({tensor.name for tensor in self._tensors} - self._turns_of.keys())
         if self._store == "statistics":
-            before = self._before
-            self._before = {name: value for name, value in weights.items() if name not in self._large}
+            before, self._before = self._before, weights
             weights = {n: statistics_of(np.stack([before[n], value]))[1] for n, value in weights.items()}
-            weights |= {name: np.ma.masked_all(4) for name in self._large - weights.keys()}
-            self._due.append(self._is_due)
+            for name in self._turns_of:
+                weights[name] = np.ma.masked_all(4)
+                if name in self._due:
+                    (value,) = self._values({name}).values()
+                    weights[name] = statistics_of(np.stack([before.pop(name), value]))[1]
+            self._turns.append(self._turn)
+            self._next_turn = (self._next_turn + (self._turn != NONE)) % self._n_turns
+        self._n_read += 1
         self._rows.append((scalars, self._rates, weights))
         self._bytes += sum(value.nbytes for value in weights.values()) + 8 * len(scalars)
 
@@ -297,10 +306,10 @@ class HostReader:
         weights: dict[str, np.ndarray] = {}
         for name in rows[0][2]:
             of_steps = [values[name] for _, _, values in rows]
-            weights[name] = np.ma.stack(of_steps) if name in self._large else np.stack(of_steps)
-        if self._large:
-            self._cadence.observe(columns["time"], np.array(self._due, bool))
-            self._due = []
+            weights[name] = np.ma.stack(of_steps) if name in self._turns_of else np.stack(of_steps)
+        if self._turns_of:
+            self._cadence.observe(columns["time"], np.array(self._turns))
+            self._turns = []
         self._on_rows(Rows(columns, weights))
 
     def _columns(self) -> list[str]:
@@ -308,6 +317,15 @@ class HostReader:
         self._rated = [name for name in self.optimizers if np.isfinite(self._rows[0][1][name])]
         known = [name for name in self._rows[0][0] if all(name in scalars for scalars, _, _ in self._rows)]
         return [*rate_columns(self._rated), *known]
+
+    @property
+    def _n_turns(self) -> int:
+        return max(self._turns_of.values(), default=0) + 1
+
+    @property
+    def _due(self) -> set[str]:
+        """Names of the large tensors whose turn it is."""
+        return {name for name, turn in self._turns_of.items() if turn == self._turn}
 
     def _values(self, names: Collection[str]) -> dict[str, np.ndarray]:
         """Current values of some tensors."""
@@ -320,8 +338,11 @@ class HostReader:
         self._tensors = tensors_of(self._model)
         self._store = store_for(self._settings.weights, n_weights(self._tensors))
         if self._store == "statistics":
-            self._before = initial_weights(self._model, self._tensors, "values")
-            self._large = {tensor.name for tensor in self._tensors if math.prod(tensor.shape) > LARGE}
+            large = [tensor for tensor in self._tensors if math.prod(tensor.shape) > LARGE]
+            turns = turns_of([math.prod(tensor.shape) * np.dtype(tensor.dtype).itemsize for tensor in large])
+            turns = turns * (self._settings.overhead < 1)
+            self._turns_of = dict(zip([tensor.name for tensor in large], turns.tolist(), strict=True))
+            self._before = self._values({tensor.name for tensor in self._tensors} - self._turns_of.keys())
         return initial_weights(self._model, self._tensors, self._store)
 
 

@@ -35,7 +35,8 @@ _WITHOUT_STATE = (
 """Beginnings of the types of operations that read tables and random generators, not what the step accumulates."""
 
 
-BeforeApply = Callable[[str, list[tuple[Any, Any]]], Sequence[Any]]
+BeforeApply = Callable[[str, list[tuple[Any, Any]]], list[Any]]
+Arguments = tuple[tuple[Any, ...], Mapping[str, Any]]
 
 
 class StepValues(NamedTuple):
@@ -62,7 +63,7 @@ class StepWatch:
         Compiled.
     before_apply : callable, optional
         Called before an optimizer is applied, outside of loops and conditions of TensorFlow, with its name and the
-        pairs of variable and gradient; returns tensors that are to be computed before it. Defaults to nothing.
+        pairs of variable and gradient; returns the gradients that it gets instead, of equal values. Defaults to None.
 
     Attributes
     ----------
@@ -140,23 +141,22 @@ class StepWatch:
         method: str,
         note: Callable[..., None],
         subject: Any,
-        before_call: Callable[..., Sequence[Any]] | None = None,
+        before_call: Callable[..., Arguments] | None = None,
     ) -> Iterator[None]:
         """Call `note` after each call of a method of one object, inside the block.
 
-        What `before_call` returns is computed before the call.
+        The method gets the arguments that `before_call` returns.
         """
         before = vars(thing).get(method)
         original = getattr(thing, method)
 
         def noted(*arguments: Any, **named: Any) -> Any:
-            first: Sequence[Any] = ()
+            given: Arguments = (arguments, named)
             try:
-                first = () if before_call is None else before_call(subject, arguments, named)
+                given = given if before_call is None else before_call(subject, *given)
             except Exception as error:  # noqa: BLE001 - the step goes on
                 self._error = error
-            with tf.control_dependencies(first) if first else contextlib.nullcontext():
-                result = original(*arguments, **named)
+            result = original(*given[0], **given[1])
             try:
                 note(subject, arguments, named, result)
             except Exception as error:  # noqa: BLE001 - the step goes on
@@ -187,18 +187,24 @@ class StepWatch:
         if name not in self.stepped:
             self.stepped.append(name)
 
-    def _read_gradients(self, name: str, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> Sequence[Any]:
+    def _read_gradients(self, name: str, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> Arguments:
+        """Read the gradients of an optimizer's call, and return the arguments that it is to be called with."""
         if self._before_apply is None or _graph() is not self._graph:
-            return ()
+            return arguments, named
         call = dict(zip(("grads", "trainable_variables"), arguments, strict=False)) | dict(named)
         gradients, variables = call["grads"], call.get("trainable_variables")
         if variables is None:
             variables = applied_variables(optimizers_of(self._model)[name])
         if not isinstance(gradients, list | tuple) or not isinstance(variables, list | tuple):
-            return ()  # an iterator, which can be read only once
-        return self._before_apply(
-            name, [pair for pair in zip(variables, gradients, strict=False) if pair[1] is not None]
-        )
+            return arguments, named  # an iterator, which can be read only once
+        places = [place for place, pair in enumerate(zip(variables, gradients, strict=False)) if pair[1] is not None]
+        read = self._before_apply(name, [(variables[place], gradients[place]) for place in places])
+        passed = list(gradients)
+        for place, gradient in zip(places, read, strict=True):
+            passed[place] = gradient
+        if "grads" in named:
+            return arguments, {**named, "grads": passed}
+        return (passed, *arguments[1:]), named
 
 
 def is_number(value: Any) -> bool:
