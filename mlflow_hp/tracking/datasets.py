@@ -174,10 +174,19 @@ def log(
     reraise=True,
 )
 def log_inputs(client: mlflow.MlflowClient, run_id: str, *inputs: Any) -> None:
-    """Call ``client.log_inputs(run_id, *inputs)``, again if another process wrote the same data set meanwhile.
+    """Log inputs of a run, again if another process has written the same data set meanwhile.
 
     MLflow's database stores look for a data set and then write it, so that of several processes which begin together
     with the same data all but one fail.
+
+    Parameters
+    ----------
+    client : mlflow.MlflowClient
+        Client of the run's store.
+    run_id : str
+        Id of the run.
+    *inputs
+        Further arguments of ``client.log_inputs``.
     """
     client.log_inputs(run_id, *inputs)
 

@@ -112,7 +112,8 @@ class TrainingRecorder(keras.callbacks.Callback):
         records them there, too. Defaults to ``"auto"``.
     overhead : float
         Share of the time of training, 0 to 1, that statistics of tensors with more than 16,384 weights may take: they
-        are computed every n steps, with n from the measured times; 1 means at every step, 0 at the first alone. The
+        are computed every n steps, with n from the measured times, those of more than 16 MiB of tensors in turns; 1
+        means of all of them at every step, 0 of each once, in the first steps. The
         same share may be taken by measurements of dead and saturated units: 1 means at every epoch, 0 never. All else
         is recorded at every step whatever this is. Defaults to 0.05.
     sharpness_every : int, optional

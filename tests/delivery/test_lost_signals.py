@@ -16,6 +16,7 @@ import tensorflow as tf
 import mlflow_hp
 from mlflow_hp.delivery import held, raise_on_signals, signals
 from tests.helpers.fits import X, Y, regression
+from tests.helpers.waiting import wait_for
 
 SIGNALS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: lambda: SystemExit(143)}
 
@@ -43,7 +44,11 @@ def send(number):
 
 
 def wait():
-    threading.Event().wait(60)
+    threading.Event().wait()
+
+
+def no_signal_is_sent_again():
+    return not any(isinstance(thread, threading.Timer) for thread in threading.enumerate())
 
 
 @pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
@@ -87,7 +92,7 @@ def test_an_error_that_waits_comes_after_what_holds_signals():
     with raise_on_signals(SIGNALS), pytest.raises(KeyboardInterrupt):
         in_tensorflow(send)(signal.SIGINT)
         with held():
-            threading.Event().wait(4 * signals.RETRY_SECONDS)
+            wait_for(no_signal_is_sent_again)
             done.append(1)
         done.append(2)
     assert done == [1]
@@ -98,7 +103,7 @@ def test_two_signals_together_raise_one_error():
         with pytest.raises(KeyboardInterrupt):
             in_tensorflow(lambda: [signal.raise_signal(n) for n in SIGNALS])()
             wait()
-        threading.Event().wait(4 * signals.RETRY_SECONDS)
+        wait_for(no_signal_is_sent_again)
 
 
 def test_other_errors_that_python_drops_are_told_as_before(monkeypatch):
@@ -171,6 +176,8 @@ def test_signals_at_any_moment_end_a_fit_of_a_data_set(store):
     data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(8)
     for delay in (0.2, 0.5, 0.9):
         timer = threading.Timer(delay, os.kill, (os.getpid(), signal.SIGTERM))
-        timer.start()
+        begin = keras.callbacks.LambdaCallback(on_train_begin=lambda logs, timer=timer: timer.start())
         with mlflow.start_run(), pytest.raises(SystemExit):
-            regression().fit(data, epochs=100_000, verbose=0, callbacks=[mlflow_hp.TrainingRecorder()])
+            regression().fit(
+                data, shuffle=False, epochs=100_000, verbose=0, callbacks=[mlflow_hp.TrainingRecorder(), begin]
+            )

@@ -169,6 +169,90 @@ def test_training_of_an_embedding_is_the_same_bit_for_bit(words):
         assert same_weights(recorded.model, bare(embedding(optimizer, words), WORDS))
 
 
+def several_large(optimizer, **compiled):
+    """Four large tensors, of which one is looked up, among small ones."""
+    keras.utils.set_random_seed(7)
+    stack = [keras.Input((6,), dtype="int32"), layers.Embedding(6000, 4), layers.Flatten(), layers.Dense(200)]
+    stack += [layers.Dense(200, "relu"), layers.BatchNormalization(), layers.Dense(200, "tanh"), layers.Dense(90)]
+    model = keras.Sequential([*stack, layers.Dense(1)])
+    model.compile(optimizer, "mse", **compiled)
+    return model
+
+
+@pytest.mark.parametrize("per_execution", [1, 4])
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        lambda: keras.optimizers.Adam(0.01, amsgrad=True),
+        lambda: keras.optimizers.SGD(0.01, momentum=0.9, clipvalue=0.01),
+        lambda: keras.optimizers.Adagrad(0.01, global_clipnorm=0.1),
+        lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.01), initial_scale=16.0),
+    ],
+)
+def test_training_of_several_large_tensors_is_the_same_bit_for_bit(optimizer, per_execution):
+    compiled = {"steps_per_execution": per_execution}
+    recorded = record(several_large(optimizer(), **compiled), WORDS)
+    assert same_weights(recorded.model, bare(several_large(optimizer(), **compiled), WORDS))
+    assert np.all(recorded.history.steps["gradient_norm"] > 0)
+
+
+def test_a_large_gradient_is_used_as_soon_as_it_has_been_read():
+    """Not once all of them have been, which would keep all in memory."""
+    model = several_large("adam")
+    reader = gradient_reader.GradientReader(model)
+    with tf.Graph().as_default():
+        values = [tf.zeros(variable.shape) for variable in model.trainable_variables]
+        passed = reader.before_apply("optimizer", list(zip(model.trainable_variables, values, strict=True)))
+        for before, after in zip(values, passed, strict=True):
+            is_large = np.prod(before.shape) > 2**14
+            assert (after is not before) == is_large
+            reads = {ancestor.name for op in after.op.control_inputs for ancestor in ancestors(op)}
+            assert {each.op.name for each in values} & reads == ({before.op.name} if is_large else set())
+
+
+def ancestors(operation):
+    found, queue = set(), [operation]
+    while queue:
+        found.add(queue[-1])
+        queue += [each.op for each in queue.pop().inputs]
+    return found
+
+
+class Asked(keras.optimizers.SGD):
+    """Notes how it was called."""
+
+    calls = ()
+
+    def apply(self, grads, trainable_variables=None):
+        self.calls = (*self.calls, (type(grads), [None if each is None else each.shape for each in grads]))
+        return super().apply(grads, trainable_variables)
+
+
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
+@pytest.mark.parametrize("way", ["list", "tuple", "keyword", "with None"])
+def test_an_optimizer_gets_what_the_step_gives_it(way):
+    class Own(OwnStep):
+        def apply(self, gradients):
+            if way == "keyword":
+                self.optimizer.apply(grads=gradients, trainable_variables=self.trainable_variables)
+            elif way == "with None":
+                self.optimizer.apply([None, gradients[1]], self.trainable_variables)
+            else:
+                self.optimizer.apply((list if way == "list" else tuple)(gradients), self.trainable_variables)
+
+    def made():
+        model = Own()
+        model(np.tile(X[:1], (1, 6000)))
+        model.compile(Asked(0.001))
+        return model
+
+    x = np.tile(X, (1, 6000))
+    recorded, alone = record(made(), x), bare(made(), x)
+    assert same_weights(recorded.model, alone)
+    assert recorded.model.optimizer.calls[-1] == alone.optimizer.calls[-1]
+    assert recorded.history.n_steps == 10
+
+
 def transformer():
     """A model whose step XLA compiles otherwise where the gradients are read: a block of Keras' guide."""
     keras.utils.set_random_seed(7)

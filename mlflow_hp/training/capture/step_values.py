@@ -36,7 +36,7 @@ _WITHOUT_STATE = (
 
 
 BeforeApply = Callable[[str, list[tuple[Any, Any]]], list[Any]]
-Arguments = tuple[tuple[Any, ...], Mapping[str, Any]]
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 class StepValues(NamedTuple):
@@ -151,12 +151,12 @@ class StepWatch:
         original = getattr(thing, method)
 
         def noted(*arguments: Any, **named: Any) -> Any:
-            given: Arguments = (arguments, named)
-            try:
-                given = given if before_call is None else before_call(subject, *given)
-            except Exception as error:  # noqa: BLE001 - the step goes on
-                self._error = error
-            result = original(*given[0], **given[1])
+            if before_call is not None:
+                try:
+                    arguments, named = before_call(subject, arguments, named)
+                except Exception as error:  # noqa: BLE001 - the step goes on
+                    self._error = error
+            result = original(*arguments, **named)
             try:
                 note(subject, arguments, named, result)
             except Exception as error:  # noqa: BLE001 - the step goes on
@@ -187,7 +187,7 @@ class StepWatch:
         if name not in self.stepped:
             self.stepped.append(name)
 
-    def _read_gradients(self, name: str, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> Arguments:
+    def _read_gradients(self, name: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> Arguments:
         """Read the gradients of an optimizer's call, and return the arguments that it is to be called with."""
         if self._before_apply is None or _graph() is not self._graph:
             return arguments, named
@@ -199,9 +199,9 @@ class StepWatch:
             return arguments, named  # an iterator, which can be read only once
         places = [place for place, pair in enumerate(zip(variables, gradients, strict=False)) if pair[1] is not None]
         read = self._before_apply(name, [(variables[place], gradients[place]) for place in places])
-        passed = list(gradients)
-        for place, gradient in zip(places, read, strict=True):
-            passed[place] = gradient
+        by_place = dict(zip(places, read, strict=True))
+        each = (by_place.get(place, gradient) for place, gradient in enumerate(gradients))
+        passed = tuple(each) if isinstance(gradients, tuple) else list(each)
         if "grads" in named:
             return arguments, {**named, "grads": passed}
         return (passed, *arguments[1:]), named
