@@ -106,9 +106,11 @@ class _Observer:
         return original(*arguments, **named)
 
     def notify_end(self, run_id: Any) -> None:
-        """Call the callbacks of a run that is about to end."""
-        for callback in reversed(list(self._before_end.get(run_id, {}).values())):
-            callback()
+        """Call the callbacks of a run that is about to end, also those that they add."""
+        called: list[Callable[[], None]] = []
+        while left := [each for each in self._before_end.get(run_id, {}).values() if each not in called]:
+            called.append(left[-1])
+            left[-1]()
 
     def _notify_metrics(self, run_id: Any, points: Iterable[tuple[str, int]]) -> None:
         callback = self._on_metric.get(run_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keras
 import mlflow
 import pytest
 
@@ -78,3 +79,22 @@ def test_a_report_that_fails_is_left_to_a_recovery(monkeypatch):
         fits(1, report=False)
     paths = [file.path for file in mlflow.MlflowClient().list_artifacts(run.info.run_id)]
     assert "diagnosis.json" in paths
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_short_fit_that_was_interrupted_has_its_report_when_the_run_ends(monkeypatch, reports, error):
+    monkeypatch.setattr(session, "SHORT_SECONDS", 1000)
+
+    def fail(batch, logs):
+        if batch == 2:
+            raise error
+
+    recorder = mlflow_hp.TrainingRecorder()
+    with mlflow.start_run() as run:
+        with pytest.raises(error) as kept:
+            callbacks = [recorder, keras.callbacks.LambdaCallback(on_train_batch_end=fail)]
+            regression().fit(X, Y, batch_size=8, verbose=0, callbacks=callbacks)
+        assert reports == []
+    assert reports == [(0, 3)]
+    assert kept.value
+    assert not [each for each in recordings() if each.run_id == run.info.run_id and not each.is_done]
