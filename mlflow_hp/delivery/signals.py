@@ -207,7 +207,10 @@ class _Raiser:
         with self._sending:
             self._is_scheduled = False
             if not (self.is_raised or self._has_ended):
-                signal.pthread_kill(threading.main_thread().ident or 0, number)
+                if hasattr(signal, "pthread_kill"):
+                    signal.pthread_kill(threading.main_thread().ident or 0, number)
+                else:  # on Windows
+                    signal.raise_signal(number)
 
 
 @contextlib.contextmanager

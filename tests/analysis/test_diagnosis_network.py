@@ -81,7 +81,7 @@ def test_noise_on_a_healthy_training_triggers_nothing_but_its_plateau(seed, epoc
 @pytest.mark.parametrize("share", [0.005, 0.05])
 def test_noise_about_a_level_is_no_movement(seed, share):
     level = history(noisy(np.ones(60), seed, share), noisy(np.ones(60), seed + 100, share), first=(1.0, 1.1, 0.9))
-    assert names(diagnosis.diagnose(level)) in (["plateau", "trend"], ["trend"])
+    assert names(diagnosis.diagnose(level)) in (["plateau", "trend"], ["trend"], ["plateau"])
 
 
 def test_jumps_are_an_oscillation():
@@ -211,14 +211,14 @@ def test_a_diverging_network():
 def test_overfitting_is_not_sent_to_more_epochs():
     val = np.where(E < 20, 2 - 0.075 * E, 0.5 + 0.01 * (E - 20))
     found = diagnosis.diagnose_network(history(2 * 0.98**E, val))
-    assert names(found) == ["overfit", "trend", "noise_scale", "next_try"]
-    assert [f.suggestion for f in found[1:3]] == [None, None]
+    assert names(found) == ["overfit", "noise_scale", "next_try"]
+    assert found[1].suggestion is None
     assert found[-1].evidence == {"suggested_epochs": 21}
 
 
 def test_a_validation_loss_that_stopped_is_not_sent_to_a_larger_learning_rate():
     found = diagnosis.diagnose_network(history(2.3 - 0.02 * E, np.where(E < 20, 2 - 0.075 * E, 0.5)))
-    assert names(found) == ["plateau", "trend", "noise_scale", "next_try"]
+    assert names(found) == ["plateau", "noise_scale", "next_try"]
     assert found[-1].suggestion == "epochs=21, which is enough"
 
 
@@ -268,6 +268,8 @@ def test_suggestions_never_contradict_each_other(training, dead):
     assert len(rates) <= 1
     assert len(epochs) <= 1
     assert len(set(names(found))) == len(found)
+    verdicts = {f.verdict for f in found}
+    assert "still falling" not in verdicts or not verdicts & {"stopped learning", "overfits", "oscillates"}
     told = [f.suggestion for f in found[:-1] if f.suggestion]
     assert bool(told) == (found[-1].suggestion is not None)
     json.dumps(diagnosis.to_json(found), allow_nan=False)

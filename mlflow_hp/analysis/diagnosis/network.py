@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from mlflow_hp.history import TrainingHistory
 
+Key = str | tuple[str, str]
+"""A finding, or a finding and its verdict."""
 IN_ORDER = (
     "not_finite", "divergence", "oscillation", "layers", "chance", "dead_units", "saturated_units", "speed", "overfit",
     "plateau", "trend", "noise_scale",
@@ -25,23 +27,25 @@ IN_ORDER = (
 """The findings, from most to least important."""
 MINOR = ("trend", "noise_scale")
 """Findings whose suggestion counts only if no other finding has one."""
+FALLS, RISES = ("trend", "still falling"), ("trend", "rising")
 RATES = {
     ("not_finite", "diverges"): SMALLER**2,
-    ("trend", "rising"): SMALLER,
-    ("trend", "still falling"): 2.0,
+    RISES: SMALLER,
+    FALLS: 2.0,
 }
 """Finding and verdict -> factor for the learning rate, for findings that suggest no number."""
-MOOT: dict[str | tuple[str, str], set[str]] = {
-    "not_finite": set(IN_ORDER) - {"not_finite", "trend"},
+MOOT: dict[Key, set[Key]] = {
+    "not_finite": set[Key](IN_ORDER) - {"not_finite", "trend"},
     "divergence": {"oscillation", "chance", "speed", "overfit", "plateau", "noise_scale"},
     "layers": {"speed", "overfit", "plateau", "noise_scale"},
-    "oscillation": {"speed", "plateau", "noise_scale"},
+    "oscillation": {"speed", "plateau", "noise_scale", FALLS, RISES},
     "chance": {"overfit", "plateau", "noise_scale"},
-    "overfit": {"speed", "plateau"},
+    "overfit": {"speed", "plateau", FALLS},
     "plateau": {"speed"},
-    ("trend", "rising"): {"noise_scale"},
+    ("plateau", "stopped learning"): {FALLS},
+    RISES: {"noise_scale"},
 }
-"""Finding, or finding and verdict -> findings that it explains, or whose suggestions would contradict its own."""
+"""Finding, or finding and verdict -> those that it explains, or that would contradict it or what it suggests."""
 
 
 def diagnose(history: TrainingHistory) -> list[Finding]:
@@ -136,7 +140,8 @@ def _unit_findings(
 def _in_order(results: Sequence[Finding | None]) -> list[Finding]:
     """Sort findings, drop those that others explain, and drop suggestions of minor ones if a major one has any."""
     by_name = {finding.name: finding for finding in results if finding is not None}
-    moot = set().union(*(MOOT.get(key, set()) for f in by_name.values() for key in (f.name, (f.name, f.verdict))))
-    findings = [by_name[name] for name in IN_ORDER if name in by_name and name not in moot]
+    keys: dict[str, set[Key]] = {name: {name, (name, finding.verdict)} for name, finding in by_name.items()}
+    moot = {moot for each in keys.values() for key in each for moot in MOOT.get(key, ())}
+    findings = [by_name[name] for name in IN_ORDER if name in by_name and not keys[name] & moot]
     suggested = any(finding.suggestion for finding in findings if finding.name not in MINOR)
     return [f._replace(suggestion=None) if suggested and f.name in MINOR else f for f in findings]
