@@ -118,9 +118,10 @@ def raise_on_signals(errors: Mapping[int, Callable[[], BaseException]]) -> Itera
         raiser.end()
         if sys.unraisablehook == raiser.dropped:
             sys.unraisablehook = hook
-        for number, handler in handlers.items():
-            if signal.getsignal(number) == raiser.handle:
-                signal.signal(number, handler)
+        if threading.current_thread() is threading.main_thread():  # no other may set handlers
+            for number, handler in handlers.items():
+                if signal.getsignal(number) == raiser.handle:
+                    signal.signal(number, handler)
         if not raiser.is_raised:
             raiser.raise_waiting()
 

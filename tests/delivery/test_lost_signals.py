@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 import threading
 import types
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import mlflow
@@ -96,6 +98,21 @@ def test_an_error_that_waits_comes_after_what_holds_signals():
             done.append(1)
         done.append(2)
     assert done == [1]
+
+
+def test_a_block_that_ends_in_another_thread():
+    """As a fit does whose run another thread ends."""
+    before = [signal.getsignal(number) for number in SIGNALS]
+    block = contextlib.ExitStack()
+    block.enter_context(raise_on_signals(SIGNALS))
+    try:
+        with ThreadPoolExecutor() as pool:
+            pool.submit(block.close).result()
+        with pytest.raises(KeyboardInterrupt):
+            send(signal.SIGINT)
+    finally:
+        for number, handler in zip(SIGNALS, before, strict=True):
+            signal.signal(number, handler)
 
 
 def test_two_signals_together_raise_one_error():
