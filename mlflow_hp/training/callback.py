@@ -113,9 +113,9 @@ class TrainingRecorder(keras.callbacks.Callback):
     overhead : float
         Share of the time of training, 0 to 1, that statistics of tensors with more than 16,384 weights may take: they
         are computed every n steps, with n from the measured times, those of more than 16 MiB of tensors in turns; 1
-        means of all of them at every step, 0 of each once, in the first steps. The
-        same share may be taken by measurements of dead and saturated units: 1 means at every epoch, 0 never. All else
-        is recorded at every step whatever this is. Defaults to 0.05.
+        means of all of them at every step, 0 of each once, in the first steps. The same share may be taken by
+        measurements of dead and saturated units: 1 means at every epoch, 0 never. All else is recorded at every step
+        whatever this is. Defaults to 0.05.
     sharpness_every : int, optional
         Interval n of the steps 0, n, 2n, ... of a fit at which the sharpness is recorded: the largest eigenvalue of the
         Hessian of the training loss on the step's batch, before the step. It takes the time of some tens of steps, and

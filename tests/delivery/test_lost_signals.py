@@ -198,3 +198,16 @@ def test_signals_at_any_moment_end_a_fit_of_a_data_set(store):
             regression().fit(
                 data, shuffle=False, epochs=100_000, verbose=0, callbacks=[mlflow_hp.TrainingRecorder(), begin]
             )
+
+
+def test_a_lost_error_ends_a_loop_of_the_users_own_at_the_next_step(store):
+    model, n_done = regression(), 0
+    with mlflow.start_run() as run, pytest.raises(SystemExit), mlflow_hp.record_steps(model) as steps:
+        for number in range(20):
+            steps.record(loss=model.train_on_batch(X, Y))
+            n_done += 1
+            if number == 2:
+                with contextlib.suppress(SystemExit):  # as code in C does
+                    send(signal.SIGTERM)
+    assert n_done == 3
+    assert mlflow_hp.load_history(run.info.run_id).n_steps == 4

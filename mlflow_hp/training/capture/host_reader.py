@@ -194,7 +194,7 @@ class HostReader:
         self._turn = NONE
         if self._initial is not None and self._cadence.is_due(self._n_read, self._n_turns):
             self._turn = self._next_turn
-            self._before |= self._values(self._due)
+            self._before |= self._values([name for name, turn in self._turns_of.items() if turn == self._turn])
         if self._is_own_of_keras:
             self._iterations = {name: _number(each.iterations) for name, each in self._held.items()}
 
@@ -254,9 +254,9 @@ class HostReader:
         if self._store == "statistics":
             before, self._before = self._before, weights
             weights = {n: statistics_of(np.stack([before[n], value]))[1] for n, value in weights.items()}
-            for name in self._turns_of:
+            for name, turn in self._turns_of.items():
                 weights[name] = np.ma.masked_all(4)
-                if name in self._due:
+                if turn == self._turn:
                     (value,) = self._values({name}).values()
                     weights[name] = statistics_of(np.stack([before.pop(name), value]))[1]
             self._turns.append(self._turn)
@@ -321,11 +321,6 @@ class HostReader:
     @property
     def _n_turns(self) -> int:
         return max(self._turns_of.values(), default=0) + 1
-
-    @property
-    def _due(self) -> set[str]:
-        """Names of the large tensors whose turn it is."""
-        return {name for name, turn in self._turns_of.items() if turn == self._turn}
 
     def _values(self, names: Collection[str]) -> dict[str, np.ndarray]:
         """Current values of some tensors."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mlflow_hp._compat.keras import is_built
+from mlflow_hp.delivery.signals import forget_raised, raise_waiting
 from mlflow_hp.training.capture.host_reader import HostReader
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class ManualSteps:
 
     def start(self, first_step: int) -> None:
         """Begin; `first_step` is the number of the first step in its run (0-based)."""
+        forget_raised()
         self._reader.start(first_step)
         self._before()
 
@@ -72,6 +74,7 @@ class ManualSteps:
         self._reader.read_step(values, self.optimizers)
         self._reader.make_room()
         self._before()
+        raise_waiting()
 
     def _before(self) -> None:
         if is_built(self._model):
