@@ -12,6 +12,7 @@ from mlflow_hp.history import tables
 from mlflow_hp.history.arrays import checked_arrays
 from mlflow_hp.history.epoch_table import epoch_column, read_epochs
 from mlflow_hp.history.missing import missing_in, nan_where_missing
+from mlflow_hp.history.program import Program, read_program
 from mlflow_hp.history.schema import EPOCHS_FILE, STATISTICS, STEPS_FILE, Tensor, fields_of, statistics_of
 from mlflow_hp.history.steps_file import StepsFile
 from mlflow_hp.history.unit_shares import without_unit_shares
@@ -37,6 +38,8 @@ class TrainingHistory:
         Columns of the epochs.
     complete : bool
         Whether the training was recorded to its end.
+    program : Program, optional
+        Description of what was trained. Defaults to an empty one.
 
     Attributes
     ----------
@@ -57,6 +60,9 @@ class TrainingHistory:
         units by layer: ``dead_units/<layer>`` and ``saturated_units/<layer>``.
     complete : bool
         False if the file was cut off, or is still being written: everything before the cut is available.
+    program : Program
+        Description of the model, its loss, optimizer, callbacks and data; empty for a training of an
+        earlier version, and for a loop of the user's own.
 
     Examples
     --------
@@ -86,8 +92,10 @@ class TrainingHistory:
         epochs: Mapping[str, np.ndarray],
         *,
         complete: bool,
+        program: Program | None = None,
     ) -> None:
         self._header = header
+        self.program = program or Program()
         self.meta: dict[str, Any] = header["meta"]
         self.tensors = tuple(Tensor(**{**tensor, "shape": tuple(tensor["shape"])}) for tensor in header["tensors"])
         self.recorded: str = header["weights"]
@@ -134,7 +142,10 @@ class TrainingHistory:
 
         epochs = read_epochs(path.with_name(EPOCHS_FILE), check=check)
         n_steps = sum(file.chunk_rows) - 1
-        return cls(file.header, n_steps, read, epochs.columns, complete=file.complete and epochs.intact)
+        complete = file.complete and epochs.intact
+        return cls(
+            file.header, n_steps, read, epochs.columns, complete=complete, program=read_program(path.parent)
+        )
 
     @classmethod
     def from_arrays(
@@ -146,6 +157,7 @@ class TrainingHistory:
         weights: Mapping[str, Any] | None = None,
         statistics: Mapping[str, Mapping[str, Any]] | None = None,
         meta: Mapping[str, Any] | None = None,
+        program: Program | None = None,
     ) -> TrainingHistory:
         """Make a history in memory.
 
@@ -161,6 +173,8 @@ class TrainingHistory:
             Tensor -> statistic -> values, which may be masked, instead of ``weights``. Defaults to None.
         meta : mapping, optional
             Metadata of the training. Defaults to none.
+        program : Program, optional
+            Description of what was trained. Defaults to an empty one.
 
         Returns
         -------
@@ -188,12 +202,15 @@ class TrainingHistory:
         arrays = checked_arrays(header, steps, weights or {}, statistics or {})
         n_steps = len(arrays[next(iter(steps))])
         by_epoch = {name: epoch_column(name, values) for name, values in (epochs or {}).items()}
-        return _in_memory(header, n_steps, arrays, by_epoch, complete=True)
+        return _in_memory(header, n_steps, arrays, by_epoch, complete=True, program=program)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle everything that was recorded, read now: the file may not exist where it is unpickled."""
         names = [field.name for group in fields_of(self._header) for field in group]
-        return _in_memory, (dict(self._header), self.n_steps, self._read(names), dict(self.epochs), self.complete)
+        arrays = self._read(names)
+        return _in_memory, (
+            dict(self._header), self.n_steps, arrays, dict(self.epochs), self.complete, self.program,
+        )  # fmt: skip
 
     def __deepcopy__(self, memo: object) -> TrainingHistory:
         """Return the history itself, which is immutable."""
@@ -318,6 +335,12 @@ class TrainingHistory:
             raise ValueError(f"no tensor {tensor!r}; there are {', '.join(names)}")
 
 
-def _in_memory(header: Any, n_steps: int, arrays: Any, epochs: Any, complete: bool) -> TrainingHistory:
+def _in_memory(
+    header: Any, n_steps: int, arrays: Any, epochs: Any, complete: bool, program: Program | None = None
+) -> TrainingHistory:
     """Make a history of arrays in memory."""
-    return TrainingHistory(header, n_steps, lambda names: {n: arrays[n] for n in names}, epochs, complete=complete)
+
+    def read(names: Sequence[str]) -> dict[str, np.ndarray]:
+        return {name: arrays[name] for name in names}
+
+    return TrainingHistory(header, n_steps, read, epochs, complete=complete, program=program)

@@ -6,7 +6,7 @@ Each rule is one function; the threshold and its source are in the docstring.
 from __future__ import annotations
 
 from mlflow_hp.analysis.diagnosis.descent import divergence, oscillation, speed
-from mlflow_hp.analysis.diagnosis.finding import Finding, to_json, to_markdown, to_metrics
+from mlflow_hp.analysis.diagnosis.finding import Change, Finding, to_json, to_markdown, to_metrics
 from mlflow_hp.analysis.diagnosis.generalization import chance, overfit, plateau
 from mlflow_hp.analysis.diagnosis.layers import dead_units, layers, saturated_units, update_ratios
 from mlflow_hp.analysis.diagnosis.network import diagnose, diagnose_network
@@ -34,6 +34,7 @@ __all__ = [
     "ARRIVED_WITHIN",
     "ILL_CONDITIONED",
     "REVERSALS",
+    "Change",
     "Finding",
     "GradientNoise",
     "NoiseScaleSeries",

@@ -3,13 +3,36 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from mlflow_hp.tracking.params_and_tags import plain
 from mlflow_hp.tracking.tags import DIAGNOSIS_METRIC_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+class Change(NamedTuple):
+    """Change of a program or of its settings that a finding proposes.
+
+    Attributes
+    ----------
+    parameter : str
+        What to change: a setting by its name in Keras (``learning_rate``, ``batch_size``, ``epochs``, ``optimizer``,
+        ``momentum``, ``clipnorm``, ``loss``, ``metrics``, ``activation``, ``units``, ``kernel_initializer``, ``rate``,
+        ``trainable``, ``monitor``, ``mode``, ``shuffle``), or of the data: ``standardize``, ``targets``, ``features``.
+    old : object
+        Value that it has now; None if unknown.
+    new : object
+        Value to try; None for one that only the user knows.
+    layer : str or None
+        The layer whose setting it is. Defaults to None: a setting of the training or of the data.
+    """
+
+    parameter: str
+    old: Any
+    new: Any
+    layer: str | None = None
 
 
 class Finding(NamedTuple):
@@ -26,7 +49,20 @@ class Finding(NamedTuple):
     evidence : dict of str to float, int, str, bool or None
         The values behind the verdict. Numbers become metrics ``diagnosis/<name>``.
     suggestion : str or None
-        What to try next. Defaults to None.
+        What to try next, in words and code of the user's. Defaults to None.
+    severity : {"problem", "hint", "fine"}
+        A problem keeps the training from working as it could, or makes its result meaningless; a hint is worth a try;
+        what is fine is told for completeness. Defaults to ``"fine"``.
+    cause : str or None
+        Why, in a few words, where it is known. Defaults to None.
+    where : dict of str to object
+        The place, by ``layer``, ``epoch``, ``step``, ``feature``, ``input``, ``output`` or ``target``. Defaults to
+        none.
+    change : tuple of Change
+        The same as `suggestion`, for programs: to be done together. Defaults to none.
+    probability : float or None
+        Probability that the change improves the held-out loss, as calibrated on made faults: see docs/diagnosis.md.
+        Defaults to None: unknown.
 
     Examples
     --------
@@ -41,6 +77,11 @@ class Finding(NamedTuple):
     text: str
     evidence: dict[str, Any]
     suggestion: str | None = None
+    severity: Literal["problem", "hint", "fine"] = "fine"
+    cause: str | None = None
+    where: dict[str, Any] = {}  # noqa: RUF012
+    change: tuple[Change, ...] = ()
+    probability: float | None = None
 
 
 def to_json(findings: Sequence[Finding]) -> dict[str, Any]:
