@@ -143,9 +143,7 @@ class TrainingHistory:
         epochs = read_epochs(path.with_name(EPOCHS_FILE), check=check)
         n_steps = sum(file.chunk_rows) - 1
         complete = file.complete and epochs.intact
-        return cls(
-            file.header, n_steps, read, epochs.columns, complete=complete, program=read_program(path.parent)
-        )
+        return cls(file.header, n_steps, read, epochs.columns, complete=complete, program=read_program(path.parent))
 
     @classmethod
     def from_arrays(
