@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from mlflow_hp.history import EPOCHS_FILE, STEPS_FILE, HistoryWriter, TrainingHistory, write_epochs
+from mlflow_hp.history.program import write_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from mlflow_hp.history.program import Program
     from mlflow_hp.history.step_record import Layout, Rows
 
 HISTORY = "history"
@@ -41,6 +43,7 @@ class FitHistory:
     def __init__(self, folder: Path, layout: Layout, meta: Mapping[str, Any]) -> None:
         self._folder = folder
         self._epochs: list[dict[str, float]] = []
+        self._program: Program | None = None
         self._writer = HistoryWriter(
             folder,
             columns=layout.columns,
@@ -71,6 +74,12 @@ class FitHistory:
         except FileNotFoundError as error:
             on_removed(error)
 
+    def write_program(self, program: Program) -> None:
+        """Write the description of the program, in place of an earlier one."""
+        self._program = program
+        with contextlib.suppress(FileNotFoundError):  # the folder was removed; `finish` restores it
+            write_program(self._folder, program)
+
     def sync(self) -> None:
         """Sync the steps to the disk."""
         with contextlib.suppress(OSError), (self._folder / STEPS_FILE).open("rb", buffering=0) as steps:
@@ -82,5 +91,7 @@ class FitHistory:
         if not (self._folder / STEPS_FILE).exists():
             self._writer.restore()
             write_epochs(self._folder / EPOCHS_FILE, self._epochs)
+            if self._program is not None:
+                write_program(self._folder, self._program)
         self.sync()
         return TrainingHistory.open(self._folder)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mlflow_hp.delivery.metric_points import Points
     from mlflow_hp.delivery.metric_selection import MetricSelection
     from mlflow_hp.history import TrainingHistory
+    from mlflow_hp.history.program import Program
     from mlflow_hp.history.step_record import Layout, Rows
     from mlflow_hp.tracking.datasets import DataSet
 
@@ -176,6 +177,10 @@ class FitRecording:
     def add_epoch(self, row: Mapping[str, float]) -> None:
         """Take an epoch's values: ``epoch`` (0-based), Keras' logs, ``seconds``."""
         self._writer.add_epoch(row)
+
+    def set_program(self, program: Program) -> None:
+        """Take the description of the program, which replaces an earlier one."""
+        self._writer.set_program(program)
 
     def finish_history(self, *, is_complete: bool) -> TrainingHistory | None:
         """Write the rest to disk and return the history; None if no step was recorded.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow_hp.delivery.fit_history import HISTORY, FitHistory
 from mlflow_hp.delivery.fit_numbers import FitNumbers
 from mlflow_hp.delivery.metric_points import StepPoints, epoch_points
+from mlflow_hp.history.program import Program
 from mlflow_hp.history.step_record import Rows
 from mlflow_hp.tracking.tags import EPOCHS_TAG, STEPS_TAG
 
@@ -81,7 +82,8 @@ class FitWriter:
         self._points: StepPoints | None = None
         self._early_epochs: list[dict[str, float]] = []
         self._n_bytes_held = 0
-        self._queue: queue.Queue[Rows | dict[str, Any] | None] = queue.Queue(CHUNKS_IN_MEMORY)
+        self._program: Program | None = None
+        self._queue: queue.Queue[Rows | Program | dict[str, Any] | None] = queue.Queue(CHUNKS_IN_MEMORY)
         self._thread = threading.Thread(target=self._work, name="mlflow_hp-recording", daemon=True)
         self._thread.start()
 
@@ -122,6 +124,10 @@ class FitWriter:
         """Take an epoch's values: ``epoch`` (0-based), Keras' logs, ``seconds``."""
         self._queue.put({"epoch": dict(row), "time": round(time.time() * 1000)})
 
+    def set_program(self, program: Program) -> None:
+        """Take the description of the program, which replaces an earlier one."""
+        self._queue.put(program)
+
     def finish(self, *, is_complete: bool) -> TrainingHistory | None:
         """Write the rest to disk and return the history; None if no step was recorded.
 
@@ -153,8 +159,11 @@ class FitWriter:
                     lost = f"{type(second_error).__name__}: {second_error}"
                     self._on_trouble(f"a part of the recorded data is lost: {lost}")
 
-    def _write(self, item: Rows | dict[str, Any]) -> None:
-        if self._spool.trouble is not None:
+    def _write(self, item: Rows | Program | dict[str, Any]) -> None:
+        if isinstance(item, Program):
+            self._program = item
+            self._write_program()
+        elif self._spool.trouble is not None:
             self._submit_directly(item)
         elif isinstance(item, Rows):
             self._write_rows(item)
@@ -167,6 +176,7 @@ class FitWriter:
         assert points is not None
         number = history.append(rows)
         self._append_epochs()
+        self._write_program()
         record = self._spool.append({"chunk": {"rows": len(rows.columns["step"]), "end": history.n_bytes}})
         next_step = int(rows.columns["step"][-1]) + 1
         self._sender.submit(
@@ -175,6 +185,12 @@ class FitWriter:
             record,
             lambda: {STEPS_TAG: str(next_step + self.shift.step)},
         )
+
+    def _write_program(self) -> None:
+        """Write the description of the program, once there is a history."""
+        if self._program is not None and self._history is not None:
+            self._history.write_program(self._program)
+            self._program = None
 
     def _write_epoch(self, item: dict[str, Any]) -> None:
         self._early_epochs.append(item["epoch"])
@@ -206,8 +222,10 @@ class FitWriter:
             lambda: self.must_wait(int(row["epoch"])),
         )
 
-    def _submit_directly(self, item: Rows | dict[str, Any]) -> None:
+    def _submit_directly(self, item: Rows | Program | dict[str, Any]) -> None:
         """Submit the points of an item that is not on disk, unless memory is full."""
+        if isinstance(item, Program):
+            return
         if not isinstance(item, Rows):
             self._submit_epoch(item)
             return

@@ -245,7 +245,7 @@ class TrainingRecorder(keras.callbacks.Callback):
             return
         caller = sys._getframe(1)
         self._begin(run_id, {} if run is None else run.data.tags, callback_list_of(caller))
-        self._log_data(caller)
+        self._note_fit(caller)
 
     def _run_id(self) -> str | None:
         """Id of the run to record into; if there is none, of one that is started for this training."""
@@ -304,7 +304,10 @@ class TrainingRecorder(keras.callbacks.Callback):
         self._fit.start()
 
     @_guarded
-    def _log_data(self, caller: FrameType) -> None:
+    def _note_fit(self, caller: FrameType) -> None:
+        """Note the arguments of the fit, and log its data."""
+        if self._fit is not None:
+            self._fit.note_arguments(caller)
         if self._fit is not None and self.log_datasets:
             self._fit.log_data(caller)
 

@@ -38,19 +38,41 @@ def data_sets_of(frame: FrameType | None, model: Any) -> dict[str, DataSet]:
         Under ``training``, without the part that ``validation_split`` takes; and under ``validation``. Data of unknown
         content are left out: files, generators, a `tf.data.Dataset` made of these or of functions of Python.
     """
+    names = fit_arguments(frame, model)
+    if not names:
+        return {}
+    data_sets = {
+        "training": _of(names.get("x"), names.get("y"), names.get("sample_weight")),
+        "validation": _of(*unpacked(names["validation_data"])),
+    }
+    return {context: data_set for context, data_set in data_sets.items() if data_set is not None}
+
+
+def fit_arguments(frame: FrameType | None, model: Any) -> dict[str, Any]:
+    """Return the arguments of the ``fit`` of a model that is on the stack; empty if there is none.
+
+    Parameters
+    ----------
+    frame : frame
+        Of the caller; ``fit`` is above it.
+    model : keras.Model
+        The model.
+
+    Returns
+    -------
+    dict of str to object
+        As Keras has them when the training begins: ``x`` and ``y`` without the part that ``validation_split`` takes,
+        ``validation_data`` with it.
+    """
     while frame is not None:
         names = frame.f_locals if frame.f_code.co_name == "fit" else {}
         if names.get("self") is model and "validation_data" in names:
-            data_sets = {
-                "training": _of(names.get("x"), names.get("y"), names.get("sample_weight")),
-                "validation": _of(*_unpacked(names["validation_data"])),
-            }
-            return {context: data_set for context, data_set in data_sets.items() if data_set is not None}
+            return dict(names)
         frame = frame.f_back
     return {}
 
 
-def _unpacked(validation_data: Any) -> tuple[Any, ...]:
+def unpacked(validation_data: Any) -> tuple[Any, ...]:
     """Split ``validation_data`` into features, targets and weights, as Keras does."""
     return validation_data if isinstance(validation_data, tuple) and len(validation_data) <= 3 else (validation_data,)
 

@@ -41,6 +41,7 @@ from mlflow_hp.training.capture.manual_steps import ManualSteps
 from mlflow_hp.training.capture.steps import Steps
 from mlflow_hp.training.fit_data import FITS_WITH_DATA, data_sets_of
 from mlflow_hp.training.fit_epochs import FitEpochs
+from mlflow_hp.training.fit_program import FitProgram
 from mlflow_hp.training.fit_snapshots import FitSnapshots
 from mlflow_hp.training.hyperparameters import hyperparameters, optimizer_params, optimizer_settings
 from mlflow_hp.training.short_fits import short_fits
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from mlflow_hp.history import TrainingHistory
+    from mlflow_hp.history.program import Program
     from mlflow_hp.history.step_record import Layout, Rows
     from mlflow_hp.history.weight_snapshots import Snapshots
     from mlflow_hp.training.best_epoch import BestEpoch
@@ -141,6 +143,13 @@ class FitSession:
         self._duplicates: Any = None
         self._snapshots = FitSnapshots(model, settings.snapshot_megabytes, self.problems.append)
         self._unit_shares: dict[str, float] = {}
+        self._program = FitProgram(
+            model,
+            keras_params,
+            callbacks,
+            is_own_step=self._optimizers is None or self._is_loop,
+            pass_on=self._pass_on_program,
+        )
 
     def start(self) -> None:
         """Start recording: write tags and params, and wrap the model's train function."""
@@ -178,6 +187,18 @@ class FitSession:
         n_steps = params["steps"] * params["epochs"] if params.get("steps") and params.get("epochs") else None
         return MetricSelection(settings.metrics, settings.metrics_every, settings.max_points, n_steps)
 
+    def note_arguments(self, caller: FrameType) -> None:
+        """Note the arguments of the fit on the stack now."""
+        self._try("the arguments of fit are not known", lambda: self._program.note_arguments(caller))
+
+    def _describe_program(self) -> None:
+        """Describe the program, once the model is built."""
+        optimizer = self._meta.get("optimizer", {})
+        self._try("the program is not described", lambda: self._program.describe(optimizer))
+
+    def _pass_on_program(self, program: Program) -> None:
+        self.recording.set_program(program)
+
     def log_data(self, caller: FrameType) -> None:
         """Describe the data of the fit on the stack now, and log them next to the training."""
         if self._numbers.fit < FITS_WITH_DATA:
@@ -202,6 +223,7 @@ class FitSession:
             on_rows=self._add,
             on_host=self._note_host,
             before_step=lambda: self._snapshots.take(self.steps.steps_done),
+            before_first=self._describe_program,
             after_epoch=self._after_epoch,
             steps_per_epoch=self._keras_params.get("steps"),
             on_error=self._give_up,
@@ -228,6 +250,7 @@ class FitSession:
         if tags := {} if self._names else tags_with(layout.tensors, self._tags):
             self.recording.add_tags(tags)
         self.recording.open(renamed(layout, self._names))
+        self._describe_program()
 
     def _add(self, rows: Rows) -> None:
         self.recording.add(renamed_rows(rows, self._names))
@@ -258,6 +281,12 @@ class FitSession:
         self._snapshots.keep_last(self.steps.steps_done)
         shares = self._try("the shares of dead and saturated units are not known", self.steps.units.measure)
         self._unit_shares = shares or {}
+        self._complete_program()
+
+    def _complete_program(self) -> None:
+        """Complete the description of the program with the data of the first epoch."""
+        data, size = getattr(self.steps, "data", None), self.recording.batch_size
+        self._try("the data are not described", lambda: self._program.end_epoch(data, size))
 
     def end_epoch(self, logs: dict[str, Any]) -> None:
         """Record the logs of the epoch that has ended."""
@@ -315,6 +344,7 @@ class FitSession:
         self._is_short = time.perf_counter() - self._started < SHORT_SECONDS and not self._settings.owns_run
         if self.steps is not None:
             self._try("the last steps were not read", self.steps.fetch)
+            self._complete_program()
         best = self._try("the best epoch is not known", self.epochs.note_best)
         if best is not None:
             self._try("the best epoch is not kept", lambda: recording.note_best(best.to_json()))

@@ -22,6 +22,7 @@ from mlflow_hp.delivery.signals import held
 from mlflow_hp.history.step_record import COSINE, Layout, Rows, n_weights
 from mlflow_hp.training.capture import CaptureSettings, train_step_is_own
 from mlflow_hp.training.capture.cadence import Cadence
+from mlflow_hp.training.capture.data_statistics import DataReader
 from mlflow_hp.training.capture.gradient_reader import gradient_reader
 from mlflow_hp.training.capture.gradient_statistics import loss_scale
 from mlflow_hp.training.capture.replicas import run_in_replicas
@@ -78,6 +79,8 @@ class GraphReader:
         Those that the step applies, by the names of their attributes; empty until it is traced.
     units : UnitShares
         Shares of dead and saturated units, on the first samples of the fit.
+    data : DataReader
+        Statistics of the data of the first epoch.
     """
 
     kind = "graph"
@@ -87,6 +90,7 @@ class GraphReader:
         self._model = model
         self._settings = settings
         self.units = UnitShares(model, settings.overhead)
+        self.data = DataReader()
         self._buffers: StepBuffers | None = None
         self.optimizers: dict[str, Any] = {}
         self._columns: list[str] | None = None
@@ -119,6 +123,7 @@ class GraphReader:
         self._times = []
         self._cadence.start()
         self.units.start()
+        self.data.start()
         self.steps_done = 0
         self._fetched_at = time.monotonic()
         if self._buffers is not None:
@@ -304,6 +309,7 @@ class GraphReader:
         """Run Keras' step on one batch, and write its record into the buffers."""
         data = tree.map_structure(_none_for_optional, data)
         self.units.keep(data)
+        self.data.keep(data)
         rates = [tf.convert_to_tensor(each.learning_rate) for each in self.optimizers.values()]
         scales = {name: loss_scale(each) for name, each in self.optimizers.items()}
         statistics, turn, before = self._weight_statistics, tf.constant(0, tf.int64), []

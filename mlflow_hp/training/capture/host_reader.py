@@ -14,6 +14,7 @@ from mlflow_hp.history import statistics_of
 from mlflow_hp.history.step_record import Layout, Rows, n_weights
 from mlflow_hp.training.capture import CaptureSettings, train_step_is_own
 from mlflow_hp.training.capture.cadence import LARGE, Cadence
+from mlflow_hp.training.capture.data_statistics import DataReader
 from mlflow_hp.training.capture.step_layout import (
     EpochCounter,
     NothingRanError,
@@ -68,6 +69,8 @@ class HostReader:
         Those that the step applies, by the names of their attributes; empty until the first step.
     units : UnitShares
         Shares of dead and saturated units, on the first samples of the fit, where Python sees each step.
+    data : DataReader
+        Statistics of the data of the first epoch, where Python sees each step.
     """
 
     kind = "host"
@@ -83,6 +86,7 @@ class HostReader:
         self._settings = settings
         self.train_function = train_function
         self.units = UnitShares(model, settings.overhead)
+        self.data = DataReader()
         self._own_step = train_step_is_own(model)
         self._tracker = loss_tracker(model)
         self._read_inside = False
@@ -122,6 +126,7 @@ class HostReader:
         self._rates: dict[str, float] = {}
         self._rated: list[str] = []
         self.units.start()
+        self.data.start()
         self.steps_done = 0
 
     def begin_epoch(self, epoch: int) -> None:
@@ -179,6 +184,7 @@ class HostReader:
             if not safely(self.before):
                 return step(data)
             self.units.keep(data)
+            self.data.keep(data)
             watch = StepWatch(self._model)
             with watch.watching():
                 logs = step(data)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mlflow_hp.history.step_record import Layout, Rows
+    from mlflow_hp.training.capture.data_statistics import DataReader
     from mlflow_hp.training.capture.unit_shares import UnitShares
 
 WRAPS = keras.backend.backend() == "tensorflow"
@@ -48,6 +49,8 @@ class Steps:
         of the model, which Keras raises then.
     before_step : callable
         Called before each execution of the train function.
+    before_first : callable
+        Called before the first step, when the model is built.
     after_epoch : callable
         Called after the last execution of each epoch, before any callback of the user's changes the weights.
     steps_per_epoch : int or None
@@ -71,6 +74,7 @@ class Steps:
         on_rows: Callable[[Rows], None],
         on_host: Callable[[str, int], Callable[[], object]],
         before_step: Callable[[], None],
+        before_first: Callable[[], None],
         after_epoch: Callable[[], None],
         steps_per_epoch: int | None,
         on_error: Callable[[Exception], None],
@@ -79,6 +83,7 @@ class Steps:
         self._model, self._settings = model, settings
         self._on_layout, self._on_rows, self._on_host = on_layout, on_rows, on_host
         self._before_step, self._on_error, self._on_interrupt = before_step, on_error, on_interrupt
+        self._before_first: Callable[[], None] | None = before_first
         self._after_epoch, self._steps_per_epoch = after_epoch, steps_per_epoch
         self._original: Any = model.train_function if WRAPS else None
         self._make_before: Any = None
@@ -110,6 +115,12 @@ class Steps:
         """Shares of dead and saturated units, on the first samples of the fit."""
         units: UnitShares = self._reader.units
         return units
+
+    @property
+    def data(self) -> DataReader:
+        """Statistics of the data of the first epoch."""
+        data: DataReader = self._reader.data
+        return data
 
     def start(self, first_step: int) -> None:
         """Start reading; `first_step` is the number of the fit's first step in its run (0-based)."""
@@ -190,6 +201,9 @@ class Steps:
         if self._stopped or not self._prepare(*arguments) or not self._safely(self._reader.make_room):
             return self._original(*arguments)
         self._safely(self._before_step)
+        before_first, self._before_first = self._before_first, None
+        if before_first is not None:
+            self._safely(before_first)
         try:
             raise_waiting()
             logs = self._reader.execute(*arguments)
