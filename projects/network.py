@@ -194,7 +194,7 @@ def _report(
         dead, saturated = dead_shares(model, data.x_validation), saturated_shares(model, data.x_validation)
         saturated.pop(model.layers[-1].name, None)  # its outputs are predictions
         n_classes = len(data.classes) or None
-        findings = diagnosis.diagnose_network(history, n_classes=n_classes, dead=dead, saturated=saturated)
+        findings = diagnosis.diagnose(history, n_classes=n_classes, dead=dead, saturated=saturated)
     with Report(run_id) as report:
         if extend_report is not None:
             extra_findings, extra_numbers = extend_report(trained, report)

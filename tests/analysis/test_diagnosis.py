@@ -58,7 +58,7 @@ def test_a_loss_that_is_not_finite():
     assert found.evidence == {"first_step_not_finite": 2, "steps_not_finite": 2}
     assert "NaN at step 2" in found.text
     grown = diagnosis.not_finite(history([1.0, 1e3, 1e200, np.inf]))
-    assert (grown.verdict, grown.suggestion) == ("diverges", "a smaller learning rate")
+    assert (grown.verdict, grown.suggestion) == ("diverges", "a learning rate smaller by 9")
     assert diagnosis.not_finite(history([1.0, 2.0])) is None
 
 
@@ -239,7 +239,7 @@ def test_findings_of_a_diverged_training_are_strict_json():
 
 
 def test_what_any_training_tells():
-    assert [f.name for f in diagnosis.diagnose(history([1.0, np.inf], [3.0, 2.0, 1.0]))] == ["not_finite", "trend"]
+    assert [f.name for f in diagnosis.diagnose(history([1.0, np.inf], [3.0, 2.0, 1.0]))] == ["not_finite", "trend", "next_try"]
     assert diagnosis.diagnose(history([1.0])) == []
 
 

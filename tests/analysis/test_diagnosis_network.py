@@ -69,7 +69,7 @@ def test_a_noisy_slow_descent_is_slow(seed):
 def test_noise_on_a_healthy_training_triggers_nothing_but_its_plateau(seed, epochs):
     loss = 0.3 + 2 * np.exp(-10 * np.arange(epochs) / epochs)
     healthy = history(noisy(loss, seed), noisy(1.1 * loss, seed + 100), accuracy=noisy(1 - loss / 3, seed, 0.01))
-    assert set(names(diagnosis.diagnose_network(healthy, n_classes=10))) <= {
+    assert set(names(diagnosis.diagnose(healthy, n_classes=10))) <= {
         "plateau",
         "trend",
         "noise_scale",
@@ -81,7 +81,7 @@ def test_noise_on_a_healthy_training_triggers_nothing_but_its_plateau(seed, epoc
 @pytest.mark.parametrize("share", [0.005, 0.05])
 def test_noise_about_a_level_is_no_movement(seed, share):
     level = history(noisy(np.ones(60), seed, share), noisy(np.ones(60), seed + 100, share), first=(1.0, 1.1, 0.9))
-    assert names(diagnosis.diagnose(level)) in (["plateau", "trend"], ["trend"], ["plateau"])
+    assert names(diagnosis.diagnose(level)) in (["plateau", "trend", "next_try"], ["trend", "next_try"], ["plateau", "next_try"])
 
 
 def test_jumps_are_an_oscillation():
@@ -119,7 +119,7 @@ def test_the_ideal_number_of_epochs():
     found = diagnosis.plateau(history(DECAY, val))
     assert found.evidence["ideal_epochs"] == 21
     assert found.suggestion == "epochs=21, which is enough"
-    assert "after epoch 20: in the 39 epochs after it the validation loss" in found.text
+    assert "after epoch 21: in the 39 epochs after it the validation loss" in found.text
     assert diagnosis.plateau(history(val)).evidence["ideal_epochs"] == 21  # of the training loss
 
 
@@ -203,34 +203,34 @@ def test_a_little_better_than_chance_is_not_chance(n_classes, accuracy):
 def test_a_diverging_network():
     loss = np.r_[2.3, 5.0, 1e4, np.full(10, np.nan)]
     diverging = history(loss, first=(2.3, 3.0, 1e9, np.nan), accuracy=np.full(13, 0.1))
-    found = diagnosis.diagnose_network(diverging, n_classes=10, dead={"a": 1.0})
+    found = diagnosis.diagnose(diverging, n_classes=10, dead={"a": 1.0})
     assert names(found) == ["not_finite", "next_try"]
     assert found[-1].suggestion == "learning_rate=0.011"
 
 
 def test_overfitting_is_not_sent_to_more_epochs():
     val = np.where(E < 20, 2 - 0.075 * E, 0.5 + 0.01 * (E - 20))
-    found = diagnosis.diagnose_network(history(2 * 0.98**E, val))
-    assert names(found) == ["overfit", "noise_scale", "next_try"]
-    assert found[1].suggestion is None
+    found = diagnosis.diagnose(history(2 * 0.98**E, val))
+    assert names(found) == ["overfit", "next_try"]
+    assert "from epoch 21 on" in found[0].text
     assert found[-1].evidence == {"suggested_epochs": 21}
 
 
 def test_a_validation_loss_that_stopped_is_not_sent_to_a_larger_learning_rate():
-    found = diagnosis.diagnose_network(history(2.3 - 0.02 * E, np.where(E < 20, 2 - 0.075 * E, 0.5)))
-    assert names(found) == ["plateau", "noise_scale", "next_try"]
+    found = diagnosis.diagnose(history(2.3 - 0.02 * E, np.where(E < 20, 2 - 0.075 * E, 0.5)))
+    assert names(found) == ["plateau", "next_try"]
     assert found[-1].suggestion == "epochs=21, which is enough"
 
 
 def test_a_slow_network_at_chance():
-    found = diagnosis.diagnose_network(classifier(np.full(60, 0.13), 2.3 - 0.0002 * E), n_classes=10)
+    found = diagnosis.diagnose(classifier(np.full(60, 0.13), 2.3 - 0.0002 * E), n_classes=10)
     assert names(found) == ["chance", "speed", "trend", "next_try"]
     assert found[-1].suggestion == found[1].suggestion == "learning_rate=1, or epochs=600"
 
 
 def test_a_healthy_network_that_still_learns():
-    found = diagnosis.diagnose_network(history(2 / (E + 1.0)))
-    assert names(found) == ["trend", "noise_scale", "next_try"]
+    found = diagnosis.diagnose(history(2 / (E + 1.0)))
+    assert names(found) == ["trend", "next_try"]
     assert found[-1].suggestion == "learning_rate=0.2, or epochs=120"
 
 
@@ -241,12 +241,12 @@ def test_the_last_recorded_shares_of_units_count_unless_others_are_given():
     }
     recorded = history(2 / (E + 1.0), **shares)
     found = {finding.name: finding for finding in diagnosis.diagnose(recorded)}
-    assert list(found) == ["dead_units", "saturated_units", "trend"]
+    assert list(found) == ["dead_units", "saturated_units", "trend", "next_try"]
     assert found["dead_units"].evidence["largest_dead_share"] == 0.6
     assert found["trend"].suggestion is None
-    of_network = diagnosis.diagnose_network(recorded, dead={"a": 0.1})
-    assert names(of_network) == ["saturated_units", "trend", "noise_scale", "next_try"]
-    assert names(diagnosis.diagnose_network(recorded, dead={}, saturated={})) == ["trend", "noise_scale", "next_try"]
+    of_network = diagnosis.diagnose(recorded, dead={"a": 0.1})
+    assert names(of_network) == ["saturated_units", "trend", "next_try"]
+    assert names(diagnosis.diagnose(recorded, dead={}, saturated={})) == ["trend", "next_try"]
 
 
 def suggestions():
@@ -261,7 +261,7 @@ def suggestions():
 @pytest.mark.parametrize("training", list(suggestions()))
 @pytest.mark.parametrize("dead", [None, {"a": 0.9}])
 def test_suggestions_never_contradict_each_other(training, dead):
-    found = diagnosis.diagnose_network(training, n_classes=10, dead=dead)
+    found = diagnosis.diagnose(training, n_classes=10, dead=dead)
     assert found[-1].name == "next_try"
     rates = {f.evidence["suggested_learning_rate"] > 0.1 for f in found if "suggested_learning_rate" in f.evidence}
     epochs = {f.evidence["suggested_epochs"] for f in found if "suggested_epochs" in f.evidence}
@@ -278,9 +278,9 @@ def test_suggestions_never_contradict_each_other(training, dead):
 @pytest.mark.parametrize("epochs", [0, 1, 2, 3, 7, 8])
 def test_short_trainings(epochs):
     for loss in (np.zeros(epochs), np.full(epochs, np.inf), np.arange(epochs) - 3.0, 2.0 ** -np.arange(epochs)):
-        found = diagnosis.diagnose_network(history(loss, loss, accuracy=loss), n_classes=10)
+        found = diagnosis.diagnose(history(loss, loss, accuracy=loss), n_classes=10)
         assert found[-1].name == "next_try"
-        assert epochs >= 8 or set(names(found)) <= {"trend", "noise_scale", "next_try"}
+        assert epochs >= 8 or set(names(found)) <= {"chance", "trend", "next_try"}
 
 
 # The regression's words

@@ -146,7 +146,7 @@ class Verdict:
 @pytest.mark.parametrize("seed", range(3))
 def test_any_training_has_a_finding_on_its_batch_size(seed):
     small, fine, large = (Verdict(noise, seed=seed) for noise in (4.5, 2.0, 0.3))
-    assert [each.names for each in (small, fine, large)] == [["trend", "noise_scale"]] * 3
+    assert [each.names for each in (small, fine, large)] == [["trend", "noise_scale", "next_try"]] * 3
     assert small.finding.verdict == "a larger batch pays"
     assert small.scale / 2 < small.finding.evidence["suggested_batch_size"] < small.scale * 2
     assert "Noise dominates" in small.finding.text
@@ -192,6 +192,6 @@ def test_a_warm_up_and_a_decay_are_no_range_test():
 
 def test_the_batch_size_is_no_subject_of_a_training_that_fails():
     broken = np.r_[np.ones(1990), np.full(10, np.nan)]
-    assert Verdict(4.5, batch_loss=broken).names == ["not_finite", "trend"]
+    assert Verdict(4.5, batch_loss=broken).names == ["not_finite", "trend", "next_try"]
     assert Verdict(0.3, loss=(3.0, 2.9, 3.2)).names == ["trend"]  # which asks for a larger batch
     assert "noise_scale" not in Verdict(4.5, loss=3.0 * 2.0 ** np.arange(9)).names

@@ -5,11 +5,12 @@ Each rule is one function; the threshold and its source are in the docstring.
 
 from __future__ import annotations
 
+from mlflow_hp.analysis.diagnosis.chance import chance, explains_nothing
 from mlflow_hp.analysis.diagnosis.descent import divergence, oscillation, speed
 from mlflow_hp.analysis.diagnosis.finding import Change, Finding, to_json, to_markdown, to_metrics
-from mlflow_hp.analysis.diagnosis.generalization import chance, overfit, plateau
+from mlflow_hp.analysis.diagnosis.generalization import overfit, plateau
 from mlflow_hp.analysis.diagnosis.layers import dead_units, layers, saturated_units, update_ratios
-from mlflow_hp.analysis.diagnosis.network import diagnose, diagnose_network
+from mlflow_hp.analysis.diagnosis.network import diagnose
 from mlflow_hp.analysis.diagnosis.noise_scale import (
     GradientNoise,
     NoiseScaleSeries,
@@ -44,10 +45,10 @@ __all__ = [
     "curvature",
     "dead_units",
     "diagnose",
-    "diagnose_network",
     "diagnose_regression",
     "distance",
     "divergence",
+    "explains_nothing",
     "gradient_noise",
     "layers",
     "next_try",

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from mlflow_hp.analysis.diagnosis.finding import two_digits
+from mlflow_hp.analysis.diagnosis.finding import Change, two_digits
 
 if TYPE_CHECKING:
     from mlflow_hp.history import TrainingHistory
 
+SMALLER = 1 / 3
+"""Factor for a learning rate that is too large: try a third, and again until nothing diverges (Bengio 2012, Practical
+recommendations for gradient-based training of deep architectures, section 3.1.1)."""
 MIN_EPOCHS = 8
 """Least number of epochs for rules other than the trend: with fewer, a quarter would be a single epoch."""
 
@@ -56,10 +59,25 @@ def learning_rate(history: TrainingHistory) -> float | None:
     return float(rate) if isinstance(rate, (int, float)) and rate > 0 else None
 
 
-def change_rate(history: TrainingHistory, factor: float) -> tuple[str, dict[str, Any]]:
-    """Suggest the learning rate `factor` times as large: as text, and as evidence if the rate is known."""
+class RateChange(NamedTuple):
+    """Proposal of another learning rate: in words, as evidence if the rate is known, and for programs."""
+
+    text: str
+    evidence: dict[str, Any]
+    change: tuple[Change, ...]
+
+
+def change_rate(history: TrainingHistory, factor: float) -> RateChange:
+    """Suggest the learning rate `factor` times as large."""
     rate = learning_rate(history)
     if rate is None:
-        return f"a learning rate {'larger' if factor > 1 else 'smaller'} by {max(factor, 1 / factor):.2g}", {}
+        text = f"a learning rate {'larger' if factor > 1 else 'smaller'} by {max(factor, 1 / factor):.2g}"
+        return RateChange(text, {}, (Change("learning_rate", None, None),))
     better = two_digits(rate * factor)
-    return f"learning_rate={better:g}", {"suggested_learning_rate": better}
+    change = Change("learning_rate", rate, better)
+    return RateChange(f"learning_rate={better:g}", {"suggested_learning_rate": better}, (change,))
+
+
+def change_epochs(history: TrainingHistory, epochs: int) -> tuple[Change, ...]:
+    """Propose another number of epochs, for programs."""
+    return (Change("epochs", history.n_epochs, epochs),)

@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from mlflow_hp.analysis.diagnosis.curve import change_rate, curve, first_losses, noise
+from mlflow_hp.analysis.diagnosis.curve import SMALLER, change_rate, curve, first_losses, noise
 from mlflow_hp.analysis.diagnosis.finding import Finding, two_digits
 
 if TYPE_CHECKING:
     from mlflow_hp.history import TrainingHistory
 
-SMALLER = 1 / 3
-"""Factor for a learning rate that is too large: try a third, and again until nothing diverges (Bengio 2012, Practical
-recommendations for gradient-based training of deep architectures, section 3.1.1)."""
 FAR_ABOVE = 2.0
 """Ratio of the last to the first epoch's loss above which training diverged: noise does not double an epoch's mean."""
 BLOWN_UP = 10.0
@@ -61,9 +58,18 @@ def divergence(history: TrainingHistory) -> Finding | None:
     if end <= FAR_ABOVE * loss[0] and not 0 < BLOWN_UP * start < end:
         return None
     start = min(start, float(loss[0]))
-    suggestion, evidence = change_rate(history, SMALLER)
+    smaller = change_rate(history, SMALLER)
     text = f"The training loss ends at {end:.3g}, {end / start:.3g} times its start of {start:.3g}."
-    return Finding("divergence", "diverges", text, {"loss_growth": end / start, **evidence}, suggestion)
+    return Finding(
+        "divergence",
+        "diverges",
+        text,
+        {"loss_growth": end / start, **smaller.evidence},
+        smaller.text,
+        severity="problem",
+        cause="the learning rate is too large",
+        change=smaller.change,
+    )
 
 
 def oscillation(history: TrainingHistory) -> Finding | None:
@@ -90,10 +96,18 @@ def oscillation(history: TrainingHistory) -> Finding | None:
     share, jump = len(rises) / len(change), float(rises.mean()) if len(rises) else 0.0
     if share < RISES or jump <= max(JUMP[0] * level, JUMP[1] * float(loss[0] - loss.min())):
         return None
-    suggestion, evidence = change_rate(history, SMALLER)
+    smaller = change_rate(history, SMALLER)
     text = f"The training loss jumps: it rises in {share:.0%} of the epochs, by {jump / level:.0%} of its level each."
-    evidence = {"share_of_epochs_rising": share, "mean_rise": jump, **evidence}
-    return Finding("oscillation", "oscillates", text, evidence, suggestion)
+    return Finding(
+        "oscillation",
+        "oscillates",
+        text,
+        {"share_of_epochs_rising": share, "mean_rise": jump, **smaller.evidence},
+        smaller.text,
+        severity="problem",
+        cause="the learning rate is too large, or the batch too small",
+        change=smaller.change,
+    )
 
 
 def speed(history: TrainingHistory) -> Finding | None:
@@ -118,14 +132,23 @@ def speed(history: TrainingHistory) -> Finding | None:
         return None
     quarters = math.log(0.1) / math.log(expected.ratio) if expected.ratio < 1 else math.inf
     factor = float(np.clip(1 + quarters / 4, *LARGER))
-    suggestion, evidence = change_rate(history, factor)
+    larger = change_rate(history, factor)
     more = int(two_digits(factor * len(loss)))
-    evidence = {"expected_fall": expected.fall, **evidence, "suggested_epochs": more}
+    evidence = {"expected_fall": expected.fall, **larger.evidence, "suggested_epochs": more}
     text = (
         f"It learns slowly: the training loss falls steadily, each quarter of the epochs by {expected.ratio:.0%} of "
         f"the fall before, and from {loss[-1]:.3g} would fall by some {expected.fall:.2g} more in twice the epochs."
     )
-    return Finding("speed", "learns slowly", text, evidence, f"{suggestion}, or epochs={more}")
+    return Finding(
+        "speed",
+        "learns slowly",
+        text,
+        evidence,
+        f"{larger.text}, or epochs={more}",
+        severity="problem",
+        cause="the learning rate is too small, or the training too short",
+        change=larger.change,
+    )
 
 
 class StillToFall(NamedTuple):

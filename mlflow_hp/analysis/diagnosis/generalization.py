@@ -1,15 +1,23 @@
-"""Rules on the validation curves: when to stop, overfitting, a classifier no better than guessing."""
+"""Rules on the validation curves: when to stop, and overfitting."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlflow_hp.analysis.diagnosis.curve import change_rate, curve, epoch_number, first_losses, noise, running_mean
-from mlflow_hp.analysis.diagnosis.descent import BLOWN_UP, SMALLER, oscillation, speed, still_to_fall
-from mlflow_hp.analysis.diagnosis.finding import Finding
+from mlflow_hp.analysis.diagnosis.curve import (
+    change_epochs,
+    curve,
+    epoch_number,
+    first_losses,
+    learning_rate,
+    noise,
+    running_mean,
+)
+from mlflow_hp.analysis.diagnosis.descent import still_to_fall
+from mlflow_hp.analysis.diagnosis.finding import Change, Finding
 from mlflow_hp.analysis.diagnosis.training import LEVEL
 
 if TYPE_CHECKING:
@@ -22,10 +30,6 @@ NEGLIGIBLE = 1e-3
 OVERFIT_RISE = 0.05
 """Rise of the validation loss over its lowest value from which training overfits: the criterion GL_5 of Prechelt (1998,
 Early stopping - but when?, section 2)."""
-CHANCE = 0.1
-"""Margin over guessing, as a share of the way from guessing to always right, below which a classifier is at chance."""
-ACCURACIES = ("accuracy", "acc", "sparse_categorical_accuracy", "categorical_accuracy", "binary_accuracy")
-"""Keras' names of the accuracy, in order of preference."""
 
 
 def plateau(history: TrainingHistory) -> Finding | None:
@@ -63,13 +67,31 @@ def plateau(history: TrainingHistory) -> Finding | None:
     if fall <= threshold + uncertain and not history.meta.get("first_epoch"):
         text = f"The {curve_name} loss is {lowest:.4g} at its lowest, which is no lower than it began."
         evidence = {"loss_fall": fall}
-        return Finding("plateau", "learns nothing", text, evidence, "another learning rate, or another initialisation")
+        return Finding(
+            "plateau",
+            "learns nothing",
+            text,
+            evidence,
+            "another learning rate, or another initialisation",
+            severity="problem",
+            change=(Change("learning_rate", learning_rate(history), None),),
+        )
+    stopped_at = epoch_number(history, stopped)
     text = (
-        f"It stopped learning after epoch {epoch_number(history, stopped)}: in the {left} epochs after it the "
+        f"It stopped learning after epoch {stopped_at + 1}: in the {left} epochs after it the "
         f"{curve_name} loss, {loss[stopped]:.4g}, improved by no more than {threshold:.2g}."
     )
     evidence = {"ideal_epochs": n_enough, "suggested_epochs": n_enough}
-    return Finding("plateau", "stopped learning", text, evidence, f"epochs={n_enough}, which is enough")
+    return Finding(
+        "plateau",
+        "stopped learning",
+        text,
+        evidence,
+        f"epochs={n_enough}, which is enough",
+        severity="hint",
+        where={"epoch": stopped_at},
+        change=change_epochs(history, n_enough),
+    )
 
 
 def overfit(history: TrainingHistory) -> Finding | None:
@@ -103,65 +125,27 @@ def overfit(history: TrainingHistory) -> Finding | None:
         return None
     lowest = int(np.argmin(validation))
     n_enough, gap = lowest + 1, end - float(smooth_train[-1])
+    best_epoch = epoch_number(history, lowest)
     text = (
-        f"It overfits from epoch {epoch_number(history, lowest)} on: the validation loss rises from "
+        f"It overfits from epoch {best_epoch + 1} on: the validation loss rises from "
         f"{validation[lowest]:.4g} to {end:.4g} while the training loss falls to {smooth_train[-1]:.4g}."
     )
     evidence = {
-        "overfit_epoch": epoch_number(history, lowest),
+        "overfit_epoch": best_epoch,
         "overfit_rise": rise,
         "generalization_gap": gap,
         "ideal_epochs": n_enough,
         "suggested_epochs": n_enough,
     }
     suggestion = f"early stopping or epochs={n_enough}; then dropout=0.2 or a smaller network"
-    return Finding("overfit", "overfits", text, evidence, suggestion)
-
-
-def chance(history: TrainingHistory, n_classes: int) -> Finding | None:
-    """Detect a classifier whose training accuracy is no better than guessing among `n_classes`.
-
-    The mean accuracy over the last quarter of the epochs is within ``CHANCE`` of 1 / n_classes, and below twice that.
-    A slowly falling loss points to a learning rate that is too small; an oscillating loss, or a cross-entropy that
-    ends above that of guessing, ln(n_classes), or blew up before, to one that is too large. Otherwise all units may
-    be identical (zero initialisation).
-
-    Parameters
-    ----------
-    history : TrainingHistory
-        Recorded training.
-    n_classes : int
-        Number of classes.
-
-    Returns
-    -------
-    Finding or None
-        The finding; None if there is nothing to report.
-    """
-    name = next((name for name in ACCURACIES if curve(history, name) is not None), None)
-    if name is None or n_classes < 2:
-        return None
-    accuracy = history.epochs[name]
-    end, guess = float(accuracy[-max(len(accuracy) // 4, 1) :].mean()), 1 / n_classes
-    if end >= min(guess + CHANCE * (1 - guess), 2 * guess):
-        return None
-    text = f"The accuracy stays at {end:.1%}, where guessing among {n_classes} classes gives {guess:.1%}."
-    evidence: dict[str, Any] = {"accuracy_at_end": end, "accuracy_of_guessing": guess}
-    if cause := speed(history) or oscillation(history):
-        return Finding("chance", "at chance", text, evidence, cause.suggestion)
-    if blown_up(history, n_classes):
-        suggestion, rate_evidence = change_rate(history, SMALLER**2)
-        text += " The loss is above that of guessing, or was far above it: the learning rate is too large."
-        return Finding("chance", "at chance", text, evidence | rate_evidence, suggestion)
-    suggestion = "a random initialisation (He for ReLU, Glorot else), or another learning rate"
-    return Finding("chance", "at chance", text, evidence, suggestion)
-
-
-def blown_up(history: TrainingHistory, n_classes: int) -> bool:
-    """Whether a cross-entropy ends above that of guessing, or exceeded ``BLOWN_UP`` times that in a batch."""
-    loss, steps = curve(history, "loss"), history.steps.get("batch_loss", np.zeros(0))
-    if loss is None or "crossentropy" not in str(history.meta.get("params", {}).get("loss", "")):
-        return False
-    guessing = math.log(n_classes)
-    ends_above = float(loss[-max(len(loss) // 4, 1) :].mean()) > 1.05 * guessing
-    return ends_above or bool((steps > BLOWN_UP * guessing).any())
+    return Finding(
+        "overfit",
+        "overfits",
+        text,
+        evidence,
+        suggestion,
+        severity="problem",
+        cause="too many epochs for a network of this size",
+        where={"epoch": best_epoch},
+        change=change_epochs(history, n_enough),
+    )

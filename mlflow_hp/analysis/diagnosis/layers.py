@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlflow_hp.analysis.diagnosis.curve import change_rate
-from mlflow_hp.analysis.diagnosis.descent import SMALLER
-from mlflow_hp.analysis.diagnosis.finding import Finding
+from mlflow_hp.analysis.diagnosis.curve import SMALLER, change_rate
+from mlflow_hp.analysis.diagnosis.finding import Change, Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from mlflow_hp.history import TrainingHistory
 
@@ -52,7 +51,17 @@ def dead_units(shares: Mapping[str, float]) -> Finding | None:
     listed = ", ".join(f"{share:.0%} of {layer}" for layer, share in dead.items())
     text = f"Units that output 0 for every sample, and so cannot learn: {listed}."
     evidence = {"largest_dead_share": max(dead.values()), "layers_dying": len(dead)}
-    return Finding("dead_units", "dead units", text, evidence, "He initialisation, or activation=leaky_relu")
+    return Finding(
+        "dead_units",
+        "dead units",
+        text,
+        evidence,
+        "He initialisation, or activation=leaky_relu",
+        severity="problem",
+        cause="the learning rate was too large, or the initialisation is unsuitable",
+        where={"layer": max(dead, key=dead.__getitem__)},
+        change=tuple(Change("kernel_initializer", None, "he_normal", layer) for layer in dead),
+    )
 
 
 def saturated_units(shares: Mapping[str, float]) -> Finding | None:
@@ -76,7 +85,17 @@ def saturated_units(shares: Mapping[str, float]) -> Finding | None:
     text = f"Outputs at the ends of the range of sigmoid or tanh, where hardly any gradient passes: {listed}."
     evidence = {"largest_saturated_share": max(saturated.values()), "layers_saturated": len(saturated)}
     suggestion = "normalised inputs and Glorot initialisation, or batch normalisation"
-    return Finding("saturated_units", "saturated units", text, evidence, suggestion)
+    return Finding(
+        "saturated_units",
+        "saturated units",
+        text,
+        evidence,
+        suggestion,
+        severity="problem",
+        cause="inputs or weights are too large for the activation",
+        where={"layer": max(saturated, key=saturated.__getitem__)},
+        change=(Change("standardize", False, True),),
+    )
 
 
 def update_ratios(history: TrainingHistory) -> dict[str, float]:
@@ -137,19 +156,66 @@ def layers(history: TrainingHistory) -> Finding | None:
     evidence: dict[str, Any] = {"smallest_update_ratio": smallest, "largest_update_ratio": largest}
     listed = ", ".join(f"{name} {ratio:.1e}" for name, ratio in ratios.items())
     if exploding:
-        suggestion, rate_evidence = change_rate(history, SMALLER)
+        smaller = change_rate(history, SMALLER)
         text = f"A step changes {', '.join(exploding)} by over {EXPLODING:.0%} ({HEALTHY:.1%} is healthy): {listed}."
-        return Finding("layers", "exploding updates", text, evidence | rate_evidence, f"{suggestion}, or clipnorm=1")
+        return Finding(
+            "layers",
+            "exploding updates",
+            text,
+            evidence | smaller.evidence,
+            f"{smaller.text}, or clipnorm=1",
+            severity="problem",
+            cause="the learning rate is too large",
+            where=_first_layer(exploding),
+            change=smaller.change,
+        )
     if zero:
         text = f"{', '.join(zero)} stayed 0: with a zero initialisation no gradient reaches it."
-        suggestion = "a random initialisation (He for ReLU, Glorot else)"
-        return Finding("layers", "layers stay 0", text, evidence, suggestion)
+        return Finding(
+            "layers",
+            "layers stay 0",
+            text,
+            evidence,
+            "a random initialisation (He for ReLU, Glorot else)",
+            severity="problem",
+            cause="zero initialisation",
+            where=_first_layer(zero),
+            change=tuple(Change("kernel_initializer", "zeros", "glorot_uniform", _layer_of(name)) for name in zero),
+        )
     if still:
-        suggestion, rate_evidence = change_rate(history, SMALLER**2)
+        smaller = change_rate(history, SMALLER**2)
         text = f"{', '.join(still)} did not move over the last quarter of the steps: no gradient reaches it any more."
-        return Finding("layers", "layers stand still", text, evidence | rate_evidence, suggestion)
+        return Finding(
+            "layers",
+            "layers stand still",
+            text,
+            evidence | smaller.evidence,
+            smaller.text,
+            severity="problem",
+            where=_first_layer(still),
+            change=smaller.change,
+        )
     if vanishing:
         text = f"{', '.join(vanishing)} hardly learns compared with the other layers; median update ratios: {listed}."
         suggestion = "He initialisation with ReLU, or batch normalisation"
-        return Finding("layers", "vanishing updates", text, evidence, suggestion)
+        return Finding(
+            "layers",
+            "vanishing updates",
+            text,
+            evidence,
+            suggestion,
+            severity="problem",
+            cause="gradients vanish on their way to these layers",
+            where=_first_layer(vanishing),
+            change=tuple(Change("activation", None, "relu", _layer_of(name)) for name in vanishing),
+        )
     return None
+
+
+def _layer_of(tensor: str) -> str:
+    """Name of the layer of a tensor."""
+    return tensor.rsplit("/", 1)[0]
+
+
+def _first_layer(tensors: Sequence[str]) -> dict[str, Any]:
+    return {"layer": _layer_of(tensors[0])}

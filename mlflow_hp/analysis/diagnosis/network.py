@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
-from mlflow_hp.analysis.diagnosis.curve import change_rate
-from mlflow_hp.analysis.diagnosis.descent import SMALLER, divergence, oscillation, speed
+from mlflow_hp.analysis.diagnosis.chance import chance, explains_nothing
+from mlflow_hp.analysis.diagnosis.descent import divergence, oscillation, speed
 from mlflow_hp.analysis.diagnosis.finding import Finding
-from mlflow_hp.analysis.diagnosis.generalization import chance, overfit, plateau
+from mlflow_hp.analysis.diagnosis.generalization import overfit, plateau
 from mlflow_hp.analysis.diagnosis.layers import dead_units, layers, saturated_units
-from mlflow_hp.analysis.diagnosis.noise_scale import certain_noise_scale, noise_scale
+from mlflow_hp.analysis.diagnosis.noise_scale import certain_noise_scale
+from mlflow_hp.analysis.diagnosis.result import success
 from mlflow_hp.analysis.diagnosis.training import not_finite, trend
 from mlflow_hp.history.unit_shares import DEAD_UNITS, SATURATED_UNITS, last_unit_shares
 
@@ -28,12 +30,13 @@ IN_ORDER = (
 MINOR = ("trend", "noise_scale")
 """Findings whose suggestion counts only if no other finding has one."""
 FALLS, RISES = ("trend", "still falling"), ("trend", "rising")
-RATES = {
-    ("not_finite", "diverges"): SMALLER**2,
-    RISES: SMALLER,
-    FALLS: 2.0,
-}
-"""Finding and verdict -> factor for the learning rate, for findings that suggest no number."""
+GOOD = 0.9
+"""Share of the way from a constant prediction to a perfect one from which a training has succeeded: what else is
+noticed is then a hint, no problem."""
+HINTS = ("oscillation", "layers", "dead_units", "saturated_units", "speed", "overfit")
+"""Findings that are hints where a training has succeeded."""
+LARGE = 2**28
+"""Number of recorded weights above which the rules that read them are left out: they would take seconds."""
 MOOT: dict[Key, set[Key]] = {
     "not_finite": set[Key](IN_ORDER) - {"not_finite", "trend"},
     "divergence": {"oscillation", "chance", "speed", "overfit", "plateau", "noise_scale"},
@@ -48,44 +51,23 @@ MOOT: dict[Key, set[Key]] = {
 """Finding, or finding and verdict -> those that it explains, or that would contradict it or what it suggests."""
 
 
-def diagnose(history: TrainingHistory) -> list[Finding]:
-    """Run the rules that apply to any training, without reading its weights.
-
-    Those on dead and saturated units apply to the last shares that were recorded.
-
-    Parameters
-    ----------
-    history : TrainingHistory
-        Recorded training.
-
-    Returns
-    -------
-    list of Finding
-        Findings, the most important first.
-    """
-    return _in_order(
-        [
-            not_finite(history), *_curve_findings(history), *_unit_findings(history), trend(history),
-            certain_noise_scale(history),
-        ]
-    )  # fmt: skip
-
-
-def diagnose_network(
+def diagnose(
     history: TrainingHistory,
     *,
     n_classes: int | None = None,
     dead: Mapping[str, float] | None = None,
     saturated: Mapping[str, float] | None = None,
 ) -> list[Finding]:
-    """Run all rules on a network's training, and choose what to try next.
+    """Run all rules on a training: those on its program, its data, its curves and its layers.
+
+    Rules whose numbers were not recorded are left out.
 
     Parameters
     ----------
     history : TrainingHistory
-        Weights or statistics, where recorded, are read: each tensor at most twice.
+        Recorded training. Weights or statistics, where recorded, are read: each tensor at most three times.
     n_classes : int, optional
-        Number of classes of a classifier, to compare it with guessing. Defaults to no comparison.
+        Number of classes of a classifier, to compare it with guessing. Defaults to that of the program's targets.
     dead : mapping of str to float, optional
         Layer -> share of its units that output 0 for every sample. Defaults to the last shares that were recorded.
     saturated : mapping of str to float, optional
@@ -95,46 +77,54 @@ def diagnose_network(
     Returns
     -------
     list of Finding
-        From most to least important; the last is ``next_try``, with the suggestion of the first that has one.
+        Problems, hints, and what is fine, each from most to least important; the last is ``next_try``, with the
+        suggestion of the first that has one.
     """
+    dead = last_unit_shares(history.epochs, DEAD_UNITS) if dead is None else dead
+    saturated = last_unit_shares(history.epochs, SATURATED_UNITS) if saturated is None else saturated
     results = [
         not_finite(history),
-        *_curve_findings(history),
-        layers(history),
-        *_unit_findings(history, dead, saturated),
-        chance(history, n_classes) if n_classes else None,
+        *(rule(history) for rule in (divergence, oscillation, speed, overfit, plateau)),
+        layers(history) if _n_recorded(history) < LARGE else None,
+        dead_units(dead),
+        saturated_units(saturated),
+        chance(history, n_classes) or explains_nothing(history),
         trend(history),
-        noise_scale(history),
+        certain_noise_scale(history) if _n_recorded(history) < LARGE else None,
     ]
-    findings = _in_order(results)
-    return [*findings, next_network_try(history, findings)]
+    of_curves = _graded(_in_order(results), history, n_classes)
+    findings = _consistent(_by_severity(of_curves))
+    return [*findings, next_try_of(findings)]
 
 
-def next_network_try(history: TrainingHistory, findings: Sequence[Finding]) -> Finding:
-    """Choose the suggestion of the first of `findings` that has one, with its numbers and a learning rate."""
+def next_try_of(findings: Sequence[Finding]) -> Finding:
+    """Choose the suggestion of the first of `findings` that has one, with its numbers.
+
+    Parameters
+    ----------
+    findings : sequence of Finding
+        Findings, the most important first.
+
+    Returns
+    -------
+    Finding
+        The finding ``next_try``.
+    """
     first = next((finding for finding in findings if finding.suggestion), None)
     if first is None:
         return Finding("next_try", "nothing", "Nothing more to try with these settings.", {})
-    suggestion = str(first.suggestion)
     evidence = {k: v for k, v in first.evidence.items() if k.startswith("suggested_")}
-    if (first.name, first.verdict) in RATES:
-        suggestion, evidence = change_rate(history, RATES[first.name, first.verdict])
-    if first.verdict == "still falling":
-        evidence["suggested_epochs"] = 2 * history.n_epochs
-        suggestion += f", or epochs={2 * history.n_epochs}"
-    return Finding("next_try", "try", f"Next: {suggestion}.", evidence, suggestion)
+    text = f"Next: {first.suggestion}."
+    return first._replace(
+        name="next_try", verdict="try", text=text, evidence=evidence, severity="fine", cause=None, where={}
+    )
 
 
-def _curve_findings(history: TrainingHistory) -> list[Finding | None]:
-    return [rule(history) for rule in (divergence, oscillation, speed, overfit, plateau)]
-
-
-def _unit_findings(
-    history: TrainingHistory, dead: Mapping[str, float] | None = None, saturated: Mapping[str, float] | None = None
-) -> list[Finding | None]:
-    dead = last_unit_shares(history.epochs, DEAD_UNITS) if dead is None else dead
-    saturated = last_unit_shares(history.epochs, SATURATED_UNITS) if saturated is None else saturated
-    return [dead_units(dead), saturated_units(saturated)]
+def _n_recorded(history: TrainingHistory) -> int:
+    """Number of values that are read of the tensors."""
+    if history.recorded != "values":
+        return history.n_steps * len(history.tensors)
+    return history.n_steps * sum(math.prod(tensor.shape) for tensor in history.tensors)
 
 
 def _in_order(results: Sequence[Finding | None]) -> list[Finding]:
@@ -144,4 +134,36 @@ def _in_order(results: Sequence[Finding | None]) -> list[Finding]:
     moot = {moot for each in keys.values() for key in each for moot in MOOT.get(key, ())}
     findings = [by_name[name] for name in IN_ORDER if name in by_name and not keys[name] & moot]
     suggested = any(finding.suggestion for finding in findings if finding.name not in MINOR)
-    return [f._replace(suggestion=None) if suggested and f.name in MINOR else f for f in findings]
+    return [_without_suggestion(f) if suggested and f.name in MINOR else f for f in findings]
+
+
+def _graded(findings: Sequence[Finding], history: TrainingHistory, n_classes: int | None) -> list[Finding]:
+    """Make hints of the problems of a training that has succeeded."""
+    reached = success(history, n_classes=n_classes)
+    if reached is None or reached < GOOD:
+        return list(findings)
+    return [f._replace(severity="hint") if f.severity == "problem" and f.name in HINTS else f for f in findings]
+
+
+def _by_severity(findings: Sequence[Finding]) -> list[Finding]:
+    """Put problems first, then hints."""
+    ranks = ("problem", "hint", "fine")
+    return sorted(findings, key=lambda finding: ranks.index(finding.severity))
+
+
+def _consistent(findings: Sequence[Finding]) -> list[Finding]:
+    """Drop the suggestions of findings that would change a parameter in another way than those before them."""
+    proposed: dict[tuple[str, str | None], object] = {}
+    kept: list[Finding] = []
+    for finding in findings:
+        changes = {(each.parameter, each.layer): each.new for each in finding.change}
+        differs = any(proposed.get(key, new) != new for key, new in changes.items())
+        kept.append(_without_suggestion(finding) if differs else finding)
+        if not differs:
+            proposed |= changes
+    return kept
+
+
+def _without_suggestion(finding: Finding) -> Finding:
+    numbers = {key: value for key, value in finding.evidence.items() if not key.startswith("suggested_")}
+    return finding._replace(suggestion=None, evidence=numbers, change=(), probability=None)

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from mlflow_hp.analysis.diagnosis.curve import learning_rate
-from mlflow_hp.analysis.diagnosis.finding import Finding, two_digits
+from mlflow_hp.analysis.diagnosis.finding import Change, Finding, two_digits
 from mlflow_hp.analysis.diagnosis.gradient_products import (
     MIN_GROUPS,
     gradient_products,
-    has_gradients,
     reason_unknown,
     samples_of_an_epoch,
 )
@@ -206,24 +205,33 @@ def noise_scale(history: TrainingHistory) -> Finding:
     )
     better = 2 ** round(math.log2(min(max(scale, 1), n_samples)))
     if FAR_BELOW * batch > better > batch / FAR_ABOVE:
-        return Finding("noise_scale", "batch size is fine", text, evidence)
+        verdict = "batch size is fine"
+        if better > FAR_ABOVE * batch:
+            verdict = "a larger batch may pay"
+            text += " That may be up to four times too much, so no other batch size is clearly better."
+        return Finding("noise_scale", verdict, text, evidence)
     evidence["suggested_batch_size"] = better
     if better < batch:
         text += " Batches this large are mostly redundant."
         suggestion = f"batch_size={better}, which learns as much from each sample"
-        return Finding("noise_scale", "a smaller batch does", text, evidence, suggestion)
+        change = (Change("batch_size", batch, better),)
+        return Finding(
+            "noise_scale", "a smaller batch does", text, evidence, suggestion, severity="hint", change=change
+        )
     text += " Noise dominates the gradients of batches this small."
     factor = (1 + scale / batch) / (1 + scale / better)  # section 2.2: the best learning rate scales so
     rate = learning_rate(history)
     with_rate = f" with a learning rate of up to {two_digits(rate * factor):g}" if rate else ""
     suggestion = f"batch_size={better}{with_rate}, where larger batches take no longer"
-    return Finding("noise_scale", "a larger batch pays", text, evidence, suggestion)
+    with_it = (Change("learning_rate", rate, two_digits(rate * factor)),) if rate else ()
+    change = (Change("batch_size", batch, better), *with_it)
+    return Finding("noise_scale", "a larger batch pays", text, evidence, suggestion, severity="hint", change=change)
 
 
 def certain_noise_scale(history: TrainingHistory) -> Finding | None:
-    """The finding of `noise_scale` from recorded gradients, without reading weights; None if it has no verdict."""
-    finding = noise_scale(history) if has_gradients(history) else None
-    return None if finding is None or finding.verdict in (UNKNOWN, UNCERTAIN) else finding
+    """Return the finding of `noise_scale`; None if it has no verdict."""
+    finding = noise_scale(history)
+    return None if finding.verdict in (UNKNOWN, UNCERTAIN) else finding
 
 
 def _doubt(history: TrainingHistory, known: float) -> str | None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlflow_hp.analysis.diagnosis.finding import Finding, epochs
+from mlflow_hp.analysis.diagnosis.curve import SMALLER, change_epochs, change_rate
+from mlflow_hp.analysis.diagnosis.finding import Change, Finding, epochs
 from mlflow_hp.history.step_record import batch_values
 
 if TYPE_CHECKING:
     from mlflow_hp.history import TrainingHistory
+    from mlflow_hp.history.program import ArrayStatistics
 
 LEVEL = 0.01
 """Relative change up to which a loss counts as level."""
@@ -33,7 +36,57 @@ def not_finite(history: TrainingHistory) -> Finding | None:
         finding = _not_finite(history, values, f"The {name}")
         if finding is not None:
             return finding
-    return None
+    return weights_not_finite(history)
+
+
+def weights_not_finite(history: TrainingHistory) -> Finding | None:
+    """Detect weights or gradients that are NaN or infinite although the loss is finite, and the step where they begin.
+
+    A ReLU turns NaN into 0 where XLA compiles it, so that a NaN in one feature makes a network constant.
+
+    Parameters
+    ----------
+    history : TrainingHistory
+        Recorded training.
+
+    Returns
+    -------
+    Finding or None
+        The finding; None if there is nothing to report.
+    """
+    first, names = math.inf, list[str]()
+    for tensor in history.tensors if history.n_steps and history.recorded != "none" else ():
+        if not tensor.trainable:
+            continue
+        taken = history.has_statistics(tensor.name)
+        bad = np.flatnonzero(taken & ~np.isfinite(history.statistics(tensor.name)["norm"]))
+        if len(bad):
+            first, names = min(first, max(int(bad[0]) - 1, 0)), [*names, tensor.name]
+    if not names:
+        return None
+    step = int(history.steps["step"][int(first)])
+    listed = ", ".join(names[:3]) + (f" and {len(names) - 3} others" if len(names) > 3 else "")
+    bad_inputs = [each for each in _training_inputs(history) if any(each.not_finite)]
+    text = f"Weights are NaN or infinite from step {step} on, although the loss is finite: {listed}."
+    if bad_inputs:
+        features = [index for index, share in enumerate(bad_inputs[0].not_finite) if share]
+        text += f" The data have NaN or infinite values in feature {', '.join(map(str, features[:5]))} (0-based)."
+    return Finding(
+        "not_finite",
+        "not finite",
+        text,
+        {"first_step_not_finite": step, "tensors_not_finite": len(names)},
+        "fill in or leave out the values that are NaN or infinite" if bad_inputs else "a smaller learning rate",
+        severity="problem",
+        cause="NaN or infinite values in the data" if bad_inputs else None,
+        where={"step": step},
+        change=(Change("features", None, None),) if bad_inputs else change_rate(history, SMALLER**2).change,
+    )
+
+
+def _training_inputs(history: TrainingHistory) -> tuple[ArrayStatistics, ...]:
+    data = history.program.training
+    return () if data is None else data.inputs
 
 
 def _not_finite(history: TrainingHistory, loss: np.ndarray, subject: str) -> Finding | None:
@@ -47,8 +100,28 @@ def _not_finite(history: TrainingHistory, loss: np.ndarray, subject: str) -> Fin
     evidence = {"first_step_not_finite": step, "steps_not_finite": len(steps)}
     grew = bool(first > 1 and np.isfinite(loss[:first]).all() and loss[first - 1] > 100 * loss[0])
     if grew:
-        return Finding("not_finite", "diverges", text + " It had grown before.", evidence, "a smaller learning rate")
-    return Finding("not_finite", "not finite", text, evidence, "check the data for NaN and very large values")
+        smaller = change_rate(history, SMALLER**2)
+        return Finding(
+            "not_finite",
+            "diverges",
+            text + " It had grown before.",
+            evidence | smaller.evidence,
+            smaller.text,
+            severity="problem",
+            cause="the learning rate is too large",
+            where={"step": step},
+            change=smaller.change,
+        )
+    return Finding(
+        "not_finite",
+        "not finite",
+        text,
+        evidence,
+        "check the data for NaN and very large values",
+        severity="problem",
+        where={"step": step},
+        change=(Change("features", None, None),),
+    )
 
 
 def trend(history: TrainingHistory) -> Finding | None:
@@ -74,9 +147,22 @@ def trend(history: TrainingHistory) -> Finding | None:
     evidence = {"loss_change_at_end": change}
     if change > LEVEL:
         text = f"The training loss still fell by {change:.1%} over the last {epochs(back)}."
-        return Finding("trend", "still falling", text, evidence, "more epochs, or a larger learning rate")
+        more = 2 * history.n_epochs
+        larger = change_rate(history, 2.0)
+        return Finding(
+            "trend",
+            "still falling",
+            text,
+            evidence | larger.evidence | {"suggested_epochs": more},
+            f"{larger.text}, or epochs={more}",
+            severity="hint",
+            change=change_epochs(history, more),
+        )
     if change < -LEVEL:
         text = f"The training loss rose by {-change:.1%} over the last {epochs(back)}."
-        return Finding("trend", "rising", text, evidence, "a smaller learning rate, or a larger batch")
+        smaller = change_rate(history, SMALLER)
+        return Finding(
+            "trend", "rising", text, evidence | smaller.evidence, smaller.text, severity="hint", change=smaller.change
+        )
     text = f"The training loss changed by {-change:+.1%} over the last {epochs(back)}."
     return Finding("trend", "level", text, evidence)
