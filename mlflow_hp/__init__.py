@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mlflow_hp.history.load import load_snapshots as load_snapshots
     from mlflow_hp.search.record_search import record_search as record_search
     from mlflow_hp.training.callback import TrainingRecorder as TrainingRecorder
+    from mlflow_hp.training.run_diagnosis import diagnose as diagnose
     from mlflow_hp.training.step_recorder import record_steps as record_steps
 
     __version__: str
@@ -30,6 +31,7 @@ _MODULES = {
     "UserError": "errors",
     "autolog": "autologging.api",
     "compare_runs": "compare.api",
+    "diagnose": "training.run_diagnosis",
     "load_history": "history.load",
     "load_snapshots": "history.load",
     "record_search": "search.record_search",
@@ -43,6 +45,7 @@ __all__ = [
     "UserError",
     "autolog",
     "compare_runs",
+    "diagnose",
     "load_history",
     "load_snapshots",
     "record_search",

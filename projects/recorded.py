@@ -67,17 +67,15 @@ def description(
     findings: Sequence[Finding],
     command: str,
 ) -> str:
-    """Write a run's description in markdown: question, data, result, findings, settings, and command to repeat it."""
+    """Write a run's description in markdown: result, findings, question, data, settings, and command to repeat it."""
     from mlflow_hp.analysis import diagnosis
 
     used = ", ".join(
         f"{name} {plain(arguments.text_of(value))}" for name, value in settings.items() if name != "animate"
     )
-    numbers = ", ".join(f"{plain(name)} {value:.4g}" for name, value in result.items())
     return (
+        f"{diagnosis.result_in_words(history, result)}\n\n{diagnosis.findings_in_words(findings)}\n\n"
         f"**{question}**\n\n{plain(about)}\n\n"
-        f"**Result** after {history.n_steps} steps: {numbers or 'no epoch was finished'}\n\n"
-        f"**Findings**\n\n{diagnosis.to_markdown(findings) or '- nothing out of the ordinary'}\n\n"
         f"**Settings**: {used}\n\n**To repeat it**: `{command}`\n"
     )
 

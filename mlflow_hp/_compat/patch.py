@@ -70,7 +70,7 @@ class Patch:
         if top is None or top.patch is not self:
             original = self._current(owner)
             replacement = self._make(original)
-            replacement._mlflow_hp_layer = _Layer(self, replacement, original, self._name in vars(owner))
+            replacement._mlflow_hp_layer = _Replacement(self, replacement, original, self._name in vars(owner))
             setattr(owner, self._name, replacement)
             self._n_layers += 1
 
@@ -88,14 +88,14 @@ class Patch:
     def _current(self, owner: Any) -> Any:
         return vars(owner).get(self._name) or getattr(owner, self._name)
 
-    def _top_layer(self, owner: Any) -> _Layer | None:
+    def _top_layer(self, owner: Any) -> _Replacement | None:
         """Return the replacement in place, if it is one of ours, of whatever patch."""
         current = self._current(owner)
         layer = getattr(current, "_mlflow_hp_layer", None)  # `functools.wraps` copies it into wrappers of ours
         return layer if layer is not None and layer.replacement is current else None
 
 
-class _Layer(NamedTuple):
+class _Replacement(NamedTuple):
     """Patch, replacement, its original, and whether the original was an attribute of the owner itself."""
 
     patch: Patch

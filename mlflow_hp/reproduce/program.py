@@ -29,7 +29,7 @@ _OPTION_VALUES = {
 _SETTING = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 
 
-class Program(NamedTuple):
+class CommandLine(NamedTuple):
     """Parsed command, every part of which is validated.
 
     Attributes
@@ -60,7 +60,7 @@ class Program(NamedTuple):
         return " ".join([*settings, shell_line(["python", *self.options, *target, *self.arguments])])
 
 
-def parse_command(command: str) -> Program:
+def parse_command(command: str) -> CommandLine:
     """Parse and validate a recorded command.
 
     Raises
@@ -88,7 +88,7 @@ def parse_command(command: str) -> Program:
     return _program(settings, words[1:])
 
 
-def _program(settings: dict[str, str], words: list[str]) -> Program:
+def _program(settings: dict[str, str], words: list[str]) -> CommandLine:
     options: list[str] = []
     while words and words[0].startswith("-") and words[0] != "-m":
         if words[0] in _OPTION_VALUES and len(words) > 1 and _OPTION_VALUES[words[0]].fullmatch(words[1]):
@@ -101,10 +101,10 @@ def _program(settings: dict[str, str], words: list[str]) -> Program:
     if not words or words == ["-m"]:
         raise ValueError(NO_PROGRAM)
     if words[0] != "-m":
-        return Program(settings, tuple(options), None, words[0], tuple(words[1:]))
+        return CommandLine(settings, tuple(options), None, words[0], tuple(words[1:]))
     if not all(part.isidentifier() for part in words[1].split(".")):
         raise ValueError(f"{printable(words[1])} is not a module name")
-    return Program(settings, tuple(options), words[1], None, tuple(words[2:]))
+    return CommandLine(settings, tuple(options), words[1], None, tuple(words[2:]))
 
 
 class LocatedProgram(NamedTuple):
@@ -122,12 +122,12 @@ class LocatedProgram(NamedTuple):
     import_folder: Path
 
 
-def locate(program: Program, root: Path, folder: Path) -> LocatedProgram:
+def locate(program: CommandLine, root: Path, folder: Path) -> LocatedProgram:
     """Find a program in a copy of its repository.
 
     Parameters
     ----------
-    program : Program
+    program : CommandLine
     root : Path
         The copy.
     folder : Path

@@ -13,7 +13,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_GIT_REPO_URL
 
 from mlflow_hp.errors import UserError
 from mlflow_hp.reproduce import worktree
-from mlflow_hp.reproduce.program import NO_PROGRAM, Program, parse_command, shell_word
+from mlflow_hp.reproduce.program import NO_PROGRAM, CommandLine, parse_command, shell_word
 from mlflow_hp.terminal import printable
 from mlflow_hp.tracking import devices, git_repository, provenance
 from mlflow_hp.tracking.artifact_paths import UNCOMMITTED_FILE
@@ -60,7 +60,7 @@ class Recipe(NamedTuple):
         The topmost run of its program, all of which is run again.
     command : str
         The recorded command: text that is shown, never executed.
-    program : Program or None
+    program : CommandLine or None
         The parsed command; None if a part of it is not allowed, or leads out of the repository.
     commit, folder : str or None
         Commit of the program's repository, and its working folder there; None if unknown or invalid.
@@ -79,7 +79,7 @@ class Recipe(NamedTuple):
     run: Run
     top_run: Run
     command: str
-    program: Program | None
+    program: CommandLine | None
     commit: str | None
     folder: str | None
     patch: str | None
@@ -149,7 +149,7 @@ def get_run(run_id: str) -> Run:
         raise UserError(f"run {run_id!r}: {error.message}; check the id and MLFLOW_TRACKING_URI") from error
 
 
-def _parse(command: str, obstacles: list[str]) -> Program | None:
+def _parse(command: str, obstacles: list[str]) -> CommandLine | None:
     """Parse a command; if a part of it is not allowed, note that as an obstacle and return None."""
     if MASK in command:
         obstacles.append(f"a secret in the command was redacted to {MASK}: put it back, and run the command yourself")
@@ -189,7 +189,7 @@ def _path(tags: Mapping[str, str | None], name: str, obstacles: list[str]) -> st
     return path
 
 
-def _within_repository(program: Program, folder: str, file: str | None, obstacles: list[str]) -> Program | None:
+def _within_repository(program: CommandLine, folder: str, file: str | None, obstacles: list[str]) -> CommandLine | None:
     """Make the script's path relative to `folder`; None, and an obstacle, if it is not a file of the repository."""
     script = str(program.script)
     if file is not None and posixpath.isabs(script) and posixpath.basename(script) == posixpath.basename(file):

@@ -145,8 +145,8 @@ class TrainingReport:
         try:
             findings = diagnosis.diagnose(history)
             self._numbers = diagnosis.to_metrics(findings)
-            findings_text = diagnosis.to_markdown(findings) or "- nothing out of the ordinary"
-            self._description = f"**{history.n_steps} steps of {_optimizer(history)}**\n\n{findings_text}\n"
+            result = f"{diagnosis.result_in_words(history)}, by {_optimizer(history)}"
+            self._description = f"{result}\n\n{diagnosis.findings_in_words(findings)}\n"
             self._report.findings(findings)
             training_pictures(self._report, history)
         except BaseException:

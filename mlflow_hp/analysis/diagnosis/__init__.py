@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from mlflow_hp.analysis.diagnosis.chance import chance, explains_nothing
 from mlflow_hp.analysis.diagnosis.descent import divergence, oscillation, speed
-from mlflow_hp.analysis.diagnosis.finding import Change, Finding, to_json, to_markdown, to_metrics
+from mlflow_hp.analysis.diagnosis.finding import Change, Finding, from_json, to_json, to_markdown, to_metrics
 from mlflow_hp.analysis.diagnosis.generalization import overfit, plateau
 from mlflow_hp.analysis.diagnosis.layers import dead_units, layers, saturated_units, update_ratios
 from mlflow_hp.analysis.diagnosis.network import diagnose
@@ -29,7 +29,8 @@ from mlflow_hp.analysis.diagnosis.regression_descent import (
     distance,
     overshoot,
 )
-from mlflow_hp.analysis.diagnosis.training import not_finite, trend
+from mlflow_hp.analysis.diagnosis.training import not_finite, trend, weights_not_finite
+from mlflow_hp.analysis.diagnosis.words import findings_in_words, result_in_words
 
 __all__ = [
     "ARRIVED_WITHIN",
@@ -49,6 +50,8 @@ __all__ = [
     "distance",
     "divergence",
     "explains_nothing",
+    "findings_in_words",
+    "from_json",
     "gradient_noise",
     "layers",
     "next_try",
@@ -61,6 +64,7 @@ __all__ = [
     "plateau",
     "range_finding",
     "range_test",
+    "result_in_words",
     "saturated_units",
     "speed",
     "to_json",
@@ -68,4 +72,5 @@ __all__ = [
     "to_metrics",
     "trend",
     "update_ratios",
+    "weights_not_finite",
 ]

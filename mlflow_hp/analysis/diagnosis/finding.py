@@ -9,7 +9,7 @@ from mlflow_hp.tracking.params_and_tags import plain
 from mlflow_hp.tracking.tags import DIAGNOSIS_METRIC_PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 class Change(NamedTuple):
@@ -101,9 +101,35 @@ def to_json(findings: Sequence[Finding]) -> dict[str, Any]:
     def strict(value: Any) -> Any:
         return value if not isinstance(value, float) or math.isfinite(value) else str(value)
 
-    return {
-        f.name: {**f._asdict(), "evidence": {key: strict(value) for key, value in f.evidence.items()}} for f in findings
-    }
+    def as_dict(finding: Finding) -> dict[str, Any]:
+        fields = finding._asdict()
+        for name in ("evidence", "where"):
+            fields[name] = {key: strict(value) for key, value in fields[name].items()}
+        fields["change"] = [{key: strict(value) for key, value in each._asdict().items()} for each in finding.change]
+        return fields
+
+    return {finding.name: as_dict(finding) for finding in findings}
+
+
+def from_json(values: Mapping[str, Any]) -> list[Finding]:
+    """Convert what `to_json` returned back to findings; those of earlier versions have fewer fields.
+
+    Parameters
+    ----------
+    values : mapping of str to mapping
+        Findings by name.
+
+    Returns
+    -------
+    list of Finding
+        In the same order.
+    """
+    findings = []
+    for each in values.values():
+        known = {name: value for name, value in each.items() if name in Finding._fields}
+        changes = tuple(Change(**change) for change in known.pop("change", ()))
+        findings.append(Finding(**known, change=changes))
+    return findings
 
 
 def to_metrics(findings: Sequence[Finding]) -> dict[str, float]:

@@ -154,14 +154,14 @@ def _by_severity(findings: Sequence[Finding]) -> list[Finding]:
 def _consistent(findings: Sequence[Finding]) -> list[Finding]:
     """Drop the suggestions of findings that would change a parameter in another way than those before them."""
     proposed: dict[tuple[str, str | None], object] = {}
-    kept: list[Finding] = []
+    consistent: list[Finding] = []
     for finding in findings:
         changes = {(each.parameter, each.layer): each.new for each in finding.change}
         differs = any(proposed.get(key, new) != new for key, new in changes.items())
-        kept.append(_without_suggestion(finding) if differs else finding)
+        consistent.append(_without_suggestion(finding) if differs else finding)
         if not differs:
             proposed |= changes
-    return kept
+    return consistent
 
 
 def _without_suggestion(finding: Finding) -> Finding:
