@@ -1,0 +1,157 @@
+"""Rules on initial weights and on their regularisation."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from mlflow_hp.analysis.diagnosis.finding import Change, Finding
+from mlflow_hp.analysis.diagnosis.program.graph import (
+    RECURRENT,
+    fan_in,
+    following,
+    hidden_maps,
+    initializer,
+    nonlinearity,
+    successors,
+)
+
+if TYPE_CHECKING:
+    from mlflow_hp.history.program import Layer, Program
+
+CONSTANT = {"Zeros", "Ones", "Constant", "zeros", "ones", "constant"}
+"""Initialisers that give all units of a layer the same weights."""
+RANDOM = {"RandomNormal", "RandomUniform", "TruncatedNormal"}
+"""Initialisers whose size does not follow the number of inputs."""
+TOO_LARGE, FAR_TOO_LARGE, TOO_SMALL = 5.0, 15.0, 1e-2
+"""Standard deviation of a unit's sum for inputs of size 1: from which it is reported, as a problem, below which."""
+
+
+def constant_weights(program: Program) -> Finding | None:
+    """Detect hidden layers that begin with the same weights in each unit: all get the same gradient, and stay the same.
+
+    Source: Goodfellow, Bengio and Courville 2016, Deep Learning, section 8.4 (initial parameters break symmetry).
+    Threshold: a trainable hidden layer of two or more units. Not for a layer whose output is added to another (Zhang et
+    al. 2019, Fixup initialization: zeros are right there), nor for the output's layer.
+    """
+    following_layers = successors(program)
+    symmetric = [
+        layer
+        for layer in hidden_maps(program)
+        if initializer(layer)[0] in CONSTANT
+        and layer.trainable
+        and layer.n_weights
+        and (layer.config.get("units", layer.config.get("filters")) or 2) > 1
+        and not any(after.kind in ("Add", "Multiply") for after in _next(following_layers, program, layer))
+    ]
+    if not symmetric:
+        return None
+    right = _right(program, symmetric[0])
+    names = [layer.name for layer in symmetric]
+    name = initializer(symmetric[0])[0]
+    return Finding(
+        "constant_weights",
+        "identical units",
+        f"{', '.join(names[:5])} begin{'s' if len(names) == 1 else ''} with the same weights in every unit "
+        f"({name}): all units of a layer learn the same.",
+        {"layers_of_identical_units": len(names)},
+        f'kernel_initializer="{right}"',
+        "problem",
+        "constant initial weights",
+        {"layer": names[0]},
+        tuple(Change("kernel_initializer", name, _right(program, layer), layer.name) for layer in symmetric),
+    )
+
+
+def size_of_weights(program: Program) -> Finding | None:
+    """Detect initial weights of a fixed size that is far from that for the number of inputs.
+
+    A unit's sum has std * sqrt(number of inputs) as its standard deviation for inputs of size 1. Source: Glorot and
+    Bengio 2010 and He et al. 2015 (it is about 1, or sqrt(2), with their initialisers). Threshold: over 5 (a hint) or
+    15 (a problem), or below 0.01 (a hint), of dense hidden layers.
+    """
+    for layer in hidden_maps(program):
+        name, settings = initializer(layer)
+        inputs = fan_in(layer)
+        spread = _spread(name, settings)
+        if spread is None or not inputs or not layer.trainable:
+            continue
+        size = spread * math.sqrt(inputs)
+        if TOO_SMALL <= size <= TOO_LARGE:
+            continue
+        right = _right(program, layer)
+        return Finding(
+            "size_of_weights",
+            "large weights" if size > TOO_LARGE else "tiny weights",
+            f"The initial weights of {layer.name} have a standard deviation of {spread:.2g}: with {inputs} inputs its "
+            f"sums are of size {size:.2g}, where about 1 is usual.",
+            {"initial_size_of_sums": size},
+            f'kernel_initializer="{right}"',
+            "problem" if size > FAR_TOO_LARGE else "hint",
+            "initial weights of the wrong size",
+            {"layer": layer.name},
+            (Change("kernel_initializer", name, right, layer.name),),
+        )
+    return None
+
+
+def strong_regularizer(program: Program) -> Finding | None:
+    """Detect a penalty on the weights that outweighs the loss.
+
+    Source: Krogh and Hertz 1992, A simple weight decay can improve generalization; Keras' default is 0.01. Measured on
+    digits. Threshold: a factor of L2 from 0.1 on or of L1 from 0.01 on (a hint), ten times that (a problem).
+    """
+    for layer in program.layers:
+        config = layer.config.get("kernel_regularizer")
+        if not isinstance(config, dict):
+            continue
+        settings = {**config, **(config.get("config") or {})} if isinstance(config.get("config"), dict) else config
+        factors = {key: settings.get(key) for key in ("l2", "l1")}
+        for key, limit in (("l2", 0.1), ("l1", 0.01)):
+            factor = factors[key]
+            if not isinstance(factor, (int, float)) or factor < limit:
+                continue
+            return Finding(
+                "strong_regularizer",
+                "strong penalty",
+                f"{layer.name} has a penalty on its weights of {key} = {factor:g}, where 1e-5 to 0.01 is usual: it "
+                "can pull all weights to 0.",
+                {"penalty": float(factor)},
+                f"kernel_regularizer=keras.regularizers.{key.upper()}(1e-4)",
+                "problem" if factor >= 10 * limit else "hint",
+                "too strong a penalty on the weights",
+                {"layer": layer.name},
+                (Change("regularizer", factor, 1e-4, layer.name),),
+            )
+    return None
+
+
+def _right(program: Program, layer: Layer) -> str:
+    return (
+        "he_normal"
+        if nonlinearity(program, layer) in ("relu", "leaky_relu", "elu", "gelu", "silu")
+        else "glorot_uniform"
+    )
+
+
+def _spread(name: str, settings: dict[str, Any]) -> float | None:
+    """Standard deviation of a random initialiser of fixed size; None for others."""
+    if name not in RANDOM:
+        return None
+    if name == "RandomUniform":
+        low, high = settings.get("minval", -0.05), settings.get("maxval", 0.05)
+        return (
+            (high - low) / math.sqrt(12) if isinstance(low, (int, float)) and isinstance(high, (int, float)) else None
+        )
+    spread = settings.get("stddev", 0.05)
+    return float(spread) if isinstance(spread, (int, float)) else None
+
+
+def _next(following_layers: dict[str, list[Layer]], program: Program, layer: Layer) -> list[Layer]:
+    """Layers that take a layer's output, or that of the only path from it up to the next weights."""
+    path = [layer]
+    for after in following(program, layer):
+        if after.kind in RECURRENT or (after.n_weights and after.kind != "BatchNormalization"):
+            break
+        path.append(after)
+    return [after for each in path for after in following_layers.get(each.name, ())]

@@ -1,0 +1,166 @@
+"""Rules on the targets as data: not finite, of huge scale, unequal classes, sorted."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from mlflow_hp.analysis.diagnosis.finding import Change, Finding
+from mlflow_hp.analysis.diagnosis.program.facts import (
+    REGRESSION_LOSSES,
+    accuracies,
+    answers,
+    are_exclusive,
+    is_adaptive,
+    is_column,
+    task,
+)
+
+if TYPE_CHECKING:
+    from mlflow_hp.history.program import Program
+
+LARGE_TARGET, HUGE_TARGET, HUGE_FOR_SGD = 30.0, 1000.0, 100.0
+"""Root mean square of the targets of a regression: from which it is a hint, a problem, a problem without an optimizer
+that scales gradients."""
+MAJORITY, ALMOST_ALL = 0.8, 0.95
+"""Share of the most frequent class from which the accuracy means little, and nothing."""
+SORTED, BY_CHANCE = 0.5, 0.1
+"""Share of batches with one class from which labels are sorted, and share by chance up to which that is certain."""
+
+
+def not_finite_targets(program: Program) -> Finding | None:
+    """Detect targets that are NaN or infinite, of which the loss becomes NaN.
+
+    Source: IEEE 754. Threshold: one value, under a loss of Keras' own; the user's own may leave them out (hint).
+    """
+    for data in program.training.targets if program.training else ():
+        share = max(data.not_finite, default=0.0)
+        if share <= 0:
+            continue
+        is_known = bool(answers(program)) and all(answer.loss != "" for answer in answers(program))
+        return Finding(
+            "not_finite_targets",
+            "NaN in the targets",
+            f"Up to {share:.2%} of the targets are NaN or infinite.",
+            {"largest_share_of_targets_not_finite": share},
+            "rows without them: np.isfinite(y)",
+            "problem" if is_known and not program.is_own_step else "hint",
+            "targets that are not finite",
+            {"target": data.name},
+            (Change("targets", "not finite", "finite"),),
+        )
+    return None
+
+
+def huge_targets(program: Program) -> Finding | None:
+    """Detect targets of a regression that are far from the scale of the first predictions, about 1.
+
+    With a squared error the gradient grows as the targets do: SGD diverges; with Adam a weight moves by at most the
+    learning rate in a step (Kingma and Ba 2015, section 2.1), so that the way is long. Source: LeCun et al. 1998,
+    Efficient backprop, section 4.3 and 4.5 (targets within reach). Threshold: a root mean square over 30 (hint), over
+    1,000 or, without an adaptive optimizer, over 100 (problem).
+    """
+    for answer in answers(program):
+        target = answer.target
+        if answer.loss not in REGRESSION_LOSSES - {"mean_absolute_percentage_error", "mean_squared_logarithmic_error"}:
+            continue
+        if target is None or answer.activation not in ("linear", "relu", "leaky_relu", "softplus"):
+            continue
+        sizes = [
+            math.hypot(mean, std) for mean, std in zip(target.mean, target.std, strict=True) if math.isfinite(mean)
+        ]
+        size = max(sizes, default=0.0)
+        if size <= LARGE_TARGET or task(answer) != "regression":
+            continue
+        limit = HUGE_TARGET if is_adaptive(program) else HUGE_FOR_SGD
+        mean, std = max(zip(target.mean, target.std, strict=True), key=lambda each: math.hypot(*each))
+        return Finding(
+            "huge_targets",
+            "large targets",
+            f"The targets have mean {mean:.3g} and standard deviation {std:.3g}; the first predictions are about 1.",
+            {"target_size": size},
+            f"y = (y - {mean:.4g}) / {std:.4g}, and predictions * {std:.4g} + {mean:.4g}",
+            "problem" if size > limit else "hint",
+            "targets that are not scaled",
+            answer.where,
+            (Change("scale_targets", False, True),),
+        )
+    return None
+
+
+def unequal_classes(program: Program) -> Finding | None:
+    """Detect classes so unequal that the accuracy means little, or a single class.
+
+    Source: He and Garcia 2009, Learning from imbalanced data, section 4. Threshold: a class with over 80 % of the
+    samples (hint); with over 95 %, where the accuracy is the only metric, or with all (problem).
+    """
+    for answer in answers(program):
+        target = answer.target
+        if target is None or not target.counts or not are_exclusive(target) or program.fit.get("class_weight"):
+            continue
+        if task(answer) not in ("classification", "binary") and len(target.counts) > 1:
+            continue
+        n_samples = sum(target.counts.values())
+        most, count = max(target.counts.items(), key=lambda each: each[1])
+        share = count / max(n_samples, 1)
+        names = accuracies(answer.output)
+        only_accuracy = bool(names) and len(names) == len(answer.output.metrics)
+        if share <= MAJORITY or n_samples < 10 or (answer.output.metrics and not only_accuracy and share < 1):
+            continue
+        if share == 1 and answer.loss in REGRESSION_LOSSES | {"poisson"}:
+            continue
+        is_single = len(target.counts) == 1
+        text = (
+            f"All targets are of class {most}: there is nothing to tell apart."
+            if is_single
+            else f"{share:.1%} of the samples are of class {most}: a model that always says {most} is right as often."
+        )
+        weights = {label: round(n_samples / (len(target.counts) * n), 2) for label, n in sorted(target.counts.items())}
+        shown = str(weights) if len(weights) <= 5 else "a weight for each class"
+        return Finding(
+            "unequal_classes",
+            "one class" if is_single else "unequal classes",
+            text,
+            {"majority_share": share},
+            "targets of every class"
+            if is_single
+            else f"model.fit(..., class_weight={shown}), metrics=[keras.metrics.AUC()]",
+            "problem" if is_single or (share > ALMOST_ALL and only_accuracy) else "hint",
+            "classes of unequal frequency",
+            {**answer.where, "class": most},
+            (Change("targets", "one class", None),) if is_single else (Change("class_weight", None, weights),),
+        )
+    return None
+
+
+def sorted_labels(program: Program) -> Finding | None:
+    """Detect batches that hold one class, as sorted labels make them.
+
+    Source: Bottou 2012, Stochastic gradient descent tricks, section 4.1 (shuffle the examples). Threshold: over half of
+    the batches of at least 8 samples, of which at most a tenth would be by chance: the sum of p^n over the classes, for
+    shares p and batches of n samples.
+    """
+    for answer in answers(program):
+        target = answer.target
+        if target is None or target.one_class_batches is None or not target.counts or len(target.counts) < 2:
+            continue
+        if target.n_batches < 2 or not (is_column(target) or target.is_one_hot):
+            continue
+        n_samples = sum(target.counts.values())
+        size = n_samples / target.n_batches
+        by_chance = sum((count / n_samples) ** size for count in target.counts.values())
+        if target.one_class_batches <= SORTED or by_chance > BY_CHANCE:
+            continue
+        return Finding(
+            "sorted_labels",
+            "sorted labels",
+            f"{target.one_class_batches:.0%} of the batches hold samples of one class only: the data is sorted, and "
+            "each batch teaches the model to say that class.",
+            {"one_class_batches": target.one_class_batches},
+            "model.fit(..., shuffle=True); of a tf.data.Dataset: dataset.shuffle(number of samples) before batch()",
+            "problem",
+            "data in the order of its labels",
+            answer.where,
+            (Change("shuffle", program.fit.get("shuffle"), True),),
+        )
+    return None
