@@ -1,0 +1,73 @@
+"""What the diagnosis finds in trainings whose faults are known, and what it claims of healthy ones.
+
+    python -m benchmarks.diagnosis [--half tuning|held] [--kinds KIND ...] [--cases TEXT ...] [--judge-only]
+
+Each case is a training of seconds; a faulty one has a twin, the same program without the fault. All are recorded into
+--folder, by --processes fresh processes, and what is there already is not trained again (--again for all). Then their
+findings are judged: is the cause in the change that the first problem proposes, in any; is anything said; and is a
+problem claimed of healthy trainings and of twins. The cases are in two halves by a hash of their names: one to tune
+rules with, the other for one final judgement.
+
+--judge-only  no training: findings about what is recorded, again, in seconds
+--list        what is said about each case that is judged wrong (of the tuning half only)
+--harm        whether each fault hurts: scores of both on held-out data, from --seeds 2 seeds
+--proposals   follow the first proposal of each case that has hyperparameters, once: is it better?
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+from benchmarks.diagnosis_cases import all_cases, judging
+from benchmarks.diagnosis_cases.recordings import Job, Results, record_all, work
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--half", default="tuning", choices=["tuning", "held", "both"])
+    parser.add_argument("--kinds", nargs="*", help="only cases of these kinds")
+    parser.add_argument("--cases", nargs="*", help="only cases whose names contain one of these")
+    default = Path(tempfile.gettempdir(), "mlflow_hp-diagnosis")
+    parser.add_argument("--folder", type=Path, default=default, help="of results and histories")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=1, help="trainings of each case; the first is judged")
+    parser.add_argument("--judge-only", action="store_true")
+    parser.add_argument("--again", action="store_true", help="train all again")
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--harm", action="store_true")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    results = Results(arguments.folder.absolute())
+    cases = all_cases()
+    by_name = {case.name: case for case in cases}
+    if arguments.worker:
+        work(results, [Job(**each) for each in json.load(sys.stdin)], by_name)
+        return
+    if arguments.half != "both":
+        cases = [case for case in cases if case.half == arguments.half]
+    cases = [case for case in cases if not arguments.kinds or case.kind in arguments.kinds]
+    cases = [case for case in cases if not arguments.cases or any(part in case.name for part in arguments.cases)]
+    if not arguments.judge_only:
+        jobs = [Job(case.name, role, seed) for seed in range(arguments.seeds) for case in cases for role in case.roles]
+        record_all(results, results.missing(jobs, by_name, again=arguments.again), arguments.processes)
+    if arguments.harm:
+        for case, hurts, text in judging.harms(results, cases, arguments.seeds):
+            verdict = "healthy" if case.twin is None else "hurts" if hurts else "NO HARM"
+            print(f"{verdict} | {case.kind} | {case.name} | {text}")
+        return
+    judgements = judging.judge_all(results, cases)
+    print(f"{len(cases)} cases, half: {arguments.half}\n\n{judging.table(judgements)}")
+    if arguments.list and arguments.half == "tuning":
+        print(judging.wrong(judgements))
+
+
+if __name__ == "__main__":
+    main()
