@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from benchmarks.diagnosis_cases.case import Case
 
+_MODULES = (
+    "keyword_healthy", "keyword_network_faults", "keyword_training_faults", "output_faults", "label_faults",
+    "data_faults", "fit_faults", "network_faults", "regularisation_faults",
+)  # fmt: skip
+
 
 def all_cases() -> list[Case]:
     """Every case, by kind and name."""
-    from benchmarks.diagnosis_cases import keyword_healthy, keyword_network_faults, keyword_training_faults
     from benchmarks.diagnosis_cases.case import checked
 
-    return checked([*keyword_healthy.CASES, *keyword_network_faults.CASES, *keyword_training_faults.CASES])
+    return checked(case for name in _MODULES for case in import_module(f"{__name__}.{name}").CASES)

@@ -41,7 +41,8 @@ class Job(NamedTuple):
         """Key of the training: the same for the same program, keywords and seed, whatever the case."""
         case = cases[self.case]
         keywords = case.keywords(self.role) if self.keywords is None else self.keywords
-        text = inspect.getsource(case.train) + repr(sorted(keywords.items()))
+        source = inspect.getsource(case.train)
+        text = source[source.index("def ") :] + repr(sorted(keywords.items()))
         digest = hashlib.sha256(text.encode()).hexdigest()[:10]
         return f"{case.train.__name__}-{digest}-{self.seed}"
 
