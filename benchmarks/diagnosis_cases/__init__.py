@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from benchmarks.diagnosis_cases.case import Case
 
 _MODULES = (
-    "keyword_healthy", "keyword_network_faults", "keyword_training_faults", "output_faults", "label_faults",
-    "data_faults", "fit_faults", "network_faults", "regularisation_faults",
+    "keyword_healthy", "healthy_programs", "healthy_regressions", "healthy_sequences", "keyword_network_faults",
+    "keyword_training_faults", "healthy_schedules", "output_faults", "label_faults", "data_faults", "fit_faults",
+    "network_faults", "regularisation_faults",
 )  # fmt: skip
 
 

@@ -117,7 +117,7 @@ def unequal(share: float = 0.05, n: int = 1600) -> Split:
 @functools.cache
 def several_labels(n: int = 1200) -> Split:
     """Made counts of words with any of 6 labels."""
-    x, y = datasets.make_multilabel_classification(n, 24, 6, n_labels=2, random_state=8)
+    x, y = datasets.make_multilabel_classification(n_samples=n, n_features=24, n_classes=6, n_labels=2, random_state=8)
     return split(x.astype("float32"), y.astype("float32"))
 
 

@@ -91,7 +91,7 @@ class Results:
         return [
             job
             for key, job in by_key.items()
-            if key not in results or not (results[key].error or (self.folder / key).exists())
+            if key not in results or results[key].error or not (self.folder / key).exists()
         ]
 
 
