@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mlflow_hp.history import TrainingHistory as TrainingHistory
     from mlflow_hp.history.load import load_history as load_history
     from mlflow_hp.history.load import load_snapshots as load_snapshots
+    from mlflow_hp.improvement.api import improve as improve
     from mlflow_hp.search.record_search import record_search as record_search
     from mlflow_hp.training.callback import TrainingRecorder as TrainingRecorder
     from mlflow_hp.training.run_diagnosis import diagnose as diagnose
@@ -32,6 +33,7 @@ _MODULES = {
     "autolog": "autologging.api",
     "compare_runs": "compare.api",
     "diagnose": "training.run_diagnosis",
+    "improve": "improvement.api",
     "load_history": "history.load",
     "load_snapshots": "history.load",
     "record_search": "search.record_search",
@@ -46,6 +48,7 @@ __all__ = [
     "autolog",
     "compare_runs",
     "diagnose",
+    "improve",
     "load_history",
     "load_snapshots",
     "record_search",

@@ -39,8 +39,8 @@ VAGUE = {"found", "given", "kept", "made", "mine", "ours", "said", "theirs", "to
 
 REWRITTEN = [
     "mlflow_hp/*.py", "mlflow_hp/_compat", "mlflow_hp/analysis", "mlflow_hp/cli", "mlflow_hp/compare",
-    "mlflow_hp/delivery", "mlflow_hp/history", "mlflow_hp/plots", "mlflow_hp/reproduce", "mlflow_hp/search",
-    "mlflow_hp/server", "mlflow_hp/sync", "mlflow_hp/tracking", "mlflow_hp/training", "projects",
+    "mlflow_hp/delivery", "mlflow_hp/history", "mlflow_hp/improvement", "mlflow_hp/plots", "mlflow_hp/reproduce",
+    "mlflow_hp/search", "mlflow_hp/server", "mlflow_hp/sync", "mlflow_hp/tracking", "mlflow_hp/training", "projects",
 ]  # fmt: skip
 """Folders, and files by a pattern, that keep these rules."""
 

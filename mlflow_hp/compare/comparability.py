@@ -35,7 +35,7 @@ LOWER = re.compile(r"loss|error|(^|_)(mae|mse|rmse|mape|msle)($|_)|distance|perp
 NO_SCORE = re.compile(
     r"/|^(epoch|step|rank|nfev|njev|nhev|iterations|success|n_resources|report_seconds)|seconds$|^lr$"
 )
-PARENTS = ("search", "sweep")
+PARENTS = ("search", "sweep", "improvement")
 
 
 class RunGroup(NamedTuple):

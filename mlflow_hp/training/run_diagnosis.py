@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import mlflow
 from mlflow.exceptions import MlflowException
 
 from mlflow_hp.analysis import diagnosis
-from mlflow_hp.analysis.diagnosis import Finding
 from mlflow_hp.errors import UserError
 from mlflow_hp.history import TrainingHistory
 from mlflow_hp.history.load import load_history
 from mlflow_hp.tracking.artifact_paths import DIAGNOSIS_FILE
+
+if TYPE_CHECKING:
+    from mlflow_hp.analysis.diagnosis import Finding
 
 
 def diagnose(run: str | TrainingHistory, tracking_uri: str | None = None, *, fit: int = 0) -> list[Finding]:

@@ -81,11 +81,7 @@ def test_noise_on_a_healthy_training_triggers_nothing_but_its_plateau(seed, epoc
 @pytest.mark.parametrize("share", [0.005, 0.05])
 def test_noise_about_a_level_is_no_movement(seed, share):
     level = history(noisy(np.ones(60), seed, share), noisy(np.ones(60), seed + 100, share), first=(1.0, 1.1, 0.9))
-    assert names(diagnosis.diagnose(level)) in (
-        ["plateau", "trend", "next_try"],
-        ["trend", "next_try"],
-        ["plateau", "next_try"],
-    )
+    assert names(diagnosis.diagnose(level))[:-1] in (["plateau", "trend"], ["trend"], ["plateau"])
 
 
 def test_jumps_are_an_oscillation():
