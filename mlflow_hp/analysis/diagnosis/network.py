@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from mlflow_hp.analysis.diagnosis.chance import chance, explains_nothing
 from mlflow_hp.analysis.diagnosis.descent import divergence, oscillation, speed
 from mlflow_hp.analysis.diagnosis.finding import Finding
 from mlflow_hp.analysis.diagnosis.generalization import overfit, plateau
 from mlflow_hp.analysis.diagnosis.layers import dead_units, layers, saturated_units
 from mlflow_hp.analysis.diagnosis.noise_scale import certain_noise_scale
+from mlflow_hp.analysis.diagnosis.program import diagnose_program
 from mlflow_hp.analysis.diagnosis.result import success
 from mlflow_hp.analysis.diagnosis.training import not_finite, trend
 from mlflow_hp.history.unit_shares import DEAD_UNITS, SATURATED_UNITS, last_unit_shares
@@ -93,7 +96,8 @@ def diagnose(
         certain_noise_scale(history) if _n_recorded(history) < LARGE else None,
     ]
     of_curves = _graded(_in_order(results), history, n_classes)
-    findings = _consistent(_by_severity(of_curves))
+    of_program = diagnose_program(history.program, gradient_norm=_gradient_norm(history))
+    findings = _consistent(_by_severity([*of_program, *of_curves]))
     return [*findings, next_try_of(findings)]
 
 
@@ -118,6 +122,13 @@ def next_try_of(findings: Sequence[Finding]) -> Finding:
     return first._replace(
         name="next_try", verdict="try", text=text, evidence=evidence, severity="fine", cause=None, where={}
     )
+
+
+def _gradient_norm(history: TrainingHistory) -> float | None:
+    """Median norm of the gradients of all tensors together; None if it was not recorded."""
+    norms = history.steps.get("gradient_norm", np.zeros(0))
+    norms = norms[np.isfinite(norms)]
+    return float(np.median(norms)) if len(norms) else None
 
 
 def _n_recorded(history: TrainingHistory) -> int:

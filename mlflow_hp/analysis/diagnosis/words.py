@@ -69,9 +69,8 @@ def findings_in_words(findings: Sequence[Finding]) -> str:
         if lines:
             parts.append(f"**{heading}**\n\n" + "\n".join(lines))
         if severity == "problem":
-            parts += [
-                f"**What to try**: {plain(f.suggestion)}" for f in findings if f.name == "next_try" and f.suggestion
-            ]
+            tries = (finding.suggestion for finding in findings if finding.name == "next_try")
+            parts += [f"**What to try**: {plain(suggestion)}" for suggestion in tries if suggestion]
     return "\n\n".join(parts) or "Nothing out of the ordinary."
 
 
