@@ -131,6 +131,9 @@ class ArrayStatistics(NamedTuple):
         Whether all values are 0 or 1.
     one_class_batches : float or None
         Share of the batches of at least 8 samples whose samples are all of one class; None without `counts`.
+    target_products : tuple of float, or None
+        Of an input of at most 32 features: mean of the product of each with the target, over all samples; None where
+        there is not one target with one number for each sample, or a value is not finite.
     """
 
     name: str
@@ -148,6 +151,7 @@ class ArrayStatistics(NamedTuple):
     is_one_hot: bool = False
     is_binary: bool = False
     one_class_batches: float | None = None
+    target_products: tuple[float, ...] | None = None
 
 
 class DataStatistics(NamedTuple):

@@ -165,6 +165,12 @@ def to_markdown(findings: Sequence[Finding]) -> str:
     return "\n".join(f"- **{f.verdict}**: {plain(f.text)}" for f in findings)
 
 
+def by_severity(findings: Sequence[Finding]) -> list[Finding]:
+    """Sort findings: problems first, then hints, then what is fine; each in the order in which they are."""
+    ranks = ("problem", "hint", "fine")
+    return sorted(findings, key=lambda finding: ranks.index(finding.severity))
+
+
 def two_digits(value: float) -> float:
     """Round to two significant digits, exact enough for a suggestion."""
     return float(f"{value:.2g}")

@@ -9,11 +9,13 @@ import numpy as np
 
 from mlflow_hp.analysis.diagnosis.chance import chance, explains_nothing
 from mlflow_hp.analysis.diagnosis.descent import divergence, oscillation, speed
-from mlflow_hp.analysis.diagnosis.finding import Finding
+from mlflow_hp.analysis.diagnosis.finding import Finding, by_severity
 from mlflow_hp.analysis.diagnosis.generalization import overfit, plateau
 from mlflow_hp.analysis.diagnosis.layers import dead_units, layers, saturated_units
 from mlflow_hp.analysis.diagnosis.noise_scale import certain_noise_scale
+from mlflow_hp.analysis.diagnosis.own_regression import regression_of
 from mlflow_hp.analysis.diagnosis.program import diagnose_program
+from mlflow_hp.analysis.diagnosis.regression import diagnose_regression
 from mlflow_hp.analysis.diagnosis.result import success
 from mlflow_hp.analysis.diagnosis.training import not_finite, trend
 from mlflow_hp.history.unit_shares import DEAD_UNITS, SATURATED_UNITS, last_unit_shares
@@ -63,7 +65,8 @@ def diagnose(
 ) -> list[Finding]:
     """Run all rules on a training: those on its program, its data, its curves and its layers.
 
-    Rules whose numbers were not recorded are left out.
+    Rules whose numbers were not recorded are left out. A linear regression on one feature is diagnosed on its exact
+    cost surface, by `diagnose_regression`.
 
     Parameters
     ----------
@@ -83,6 +86,9 @@ def diagnose(
         Problems, hints, and what is fine, each from most to least important; the last is ``next_try``, with the
         suggestion of the first that has one.
     """
+    regression = regression_of(history)
+    if regression is not None:
+        return diagnose_regression(history, *regression)
     dead = last_unit_shares(history.epochs, DEAD_UNITS) if dead is None else dead
     saturated = last_unit_shares(history.epochs, SATURATED_UNITS) if saturated is None else saturated
     results = [
@@ -97,7 +103,7 @@ def diagnose(
     ]
     of_curves = _graded(_in_order(results), history, n_classes)
     of_program = diagnose_program(history.program, gradient_norm=_gradient_norm(history))
-    findings = _consistent(_by_severity([*of_program, *of_curves]))
+    findings = _consistent(by_severity([*of_program, *of_curves]))
     return [*findings, next_try_of(findings)]
 
 
@@ -154,12 +160,6 @@ def _graded(findings: Sequence[Finding], history: TrainingHistory, n_classes: in
     if reached is None or reached < GOOD:
         return list(findings)
     return [f._replace(severity="hint") if f.severity == "problem" and f.name in HINTS else f for f in findings]
-
-
-def _by_severity(findings: Sequence[Finding]) -> list[Finding]:
-    """Put problems first, then hints."""
-    ranks = ("problem", "hint", "fine")
-    return sorted(findings, key=lambda finding: ranks.index(finding.severity))
 
 
 def _consistent(findings: Sequence[Finding]) -> list[Finding]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlflow_hp.analysis.diagnosis.finding import Finding, two_digits
+from mlflow_hp.analysis.diagnosis.finding import Change, Finding, by_severity, two_digits
 from mlflow_hp.analysis.diagnosis.regression_descent import (
     ILL_CONDITIONED,
     arrival,
@@ -62,7 +62,7 @@ def diagnose_regression(
         curvature(surface, bool(settings.get("standardize"))),
     ]
     findings = [finding for finding in results if finding is not None]
-    return [*findings, next_try(findings, surface, w, b, settings)]
+    return [*by_severity(findings), next_try(findings, surface, w, b, settings)]
 
 
 def next_try(
@@ -104,9 +104,11 @@ def next_try(
     worse = "not_finite" in by_name or arrived.verdict in ("diverges", "hovers")
     valley = surface.condition_number > ILL_CONDITIONED or reaches > stable
     suggestion = None
+    changes: tuple[Change, ...] = ()
     if arrived.verdict != "has arrived" and valley and not settings.get("standardize"):
         evidence["suggested_learning_rate"] = two_digits(_rate_where_standardized(surface, w, b, settings))
         suggestion = f"standardize=true with learning_rate={evidence['suggested_learning_rate']:g}"
+        changes = (Change("standardize", False, True),)
     elif worse or by_name["overshoot"].verdict == "overshoots":
         slower = 0.1
         if arrived.evidence["arrival_step"] is not None:  # the smallest rate that would still have arrived
@@ -120,14 +122,19 @@ def next_try(
         if better > 1.5 * rate:
             evidence["suggested_learning_rate"] = better
             suggestion = f"learning_rate={better:g} or {suggestion}"
+        else:
+            changes = (Change("epochs", epochs, 5 * epochs),)
     elif arrived.verdict == "has arrived":
         n_enough = max(1, math.ceil(1.5 * (arrived.evidence["arrival_step"] + 1) * epochs / n_steps))
         if n_enough <= epochs / 2:
             evidence["suggested_epochs"] = n_enough
             suggestion = f"epochs={n_enough}, which is enough"
+            changes = (Change("epochs", epochs, n_enough),)
     if suggestion is None:
         return Finding("next_try", "nothing", "Nothing more to try with these settings.", evidence)
-    return Finding("next_try", "try", f"Next, try {suggestion}.", evidence, suggestion)
+    if "suggested_learning_rate" in evidence:
+        changes = (*changes, Change("learning_rate", rate, evidence["suggested_learning_rate"]))
+    return Finding("next_try", "try", f"Next, try {suggestion}.", evidence, suggestion, change=changes)
 
 
 def _is_gradient_descent(settings: Mapping[str, Any]) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlflow_hp.analysis.diagnosis.finding import Finding
+from mlflow_hp.analysis.diagnosis.finding import Change, Finding
 
 if TYPE_CHECKING:
     from mlflow_hp.analysis.surfaces.linear_regression import LinearRegressionSurface
@@ -46,7 +46,8 @@ def curvature(surface: LinearRegressionSurface, standardized: bool = False) -> F
         steep, flat = ("weight", "bias") if weight_is_steep else ("bias", "weight")
         text += f": the cost changes so much more with the {steep} than with the {flat} that the {flat} hardly moves."
         suggestion = None if standardized else "standardize=true, which brings the condition number to 1"
-        return Finding("curvature", "ill-conditioned", text, evidence, suggestion)
+        change = () if standardized else (Change("standardize", False, True),)
+        return Finding("curvature", "ill-conditioned", text, evidence, suggestion, severity="hint", change=change)
     return Finding("curvature", "well-conditioned", text + ".", evidence)
 
 
@@ -127,11 +128,11 @@ def arrival(surface: LinearRegressionSurface, w: np.ndarray, b: np.ndarray) -> F
     evidence: dict[str, Any] = {"arrival_step": None, "fall_at_end": None, "share_still_to_go": None}
     if not np.isfinite([cost[-1], excess, still_to_go]).all():
         text = f"The cost ends at {cost[-1]:.3g}; it began at {start:.3g}."
-        return Finding("arrival", "diverges", text, evidence, "a smaller learning rate")
+        return _diverges(text, evidence)
     near = excess <= arrival_tolerance(surface)
     if not near and level > 1.01 * start and level > cost[: (len(cost) + 1) // 2].max():
         text = f"The cost ends higher ({cost[-1]:.3g}) than it began ({start:.3g}), and grows."
-        return Finding("arrival", "diverges", text, evidence, "a smaller learning rate")
+        return _diverges(text, evidence)
     ahead = float(cost[last.start]) - best
     evidence["fall_at_end"] = 1 - (float(cost[-1]) - best) / ahead if ahead > 0 else 0.0
     evidence["share_still_to_go"] = min(still_to_go / excess, 1.0) if excess > 0 else 0.0
@@ -139,13 +140,16 @@ def arrival(surface: LinearRegressionSurface, w: np.ndarray, b: np.ndarray) -> F
     mean += f" {_percent(excess / best if best > 0 else math.inf, excess)} above the minimum"
     if not near and evidence["share_still_to_go"] >= 0.5:
         text = f"It crawls: {mean}, and most of that is distance still to go."
-        return Finding("arrival", "crawls", text, evidence, "more epochs")
+        cause = "the learning rate is too small, or the cost changes much more with one parameter than with the other"
+        return Finding("arrival", "crawls", text, evidence, "more epochs", severity="problem", cause=cause)
     step = int(np.argmax(cost <= (1 + ARRIVED_WITHIN) * level)) - 1
     evidence["arrival_step"] = step
     when = f"within 1 % of that after step {step}" if step >= 0 else "there from the start"
     if not near:
         text = f"It hovers: {mean}, from jumping around it; {when}."
-        return Finding("arrival", "hovers", text, evidence, "a smaller learning rate, or a larger batch")
+        cause = "the learning rate is too large for the noise of the batches"
+        suggestion = "a smaller learning rate, or a larger batch"
+        return Finding("arrival", "hovers", text, evidence, suggestion, severity="problem", cause=cause)
     text = f"It has arrived: {mean}, {when}."
     return Finding("arrival", "has arrived", text, evidence)
 
@@ -192,7 +196,13 @@ def overshoot(w: np.ndarray, b: np.ndarray, arrived: Finding) -> Finding:
         return Finding("overshoot", "does not overshoot", text + ": it does not overshoot.", evidence)
     if arrived.verdict == "crawls":
         return Finding("overshoot", "zig-zags", text + ": it zig-zags across the valley that it follows.", evidence)
-    return Finding("overshoot", "overshoots", text + ": it overshoots.", evidence, "a smaller learning rate")
+    text += ": it overshoots."
+    return Finding("overshoot", "overshoots", text, evidence, "a smaller learning rate", severity="hint")
+
+
+def _diverges(text: str, evidence: dict[str, Any]) -> Finding:
+    cause = "the learning rate is too large"
+    return Finding("arrival", "diverges", text, evidence, "a smaller learning rate", severity="problem", cause=cause)
 
 
 def _percent(share: float, difference: float) -> str:

@@ -23,8 +23,11 @@ ALL_BATCHES = 64
 EVERY = 16
 FEWEST_SAMPLES = 8
 """Size of a batch from which it counts that all of its samples are of one class."""
-OF_FEATURES = ("n", "bad", "sum", "squares", "min", "max")
-"""Totals of each feature: numbers of finite and other values, their sum and sum of squares, and their range."""
+OF_FEATURES = ("n", "bad", "sum", "squares", "min", "max", "products")
+"""Totals of each feature: numbers of finite and other values, their sum and sum of squares, their range, and the sum of
+their products with the target."""
+FEW_FEATURES = 32
+"""Number of features up to which each batch is counted, with the products of inputs and target."""
 OF_ARRAYS = ("samples", "fractions", "not_binary", "not_one_hot", "one_class", "batches")
 """Totals of an array: numbers of samples, of values that are not whole or not binary, of rows that are not one-hot, and
 of large batches, of one class and of any."""
@@ -42,6 +45,11 @@ class _Shape(NamedTuple):
     def has_classes(self) -> bool:
         """Whether its numbers may be classes: one number a sample."""
         return self.is_target and math.prod(size or 2 for size in self.shape) == 1
+
+    @property
+    def is_small_table(self) -> bool:
+        """Whether it is an input of few features."""
+        return not self.is_target and len(self.shape) == 1 and self.n_features <= FEW_FEATURES
 
     @property
     def may_be_one_hot(self) -> bool:
@@ -140,12 +148,20 @@ class DataReader:
 
         index = self._n_batches.read_value()
         is_due = tf.logical_or(index < ALL_BATCHES, index % EVERY == 0)
+        targets = [part for (part, _), form in zip(arrays, self._shapes, strict=True) if form.has_classes]
+        target = targets[0] if len(targets) == 1 and sum(form.is_target for form in self._shapes) == 1 else None
         for (part, _), form, totals in zip(arrays, self._shapes, self._totals, strict=True):
             value = tf.cast(part, tf.float64) if not part.dtype.is_floating else part
             totals["samples"].assign_add(tf.cast(tf.shape(part)[0], tf.float64))
             if form.is_target:
                 self._add(value, form, totals)
                 self._add_classes(value, form, totals)
+                continue
+            if form.is_small_table:
+                self._add(value, form, totals)
+                if target is not None:
+                    column = tf.cast(tf.reshape(target, [-1, 1]), tf.float64)
+                    totals["products"].assign_add(tf.reduce_sum(tf.cast(value, tf.float64) * column, axis=0))
                 continue
             is_finite = tf.math.is_finite(tf.reduce_sum(value))
             _when(tf.logical_or(is_due, ~is_finite), functools.partial(self._add, value, form, totals))
@@ -280,8 +296,15 @@ def _statistics(name: str, form: _Shape, totals: dict[str, np.ndarray], n_batche
         counts=counts,
         is_one_hot=bool(is_one_hot),
         is_binary=bool(form.is_target and not totals["not_binary"]),
+        target_products=_floats(totals["products"] / n) if _has_products(form, totals) else None,
         one_class_batches=float(totals["one_class"] / totals["batches"]) if counts and totals["batches"] else None,
     )
+
+
+def _has_products(form: _Shape, totals: dict[str, np.ndarray]) -> bool:
+    """Whether the products with the target were summed, and are those of all samples."""
+    products = totals["products"]
+    return form.is_small_table and bool(products.any() and np.isfinite(products).all()) and not totals["bad"].any()
 
 
 def _floats(values: np.ndarray) -> tuple[float, ...]:
