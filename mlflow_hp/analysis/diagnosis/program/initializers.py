@@ -23,7 +23,7 @@ CONSTANT = {"Zeros", "Ones", "Constant", "zeros", "ones", "constant"}
 """Initialisers that give all units of a layer the same weights."""
 RANDOM = {"RandomNormal", "RandomUniform", "TruncatedNormal"}
 """Initialisers whose size does not follow the number of inputs."""
-TOO_LARGE, FAR_TOO_LARGE, TOO_SMALL = 5.0, 15.0, 1e-2
+TOO_LARGE, FAR_TOO_LARGE, TOO_SMALL = 4.0, 7.0, 1e-2
 """Standard deviation of a unit's sum for inputs of size 1: from which it is reported, as a problem, below which."""
 
 
@@ -67,8 +67,8 @@ def size_of_weights(program: Program) -> Finding | None:
     """Detect initial weights of a fixed size that is far from that for the number of inputs.
 
     A unit's sum has std * sqrt(number of inputs) as its standard deviation for inputs of size 1. Source: Glorot and
-    Bengio 2010 and He et al. 2015 (it is about 1, or sqrt(2), with their initialisers). Threshold: over 5 (a hint) or
-    15 (a problem), or below 0.01 (a hint), of dense hidden layers.
+    Bengio 2010 and He et al. 2015 (it is about 1, or sqrt(2), with their initialisers). Threshold: over 4 (a hint) or
+    7 (a problem), or below 0.01 (a hint), of dense hidden layers.
     """
     for layer in hidden_maps(program):
         name, settings = initializer(layer)

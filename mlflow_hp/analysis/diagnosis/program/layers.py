@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 DEEP_SIGMOID, DEEP_TANH = 4, 10
 """Hidden layers from which sigmoid and tanh are reported."""
+NARROW = 10
+"""Units that are enough in front of any number of classes, such as the words of a language."""
 MUCH_DROPOUT, MOST_DROPOUT = 0.6, 0.8
 """Rate of a dropout above which it is a hint, and a problem."""
 IDEMPOTENT = {"relu", "relu6", "linear"}
@@ -200,7 +202,7 @@ def few_units(program: Program) -> Finding | None:
     """Detect a hidden layer that is too narrow for the classes behind it.
 
     Threshold: in front of the output, fewer units than log2 of the classes (a problem: so many on/off units cannot tell
-    them apart), or than a third of them (a hint). Source: counting; measured on digits.
+    them apart), or than a third of them and ten (a hint). Source: counting; measured on digits.
     """
     classes = n_classes(program)
     if task_of(program) != "classification" or not classes or classes < 4:
@@ -212,7 +214,7 @@ def few_units(program: Program) -> Finding | None:
         units = layer.config.get("units")
         if layer.kind != "Dense" or after is None or after.name not in output_layers(program):
             continue
-        if not isinstance(units, int) or units >= classes / 3:
+        if not isinstance(units, int) or units >= min(classes / 3, NARROW):
             continue
         return Finding(
             "few_units",

@@ -175,10 +175,11 @@ def labels_out_of_range(program: Program) -> Finding | None:
         change: tuple[Change, ...]
         if answer.loss == SPARSE and units > 1 and (last >= units or (first < 0 and first != ignored)):
             expected = f"0 to {units - 1}, one for each of the {units} units"
-            if last - first < units:
+            if _are_two(target, first, last):
+                suggestion = f"(labels == {last}).astype(int)"
+                change = (Change("targets", f"{first}/{last}", "0/1"),)
+            elif last - first < units:
                 suggestion = f"labels - {first}" if first > 0 else f"labels + {-first}"
-                if target.counts and len(target.counts) == 2 and last - first == 2:
-                    suggestion = f"(labels == {last}).astype(int)"
                 change = (Change("targets", f"{first}..{last}", f"0..{last - first}"),)
             else:
                 repair = output_for(program, answer, units=last + 1, activation=answer.activation, loss=SPARSE)

@@ -10,7 +10,7 @@ from mlflow_hp.analysis.diagnosis.program.facts import REGRESSION_LOSSES, answer
 from mlflow_hp.analysis.diagnosis.program.repairs import NO_PROBABILITIES, with_activation
 
 if TYPE_CHECKING:
-    from mlflow_hp.history.program import Program
+    from mlflow_hp.history.program import ArrayStatistics, Program
 
 RANGES = {
     "relu": (0.0, math.inf), "relu6": (0.0, 6.0), "softplus": (0.0, math.inf), "exponential": (0.0, math.inf),
@@ -26,8 +26,8 @@ LEAVES_BY = 0.05
 def output_range(program: Program) -> Finding | None:
     """Detect an output of a regression whose activation cannot reach the targets.
 
-    Threshold: targets exceed the activation's values by 5 % of their own range. A problem if a standard deviation
-    around a column's mean does; a hint if single values do. Source: the values of each activation, by Keras'
+    Threshold: targets exceed the activation's values by 5 % of their own range. A problem if they do by a standard
+    deviation, or if their mean is within a quarter of one of the limit; else a hint: single values do. Source: the values of each activation, by Keras'
     documentation of layer activations; Bishop 2006, section 4.3.6 (identity for regression).
     """
     for answer in answers(program):
@@ -39,11 +39,7 @@ def output_range(program: Program) -> Finding | None:
         is_below, is_above = low < limits[0] - margin, high > limits[1] + margin
         if not (is_below or is_above):
             continue
-        leave = [
-            mean - std < limits[0] or mean + std > limits[1]
-            for mean, std in zip(target.mean, target.std, strict=True)
-            if math.isfinite(mean)
-        ]
+        leave = [_leaves(target, column, limits) for column in range(len(target.mean))]
         layer = answer.output.layer
         span = f"from {limits[0]:g} to {limits[1]:g}" if math.isfinite(limits[1]) else f"from {limits[0]:g} up"
         return Finding(
@@ -110,3 +106,12 @@ def poisson_output(program: Program) -> Finding | None:
             (Change("last_activation", answer.activation, "exponential", answer.output.layer or None),),
         )
     return None
+
+
+def _leaves(target: ArrayStatistics, column: int, limits: tuple[float, float]) -> bool:
+    """Whether more than single values of a column lie outside limits."""
+    mean, std = target.mean[column], target.std[column]
+    if not math.isfinite(mean):
+        return False
+    excess = max(limits[0] - target.min[column], target.max[column] - limits[1])
+    return excess > std or mean - std / 4 < limits[0] or mean + std / 4 > limits[1]

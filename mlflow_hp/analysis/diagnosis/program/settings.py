@@ -53,6 +53,8 @@ NEGLIGIBLE_RATE = 1e-3
 """Share of the largest rate of a schedule below which it is at zero."""
 FEW_STEPS = 100
 """Updates below which a training has hardly begun."""
+ENOUGH_STEPS = 300
+"""Steps at the usual rate whose way makes up for a small rate."""
 OWN_SCHEDULE = re.compile(r"learningrate|schedule|lr|cycl|warm|finder", re.IGNORECASE)
 """Names of callbacks that set the learning rate themselves."""
 
@@ -62,7 +64,7 @@ def unusual_learning_rate(program: Program) -> Finding | None:
 
     Source and thresholds: `USUAL_RATES`. With momentum the rate of SGD counts as rate / (1 - momentum) (Sutskever et
     al. 2013, On the importance of initialization and momentum). Without hidden layers large rates are a hint only, as
-    are small ones where part of the model is frozen or many steps make up for them. Fits with a callback that sets the
+    are small ones where part of the model is frozen; many steps make up for them. Fits with a callback that sets the
     rate are left alone.
     """
     usual, rate = USUAL_RATES.get(str(program.optimizer.get("name"))), largest_rate(program.optimizer)
@@ -74,8 +76,8 @@ def unusual_learning_rate(program: Program) -> Finding | None:
         return None
     is_low = effective < usual.low
     is_far = effective < usual.far_too_low or rate > usual.far_too_high
-    if is_low and (_n_steps(program) or 0) * effective > 1000 * usual.low:
-        is_far = False
+    if is_low and (_n_steps(program) or 0) * effective > ENOUGH_STEPS * usual.usual:
+        return None
     if is_low and any(layer.n_weights and not layer.trainable for layer in program.layers):
         is_far = False
     if not is_low and not hidden_maps(program):
