@@ -126,7 +126,8 @@ FAULTS = {
         Change("class_weight", None, {0: 0.57, 1: 4.0}),
     ),
     "one class": (
-        classifier(y=np.ones(400, int)), ("unequal_classes", "problem", "class 1"), Change("targets", "one class", None),
+        classifier(y=np.ones(400, int)), ("unequal_classes", "problem", "class 1"),
+        Change("targets", "one class", None),
     ),
     "sorted labels": (
         classifier(y=np.sort(Y), fit={"shuffle": False}), ("sorted_labels", "problem", "85%"),

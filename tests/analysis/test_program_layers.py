@@ -194,6 +194,12 @@ def test_nothing_is_said_of_healthy_networks(case):
     assert diagnose_program(HEALTHY[case]) == []
 
 
+def test_the_size_of_a_regression_s_loss_is_unknown():
+    penalised = dense(64, "relu", kernel_regularizer={"name": "L2", "l2": 0.2})
+    assert initializers.strong_regularizer(classifier(penalised)).severity == "problem"
+    assert initializers.strong_regularizer(program(penalised, dense(1), loss="mse")).severity == "hint"
+
+
 def test_residual_branches_may_begin_with_zeros():
     branch = (
         dense(64, "relu", name="stem"),

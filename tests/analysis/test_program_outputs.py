@@ -256,11 +256,16 @@ FAULTS = {
         ("accuracy_of_other_task", "hint", 'metrics=["accuracy"]'),
         [Change("metrics", "BinaryAccuracy", "accuracy")],
     ),
+    "accuracy of several labels": (
+        network(5, "sigmoid", loss="BinaryCrossentropy", y=several_labels(), metrics=["accuracy"]),
+        ("accuracy_of_other_task", "hint", 'metrics=["binary_accuracy"]'),
+        [Change("metrics", "accuracy", "binary_accuracy")],
+    ),
     "accuracy of logits": (
         network(1, "linear", loss="BinaryCrossentropy", loss_config={"from_logits": True}, y=labels(k=2),
-                metrics=["BinaryAccuracy"]),
+                metrics=["accuracy"]),
         ("accuracy_of_logits", "hint", "metrics=[keras.metrics.BinaryAccuracy(threshold=0)]"),
-        [Change("metrics", "BinaryAccuracy", "BinaryAccuracy(threshold=0)")],
+        [Change("metrics", "accuracy", "BinaryAccuracy(threshold=0)")],
     ),
 }  # fmt: skip
 
@@ -287,6 +292,10 @@ HEALTHY = {
     "logits": network(3, "linear", loss_config={"from_logits": True}, y=labels()),
     "a class that is ignored": network(3, "softmax", loss_config={"ignore_class": -1}, y=labels() - 1),
     "two classes": network(1, "sigmoid", loss="BinaryCrossentropy", y=labels(k=2), metrics=["BinaryAccuracy"]),
+    "threshold of the user's": network(
+        1, "linear", loss="BinaryCrossentropy", loss_config={"from_logits": True}, y=labels(k=2),
+        metrics=["BinaryAccuracy"],
+    ),
     "two units": network(2, "softmax", y=labels(k=2)),
     "two units, binary loss": network(2, "softmax", loss="BinaryCrossentropy", y=one_hot(k=2)),
     "several labels": network(5, "sigmoid", loss="BinaryCrossentropy", y=several_labels()),

@@ -81,7 +81,8 @@ FAULTS = {
         Change("clipnorm", 1e-3, 1.0),
     ),
     "a batch of more than all": (
-        classifier(n=100, batch=512), ("batch_larger_than_data", "hint", "batch_size=12"), Change("batch_size", 512, 12),
+        classifier(n=100, batch=512), ("batch_larger_than_data", "hint", "batch_size=12"),
+        Change("batch_size", 512, 12),
     ),
     "one epoch": (
         classifier(fit={"epochs": 1}), ("few_steps", "hint", "epochs=77"), Change("epochs", 1, 77),
@@ -102,7 +103,8 @@ FAULTS = {
         ("metric_that_is_missing", "problem", "validation_split=0.2"), Change("monitor", "val_loss", "loss"),
     ),
     "no accuracy": (
-        watching("ReduceLROnPlateau", "val_accuracy", metrics=["AUC"]), ("metric_that_is_missing", "problem", "accuracy"),
+        watching("ReduceLROnPlateau", "val_accuracy", metrics=["AUC"]),
+        ("metric_that_is_missing", "problem", "accuracy"),
         Change("monitor", "val_accuracy", "val_loss"),
     ),
 }  # fmt: skip

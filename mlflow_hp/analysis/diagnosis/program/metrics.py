@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from mlflow_hp.history.program import Program
 
 
+RESOLVED = ("accuracy", "acc")
+"""Names that Keras replaces by the accuracy for the output's shape: ``BinaryAccuracy`` for one unit, else a categorical
+one."""
+
+
 def accuracy_of_numbers(program: Program) -> Finding | None:
     """Detect the accuracy as a metric of a regression: it counts predictions that equal the target exactly.
 
@@ -59,9 +64,12 @@ def accuracy_of_other_task(program: Program) -> Finding | None:
         elif "BinaryAccuracy" in names and kind == "classification" and units > 2:
             old, new = "BinaryAccuracy", "accuracy"
             text = f"BinaryAccuracy counts each of the {units} columns: always no is right in {1 - 1 / units:.0%}."
-        elif "CategoricalAccuracy" in names and kind == "multi-label":
-            old, new = "CategoricalAccuracy", "binary_accuracy"
-            text = "CategoricalAccuracy looks at the largest output only, and a sample has several labels."
+        elif kind == "multi-label" and names & {"CategoricalAccuracy", *RESOLVED} and units > 1:
+            old, new = (
+                next(name for name in answer.output.metrics if name in {"CategoricalAccuracy", *RESOLVED}),
+                "binary_accuracy",
+            )
+            text = f"{old} looks at the largest of the {units} outputs only, and a sample has several labels."
         else:
             continue
         return Finding(
@@ -82,22 +90,23 @@ def accuracy_of_logits(program: Program) -> Finding | None:
     """Detect the accuracy of two classes on logits, whose threshold is 0.5 where it is 0 for logits.
 
     Source: Keras' documentation of ``BinaryAccuracy`` (threshold: 0.5 by default). Threshold: ``from_logits=True``
-    without an activation of the output; a hint.
+    without an activation of the output, and a metric by its name, which has no threshold of its own; a hint.
     """
     for answer in answers(program):
-        if answer.loss != BINARY or not answer.from_logits or answer.activation != "linear":
+        names = [name for name in answer.output.metrics if name in (*RESOLVED, "binary_accuracy")]
+        if answer.loss != BINARY or not answer.from_logits or answer.activation != "linear" or not names:
             continue
-        if "BinaryAccuracy" not in answer.output.metrics:
+        if names[0] in RESOLVED and answer.output.units != 1:
             continue
         return Finding(
             "accuracy_of_logits",
             "accuracy of logits",
-            "The accuracy takes logits over 0.5 for class 1, unless its threshold is 0, as it is for logits.",
+            f"The metric {names[0]} takes outputs over 0.5 for class 1; of logits it is 0.",
             {},
             "metrics=[keras.metrics.BinaryAccuracy(threshold=0)]",
             "hint",
             "threshold of probabilities on logits",
             answer.where,
-            (Change("metrics", "BinaryAccuracy", "BinaryAccuracy(threshold=0)"),),
+            (Change("metrics", names[0], "BinaryAccuracy(threshold=0)"),),
         )
     return None

@@ -27,8 +27,9 @@ def output_range(program: Program) -> Finding | None:
     """Detect an output of a regression whose activation cannot reach the targets.
 
     Threshold: targets exceed the activation's values by 5 % of their own range. A problem if they do by a standard
-    deviation, or if their mean is within a quarter of one of the limit; else a hint: single values do. Source: the values of each activation, by Keras'
-    documentation of layer activations; Bishop 2006, section 4.3.6 (identity for regression).
+    deviation, or if their mean is within a quarter of one of the limit; else a hint: single values do. Source: the
+    values of each activation, by Keras' documentation of layer activations; Bishop 2006, section 4.3.6 (identity for
+    regression).
     """
     for answer in answers(program):
         target, limits = answer.target, RANGES.get(answer.activation)
