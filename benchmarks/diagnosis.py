@@ -26,7 +26,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
-from benchmarks.diagnosis_cases import all_cases, judging
+from benchmarks.diagnosis_cases import all_cases, judging, proposals
 from benchmarks.diagnosis_cases.recordings import Job, Results, record_all, work
 
 
@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="train all again")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--harm", action="store_true")
+    parser.add_argument("--proposals", action="store_true")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     results = Results(arguments.folder.absolute())
@@ -65,8 +66,11 @@ def main() -> None:
         return
     judgements = judging.judge_all(results, cases)
     print(f"{len(cases)} cases, half: {arguments.half}\n\n{judging.table(judgements)}")
-    if arguments.list and arguments.half == "tuning":
+    lists = arguments.list and arguments.half == "tuning"
+    if lists:
         print(judging.wrong(judgements))
+    if arguments.proposals:
+        print(f"\n{proposals.follow(results, cases, arguments.processes, lists=lists)}")
 
 
 if __name__ == "__main__":
