@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import keras
 import numpy as np
 
 from mlflow_hp.history.program import DataStatistics, Program
@@ -72,17 +73,20 @@ class FitProgram:
         self._validation = _count(unpacked(validation)) if validation is not None else None
         self._arrays = (arguments.get("x"), arguments.get("y"))
 
-    def describe(self, optimizer: Mapping[str, Any]) -> None:
+    def describe(self, optimizer: Mapping[str, Any], input_spec: Any = None) -> None:
         """Describe the model, once it is built; do nothing if that is done.
 
         Parameters
         ----------
         optimizer : mapping
             As `optimizer_settings` returns; empty if unknown.
+        input_spec : nested structure of tf.TypeSpec, optional
+            Specification of what ``train_step`` gets. Defaults to unknown.
         """
         if self.program is None:
+            inputs = None if input_spec is None else keras.utils.unpack_x_y_sample_weight(input_spec)[0]
             self.program = describe_program(
-                self._model, optimizer, self._fit, self._callbacks, is_own_step=self._is_own_step
+                self._model, optimizer, self._fit, self._callbacks, is_own_step=self._is_own_step, inputs=inputs
             )._replace(validation=self._validation)
             self._pass_on(self.program)
 
@@ -114,8 +118,6 @@ class FitProgram:
 
 def _count(arrays: tuple[Any, ...]) -> DataStatistics | None:
     """Statistics of inputs and targets in memory, of evenly spaced samples; None if they are no arrays."""
-    import keras
-
     if keras.backend.backend() != "tensorflow":
         return None
     import tensorflow as tf

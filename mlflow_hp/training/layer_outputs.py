@@ -56,6 +56,39 @@ def outputs_on(
     return outputs, result
 
 
+def last_layer(model: Any, inputs: Any) -> tuple[Any, str, tuple[int | None, ...]] | None:
+    """Return the layer whose output is that of a model called in code, its activation, and its shape without the batch.
+
+    The model is traced on the specification of a batch: nothing is computed.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Built.
+    inputs : nested structure of tf.TensorSpec
+        What it is called with.
+
+    Returns
+    -------
+    tuple of (Layer, str, tuple of int or None), or None
+        None if the output is not of one layer.
+    """
+    import tensorflow as tf
+
+    last: list[tuple[Any, str, tuple[int | None, ...]]] = []
+
+    def trace(*parts: Any) -> Any:
+        batch = keras.tree.pack_sequence_as(inputs, list(parts))
+        outputs, result = outputs_on(model, batch, activated_layers(model, bool))
+        of_layers = [layer for layer, output in outputs if output is result]
+        if of_layers and tf.is_tensor(result):
+            last.append((of_layers[-1].layer, of_layers[-1].activation, tuple(result.shape[1:])))
+        return tf.constant(0)
+
+    tf.function(trace, autograph=False).get_concrete_function(*keras.tree.flatten(inputs))
+    return last[-1] if last else None
+
+
 def _add(outputs: list[tuple[ActivatedLayer, Any]], layer: ActivatedLayer, output: Any) -> None:
     outputs.append((layer, output))
 

@@ -13,6 +13,7 @@ import numpy as np
 from mlflow_hp._compat.keras import layers_of
 from mlflow_hp.history.program import Callback, Layer, Output, Program
 from mlflow_hp.history.step_record import distinct_names
+from mlflow_hp.training.layer_outputs import last_layer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -33,6 +34,7 @@ def describe_program(
     callbacks: Iterable[Any] = (),
     *,
     is_own_step: bool = False,
+    inputs: Any = None,
 ) -> Program:
     """Describe a compiled and built model, without the data; what cannot be read is left out.
 
@@ -48,6 +50,8 @@ def describe_program(
         Callbacks of the fit; Keras' own and ours are left out. Defaults to none.
     is_own_step : bool
         Whether the model has a ``train_step`` of its own. Defaults to False.
+    inputs : nested structure of tf.TensorSpec, optional
+        What the model is called with, to find the output of one whose layers are called in code. Defaults to None.
 
     Returns
     -------
@@ -57,7 +61,7 @@ def describe_program(
     graph = _Graph(model)
     return Program(
         layers=tuple(_layer(layer, graph) for layer in graph.names if not isinstance(layer, keras.layers.InputLayer)),
-        outputs=tuple(_outputs(model, graph)),
+        outputs=tuple(_outputs(model, graph, None if is_own_step else inputs)),
         optimizer=dict(optimizer),
         fit={name: value for name, value in fit.items() if value is not None},
         callbacks=tuple(Callback(type(each).__name__, _plain_values(vars(each))) for each in _of_user(callbacks)),
@@ -153,9 +157,13 @@ def _activation(operation: Any) -> str:
     return str(name or type(activation).__name__) if activation is not None else ""
 
 
-def _outputs(model: Any, graph: _Graph) -> Iterator[Output]:
+def _outputs(model: Any, graph: _Graph, inputs: Any) -> Iterator[Output]:
     tensors = graph.outputs()
     names = [name for name, _ in tensors]
+    last = None
+    if not tensors and inputs is not None:
+        with contextlib.suppress(Exception):  # a model that cannot be traced once more
+            last = last_layer(model, inputs)
     if not tensors:
         names, tensors = ["output"], [("output", None)]
     losses = _by_output(getattr(model, "loss", None), names)
@@ -164,6 +172,8 @@ def _outputs(model: Any, graph: _Graph) -> Iterator[Output]:
         layer, activation = _origin(tensor, graph)
         loss, config = _loss(losses.get(name))
         shape = None if tensor is None else tuple(tensor.shape[1:])
+        if last is not None:
+            layer, activation, shape = graph.names.get(last[0], ""), last[1], last[2]
         yield Output(name, layer, activation, shape, loss, config, tuple(metrics.get(name, ())))
 
 

@@ -194,7 +194,8 @@ class FitSession:
     def _describe_program(self) -> None:
         """Describe the program, once the model is built."""
         optimizer = self._meta.get("optimizer", {})
-        self._try("the program is not described", lambda: self._program.describe(optimizer))
+        spec = getattr(self.steps, "input_spec", None)
+        self._try("the program is not described", lambda: self._program.describe(optimizer, spec))
 
     def _pass_on_program(self, program: Program) -> None:
         self.recording.set_program(program)

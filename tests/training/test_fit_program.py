@@ -77,21 +77,29 @@ def test_a_functional_model_with_layers_in_layers_and_two_outputs():
     assert program.outputs[1].metrics == ("accuracy", "AUC")
 
 
-def test_a_model_of_a_class_of_its_own_has_layers_but_no_known_output():
-    class Own(keras.Model):
-        def __init__(self):
-            super().__init__()
-            self.head = layers.Dense(1, name="head")
+class Own(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.hidden = layers.Dense(4, activation="relu", name="hidden")
+        self.head = layers.Dense(3, activation="sigmoid", name="head")
 
-        def call(self, x):
-            return self.head(x)
+    def call(self, x):
+        return self.head(self.hidden(x))
 
+
+def test_a_model_whose_layers_are_called_in_code():
     model = Own()
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    (output,) = recorded(model, X, LABELS).outputs
+    assert (output.layer, output.activation, output.shape) == ("head", "sigmoid", (3,))
+    assert [each.name for each in described(model).layers] == ["hidden", "head"]
+    assert described(model).outputs[0].shape is None  # without a specification of its inputs
+
+
+def test_a_loss_of_the_users_is_named():
+    model = classifier()
     model.compile("sgd", lambda y, predicted: keras.ops.mean(keras.ops.square(y - predicted)))
-    model(X[:2])
-    program = described(model, is_own_step=True)
-    assert [each.name for each in program.layers] == ["head"]
-    assert (program.outputs[0].shape, program.outputs[0].loss) == (None, "<lambda>")
+    assert described(model).outputs[0].loss == "<lambda>"
 
 
 def test_callbacks_are_the_users():

@@ -81,6 +81,8 @@ class GraphReader:
         Shares of dead and saturated units, on the first samples of the fit.
     data : DataReader
         Statistics of the data of the first epoch.
+    input_spec : nested structure of tf.TypeSpec, or None
+        Specification of what ``train_step`` gets; None before the first step.
     """
 
     kind = "graph"
@@ -91,6 +93,7 @@ class GraphReader:
         self._settings = settings
         self.units = UnitShares(model, settings.overhead)
         self.data = DataReader()
+        self.input_spec: Any = None
         self._buffers: StepBuffers | None = None
         self.optimizers: dict[str, Any] = {}
         self._columns: list[str] | None = None
@@ -144,6 +147,7 @@ class GraphReader:
         if self._prepared:
             return
         data = inputs_of(iterator.element_spec)
+        self.input_spec = data
         if not train_step_is_own(self._model) and self._strategy is None:  # Keras builds a distributed model itself
             build(self._model, data)
         self._compiled_step.get_concrete_function(data)  # builds what `build` has not, and shows which values there are

@@ -117,6 +117,11 @@ class Steps:
         return units
 
     @property
+    def input_spec(self) -> Any:
+        """Specification of what ``train_step`` gets, where it is traced; else None."""
+        return getattr(self._reader, "input_spec", None)
+
+    @property
     def data(self) -> DataReader:
         """Statistics of the data of the first epoch."""
         data: DataReader = self._reader.data
