@@ -18,6 +18,7 @@ from mlflow_hp.analysis.diagnosis.curve import (
 )
 from mlflow_hp.analysis.diagnosis.descent import still_to_fall
 from mlflow_hp.analysis.diagnosis.finding import Change, Finding
+from mlflow_hp.analysis.diagnosis.result import accuracy_of
 from mlflow_hp.analysis.diagnosis.training import LEVEL
 
 if TYPE_CHECKING:
@@ -30,6 +31,11 @@ NEGLIGIBLE = 1e-3
 OVERFIT_RISE = 0.05
 """Rise of the validation loss over its lowest value from which training overfits: the criterion GL_5 of Prechelt (1998,
 Early stopping - but when?, section 2)."""
+LARGE_RISE = 0.2
+"""Rise of the validation loss, as a share of its lowest value, from which overfitting is a problem, no hint; where
+there is an accuracy, that decides: a cross-entropy also rises where predictions become surer, with the same classes."""
+WORSE = 0.02
+"""Fall of the validation accuracy from its best from which overfitting is a problem."""
 
 
 def plateau(history: TrainingHistory) -> Finding | None:
@@ -130,6 +136,12 @@ def overfit(history: TrainingHistory) -> Finding | None:
         f"It overfits from epoch {best_epoch + 1} on: the validation loss rises from "
         f"{validation[lowest]:.4g} to {end:.4g} while the training loss falls to {smooth_train[-1]:.4g}."
     )
+    accuracy = accuracy_of(history, "val_")
+    if accuracy is None:
+        is_worse = rise > LARGE_RISE * abs(best)
+    else:
+        by_epoch = running_mean(accuracy, width)
+        is_worse = len(by_epoch) > 0 and float(by_epoch.max() - by_epoch[-1]) > WORSE
     evidence = {
         "overfit_epoch": best_epoch,
         "overfit_rise": rise,
@@ -144,7 +156,7 @@ def overfit(history: TrainingHistory) -> Finding | None:
         text,
         evidence,
         suggestion,
-        severity="problem",
+        severity="problem" if is_worse else "hint",
         cause="too many epochs for a network of this size",
         where={"epoch": best_epoch},
         change=change_epochs(history, n_enough),

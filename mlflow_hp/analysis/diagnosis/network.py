@@ -35,13 +35,30 @@ IN_ORDER = (
 MINOR = ("trend", "noise_scale")
 """Findings whose suggestion counts only if no other finding has one."""
 FALLS, RISES = ("trend", "still falling"), ("trend", "rising")
-GOOD = 0.9
-"""Share of the way from a constant prediction to a perfect one from which a training has succeeded: what else is
-noticed is then a hint, no problem."""
-HINTS = ("oscillation", "layers", "dead_units", "saturated_units", "speed", "overfit")
-"""Findings that are hints where a training has succeeded."""
+HINTS = {"oscillation": 0.9, "layers": 0.9, "speed": 0.9, "dead_units": 0.5, "saturated_units": 0.5}
+"""Finding -> share of the way from a constant prediction to a perfect one from which it is a hint, no problem."""
 LARGE = 2**28
 """Number of recorded weights above which the rules that read them are left out: they would take seconds."""
+FAILS = (
+    "constant_weights", "unusual_learning_rate", "pixels", "unscaled_inputs", "size_of_weights", "saturating_stack",
+    "huge_targets", "strong_regularizer", "much_dropout", "few_units", "relu_output", "squashed_logits",
+    "sorted_labels", "momentum_near_one", "batch_larger_than_data", "no_nonlinearity", "hidden_softmax", "few_steps",
+)  # fmt: skip
+"""Hints on the program that may be the cause of a training that fails."""
+CAUSES: dict[str, tuple[str, ...]] = {
+    "chance": FAILS,
+    "divergence": ("unusual_learning_rate", "momentum_near_one", "huge_targets", "unscaled_inputs", "size_of_weights"),
+    "oscillation": ("unusual_learning_rate", "momentum_near_one", "sorted_labels"),
+    "layers": ("constant_weights", "saturating_stack", "unscaled_inputs", "size_of_weights", "pixels"),
+    "plateau": FAILS,
+    "saturated_units": ("unscaled_inputs", "pixels", "size_of_weights", "saturating_stack"),
+    "dead_units": ("unusual_learning_rate", "unscaled_inputs", "pixels", "size_of_weights"),
+    "speed": (
+        "unusual_learning_rate", "batch_larger_than_data", "few_steps", "unscaled_inputs", "saturating_stack",
+        "size_of_weights", "huge_targets", "momentum_near_one",
+    ),
+}  # fmt: skip
+"""Problem that curves or layers show -> hints on the program that may be its cause, and are problems then."""
 MOOT: dict[Key, set[Key]] = {
     "not_finite": set[Key](IN_ORDER) - {"not_finite", "trend"},
     "divergence": {"oscillation", "chance", "speed", "overfit", "plateau", "noise_scale"},
@@ -103,7 +120,7 @@ def diagnose(
     ]
     of_curves = _graded(_in_order(results), history, n_classes)
     of_program = diagnose_program(history.program, gradient_norm=_gradient_norm(history))
-    findings = _consistent(by_severity([*of_program, *of_curves]))
+    findings = _consistent(by_severity([*_explaining(of_program, of_curves), *of_curves]))
     return [*findings, next_try_of(findings)]
 
 
@@ -155,11 +172,20 @@ def _in_order(results: Sequence[Finding | None]) -> list[Finding]:
 
 
 def _graded(findings: Sequence[Finding], history: TrainingHistory, n_classes: int | None) -> list[Finding]:
-    """Make hints of the problems of a training that has succeeded."""
+    """Make hints of the problems of a training that has succeeded all the same."""
     reached = success(history, n_classes=n_classes)
-    if reached is None or reached < GOOD:
+    if reached is None:
         return list(findings)
-    return [f._replace(severity="hint") if f.severity == "problem" and f.name in HINTS else f for f in findings]
+    return [f._replace(severity="hint") if reached >= HINTS.get(f.name, math.inf) else f for f in findings]
+
+
+def _explaining(of_program: Sequence[Finding], of_curves: Sequence[Finding]) -> list[Finding]:
+    """Make a problem of the first hint on the program that can be the cause of a problem that the curves show."""
+    causes = {name for finding in of_curves if finding.severity == "problem" for name in CAUSES.get(finding.name, ())}
+    if any(finding.severity == "problem" for finding in of_program):
+        return list(of_program)
+    first = next((finding for finding in of_program if finding.name in causes and finding.change), None)
+    return [f._replace(severity="problem") if f is first else f for f in of_program]
 
 
 def _consistent(findings: Sequence[Finding]) -> list[Finding]:
