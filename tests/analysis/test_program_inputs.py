@@ -111,6 +111,10 @@ FAULTS = {
     "large targets, which Adam can reach": (
         regressor(152 + 77 * heights()), ("huge_targets", "hint", "mean 155"), Change("scale_targets", False, True),
     ),
+    "targets of about 20 and SGD": (
+        regressor(22 + 9 * heights(), optimizer=SGD), ("huge_targets", "problem", "mean 22"),
+        Change("scale_targets", False, True),
+    ),
     "large targets of SGD": (
         regressor(152 + 77 * heights(), optimizer=SGD), ("huge_targets", "problem", "mean 155"),
         Change("scale_targets", False, True),
@@ -182,6 +186,12 @@ HEALTHY = {
         (RNG.random((400, 20)) < 0.01) * 1.0, x_val=(RNG.random((100, 20)) < 0.01) * 1.0, y_val=labels(100)
     ),
     "targets of about 20": regressor(22 + 9 * heights()),
+    "targets of about 20 and a small rate": regressor(
+        22 + 9 * heights(), optimizer={"name": "SGD", "learning_rate": 0.001}
+    ),
+    "large targets of a linear model": program(
+        dense(1), loss="mse", x=X, y=152 + 77 * heights(), optimizer={"name": "SGD", "learning_rate": 0.1}
+    ),
     "relative error": regressor(200_000 + 50_000 * heights(), loss="MeanAbsolutePercentageError"),
     "three classes of a fifth and more": classifier(y=np.minimum(labels(k=5), 2)),
     "unequal classes with AUC": classifier(y=(np.arange(400) % 50 == 0) * 1, metrics=["AUC", "Precision"]),
@@ -211,6 +221,11 @@ def test_validation_that_is_not_finite():
 def test_targets_that_a_loss_of_the_users_may_leave_out():
     masked = regressor(np.where(np.arange(400) < 4, np.nan, heights()), is_own_step=True)
     assert targets.not_finite_targets(masked).severity == "hint"
+
+
+def test_a_step_of_the_users_may_scale():
+    assert inputs.unscaled_inputs(classifier(100 * X, is_own_step=True)).severity == "hint"
+    assert inputs.pixels(image_classifier(layer("Flatten"), is_own_step=True)).severity == "hint"
 
 
 def test_the_other_features_are_counted():

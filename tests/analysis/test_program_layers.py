@@ -208,6 +208,9 @@ def test_residual_branches_may_begin_with_zeros():
     )
     residual = classifier(*branch)
     assert initializers.constant_weights(residual) is None
+    normalised = layer("BatchNormalization", name="scaled", inputs=("branch",), n_weights=128)
+    with_normalisation = classifier(*branch[:2], normalised, branch[2]._replace(inputs=("stem", "scaled")))
+    assert initializers.constant_weights(with_normalisation) is None
     alone = classifier(branch[0], branch[1])
     assert initializers.constant_weights(alone) is not None
 
@@ -229,6 +232,12 @@ def test_normalisation_behind_convolutions_in_batches_of_one_is_a_hint():
 def test_batches_of_one_by_the_data_alone():
     described = classifier(dense(64, "relu"), NORMALIZATION, batch=1, fit={"batch_size": None})
     assert layers.normalization_of_one(described).evidence == {"samples_per_batch": 1.0}
+
+
+def test_operations_may_be_activations():
+    by_function = classifier(dense(64), dense(32)._replace(inputs=("relu",)))
+    assert layers.no_nonlinearity(by_function) is None
+    assert layers.linear_pair(by_function) is None
 
 
 def test_dropout_inside_a_nested_model_is_not_at_the_output():

@@ -162,6 +162,7 @@ def test_nothing_is_said_of_healthy_settings(case):
 def test_large_rates_of_linear_models_are_a_hint():
     linear = program(dense(1), loss="mse", x=X, y=heights(), optimizer=optimizer("Adam", 0.5))
     assert settings.unusual_learning_rate(linear).severity == "hint"
+    assert settings.unusual_learning_rate(linear._replace(optimizer=optimizer("Adam", 0.1))) is None
 
 
 def test_small_rates_of_a_frozen_base_are_a_hint():

@@ -263,3 +263,9 @@ def has_accuracy(output: Output) -> bool:
 def is_adaptive(program: Program) -> bool:
     """Whether the optimizer scales each weight's gradient, so that small gradients move weights as large ones do."""
     return str(program.optimizer.get("name", "")) in ADAPTIVE
+
+
+def n_steps(program: Program) -> float | None:
+    """Steps of the whole fit; None if unknown."""
+    steps, epochs = program.fit.get("steps"), program.fit.get("epochs")
+    return steps * epochs if isinstance(steps, (int, float)) and isinstance(epochs, (int, float)) else None

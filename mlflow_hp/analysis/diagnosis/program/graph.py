@@ -78,6 +78,12 @@ def first_layers(program: Program) -> list[list[Layer]]:
     return [[start, *following(program, start)] for start in starts]
 
 
+def has_operations(program: Program) -> bool:
+    """Whether operations that are no layers, and so unknown, take part: ``x / 255``, ``keras.ops.relu(x)``."""
+    names = {layer.name for layer in program.layers}
+    return any(name not in names for layer in program.layers for name in layer.inputs)
+
+
 def by_name(program: Program, name: str) -> Layer | None:
     """Layer of a name; None if there is none."""
     return next((layer for layer in program.layers if layer.name == name), None)

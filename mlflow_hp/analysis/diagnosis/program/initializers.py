@@ -9,7 +9,6 @@ from mlflow_hp.analysis.diagnosis.finding import Change, Finding
 from mlflow_hp.analysis.diagnosis.program.facts import CROSS_ENTROPIES, answers
 from mlflow_hp.analysis.diagnosis.program.graph import (
     fan_in,
-    following,
     hidden_maps,
     initializer,
     nonlinearity,
@@ -152,12 +151,12 @@ def _reaches_weights_alone(following_layers: dict[str, list[Layer]], program: Pr
     """Whether a layer's output reaches further weights without being added to anything; True if that is unknown."""
     if len(program.layers) > 1 and not any(each.inputs for each in program.layers):
         return True
-    path = [layer]
-    for after in following(program, layer):
-        path.append(after)
+    current = layer
+    while len(following_layers[current.name]) == 1:
+        after = following_layers[current.name][0]
+        if len(after.inputs) > 1:
+            return False
         if after.n_weights and after.kind != "BatchNormalization":
-            break
-    joins = any(
-        after.kind in ("Add", "Multiply") for each in path[:-1] or path for after in following_layers[each.name]
-    )
-    return not joins and (path[-1].n_weights > 0 or len(following_layers[path[-1].name]) > 1) and path[-1] is not layer
+            return True
+        current = after
+    return False

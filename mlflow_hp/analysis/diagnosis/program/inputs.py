@@ -77,7 +77,7 @@ def pixels(program: Program) -> Finding | None:
             f"The inputs are pixels from {low:g} to {high:g}; weights are initialised for inputs of about 1.",
             {"input_max": high},
             "keras.layers.Rescaling(1 / 255) as the first layer, or x / 255",
-            "problem",
+            "hint" if program.is_own_step else "problem",
             "inputs that are not scaled",
             _where(data, "training"),
             (Change("standardize", False, True),),
@@ -90,7 +90,8 @@ def unscaled_inputs(program: Program) -> Finding | None:
 
     Source: LeCun et al. 1998, Efficient backprop, section 4.3: inputs of mean 0 and variance 1. Threshold: a feature
     whose root mean square is over 10 (hint) or 30 (problem), or inputs none of which has a standard deviation of 0.02
-    (hint). Networks that begin with a layer that scales, embeds or is unknown are left alone.
+    (hint). Networks that begin with a layer that scales, embeds or is unknown are left
+    alone; a step of the user's own may scale (a hint).
     """
     for data in _training_inputs(program):
         if data.n_samples < MIN_SAMPLES or not _reaches_weights(program):
@@ -114,7 +115,7 @@ def unscaled_inputs(program: Program) -> Finding | None:
             {"largest_feature_size": max(sizes), "features_unscaled": len(large)},
             "x = sklearn.preprocessing.StandardScaler().fit_transform(x), or a keras.layers.Normalization() adapted to "
             "the training data as the first layer",
-            "problem" if severity == "problem" else "hint",
+            "problem" if severity == "problem" and not program.is_own_step else "hint",
             "inputs that are not scaled",
             {"feature": large[:LISTED], **_where(data, "training")},
             (Change("standardize", False, True),),

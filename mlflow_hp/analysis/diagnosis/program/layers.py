@@ -15,6 +15,7 @@ from mlflow_hp.analysis.diagnosis.program.graph import (
     applied_activation,
     by_name,
     following,
+    has_operations,
     hidden_maps,
     new_layer,
     nonlinearity,
@@ -50,6 +51,8 @@ def no_nonlinearity(program: Program) -> Finding | None:
     hidden = [layer for layer in hidden_maps(program) if layer.n_weights > 0]
     if not hidden or any(by_name(program, name) is None for name in last) or len(program.outputs) != 1:
         return None
+    if has_operations(program):
+        return None
     if any(layer.kind not in LINEAR_KINDS for layer in _before_outputs(program)):
         return None
     if any(applied_activation(layer) not in ("", "linear") for layer in _before_outputs(program)):
@@ -80,7 +83,7 @@ def linear_pair(program: Program) -> Finding | None:
     Source: as `no_nonlinearity`. Threshold: a dense layer without activation right in front of another, or of a
     convolution of a convolution; not if it is narrower than both neighbours, as the code of an autoencoder is.
     """
-    if no_nonlinearity(program) is not None:
+    if no_nonlinearity(program) is not None or has_operations(program):
         return None
     maps = [layer for layer in program.layers if layer.kind in LINEAR_MAPS]
     for position, layer in enumerate(maps):

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from mlflow_hp.analysis.diagnosis.finding import Change, Finding, two_digits
-from mlflow_hp.analysis.diagnosis.program.facts import is_adaptive
+from mlflow_hp.analysis.diagnosis.program.facts import is_adaptive, n_steps
 from mlflow_hp.analysis.diagnosis.program.graph import hidden_maps
 from mlflow_hp.analysis.diagnosis.program.schedules import is_schedule, largest_rate, rate_at
 
@@ -55,6 +55,8 @@ FEW_STEPS = 100
 """Updates below which a training has hardly begun."""
 ENOUGH_STEPS = 300
 """Steps at the usual rate whose way makes up for a small rate."""
+LINEAR = 10
+"""So many times larger rates are usual for models without hidden layers."""
 OWN_SCHEDULE = re.compile(r"learningrate|schedule|lr|cycl|warm|finder", re.IGNORECASE)
 """Names of callbacks that set the learning rate themselves."""
 
@@ -72,15 +74,16 @@ def unusual_learning_rate(program: Program) -> Finding | None:
         return None
     momentum = program.optimizer.get("momentum") if program.optimizer.get("name") == "SGD" else 0
     effective = rate / (1 - min(float(momentum or 0), 0.999))
-    if usual.low <= effective and rate <= usual.high:
+    is_linear = bool(program.layers) and not hidden_maps(program)
+    if usual.low <= effective and rate <= usual.high * (LINEAR if is_linear else 1):
         return None
     is_low = effective < usual.low
     is_far = effective < usual.far_too_low or rate > usual.far_too_high
-    if is_low and (_n_steps(program) or 0) * effective > ENOUGH_STEPS * usual.usual:
+    if is_low and (n_steps(program) or 0) * effective > ENOUGH_STEPS * usual.usual:
         return None
     if is_low and any(layer.n_weights and not layer.trainable for layer in program.layers):
         is_far = False
-    if not is_low and not hidden_maps(program):
+    if not is_low and is_linear:
         is_far = False
     name = program.optimizer["name"]
     return Finding(
@@ -181,7 +184,7 @@ def clipped_every_step(program: Program, gradient_norm: float | None = None) -> 
     """
     name = next((each for each in ("clipnorm", "global_clipnorm", "clipvalue") if program.optimizer.get(each)), None)
     bound = program.optimizer.get(name or "")
-    rate, steps = largest_rate(program.optimizer), _n_steps(program)
+    rate, steps = largest_rate(program.optimizer), n_steps(program)
     if name is None or not isinstance(bound, (int, float)) or rate is None:
         return None
     momentum = min(float(program.optimizer.get("momentum") or 0), 0.999)
@@ -220,11 +223,13 @@ def batch_larger_than_data(program: Program) -> Finding | None:
     data = program.training.inputs[0] if program.training and program.training.inputs else None
     if data is None or not isinstance(size, (int, float)) or size <= data.n_samples or data.n_samples < 2:
         return None
+    if isinstance(steps, (int, float)) and steps > 1:
+        return None
     smaller = max(min(32, data.n_samples // 8), 1)
     return Finding(
         "batch_larger_than_data",
         "one batch",
-        f"batch_size={size:g} is more than the {data.n_samples} samples: an epoch is {steps or 1} step.",
+        f"batch_size={size:g} is more than the {data.n_samples} samples: an epoch is one step.",
         {"batch_size": float(size), "n_samples": data.n_samples},
         f"batch_size={smaller}",
         "hint",
@@ -240,7 +245,7 @@ def few_steps(program: Program) -> Finding | None:
     Threshold: a single epoch, or under 100 updates; a hint, as a fit may be one of several. Source: with Adam a weight
     moves by at most about the learning rate in a step (Kingma and Ba 2015, section 2.1).
     """
-    epochs, total = program.fit.get("epochs"), _n_steps(program)
+    epochs, total = program.fit.get("epochs"), n_steps(program)
     if not isinstance(epochs, int) or epochs < 1 or (total is not None and total >= 10 * FEW_STEPS):
         return None
     if epochs > 1 and (total is None or total >= FEW_STEPS):
@@ -259,12 +264,6 @@ def few_steps(program: Program) -> Finding | None:
         {},
         (Change("epochs", epochs, better),),
     )
-
-
-def _n_steps(program: Program) -> float | None:
-    """Steps of the whole fit; None if unknown."""
-    steps, epochs = program.fit.get("steps"), program.fit.get("epochs")
-    return steps * epochs if isinstance(steps, (int, float)) and isinstance(epochs, (int, float)) else None
 
 
 def _setters(program: Program) -> list[Callback]:
