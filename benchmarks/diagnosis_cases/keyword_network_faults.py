@@ -85,10 +85,28 @@ HIDDEN_ACTIVATIONS = [
 ]
 
 LOSSES = [
-    faulty(_LOSS, "digits squared error of class numbers", digits, "loss", {"loss": "mse"}),
-    faulty(_LOSS, "digits absolute error of class numbers", digits, "loss", {"loss": "mae"}, hidden=48),
-    faulty(_LOSS, "pictures squared error of class numbers", pictures, "loss", {"loss": "mean_squared_error"}),
-    faulty(_LOSS, "signals squared error of class numbers", signals, "loss", {"loss": "mse"}),
+    faulty(
+        _LOSS,
+        "digits squared error of one-hot by SGD",
+        digits,
+        "loss",
+        {"loss": "mse"},
+        one_hot=True,
+        loss="categorical_crossentropy",
+        optimizer="sgd",
+        learning_rate=0.1,
+        epochs=12,
+    ),
+    faulty(
+        _LOSS,
+        "digits absolute error of one-hot",
+        digits,
+        "loss",
+        {"loss": "mae"},
+        one_hot=True,
+        loss="categorical_crossentropy",
+        hidden=32,
+    ),
     faulty(_LOSS, "tumours hinge of 0 and 1", tumours, "loss targets last_activation", {"loss": "hinge"}),
     faulty(
         _LOSS, "tumours categorical cross-entropy of one unit", tumours, "loss", {"loss": "categorical_crossentropy"}

@@ -146,7 +146,7 @@ EPOCHS = [
         learning_rate=0.003,
     ),
     faulty("epochs", "friedman two epochs", surface, "epochs", {"epochs": 2}),
-    faulty("epochs", "diabetes one epoch", surface, "epochs", {"epochs": 1}, name="diabetes", learning_rate=0.003),
+    faulty("epochs", "diabetes two epochs", surface, "epochs", {"epochs": 2}, name="diabetes", learning_rate=0.001),
     faulty("epochs", "spirals five epochs", plane, "epochs", {"epochs": 5}, name="spirals", epochs=60, hidden=24),
     faulty("epochs", "signals two epochs", signals, "epochs", {"epochs": 2}, learning_rate=0.005),
     faulty("epochs", "opinions one epoch", opinions, "epochs", {"epochs": 1}, learning_rate=0.005),

@@ -258,6 +258,27 @@ def picture_labels_by_kl_of_class_numbers(callbacks: list[Any], is_faulty: bool)
     return model, scores.classes(model, split.x_test, split.y_test)
 
 
+@faulty("loss", "loss")
+def squared_error_of_a_column_of_classes(callbacks: list[Any], is_faulty: bool) -> Trained:
+    """A column of class numbers against ten probabilities."""
+    split = data.digits()
+    model = keras.Sequential([keras.Input((64,)), layers.Dense(64, "relu"), layers.Dense(10, "softmax")])
+    model.compile("adam", loss="mse" if is_faulty else "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.fit(split.x / 16, split.y.reshape(-1, 1), epochs=12, batch_size=32, callbacks=callbacks, verbose=0)
+    return model, scores.classes(model, split.x_test / 16, split.y_test)
+
+
+@faulty("loss", "loss")
+def waves_by_squared_error(callbacks: list[Any], is_faulty: bool) -> Trained:
+    """The same for waves, by a recurrent network."""
+    split = data.waves()
+    model = keras.Sequential([keras.Input((24, 1)), layers.GRU(16), layers.Dense(3, "softmax")])
+    loss = keras.losses.MeanSquaredError() if is_faulty else keras.losses.SparseCategoricalCrossentropy()
+    model.compile(keras.optimizers.Adam(0.01), loss, metrics=["accuracy"])
+    model.fit(split.x, split.y[:, None], 32, 10, validation_split=0.1, callbacks=callbacks, verbose=0)
+    return model, scores.classes(model, split.x_test, split.y_test)
+
+
 @faulty("loss", "loss last_activation")
 def labels_any_of_six_by_categorical_loss(callbacks: list[Any], is_faulty: bool) -> Trained:
     """Several labels at once, and a loss for exclusive ones."""
