@@ -71,7 +71,8 @@ def batches_of_one_class_each(callbacks: list[Any], is_faulty: bool) -> Trained:
     split = data.standardized(data.clusters())
     order = np.argsort(split.y, kind="stable")
     order = order if is_faulty else np.random.default_rng(2).permutation(order)
-    model = keras.Sequential([keras.Input((20,)), layers.Dense(48, "relu"), layers.Dense(4, "softmax")])
+    model = keras.Sequential([keras.Input((20,)), layers.Dense(48), layers.BatchNormalization(), layers.ReLU()])
+    model.add(layers.Dense(4, "softmax"))
     _ends(model, keras.optimizers.SGD(0.1), callbacks, Files(split.x[order], split.y[order], 32), None, epochs=20)
     return model, scores.classes(model, split.x_test, split.y_test)
 

@@ -107,7 +107,6 @@ LOSSES = [
         loss="categorical_crossentropy",
         hidden=32,
     ),
-    faulty(_LOSS, "tumours hinge of 0 and 1", tumours, "loss targets last_activation", {"loss": "hinge"}),
     faulty(
         _LOSS, "tumours categorical cross-entropy of one unit", tumours, "loss", {"loss": "categorical_crossentropy"}
     ),
