@@ -109,11 +109,17 @@ class FitProgram:
         if statistics is None:
             statistics = _count(self._arrays)
         fit = dict(self.program.fit)
-        if batch_size and not fit.get("batch_size"):
-            fit["batch_size"] = batch_size
+        if not fit.get("batch_size"):
+            fit["batch_size"] = batch_size or _mean_batch(statistics)
         self._arrays = (None, None)
         self.program = self.program._replace(training=statistics or DataStatistics(), fit=fit)
         self._pass_on(self.program)
+
+
+def _mean_batch(statistics: DataStatistics | None) -> int:
+    """Mean size of the batches, rounded up; 0 if unknown."""
+    inputs = statistics.inputs if statistics is not None else ()
+    return math.ceil(inputs[0].n_samples / inputs[0].n_batches) if inputs else 0
 
 
 def _count(arrays: tuple[Any, ...]) -> DataStatistics | None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from mlflow_hp.analysis.diagnosis.curve import SMALLER, change_rate, curve, first_losses, noise
 from mlflow_hp.analysis.diagnosis.finding import Finding, two_digits
+from mlflow_hp.analysis.diagnosis.result import success
 
 if TYPE_CHECKING:
     from mlflow_hp.history import TrainingHistory
@@ -29,6 +30,10 @@ of all later quarters add up to that of the last."""
 MUCH = ((0.1, 0.05), (0.001, 0.5))
 """Pairs of shares, of the loss and of the fall so far; a fall still to come is large if it exceeds both of a pair. The
 first is over a tenth of the loss and not negligible; the second over half of the fall so far, as early in training."""
+POOR = 0.3
+"""Share of the way from a constant prediction to a perfect one below which any fall still to come is a problem."""
+LARGE_FALL = 0.15
+"""Share of the loss from which a fall still to come is a problem, no hint."""
 LARGER = (2.0, 10.0)
 """Least and largest factor to raise a learning rate by: it is searched on a logarithmic scale (Bengio 2012, section
 3.3), and a larger step would skip too many values."""
@@ -145,10 +150,15 @@ def speed(history: TrainingHistory) -> Finding | None:
         text,
         evidence,
         f"{larger.text}, or epochs={more}",
-        severity="problem",
+        severity="problem" if expected.fall > LARGE_FALL * abs(float(loss[-1])) or _is_poor(history) else "hint",
         cause="the learning rate is too small, or the training too short",
         change=larger.change,
     )
+
+
+def _is_poor(history: TrainingHistory) -> bool:
+    reached = success(history)
+    return reached is not None and reached < POOR
 
 
 class StillToFall(NamedTuple):

@@ -18,7 +18,7 @@ from mlflow_hp.analysis.diagnosis.curve import (
 )
 from mlflow_hp.analysis.diagnosis.descent import still_to_fall
 from mlflow_hp.analysis.diagnosis.finding import Change, Finding
-from mlflow_hp.analysis.diagnosis.result import accuracy_of
+from mlflow_hp.analysis.diagnosis.result import accuracy_of, success
 from mlflow_hp.analysis.diagnosis.training import LEVEL
 
 if TYPE_CHECKING:
@@ -34,7 +34,14 @@ Early stopping - but when?, section 2)."""
 LARGE_RISE = 0.2
 """Rise of the validation loss, as a share of its lowest value, from which overfitting is a problem, no hint; where
 there is an accuracy, that decides: a cross-entropy also rises where predictions become surer, with the same classes."""
-WORSE = 0.02
+LEARNS, NOTHING_LEARNED, FALLS = 0.1, 0.03, 0.02
+"""Shares of the way from a constant prediction to a perfect one, for the training and the validation data, and share of
+the validation loss that it falls by, for a training that does not generalise."""
+FEWEST_EPOCHS = 3
+"""Number of epochs from which the last tells."""
+NOT_ARRIVED = 0.2
+"""Share of the start in a moving average from which it has not arrived."""
+WORSE = 0.05
 """Fall of the validation accuracy from its best from which overfitting is a problem."""
 
 
@@ -160,4 +167,91 @@ def overfit(history: TrainingHistory) -> Finding | None:
         cause="too many epochs for a network of this size",
         where={"epoch": best_epoch},
         change=change_epochs(history, n_enough),
+    )
+
+
+def does_not_generalize(history: TrainingHistory) -> Finding | None:
+    """Detect a training that learns its samples, and nothing about others: their labels have nothing to do with them.
+
+    On the training data it gets on the way from a constant prediction to a perfect one, by over ``LEARNS``; on
+    validation data of the same kind it never does, by ``NOTHING_LEARNED``. Source: Zhang et al. 2017, Understanding
+    deep learning requires rethinking generalization, section 2 (networks fit random labels).
+
+    Parameters
+    ----------
+    history : TrainingHistory
+        Recorded training.
+
+    Returns
+    -------
+    Finding or None
+        The finding; None if there is nothing to report.
+    """
+    trained, validated = success(history), success(history, "val_")
+    if trained is None or validated is None or history.n_epochs < FEWEST_EPOCHS:
+        return None
+    if trained < LEARNS or validated > NOTHING_LEARNED or trained - validated < LEARNS:
+        return None
+    loss = history.epochs.get("val_loss", np.zeros(0))
+    if len(loss) > 1 and float(np.nanmin(loss)) < (1 - FALLS) * float(loss[0]):
+        return None
+    text = (
+        f"It learns the training data ({trained:.0%} of the way from a constant prediction to a perfect one), but "
+        f"nothing about the validation data ({max(validated, 0.0):.0%})."
+    )
+    return Finding(
+        "generalization",
+        "does not generalise",
+        text,
+        {"success": trained, "validation_success": validated},
+        "check that inputs and labels are still of the same samples, in training and validation data",
+        severity="problem",
+        cause="labels that do not belong to the inputs, or other data for validation",
+        change=(Change("targets", None, None), Change("features", None, None), Change("shuffle", None, None)),
+    )
+
+
+def moving_averages(history: TrainingHistory) -> Finding | None:
+    """Detect batch normalisation whose moving averages have not arrived when the training ends.
+
+    In inference BatchNormalization uses averages that keep ``momentum`` of themselves in each step: of their start, the
+    share ``momentum ** n_steps`` is left. A problem from ``NOT_ARRIVED`` on, where validation is worse than training by
+    ``LEARNS`` of the way from a constant prediction to a perfect one. Source: Ioffe and Szegedy 2015, Batch
+    normalization, section 3.1; Keras' documentation of ``BatchNormalization`` (``momentum``).
+
+    Parameters
+    ----------
+    history : TrainingHistory
+        Recorded training.
+
+    Returns
+    -------
+    Finding or None
+        The finding; None if there is nothing to report.
+    """
+    layers = [layer for layer in history.program.layers if layer.kind == "BatchNormalization" and layer.trainable]
+    momentum = max((float(layer.config.get("momentum", 0.99)) for layer in layers), default=0.0)
+    left = momentum ** max(history.n_steps, 1)
+    if left < NOT_ARRIVED or history.meta.get("first_step"):
+        return None
+    trained, validated = success(history), success(history, "val_")
+    if trained is not None and validated is not None and trained - validated < LEARNS / 2:
+        return None
+    is_sure = trained is not None and validated is not None
+    name = layers[0].name
+    text = (
+        f"After {history.n_steps} steps the moving averages of {name} are still to {left:.0%} those that they began "
+        f"with (momentum={momentum:g}): in inference the network is another one than in training."
+    )
+    better = 0.9 if momentum > 0.9 else 0.5
+    return Finding(
+        "moving_averages",
+        "averages not ready",
+        text,
+        {"share_of_start": left},
+        f"BatchNormalization(momentum={better}), smaller batches, or more epochs",
+        severity="problem" if is_sure else "hint",
+        cause="moving averages that have not arrived",
+        where={"layer": name},
+        change=tuple(Change("momentum", momentum, better, layer.name) for layer in layers),
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlflow_hp.analysis.diagnosis.curve import SMALLER, change_rate
+from mlflow_hp.analysis.diagnosis.curve import SMALLER, change_rate, first_losses
 from mlflow_hp.analysis.diagnosis.finding import Change, Finding
 
 if TYPE_CHECKING:
@@ -28,6 +28,10 @@ ratio of weights:updates)."""
 VANISHING = (1e-2, 1e-5)
 """A layer's updates vanish below this share of the largest ratio (not of the median, which vanishes where most layers
 do) and below this ratio, a hundredth of ``HEALTHY``."""
+FEWEST_STEPS = 20
+"""Number of steps from which the updates of the last quarter are not those of the beginning."""
+JUMP = 3.0
+"""Ratio of a batch's loss to that of the first ones from which a learning rate is the cause of what stands still."""
 EXPLODING = 0.1
 """Ratio above which a layer's updates explode: a hundred times ``HEALTHY``; ten steps replace the weights."""
 
@@ -144,7 +148,7 @@ def layers(history: TrainingHistory) -> Finding | None:
     Finding or None
         The finding; None if there is nothing to report.
     """
-    ratios = update_ratios(history)
+    ratios = update_ratios(history) if history.n_steps >= FEWEST_STEPS else {}
     if not ratios:
         return None
     largest = max((ratio for ratio in ratios.values() if ratio > 0), default=0.0)
@@ -183,6 +187,8 @@ def layers(history: TrainingHistory) -> Finding | None:
             change=tuple(Change("kernel_initializer", "zeros", "glorot_uniform", _layer_of(name)) for name in zero),
         )
     if still:
+        if not _has_jumped(history):
+            return _never_moved(still, evidence)
         smaller = change_rate(history, SMALLER**2)
         text = f"{', '.join(still)} did not move over the last quarter of the steps: no gradient reaches it any more."
         return Finding(
@@ -210,6 +216,30 @@ def layers(history: TrainingHistory) -> Finding | None:
             change=tuple(Change("activation", None, "relu", _layer_of(name)) for name in vanishing),
         )
     return None
+
+
+def _has_jumped(history: TrainingHistory) -> bool:
+    """Whether the loss of a batch was far above that of the first ones, as where a learning rate is too large."""
+    first, loss = first_losses(history), history.steps.get("batch_loss", np.zeros(0))
+    return not len(loss) or (len(first) > 0 and bool((loss > JUMP * float(np.median(first[:3]))).any()))
+
+
+def _never_moved(still: Sequence[str], evidence: dict[str, Any]) -> Finding:
+    text = (
+        f"{', '.join(still)} did not move over the last quarter of the steps, and the loss never jumped: no gradient "
+    )
+    text += "reaches it, and did not at the start."
+    return Finding(
+        "layers",
+        "layers stand still",
+        text,
+        evidence,
+        "He initialisation and biases of 0, or activation=leaky_relu",
+        severity="problem",
+        cause="an initialisation or activation that lets no gradient through",
+        where=_first_layer(still),
+        change=tuple(Change("kernel_initializer", None, "he_normal", _layer_of(name)) for name in still),
+    )
 
 
 def _layer_of(tensor: str) -> str:

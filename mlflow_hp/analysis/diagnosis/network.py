@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mlflow_hp.analysis.diagnosis.causes import explain
 from mlflow_hp.analysis.diagnosis.chance import chance, explains_nothing
 from mlflow_hp.analysis.diagnosis.descent import divergence, oscillation, speed
 from mlflow_hp.analysis.diagnosis.finding import Finding, by_severity
-from mlflow_hp.analysis.diagnosis.generalization import overfit, plateau
+from mlflow_hp.analysis.diagnosis.generalization import does_not_generalize, moving_averages, overfit, plateau
 from mlflow_hp.analysis.diagnosis.layers import dead_units, layers, saturated_units
 from mlflow_hp.analysis.diagnosis.noise_scale import certain_noise_scale
 from mlflow_hp.analysis.diagnosis.own_regression import regression_of
-from mlflow_hp.analysis.diagnosis.program import diagnose_program
+from mlflow_hp.analysis.diagnosis.program import diagnose_program, suspicions
 from mlflow_hp.analysis.diagnosis.regression import diagnose_regression
 from mlflow_hp.analysis.diagnosis.result import success
+from mlflow_hp.analysis.diagnosis.stopping import missing_metric, stopped_early
 from mlflow_hp.analysis.diagnosis.training import not_finite, trend
 from mlflow_hp.history.unit_shares import DEAD_UNITS, SATURATED_UNITS, last_unit_shares
 
@@ -28,49 +30,39 @@ if TYPE_CHECKING:
 Key = str | tuple[str, str]
 """A finding, or a finding and its verdict."""
 IN_ORDER = (
-    "not_finite", "divergence", "oscillation", "layers", "chance", "dead_units", "saturated_units", "speed", "overfit",
-    "plateau", "trend", "noise_scale",
+    "metric_that_is_missing", "not_finite", "divergence", "stopped_early", "moving_averages", "generalization",
+    "oscillation", "layers", "chance", "dead_units", "saturated_units", "speed", "overfit", "plateau", "trend",
+    "noise_scale",
 )  # fmt: skip
 """The findings, from most to least important."""
 MINOR = ("trend", "noise_scale")
 """Findings whose suggestion counts only if no other finding has one."""
 FALLS, RISES = ("trend", "still falling"), ("trend", "rising")
-HINTS = {"oscillation": 0.9, "layers": 0.9, "speed": 0.9, "dead_units": 0.5, "saturated_units": 0.5}
+HINTS = {"oscillation": 0.9, "layers": 0.9, "speed": 0.7, "dead_units": 0.5, "saturated_units": 0.5}
 """Finding -> share of the way from a constant prediction to a perfect one from which it is a hint, no problem."""
 LARGE = 2**28
 """Number of recorded weights above which the rules that read them are left out: they would take seconds."""
-FAILS = (
-    "constant_weights", "unusual_learning_rate", "pixels", "unscaled_inputs", "size_of_weights", "saturating_stack",
-    "huge_targets", "strong_regularizer", "much_dropout", "few_units", "relu_output", "squashed_logits",
-    "sorted_labels", "momentum_near_one", "batch_larger_than_data", "no_nonlinearity", "hidden_softmax", "few_steps",
-)  # fmt: skip
-"""Hints on the program that may be the cause of a training that fails."""
-CAUSES: dict[str, tuple[str, ...]] = {
-    "chance": FAILS,
-    "divergence": ("unusual_learning_rate", "momentum_near_one", "huge_targets", "unscaled_inputs", "size_of_weights"),
-    "oscillation": ("unusual_learning_rate", "momentum_near_one", "sorted_labels"),
-    "layers": ("constant_weights", "saturating_stack", "unscaled_inputs", "size_of_weights", "pixels"),
-    "plateau": FAILS,
-    "saturated_units": ("unscaled_inputs", "pixels", "size_of_weights", "saturating_stack"),
-    "dead_units": ("unusual_learning_rate", "unscaled_inputs", "pixels", "size_of_weights"),
-    "speed": (
-        "unusual_learning_rate", "batch_larger_than_data", "few_steps", "unscaled_inputs", "saturating_stack",
-        "size_of_weights", "huge_targets", "momentum_near_one",
-    ),
-}  # fmt: skip
-"""Problem that curves or layers show -> hints on the program that may be its cause, and are problems then."""
 MOOT: dict[Key, set[Key]] = {
-    "not_finite": set[Key](IN_ORDER) - {"not_finite", "trend"},
+    "not_finite": set[Key](IN_ORDER) - {"not_finite", "trend", "metric_that_is_missing"},
+    "stopped_early": {"speed", FALLS},
     "divergence": {"oscillation", "chance", "speed", "overfit", "plateau", "noise_scale"},
     "layers": {"speed", "overfit", "plateau", "noise_scale"},
     "oscillation": {"speed", "plateau", "noise_scale", FALLS, RISES},
     "chance": {"overfit", "plateau", "noise_scale"},
     "overfit": {"speed", "plateau", FALLS},
+    "moving_averages": {"overfit", "plateau"},
+    "generalization": {"overfit", "plateau", "speed", FALLS},
     "plateau": {"speed"},
     ("plateau", "stopped learning"): {FALLS},
     RISES: {"noise_scale"},
 }
 """Finding, or finding and verdict -> those that it explains, or that would contradict it or what it suggests."""
+
+
+CURVE_RULES = (
+    missing_metric, stopped_early, divergence, oscillation, speed, moving_averages, does_not_generalize, overfit,
+    plateau, trend,
+)  # fmt: skip
 
 
 def diagnose(
@@ -110,17 +102,18 @@ def diagnose(
     saturated = last_unit_shares(history.epochs, SATURATED_UNITS) if saturated is None else saturated
     results = [
         not_finite(history),
-        *(rule(history) for rule in (divergence, oscillation, speed, overfit, plateau)),
+        *(rule(history) for rule in CURVE_RULES),
         layers(history) if _n_recorded(history) < LARGE else None,
         dead_units(dead),
         saturated_units(saturated),
         chance(history, n_classes) or explains_nothing(history),
-        trend(history),
         certain_noise_scale(history) if _n_recorded(history) < LARGE else None,
     ]
     of_curves = _graded(_in_order(results), history, n_classes)
     of_program = diagnose_program(history.program, gradient_norm=_gradient_norm(history))
-    findings = _consistent(by_severity([*_explaining(of_program, of_curves), *of_curves]))
+    reached = success(history, n_classes=n_classes)
+    of_program = explain(of_program, suspicions(history.program), of_curves, reached)
+    findings = _consistent(by_severity(_without_repetition([*of_program, *of_curves])))
     return [*findings, next_try_of(findings)]
 
 
@@ -179,13 +172,9 @@ def _graded(findings: Sequence[Finding], history: TrainingHistory, n_classes: in
     return [f._replace(severity="hint") if reached >= HINTS.get(f.name, math.inf) else f for f in findings]
 
 
-def _explaining(of_program: Sequence[Finding], of_curves: Sequence[Finding]) -> list[Finding]:
-    """Make a problem of the first hint on the program that can be the cause of a problem that the curves show."""
-    causes = {name for finding in of_curves if finding.severity == "problem" for name in CAUSES.get(finding.name, ())}
-    if any(finding.severity == "problem" for finding in of_program):
-        return list(of_program)
-    first = next((finding for finding in of_program if finding.name in causes and finding.change), None)
-    return [f._replace(severity="problem") if f is first else f for f in of_program]
+def _without_repetition(findings: Sequence[Finding]) -> list[Finding]:
+    """Drop findings of a name that an earlier one has."""
+    return list({finding.name: finding for finding in reversed(findings)}.values())[::-1]
 
 
 def _consistent(findings: Sequence[Finding]) -> list[Finding]:

@@ -109,8 +109,10 @@ def success(history: TrainingHistory, prefix: str = "", n_classes: int | None = 
     Returns
     -------
     float or None
-        1 if perfect, 0 or less if no better than a constant prediction; None if unknown.
+        1 if perfect, 0 or less if no better than a constant prediction; None if unknown, and with class weights.
     """
+    if history.program.fit.get("has_class_weight"):
+        return None  # the loss is not the accuracy's
     accuracy, guess = accuracy_of(history, prefix), best_guess(history.program, n_classes)
     if accuracy is not None and len(accuracy) and guess is not None:
         last = float(accuracy[-_last(len(accuracy)) :].mean())

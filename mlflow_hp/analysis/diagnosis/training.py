@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlflow_hp.analysis.diagnosis.curve import SMALLER, change_epochs, change_rate
+from mlflow_hp.analysis.diagnosis.curve import MIN_EPOCHS, SMALLER, change_epochs, change_rate
 from mlflow_hp.analysis.diagnosis.finding import Change, Finding, epochs
+from mlflow_hp.analysis.diagnosis.result import success
 from mlflow_hp.history.step_record import batch_values
 
 if TYPE_CHECKING:
     from mlflow_hp.history import TrainingHistory
     from mlflow_hp.history.program import ArrayStatistics
 
+FAST, UNFINISHED = 0.03, 0.7
+"""Fall of the loss in the last epoch, and share of the way from a constant prediction to a perfect one, from and below
+which a training of less than ``MIN_EPOCHS`` is too short."""
 LEVEL = 0.01
 """Relative change up to which a loss counts as level."""
 
@@ -82,6 +86,12 @@ def weights_not_finite(history: TrainingHistory) -> Finding | None:
         where={"step": step},
         change=(Change("features", None, None),) if bad_inputs else change_rate(history, SMALLER**2).change,
     )
+
+
+def _is_short(history: TrainingHistory, change: float) -> bool:
+    """Whether a training of few epochs was ended long before it has succeeded."""
+    reached = success(history)
+    return history.n_epochs < MIN_EPOCHS and change > FAST and reached is not None and reached < UNFINISHED
 
 
 def _training_inputs(history: TrainingHistory) -> tuple[ArrayStatistics, ...]:
@@ -155,7 +165,8 @@ def trend(history: TrainingHistory) -> Finding | None:
             text,
             evidence | larger.evidence | {"suggested_epochs": more},
             f"{larger.text}, or epochs={more}",
-            severity="hint",
+            severity="problem" if _is_short(history, change) else "hint",
+            cause="too few epochs",
             change=change_epochs(history, more),
         )
     if change < -LEVEL:

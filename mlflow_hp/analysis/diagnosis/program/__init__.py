@@ -63,7 +63,9 @@ from mlflow_hp.analysis.diagnosis.program.settings import (
     schedule_ends_early,
     unusual_learning_rate,
 )
+from mlflow_hp.analysis.diagnosis.program.suspicions import suspicions
 from mlflow_hp.analysis.diagnosis.program.targets import (
+    classes_of_validation,
     huge_targets,
     not_finite_targets,
     sorted_labels,
@@ -78,7 +80,7 @@ if TYPE_CHECKING:
 
     Rule = Callable[[Program], Finding | None]
 
-__all__ = ["diagnose_program", "n_classes", "task_of"]
+__all__ = ["diagnose_program", "n_classes", "suspicions", "task_of"]
 
 OUTPUT_RULES: tuple[Rule, ...] = (
     text_labels, form_of_labels, classification_loss_for_numbers, softmax_on_one_unit, one_unit_for_classes,
@@ -89,7 +91,7 @@ OUTPUT_RULES: tuple[Rule, ...] = (
 """Rules on an output, its loss and targets: the root cause first, of which alone is reported."""
 DATA_RULES: tuple[Rule, ...] = (
     not_finite_inputs, not_finite_targets, pixels, unscaled_inputs, validation_scaled_differently, sorted_labels,
-    huge_targets, unequal_classes, constant_inputs,
+    classes_of_validation, huge_targets, unequal_classes, constant_inputs,
 )  # fmt: skip
 NETWORK_RULES: tuple[Rule, ...] = (
     everything_frozen, constant_weights, dropout_at_output, activation_twice, hidden_softmax, no_nonlinearity,

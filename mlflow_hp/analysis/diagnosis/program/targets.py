@@ -16,6 +16,7 @@ from mlflow_hp.analysis.diagnosis.program.facts import (
     is_column,
     n_steps,
     task,
+    task_of,
 )
 from mlflow_hp.analysis.diagnosis.program.graph import hidden_maps
 from mlflow_hp.analysis.diagnosis.program.schedules import largest_rate
@@ -31,6 +32,8 @@ MAJORITY, ALMOST_ALL = 0.8, 0.95
 """Share of the most frequent class from which the accuracy means little, and nothing."""
 SORTED, BY_CHANCE = 0.5, 0.1
 """Share of batches with one class from which labels are sorted, and share by chance up to which that is certain."""
+ANOTHER_MIXTURE, FEWEST_VALIDATED = 0.5, 20
+"""Distance of the shares of classes, and number of validation samples, from which these are of other classes."""
 
 
 def not_finite_targets(program: Program) -> Finding | None:
@@ -178,5 +181,42 @@ def sorted_labels(program: Program) -> Finding | None:
             "data in the order of its labels",
             answer.where,
             (Change("shuffle", program.fit.get("shuffle"), True),),
+        )
+    return None
+
+
+def classes_of_validation(program: Program) -> Finding | None:
+    """Detect validation data whose classes are others than those of the training data.
+
+    Keras' ``validation_split`` takes the last samples, without shuffling: of sorted data, those of the last classes.
+    Source: Keras' documentation of ``fit`` (``validation_split``). Threshold: over half of the validation samples would
+    have to change their class for equal shares (total variation distance), of at least 20 samples.
+    """
+    if program.training is None or program.validation is None:
+        return None
+    for trained, validated in zip(program.training.targets, program.validation.targets, strict=False):
+        if not trained.counts or not validated.counts or sum(validated.counts.values()) < FEWEST_VALIDATED:
+            continue
+        shares = [
+            {label: n / sum(each.values()) for label, n in each.items()} for each in (trained.counts, validated.counts)
+        ]
+        labels = shares[0].keys() | shares[1].keys()
+        distance = sum(abs(shares[0].get(label, 0.0) - shares[1].get(label, 0.0)) for label in labels) / 2
+        if distance <= ANOTHER_MIXTURE or task_of(program) == "regression":
+            continue
+        new = sorted(label for label in shares[1] if label not in shares[0])
+        what = (
+            f"classes {', '.join(map(str, new[:5]))} are only in the validation data" if new else "their shares differ"
+        )
+        return Finding(
+            "classes_of_validation",
+            "other classes",
+            f"Training and validation data have other classes: {what}. Keras' validation_split takes the last samples.",
+            {"class_distance": distance},
+            "shuffle the samples before fit, or train_test_split(x, y, stratify=y)",
+            "problem",
+            "sorted data, split without shuffling",
+            {"target": trained.name or "y"},
+            (Change("shuffle", None, True), Change("targets", None, None)),
         )
     return None

@@ -1,0 +1,73 @@
+"""Causes: which traits of a program may explain what the curves and layers of its training show."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mlflow_hp.analysis.diagnosis.finding import Finding
+
+POOR = 0.8
+"""Share of the way from a constant prediction to a perfect one below which a trait in `WEAKENS` is a problem."""
+WEAKENS = (
+    "constant_weights", "saturating_stack", "strong_regularizer", "much_dropout", "few_units", "relu_output",
+    "squashed_logits", "sorted_labels", "momentum_near_one", "batch_larger_than_data", "no_nonlinearity",
+    "hidden_softmax", "narrow_layer", "frozen_part", "unusual_activation", "few_steps",
+)  # fmt: skip
+"""Traits that may be the cause of a poor result."""
+SCALES = ("unusual_learning_rate", "pixels", "unscaled_inputs", "size_of_weights", "huge_targets")
+"""Traits that may be the cause where a training does not learn at all."""
+STOPS = ("constant_weights", "narrow_layer", "saturating_stack", "unusual_activation", *SCALES)
+"""Traits that may be the cause of layers that do not learn."""
+CAUSES: dict[str, tuple[str, ...]] = {
+    "chance": (*SCALES, *WEAKENS),
+    "divergence": (*SCALES, "momentum_near_one", "unusual_activation"),
+    "not_finite": (*SCALES, "momentum_near_one", "unusual_activation"),
+    "oscillation": ("unusual_learning_rate", "momentum_near_one", "sorted_labels"),
+    "layers": STOPS,
+    "plateau": (*SCALES, *WEAKENS),
+    "saturated_units": (*SCALES, "saturating_stack"),
+    "dead_units": (*STOPS, "frozen_part"),
+    "speed": (*SCALES, "batch_larger_than_data", "few_steps", "saturating_stack", "momentum_near_one", "frozen_part"),
+}  # fmt: skip
+"""Problem that curves or layers show -> traits of the program that may be its cause, and are problems then."""
+
+
+def explain(
+    of_program: Sequence[Finding],
+    suspicions: Sequence[Finding],
+    of_curves: Sequence[Finding],
+    reached: float | None,
+) -> list[Finding]:
+    """Make a problem of the first hint on the program that may be the cause of a failure.
+
+    A failure is a problem that the curves or layers show, or a result below ``POOR``.
+
+    Parameters
+    ----------
+    of_program : sequence of Finding
+        Findings on the program. If one is a problem, that is the cause.
+    suspicions : sequence of Finding
+        Traits that are left out unless they are the cause.
+    of_curves : sequence of Finding
+        Findings on curves and layers.
+    reached : float or None
+        Result, as `success` has it; None if unknown.
+
+    Returns
+    -------
+    list of Finding
+        Findings on the program.
+    """
+    if any(finding.severity == "problem" for finding in of_program):
+        return list(of_program)
+    causes = {name for finding in of_curves if finding.severity == "problem" for name in CAUSES.get(finding.name, ())}
+    if reached is not None and reached < POOR:
+        causes |= set(WEAKENS)
+    possible = [finding for finding in (*of_program, *suspicions) if finding.name in causes and finding.change]
+    if not possible:
+        return list(of_program)
+    first = possible[0]
+    return [first._replace(severity="problem"), *(each for each in of_program if each is not first)]
