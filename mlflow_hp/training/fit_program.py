@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from mlflow_hp.training.capture.data_statistics import DataReader
 
+MAX_CLASSES = 100
+"""Number of classes whose weights are described, at most."""
 MAX_VALUES = 2_000_000
 """Number of values of an array that the program has in memory that are counted, at most: of evenly spaced samples."""
 
@@ -69,6 +71,7 @@ class FitProgram:
             "shuffle": arguments.get("shuffle") if isinstance(arguments.get("x"), np.ndarray) else None,
             "has_validation": validation is not None if arguments else None,
             "has_class_weight": arguments.get("class_weight") is not None if arguments else None,
+            "class_weight": _class_weights(arguments.get("class_weight")),
         }
         self._validation = _count(unpacked(validation)) if validation is not None else None
         self._arrays = (arguments.get("x"), arguments.get("y"))
@@ -114,6 +117,13 @@ class FitProgram:
         self._arrays = (None, None)
         self.program = self.program._replace(training=statistics or DataStatistics(), fit=fit)
         self._pass_on(self.program)
+
+
+def _class_weights(weights: Any) -> dict[str, float] | None:
+    """Weights of up to 100 classes; None if there are none."""
+    if not isinstance(weights, dict) or len(weights) > MAX_CLASSES:
+        return None
+    return {str(label): float(weight) for label, weight in weights.items()}
 
 
 def _mean_batch(statistics: DataStatistics | None) -> int:

@@ -80,10 +80,13 @@ class _Graph:
 
     def __init__(self, model: Any) -> None:
         layers = layers_of(model)
-        self._producers: dict[int, Any] = {}
         self._model = model
+        self._producers: dict[int, Any] = {}
+        self._places: dict[int, tuple[Any, int]] = {}
         for each in layers:
-            if isinstance(each, keras.Model):
+            if isinstance(each, keras.Sequential):
+                self._places |= {id(layer): (each, index) for index, layer in enumerate(each.layers)}
+            elif isinstance(each, keras.Model):
                 self._note_producers(each)
         leaves = [each for each in layers if not isinstance(each, keras.Model)]
         names = distinct_names(each.name for each in leaves)
@@ -91,14 +94,19 @@ class _Graph:
 
     def _note_producers(self, model: Any) -> None:
         with contextlib.suppress(Exception):  # a model of its own class, or not yet called
-            for operation in _operations(model):
+            for operation in model.operations:
                 with contextlib.suppress(Exception):  # a shared layer has several outputs
                     for tensor in keras.tree.flatten(operation.output):
                         self._producers[id(tensor)] = operation
 
     def producer(self, tensor: Any) -> Any:
         """Layer or operation that a tensor comes from; None if unknown, and for inputs."""
-        operation = self._producers.get(id(tensor))
+        return self._last_of(self._producers.get(id(tensor)))
+
+    def _last_of(self, operation: Any) -> Any:
+        """Layer whose output is that of an operation: of a model, its last one; None for inputs."""
+        if isinstance(operation, keras.Sequential):
+            return self._last_of(operation.layers[-1]) if operation.layers else None
         if isinstance(operation, keras.Model):
             outputs = keras.tree.flatten(operation.outputs)
             return self.producer(outputs[0]) if len(outputs) == 1 else None
@@ -107,23 +115,25 @@ class _Graph:
     def before(self, operation: Any) -> list[Any]:
         """Layers and operations that the inputs of a layer come from; empty if unknown, and for inputs of the model."""
         with contextlib.suppress(Exception):
-            producers = [self.producer(tensor) for tensor in keras.tree.flatten(operation.input)]
-            return [each for each in producers if each is not None]
+            if id(operation) in self._places:  # each `add` makes other tensors
+                sequence, index = self._places[id(operation)]
+                before = [self._last_of(sequence.layers[index - 1])] if index else self.before(sequence)
+            else:
+                before = [self.producer(tensor) for tensor in keras.tree.flatten(operation.input)]
+            return [each for each in before if each is not None]
         return []
 
-    def outputs(self) -> list[tuple[str, Any]]:
-        """Names of the model's outputs, and their tensors; empty if the model is of a class of its own."""
+    def outputs(self) -> list[tuple[str, tuple[int | None, ...], Any]]:
+        """Names and shapes of the model's outputs, and the layers they come from; empty for a class of its own."""
         with contextlib.suppress(Exception):
             tensors = keras.tree.flatten(self._model.outputs)
-            names = getattr(self._model, "output_names", [self._model.layers[-1].name])
-            if isinstance(self._model, keras.Sequential) or hasattr(self._model, "operations"):
-                return list(zip(names, tensors, strict=True))
+            shapes = [tuple(tensor.shape[1:]) for tensor in tensors]
+            if isinstance(self._model, keras.Sequential):
+                return [(self._model.layers[-1].name, shapes[0], self._last_of(self._model))]
+            if hasattr(self._model, "operations"):
+                producers = map(self.producer, tensors)
+                return list(zip(self._model.output_names, shapes, producers, strict=True))
         return []
-
-
-def _operations(model: Any) -> list[Any]:
-    """Layers and operations that a functional or sequential model calls itself."""
-    return list(model.layers if isinstance(model, keras.Sequential) else model.operations)
 
 
 def _layer(layer: Any, graph: _Graph) -> Layer:
@@ -134,6 +144,9 @@ def _layer(layer: Any, graph: _Graph) -> Layer:
     with contextlib.suppress(Exception), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of functions that cannot be serialised
         config = _plain_values(layer.get_config())
+    if type(layer).__name__ == "Normalization":
+        with contextlib.suppress(Exception):
+            config["is_adapted"] = bool(np.any(layer.mean.numpy()) or np.any(layer.variance.numpy() != 1))
     inner = {id(weight) for each in layers_of(layer)[1:] for weight in each.weights} if layer.weights else set()
     return Layer(
         name=graph.names[layer],
@@ -158,28 +171,26 @@ def _activation(operation: Any) -> str:
 
 
 def _outputs(model: Any, graph: _Graph, inputs: Any) -> Iterator[Output]:
-    tensors = graph.outputs()
-    names = [name for name, _ in tensors]
-    last = None
-    if not tensors and inputs is not None:
+    of_graph = graph.outputs()
+    described: list[tuple[str, str, str, tuple[int | None, ...] | None]]
+    described = [(name, *_origin(operation, graph), shape) for name, shape, operation in of_graph]
+    if not described:
+        last = None
         with contextlib.suppress(Exception):  # a model that cannot be traced once more
-            last = last_layer(model, inputs)
-    if not tensors:
-        names, tensors = ["output"], [("output", None)]
+            last = last_layer(model, inputs) if inputs is not None else None
+        layer, activation, shape = last or (None, "", None)
+        described = [("output", graph.names.get(layer, ""), activation, shape)]
+    names = [name for name, *_ in described]
     losses = _by_output(getattr(model, "loss", None), names)
     metrics = _metrics(model, names)
-    for name, tensor in tensors:
-        layer, activation = _origin(tensor, graph)
+    for name, layer, activation, shape in described:
         loss, config = _loss(losses.get(name))
-        shape = None if tensor is None else tuple(tensor.shape[1:])
-        if last is not None:
-            layer, activation, shape = graph.names.get(last[0], ""), last[1], last[2]
         yield Output(name, layer, activation, shape, loss, config, tuple(metrics.get(name, ())))
 
 
-def _origin(tensor: Any, graph: _Graph) -> tuple[str, str]:
+def _origin(operation: Any, graph: _Graph) -> tuple[str, str]:
     """Name of the layer whose weights an output comes from, and the output's activation."""
-    activation, operation = "", graph.producer(tensor)
+    activation = ""
     while operation is not None:
         own, kind = _activation(operation), type(operation).__name__
         has_weights = bool(getattr(operation, "weights", ()))

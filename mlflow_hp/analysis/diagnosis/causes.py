@@ -17,7 +17,10 @@ WEAKENS = (
     "hidden_softmax", "narrow_layer", "frozen_part", "unusual_activation", "few_steps",
 )  # fmt: skip
 """Traits that may be the cause of a poor result."""
-SCALES = ("unusual_learning_rate", "pixels", "unscaled_inputs", "size_of_weights", "huge_targets")
+SCALES = (
+    "unusual_learning_rate", "large_learning_rate", "small_learning_rate", "pixels", "unscaled_inputs",
+    "size_of_weights", "huge_targets",
+)  # fmt: skip
 """Traits that may be the cause where a training does not learn at all."""
 STOPS = ("constant_weights", "narrow_layer", "saturating_stack", "unusual_activation", *SCALES)
 """Traits that may be the cause of layers that do not learn."""
@@ -25,7 +28,7 @@ CAUSES: dict[str, tuple[str, ...]] = {
     "chance": (*SCALES, *WEAKENS),
     "divergence": (*SCALES, "momentum_near_one", "unusual_activation"),
     "not_finite": (*SCALES, "momentum_near_one", "unusual_activation"),
-    "oscillation": ("unusual_learning_rate", "momentum_near_one", "sorted_labels"),
+    "oscillation": (*SCALES, "momentum_near_one", "sorted_labels"),
     "layers": STOPS,
     "plateau": (*SCALES, *WEAKENS),
     "saturated_units": (*SCALES, "saturating_stack"),
@@ -66,6 +69,9 @@ def explain(
     causes = {name for finding in of_curves if finding.severity == "problem" for name in CAUSES.get(finding.name, ())}
     if reached is not None and reached < POOR:
         causes |= set(WEAKENS)
+    if any(finding.verdict in ("learns slowly", "still falling") for finding in of_curves):
+        causes -= {"large_learning_rate"}
+        causes |= {"small_learning_rate"} if reached is None or reached < POOR else set()
     possible = [finding for finding in (*of_program, *suspicions) if finding.name in causes and finding.change]
     if not possible:
         return list(of_program)

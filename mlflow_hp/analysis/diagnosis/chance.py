@@ -10,6 +10,7 @@ import numpy as np
 from mlflow_hp.analysis.diagnosis.curve import SMALLER, change_rate
 from mlflow_hp.analysis.diagnosis.descent import BLOWN_UP, oscillation, speed
 from mlflow_hp.analysis.diagnosis.finding import Change, Finding
+from mlflow_hp.analysis.diagnosis.layers import update_ratios
 from mlflow_hp.analysis.diagnosis.result import accuracy_of, best_guess, success
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ MOST_FREQUENT = 0.8
 """Share of the most frequent class above which an accuracy says nothing about that."""
 FEWEST_EPOCHS = 3
 """Number of epochs from which the last tells: the accuracy of the first ones includes what was not yet learned."""
+HARDLY = 1e-4
+"""Median update of the tensors in a step, as a share of each, below which the learning rate is too small; a tenth of
+the healthy 1e-3 (Karpathy, CS231n notes, Neural networks 3)."""
 NOTHING = 0.02
 """Share of the variance of the targets below which a regression explains nothing."""
 
@@ -69,6 +73,19 @@ def chance(history: TrainingHistory, n_classes: int | None = None) -> Finding | 
             cause="the learning rate is too large",
             change=smaller.change,
         )
+    if _hardly_moves(history):
+        larger = change_rate(history, 10.0)
+        text += f" In each step the weights change by less than {HARDLY:.0e} of themselves."
+        return Finding(
+            "chance",
+            "at chance",
+            text,
+            evidence | larger.evidence,
+            larger.text,
+            severity="problem",
+            cause="the learning rate is too small",
+            change=larger.change,
+        )
     return Finding(
         "chance",
         "at chance",
@@ -78,6 +95,12 @@ def chance(history: TrainingHistory, n_classes: int | None = None) -> Finding | 
         severity="problem",
         change=(Change("kernel_initializer", None, "he_normal"),),
     )
+
+
+def _hardly_moves(history: TrainingHistory) -> bool:
+    """Whether the weights move, but all of them by less than ``HARDLY`` of themselves in a step."""
+    ratios = [ratio for ratio in update_ratios(history).values() if math.isfinite(ratio)]
+    return bool(ratios) and 0 < float(np.median(ratios)) < HARDLY and min(ratios) > 0
 
 
 def blown_up(history: TrainingHistory, n_classes: int) -> bool:

@@ -39,6 +39,9 @@ LEARNS, NOTHING_LEARNED, FALLS = 0.1, 0.03, 0.02
 the validation loss that it falls by, for a training that does not generalise."""
 FEWEST_EPOCHS = 3
 """Number of epochs from which the last tells."""
+DOUBLE, FAR_FROM_PERFECT = 2.0, 0.7
+"""Ratio of the validation loss to its lowest from which overfitting is a problem for a classifier whose accuracy stays,
+and its share of the way from a constant prediction to a perfect one below which that is so."""
 NOT_ARRIVED = 0.2
 """Share of the start in a moving average from which it has not arrived."""
 WORSE = 0.05
@@ -149,6 +152,7 @@ def overfit(history: TrainingHistory) -> Finding | None:
     else:
         by_epoch = running_mean(accuracy, width)
         is_worse = len(by_epoch) > 0 and float(by_epoch.max() - by_epoch[-1]) > WORSE
+        is_worse |= end > DOUBLE * best > 0 and (success(history, "val_") or 0.0) < FAR_FROM_PERFECT
     evidence = {
         "overfit_epoch": best_epoch,
         "overfit_rise": rise,

@@ -38,6 +38,7 @@ from mlflow_hp.analysis.diagnosis.program.losses import (
     columns_differ,
     form_of_labels,
     labels_out_of_range,
+    loss_of_other_numbers,
     squared_error_for_classes,
     text_labels,
 )
@@ -65,6 +66,7 @@ from mlflow_hp.analysis.diagnosis.program.settings import (
 )
 from mlflow_hp.analysis.diagnosis.program.suspicions import suspicions
 from mlflow_hp.analysis.diagnosis.program.targets import (
+    class_weights_the_other_way,
     classes_of_validation,
     huge_targets,
     not_finite_targets,
@@ -83,7 +85,8 @@ if TYPE_CHECKING:
 __all__ = ["diagnose_program", "n_classes", "suspicions", "task_of"]
 
 OUTPUT_RULES: tuple[Rule, ...] = (
-    text_labels, form_of_labels, classification_loss_for_numbers, softmax_on_one_unit, one_unit_for_classes,
+    text_labels, form_of_labels, classification_loss_for_numbers, loss_of_other_numbers, softmax_on_one_unit,
+    one_unit_for_classes,
     binary_loss_for_classes, labels_out_of_range, columns_differ, missing_probabilities, sigmoid_for_exclusive_classes,
     softmax_for_several_labels, squared_error_for_classes, poisson_output, output_range, squashed_logits, logits_twice,
     relu_output, accuracy_of_numbers, accuracy_of_other_task, accuracy_of_logits,
@@ -91,7 +94,7 @@ OUTPUT_RULES: tuple[Rule, ...] = (
 """Rules on an output, its loss and targets: the root cause first, of which alone is reported."""
 DATA_RULES: tuple[Rule, ...] = (
     not_finite_inputs, not_finite_targets, pixels, unscaled_inputs, validation_scaled_differently, sorted_labels,
-    classes_of_validation, huge_targets, unequal_classes, constant_inputs,
+    classes_of_validation, class_weights_the_other_way, huge_targets, unequal_classes, constant_inputs,
 )  # fmt: skip
 NETWORK_RULES: tuple[Rule, ...] = (
     everything_frozen, constant_weights, dropout_at_output, activation_twice, hidden_softmax, no_nonlinearity,

@@ -212,7 +212,7 @@ def _is_sensitive(path: Sequence[Layer]) -> bool:
 
     An activation between the weights and the normalisation would be saturated by then.
     """
-    rest = [layer for layer in path if layer.kind not in PASSING]
+    rest = [layer for layer in path if layer.kind not in PASSING and layer.config.get("is_adapted") is not False]
     if not rest or rest[0].kind not in SENSITIVE:
         return False
     is_linear = rest[0].kind in LINEAR_MAPS and applied_activation(rest[0]) in ("", "linear")

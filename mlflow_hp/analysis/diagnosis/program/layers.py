@@ -12,6 +12,7 @@ from mlflow_hp.analysis.diagnosis.program.graph import (
     LINEAR_MAPS,
     NOISE,
     PASSING,
+    RECURRENT,
     applied_activation,
     by_name,
     following,
@@ -268,7 +269,12 @@ def much_dropout(program: Program) -> Finding | None:
         layer.name: float(layer.config["rate"])
         for layer in program.layers
         if layer.kind in DROPOUTS and isinstance(layer.config.get("rate"), (int, float))
+    } | {
+        layer.name: max(float(layer.config.get(name) or 0) for name in ("dropout", "recurrent_dropout"))
+        for layer in program.layers
+        if layer.kind in RECURRENT
     }
+    rates = {name: rate for name, rate in rates.items() if rate > 0}
     if not rates or max(rates.values()) <= MUCH_DROPOUT:
         return None
     name, rate = max(rates.items(), key=lambda each: each[1])
@@ -279,7 +285,7 @@ def much_dropout(program: Program) -> Finding | None:
         "much dropout",
         f"{_list(high)} drop{'s' if len(high) == 1 else ''} {rate:.0%} of the values in training.",
         {"largest_dropout": rate},
-        f"{layer.kind if layer is not None else 'Dropout'}(0.3)",
+        f"{layer.kind}(..., dropout=0.3)" if layer is not None and layer.kind in RECURRENT else "Dropout(0.3)",
         "problem" if rate >= MOST_DROPOUT else "hint",
         "too high a dropout",
         {"layer": name},

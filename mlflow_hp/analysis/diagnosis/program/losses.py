@@ -316,3 +316,35 @@ def _validation_targets(program: Program) -> list[ArrayStatistics | None]:
     expected = answers(program)
     is_paired = len(targets) == len(program.outputs) == len(expected)
     return list(targets) if is_paired else [None] * len(expected)
+
+
+def loss_of_other_numbers(program: Program) -> Finding | None:
+    """Detect a hinge loss for numbers, and an error in percent of targets around 0.
+
+    Source: Keras' documentation of ``Hinge`` (labels -1 or 1, or 0 or 1), and of ``MeanAbsolutePercentageError``, which
+    divides by each target. Threshold: targets that are not all whole; targets on both sides of 0, or a tenth of whose
+    standard deviation is larger than their smallest value.
+    """
+    for answer in answers(program):
+        target = answer.target
+        name = answer.output.loss.lower().replace("_", "")
+        if target is None:
+            continue
+        low, high = lowest(target), highest(target)
+        is_hinge = name in ("hinge", "squaredhinge") and not target.is_integer
+        is_percentage = name in ("meanabsolutepercentageerror", "mape") and low <= 0 <= high and low != high
+        if not is_hinge and not is_percentage:
+            continue
+        why = "is for labels of -1 and 1" if is_hinge else "divides by each target, and some are close to 0"
+        return Finding(
+            "loss_of_other_numbers",
+            "loss for other numbers",
+            f"The targets are numbers from {low:.3g} to {high:.3g}, and {answer.output.loss} {why}.",
+            {"target_min": low, "target_max": high},
+            'loss="mean_squared_error"',
+            "problem",
+            "a loss that does not fit the targets",
+            answer.where,
+            (Change("loss", answer.output.loss, "mean_squared_error"),),
+        )
+    return None

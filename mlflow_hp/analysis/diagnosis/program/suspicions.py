@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlflow_hp.analysis.diagnosis.finding import Change, Finding
+from mlflow_hp.analysis.diagnosis.finding import Change, Finding, two_digits
 from mlflow_hp.analysis.diagnosis.program.graph import hidden_maps
 from mlflow_hp.analysis.diagnosis.program.repairs import new_layer
+from mlflow_hp.analysis.diagnosis.program.schedules import largest_rate
 
 if TYPE_CHECKING:
     from mlflow_hp.history.program import Program
 
 NARROW = 4
 """Number of units up to which a hidden layer is a bottleneck."""
-FROZEN = 0.5
-"""Share of the weights from which frozen layers matter."""
+USUAL = {"Adam": 1e-3, "AdamW": 1e-3, "Adamax": 1e-3, "Nadam": 1e-3, "RMSprop": 1e-3, "Adagrad": 1e-2, "SGD": 1e-2}
+"""Optimizer -> learning rate that it is usually begun with: Keras' default, and 0.01 for Adagrad, which
+only lowers it (Duchi et al. 2011)."""
+SMALL, LARGE = 1 / 10, 20.0
+"""Ratios to it below and above which a learning rate may be the cause."""
 WIDE = 32
 """Number of units that is proposed."""
 
@@ -43,7 +47,7 @@ def narrow_layer(program: Program) -> Finding | None:
 
 
 def frozen_part(program: Program) -> Finding | None:
-    """Suspect frozen layers with over ``FROZEN`` of the weights: if they are not pretrained, they are random.
+    """Suspect frozen layers: if they are not pretrained, they are random.
 
     Source: Keras' guide on transfer learning. Layers whose weights are never trained, such as ``Normalization``, do not
     count.
@@ -51,7 +55,7 @@ def frozen_part(program: Program) -> Finding | None:
     layers = [layer for layer in program.layers if layer.n_weights and "kernel_initializer" in layer.config]
     frozen = [layer for layer in layers if not layer.trainable]
     share = sum(layer.n_weights for layer in frozen) / max(sum(layer.n_weights for layer in layers), 1)
-    if not frozen or share < FROZEN:
+    if not frozen:
         return None
     return Finding(
         "frozen_part",
@@ -88,7 +92,36 @@ def unusual_activation(program: Program) -> Finding | None:
     return None
 
 
-SUSPICIONS = (narrow_layer, frozen_part, unusual_activation)
+def learning_rate_of_another_size(program: Program) -> Finding | None:
+    """Suspect a learning rate that is less than ``SMALL`` or more than ``LARGE`` times the usual one.
+
+    With momentum m that of SGD counts as rate / (1 - m). Source: Bengio 2012, Practical recommendations for
+    gradient-based training of deep architectures, section 3.1.1 (the first setting to tune, on a logarithmic scale).
+    """
+    name, rate = str(program.optimizer.get("name")), largest_rate(program.optimizer)
+    usual = USUAL.get(name)
+    if usual is None or rate is None or rate <= 0:
+        return None
+    momentum = float(program.optimizer.get("momentum") or 0) if name == "SGD" else 0.0
+    ratio = rate / (1 - min(momentum, 0.999)) / usual
+    if SMALL <= ratio <= LARGE:
+        return None
+    is_small, better = ratio < SMALL, usual * (1 - momentum)
+    return Finding(
+        "small_learning_rate" if is_small else "large_learning_rate",
+        "small learning rate" if is_small else "large learning rate",
+        f"The learning rate {rate:g} is {ratio:.2g} times the usual one of {name}"
+        f"{f' with momentum {momentum:g}' if momentum else ''}.",
+        {"suggested_learning_rate": two_digits(better)},
+        f"learning_rate={two_digits(better):g}",
+        "hint",
+        "the learning rate is too small" if is_small else "the learning rate is too large",
+        {},
+        (Change("learning_rate", rate, two_digits(better)),),
+    )
+
+
+SUSPICIONS = (narrow_layer, unusual_activation, learning_rate_of_another_size, frozen_part)
 
 
 def suspicions(program: Program) -> list[Finding]:

@@ -32,6 +32,8 @@ MAJORITY, ALMOST_ALL = 0.8, 0.95
 """Share of the most frequent class from which the accuracy means little, and nothing."""
 SORTED, BY_CHANCE = 0.5, 0.1
 """Share of batches with one class from which labels are sorted, and share by chance up to which that is certain."""
+FAVOURED = 1.5
+"""Ratio of the weight of the most frequent class to that of the rarest from which weights are reversed."""
 ANOTHER_MIXTURE, FEWEST_VALIDATED = 0.5, 20
 """Distance of the shares of classes, and number of validation samples, from which these are of other classes."""
 
@@ -220,3 +222,37 @@ def classes_of_validation(program: Program) -> Finding | None:
             (Change("shuffle", None, True), Change("targets", None, None)),
         )
     return None
+
+
+def class_weights_the_other_way(program: Program) -> Finding | None:
+    """Detect class weights that are largest for the most frequent class: the rare ones count even less.
+
+    Source: He and Garcia 2009, Learning from imbalanced data, section 3.2 (costs are higher for the rare class).
+    Threshold: the most frequent class has at least ``FAVOURED`` times the weight of the rarest, and is twice as
+    frequent.
+    """
+    weights = program.fit.get("class_weight")
+    targets = program.training.targets if program.training else ()
+    if not isinstance(weights, dict) or len(targets) != 1 or not targets[0].counts or len(targets[0].counts) < 2:
+        return None
+    counts = targets[0].counts
+    most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
+    of_most, of_least = (float(weights.get(str(label), 1.0)) for label in (most, least))
+    if counts[most] < 2 * counts[least] or of_most < FAVOURED * of_least:
+        return None
+    n_samples = sum(counts.values())
+    balanced = {label: round(n_samples / (len(counts) * n), 2) for label, n in sorted(counts.items())}
+    return Finding(
+        "class_weights_the_other_way",
+        "weights reversed",
+        f"Class {most} has {counts[most]} samples and weight {of_most:g}, class {least} has {counts[least]} and weight "
+        f"{of_least:g}: the rare class counts even less.",
+        {"weight_ratio": of_most / max(of_least, 1e-300)},
+        f"model.fit(..., class_weight={balanced})"
+        if len(balanced) <= 5
+        else "weights of n_samples / (n_classes * count)",
+        "problem",
+        "class weights in favour of the frequent class",
+        {"class": most},
+        (Change("class_weight", None, balanced),),
+    )
