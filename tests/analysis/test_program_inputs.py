@@ -67,11 +67,14 @@ FAULTS = {
         UNSCALED,
     ),
     "a feature that is larger than others": (
-        classifier(with_column(15 * X[:, 3])),
+        classifier(with_column(20 * X[:, 3])),
         ("unscaled_inputs", "hint", "feature 3 (0-based)"),
         UNSCALED,
     ),
-    "tiny features": (classifier(X * 0.001), ("unscaled_inputs", "hint", "hardly differ"), UNSCALED),
+    "tiny features": (classifier(X * 0.001), ("unscaled_inputs", "problem", "hardly differ"), UNSCALED),
+    "small features of SGD": (
+        classifier(X * 0.05, optimizer=SGD), ("unscaled_inputs", "hint", "hardly differ"), UNSCALED,
+    ),
     "pixels": (image_classifier(layer("Flatten")), ("pixels", "problem", "from 0 to 255"), UNSCALED),
     "pixels as a row": (
         image_classifier(x=PIXELS.reshape(400, -1)), ("pixels", "problem", "from 0 to 255"), UNSCALED,
@@ -158,6 +161,8 @@ def rest(x):
 HEALTHY = {
     "standardised": classifier(**rest(X)),
     "a small validation set": classifier(x_val=X[:12], y_val=Y[:12]),
+    "small features of Adam": classifier(X * 0.05),
+    "words by tf-idf": classifier((RNG.random((400, 900)) < 0.1) / 90**0.5),
     "0..1": classifier(RNG.random((400, 20))),
     "0..16": classifier(RNG.integers(0, 17, (400, 20))),
     "borders that are always 0": image_classifier(layer("Flatten"), x=PIXELS / 255 * (np.arange(28) > 3)),
@@ -219,8 +224,9 @@ def test_validation_that_is_not_finite():
 
 
 def test_targets_that_a_loss_of_the_users_may_leave_out():
-    masked = regressor(np.where(np.arange(400) < 4, np.nan, heights()), is_own_step=True)
-    assert targets.not_finite_targets(masked).severity == "hint"
+    missing = np.where(np.arange(400) < 4, np.nan, heights())
+    for masked in (regressor(missing, is_own_step=True), regressor(missing, loss="masked_mse")):
+        assert targets.not_finite_targets(masked).severity == "hint"
 
 
 def test_a_step_of_the_users_may_scale():
@@ -239,6 +245,12 @@ def test_connections_that_are_unknown():
     unknown = tuple(each._replace(inputs=()) for each in faulty.layers)
     assert inputs.unscaled_inputs(faulty) is not None
     assert inputs.unscaled_inputs(faulty._replace(layers=unknown)) is None
+
+
+def test_a_mask_of_ones_is_a_hint():
+    masked = classifier(np.ones((400, 20)))
+    with_mask = masked.training._replace(inputs=(*masked.training.inputs, *data(X).inputs))
+    assert inputs.constant_inputs(masked._replace(training=with_mask)).severity == "hint"
 
 
 def test_several_inputs_are_judged_together():

@@ -200,6 +200,15 @@ def test_the_size_of_a_regression_s_loss_is_unknown():
     assert initializers.strong_regularizer(program(penalised, dense(1), loss="mse")).severity == "hint"
 
 
+def test_two_numbers_can_tell_classes_apart():
+    assert layers.few_units(classifier(dense(64, "relu"), dense(2), units=10, y=TEN)).severity == "hint"
+
+
+def test_wide_inputs_make_large_sums():
+    flat = program(dense(8, "relu", kernel_initializer={"name": "RandomNormal"}), dense(1), x=RNG.random((20, 30_000)))
+    assert initializers.size_of_weights(flat).severity == "hint"
+
+
 def test_residual_branches_may_begin_with_zeros():
     branch = (
         dense(64, "relu", name="stem"),

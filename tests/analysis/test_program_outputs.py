@@ -296,6 +296,7 @@ HEALTHY = {
         1, "linear", loss="BinaryCrossentropy", loss_config={"from_logits": True}, y=labels(k=2),
         metrics=["BinaryAccuracy"],
     ),
+    "one class so far": network(1, "sigmoid", loss="BinaryCrossentropy", y=np.ones(8, int)),
     "two units": network(2, "softmax", y=labels(k=2)),
     "two units, binary loss": network(2, "softmax", loss="BinaryCrossentropy", y=one_hot(k=2)),
     "several labels": network(5, "sigmoid", loss="BinaryCrossentropy", y=several_labels()),

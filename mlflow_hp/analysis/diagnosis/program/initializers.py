@@ -22,6 +22,8 @@ CONSTANT = {"Zeros", "Ones", "Constant", "zeros", "ones", "constant"}
 """Initialisers that give all units of a layer the same weights."""
 RANDOM = {"RandomNormal", "RandomUniform", "TruncatedNormal"}
 """Initialisers whose size does not follow the number of inputs."""
+WIDE = 0.3
+"""Standard deviation below which initial weights are no problem: Keras' default is 0.05."""
 TOO_LARGE, FAR_TOO_LARGE, TOO_SMALL = 4.0, 7.0, 1e-2
 """Standard deviation of a unit's sum for inputs of size 1: from which it is reported, as a problem, below which."""
 
@@ -86,7 +88,7 @@ def size_of_weights(program: Program) -> Finding | None:
             f"sums are of size {size:.2g}, where about 1 is usual.",
             {"initial_size_of_sums": size},
             f'kernel_initializer="{right}"',
-            "problem" if size > FAR_TOO_LARGE else "hint",
+            "problem" if size > FAR_TOO_LARGE and spread > WIDE else "hint",
             "initial weights of the wrong size",
             {"layer": layer.name},
             (Change("kernel_initializer", name, right, layer.name),),

@@ -226,7 +226,7 @@ def few_units(program: Program) -> Finding | None:
             f"{layer.name} has {units} unit{'s' if units > 1 else ''} in front of {classes} classes.",
             {"hidden_units": units, "n_classes": classes},
             new_layer(program, layer.name, max(32, 2 * classes), applied_activation(layer) or "relu"),
-            "problem" if 2**units < classes else "hint",
+            "problem" if 2**units < classes and applied_activation(layer) != "linear" else "hint",
             "too few units in front of the output",
             {"layer": layer.name},
             (Change("units", units, max(32, 2 * classes), layer.name),),

@@ -308,7 +308,7 @@ def _are_numbers(answer: Answer, target: ArrayStatistics) -> bool:
 
 def _are_two(target: ArrayStatistics, first: int, last: int) -> bool:
     """Whether the targets have two values, in a column or several."""
-    return set(target.counts) == {first, last} if target.counts else (first, last) == (-1, 1)
+    return first != last and (set(target.counts) == {first, last} if target.counts else (first, last) == (-1, 1))
 
 
 def _validation_targets(program: Program) -> list[ArrayStatistics | None]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mlflow_hp.analysis.diagnosis.finding import Change, Finding
 from mlflow_hp.analysis.diagnosis.program.facts import (
+    CROSS_ENTROPIES,
     REGRESSION_LOSSES,
     SQUARED,
     accuracies,
@@ -38,6 +39,12 @@ ANOTHER_MIXTURE, FEWEST_VALIDATED = 0.5, 20
 """Distance of the shares of classes, and number of validation samples, from which these are of other classes."""
 
 
+OF_KERAS = (
+    CROSS_ENTROPIES | REGRESSION_LOSSES | {"poisson", "hinge", "squared_hinge", "categorical_hinge", "kl_divergence"}
+)
+"""Losses that do not leave out targets."""
+
+
 def not_finite_targets(program: Program) -> Finding | None:
     """Detect targets that are NaN or infinite, of which the loss becomes NaN.
 
@@ -47,14 +54,14 @@ def not_finite_targets(program: Program) -> Finding | None:
         share = max(data.not_finite, default=0.0)
         if share <= 0:
             continue
-        is_known = bool(answers(program)) and all(answer.loss != "" for answer in answers(program))
+        is_known = bool(answers(program)) and all(answer.loss in OF_KERAS for answer in answers(program))
         return Finding(
             "not_finite_targets",
             "NaN in the targets",
             f"Up to {share:.2%} of the targets are NaN or infinite.",
             {"largest_share_of_targets_not_finite": share},
             "rows without them: np.isfinite(y)",
-            "problem" if is_known and not program.is_own_step else "hint",
+            "problem" if is_known else "hint",
             "targets that are not finite",
             {"target": data.name},
             (Change("targets", "not finite", "finite"),),
