@@ -323,7 +323,7 @@ def lstm_for_an_epoch(callbacks: list[Any], is_faulty: bool) -> Trained:
     """One epoch of an LSTM."""
     split = data.languages()
     model = keras.Sequential([layers.Embedding(12, 8), layers.LSTM(16), layers.Dense(4, "softmax")])
-    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.compile(keras.optimizers.Adam(0.005), "sparse_categorical_crossentropy", metrics=["accuracy"])
     model.fit(split.x, split.y, 16, 1 if is_faulty else 12, validation_split=0.1, callbacks=callbacks, verbose=0)
     return model, scores.classes(model, split.x_test, split.y_test)
 

@@ -76,7 +76,7 @@ CASES = [
     healthy("signals GRU", signals, epochs=20),
     healthy("signals LSTM", signals, cell="LSTM", epochs=18, units=24),
     healthy("signals simple recurrent", signals, cell="SimpleRNN", units=24, epochs=18, learning_rate=0.003),
-    healthy("opinions as it is", opinions, epochs=5),
+    healthy("opinions as it is", opinions),
     healthy("opinions RMSprop", opinions, optimizer="rmsprop", epochs=5, learning_rate=0.005),
     healthy("topics as it is", topics),
     healthy("topics dropout", topics, dropout=0.3, hidden=64),

@@ -301,11 +301,11 @@ def opinions(
     callbacks: list[Any],
     learning_rate: float = 0.01,
     batch_size: int = 32,
-    epochs: int = 10,
+    epochs: int = 4,
     optimizer: str = "adam",
     last_activation: str = "sigmoid",
     loss: str = "binary_crossentropy",
-    dropout: float = 0.2,
+    dropout: float = 0.3,
     units: int = 16,
     activation: str = "relu",
 ) -> tuple[Any, dict[str, float]]:
@@ -326,15 +326,15 @@ def opinions(
 
 def topics(
     callbacks: list[Any],
-    learning_rate: float = 0.005,
+    learning_rate: float = 0.003,
     batch_size: int = 32,
-    epochs: int = 25,
+    epochs: int = 15,
     optimizer: str = "adam",
     initializer: str = "glorot_uniform",
     activation: str = "relu",
     last_activation: str = "sigmoid",
     loss: str = "binary_crossentropy",
-    dropout: float = 0.0,
+    dropout: float = 0.2,
     standardize: bool = True,
     hidden: int = 48,
 ) -> tuple[Any, dict[str, float]]:

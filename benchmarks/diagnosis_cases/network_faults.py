@@ -82,10 +82,10 @@ def twelve_sigmoid_layers(callbacks: list[Any], is_faulty: bool) -> Trained:
     """A stack that passes no gradient."""
     model = keras.Sequential([keras.Input((64,))])
     for _ in range(12):
-        model.add(layers.Dense(32))
+        model.add(layers.Dense(48, kernel_initializer="he_normal"))
         model.add(layers.Activation("sigmoid" if is_faulty else "relu"))
     model.add(layers.Dense(10, activation="softmax"))
-    return _digits(callbacks, model, epochs=12)
+    return _digits(callbacks, model, epochs=15)
 
 
 @faulty("hidden activation", "activation layers batch_normalization kernel_initializer")
