@@ -329,8 +329,8 @@ def tokens_into_a_dense_layer(callbacks: list[Any], is_faulty: bool) -> Trained:
         model.add(layers.GlobalAveragePooling1D())
     model.add(layers.Dense(16, "relu"))
     model.add(layers.Dense(1, "sigmoid"))
-    model.compile(keras.optimizers.Adam(0.01), "binary_crossentropy", metrics=["accuracy"])
-    model.fit(split.x, split.y, epochs=8, batch_size=32, validation_split=0.2, callbacks=callbacks, verbose=0)
+    model.compile(keras.optimizers.Adam(0.005), "binary_crossentropy", metrics=["accuracy"])
+    model.fit(split.x, split.y, epochs=5, batch_size=32, validation_split=0.2, callbacks=callbacks, verbose=0)
     return model, scores.binary(model, split.x_test, split.y_test)
 
 

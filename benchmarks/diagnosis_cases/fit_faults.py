@@ -307,7 +307,7 @@ def dataset_in_one_batch(callbacks: list[Any], is_faulty: bool) -> Trained:
     dataset = tf.data.Dataset.from_tensor_slices((split.x, split.y)).shuffle(1000)
     model = keras.Sequential([layers.Embedding(12, 8), layers.GRU(16), layers.Dense(4, "softmax")])
     model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"])
-    model.fit(dataset.batch(len(split.x) if is_faulty else 32), epochs=8, callbacks=callbacks, verbose=0)
+    model.fit(dataset.batch(len(split.x) if is_faulty else 32), epochs=14, callbacks=callbacks, verbose=0)
     return model, scores.classes(model, split.x_test, split.y_test)
 
 

@@ -48,7 +48,7 @@ LEARNING_RATES = [
         "learning_rate optimizer",
         {"learning_rate": 3e-4},
         optimizer="sgd",
-        learning_rate=0.05,
+        learning_rate=0.02,
         momentum=0.9,
     ),
     faulty(
@@ -197,6 +197,7 @@ INPUTS = [
         {"standardize": False},
         name="diabetes",
         epochs=15,
+        learning_rate=0.002,
     ),
     faulty(
         "preprocessing",
@@ -206,6 +207,7 @@ INPUTS = [
         {"scale_targets": False},
         name="diabetes",
         epochs=15,
+        learning_rate=0.002,
     ),
     faulty("preprocessing", "linear raw targets", surface, "scale_targets", {"scale_targets": False}, name="linear"),
     faulty(

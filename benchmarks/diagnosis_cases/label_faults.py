@@ -61,8 +61,8 @@ def labels_in_percent(callbacks: list[Any], is_faulty: bool) -> Trained:
     low, high = split.y.min(), split.y.max()
     top = 100.0 if is_faulty else 1.0
     model = keras.Sequential([layers.Dense(32, "relu"), layers.Dense(32, "relu"), layers.Dense(1, "sigmoid")])
-    model.compile("adam", "mse")
-    model.fit(split.x, (split.y - low) / (high - low) * top, epochs=20, callbacks=callbacks, verbose=0)
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    model.fit(split.x, (split.y - low) / (high - low) * top, epochs=25, callbacks=callbacks, verbose=0)
     return model, scores.regression(model, split.x_test, split.y_test, scale=high - low, offset=low)
 
 
@@ -85,8 +85,8 @@ def class_weights_the_other_way(callbacks: list[Any], is_faulty: bool) -> Traine
     share = float(split.y.mean())
     weights = {0: 0.5 / share, 1: 0.5 / (1 - share)} if is_faulty else {0: 0.5 / (1 - share), 1: 0.5 / share}
     model = keras.Sequential([layers.Dense(16, "relu"), layers.Dense(1, "sigmoid")])
-    model.compile(keras.optimizers.Adam(0.005), "binary_crossentropy", metrics=["accuracy"])
-    model.fit(split.x, split.y, epochs=15, class_weight=weights, callbacks=callbacks, verbose=0)
+    model.compile(keras.optimizers.Adam(0.02), "binary_crossentropy", metrics=["accuracy"])
+    model.fit(split.x, split.y, epochs=20, class_weight=weights, callbacks=callbacks, verbose=0)
     return model, scores.binary(model, split.x_test, split.y_test, balanced=True)
 
 
@@ -107,9 +107,9 @@ def rare_class_by_accuracy(callbacks: list[Any], is_faulty: bool) -> Trained:
     split = data.standardized(data.unequal(0.04))
     model = keras.Sequential([keras.Input((12,)), layers.Dense(8, "relu"), layers.Dense(1, "sigmoid")])
     metrics = ["accuracy"] if is_faulty else [keras.metrics.AUC(), keras.metrics.Recall()]
-    model.compile("adam", "binary_crossentropy", metrics=metrics)
+    model.compile(keras.optimizers.Adam(0.02), "binary_crossentropy", metrics=metrics)
     weights = None if is_faulty else {0: 0.52, 1: 12.5}
-    model.fit(split.x, split.y, epochs=10, class_weight=weights, callbacks=callbacks, verbose=0)
+    model.fit(split.x, split.y, epochs=20, class_weight=weights, callbacks=callbacks, verbose=0)
     return model, scores.binary(model, split.x_test, split.y_test, balanced=True)
 
 
@@ -118,9 +118,9 @@ def rare_class_by_accuracy_of_two_units(callbacks: list[Any], is_faulty: bool) -
     """The same with a softmax of two."""
     split = data.standardized(data.unequal(0.03, 2000))
     model = keras.Sequential([layers.Dense(12, "tanh"), layers.Dense(2, "softmax")])
-    model.compile("rmsprop", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.compile(keras.optimizers.RMSprop(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"])
     weights = None if is_faulty else {0: 0.515, 1: 16.0}
-    model.fit(split.x, split.y, 32, 8, class_weight=weights, validation_split=0.2, callbacks=callbacks, verbose=0)
+    model.fit(split.x, split.y, 32, 15, class_weight=weights, validation_split=0.2, callbacks=callbacks, verbose=0)
     rare, common = ((split.y_test == label) for label in (1, 0))
     each = [scores.classes(model, split.x_test[rows], split.y_test[rows]) for rows in (rare, common)]
     return model, {name: (each[0][name] + each[1][name]) / 2 for name in ("score", "loss")}

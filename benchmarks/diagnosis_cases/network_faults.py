@@ -74,7 +74,7 @@ def linear_convolutions(callbacks: list[Any], is_faulty: bool) -> Trained:
             layers.Dense(2, "softmax"),
         ]
     )
-    return _ends(callbacks, model, split, keras.optimizers.Adam(0.005), epochs=12, batch_size=32)
+    return _ends(callbacks, model, split, keras.optimizers.Adam(0.01), epochs=18, batch_size=32)
 
 
 @faulty("hidden activation", "activation layers batch_normalization kernel_initializer")
@@ -131,7 +131,7 @@ def nothing_to_train(callbacks: list[Any], is_faulty: bool) -> Trained:
     model = keras.Sequential([keras.Input((64,)), layers.Dense(32, "relu"), layers.Dense(10, "softmax")])
     model.layers[0].trainable = not is_faulty
     model.layers[1].trainable = not is_faulty
-    return _digits(callbacks, model, epochs=8)
+    return _digits(callbacks, model, keras.optimizers.Adam(0.005), epochs=10)
 
 
 @faulty("layers", "trainable")
@@ -159,7 +159,7 @@ def frozen_convolutions(callbacks: list[Any], is_faulty: bool) -> Trained:
     base.trainable = not is_faulty
     model = keras.Model(inputs, layers.Dense(10, "softmax")(layers.Dense(24, "relu")(base(inputs))))
     pictures = split._replace(x=split.x.reshape(-1, 8, 8, 1) / 16, x_test=split.x_test.reshape(-1, 8, 8, 1) / 16)
-    return _ends(callbacks, model, pictures, keras.optimizers.Adam(0.01), epochs=12, validation_split=0.1)
+    return _ends(callbacks, model, pictures, keras.optimizers.Adam(0.01), epochs=20, validation_split=0.1)
 
 
 @faulty("layers", "units layers")
@@ -213,7 +213,7 @@ def forty_plain_layers(callbacks: list[Any], is_faulty: bool) -> Trained:
     for _ in range(40 if is_faulty else 3):
         model.add(layers.Dense(16, "tanh", kernel_initializer="random_normal"))
     model.add(layers.Dense(1))
-    return _friedman(callbacks, model, epochs=10 if is_faulty else 15)
+    return _friedman(callbacks, model, keras.optimizers.Adam(0.01), epochs=10 if is_faulty else 30)
 
 
 @faulty("initialiser", "kernel_initializer")
