@@ -130,6 +130,16 @@ LOSSES = [
 ]
 
 LAYERS = [
+    faulty("layers", "circles no hidden layer", plane, "layers units activation", {"n_hidden": 0}, name="circles"),
+    faulty("layers", "wine one hidden unit", tabular, "units layers", {"hidden": 1}),
+    faulty(
+        "layers",
+        "friedman 2 no hidden layer",
+        surface,
+        "layers units activation",
+        {"n_hidden": 0},
+        name="friedman 2",
+    ),
     faulty("layers", "digits two hidden units", digits, "units layers", {"hidden": 2}),
     faulty("layers", "pictures one filter two units", pictures, "units layers", {"filters": 1, "units": 2}),
     faulty(

@@ -18,6 +18,21 @@ from benchmarks.diagnosis_cases.keyword_tasks import (
 _RATE = "learning rate"
 
 LEARNING_RATES = [
+    faulty(_RATE, "tumours Adam 3", tumours, "learning_rate", {"learning_rate": 3.0}),
+    faulty(_RATE, "clusters Adam 1", tabular, "learning_rate", {"learning_rate": 1.0}, name="clusters", hidden=48),
+    faulty(_RATE, "signals RMSprop 1e-6", signals, "learning_rate", {"learning_rate": 1e-6}, optimizer="rmsprop"),
+    faulty(_RATE, "friedman Nadam 1e-5", surface, "learning_rate", {"learning_rate": 1e-5}, optimizer="nadam"),
+    faulty(_RATE, "wine RMSprop 1e-5", tabular, "learning_rate", {"learning_rate": 1e-5}, optimizer="rmsprop"),
+    faulty(
+        _RATE,
+        "circles SGD 1e-3",
+        plane,
+        "learning_rate optimizer",
+        {"learning_rate": 1e-3},
+        name="circles",
+        optimizer="sgd",
+        learning_rate=0.5,
+    ),
     faulty(_RATE, "digits Adam 0.3", digits, "learning_rate", {"learning_rate": 0.3}),
     faulty(_RATE, "digits Adam 1e-5", digits, "learning_rate", {"learning_rate": 1e-5}),
     faulty(
@@ -300,6 +315,18 @@ OPTIMIZERS = [
 ]
 
 BATCH_SIZES = [
+    faulty(
+        "batch size",
+        "clusters all in a batch",
+        tabular,
+        "batch_size",
+        {"batch_size": 2048},
+        name="clusters",
+        learning_rate=0.003,
+        hidden=48,
+    ),
+    faulty("batch size", "moons all in a batch", plane, "batch_size", {"batch_size": 1000}, learning_rate=0.005),
+    faulty("batch size", "circles all in a batch", plane, "batch_size", {"batch_size": 640}, name="circles", epochs=25),
     faulty("batch size", "digits all in a batch", digits, "batch_size", {"batch_size": 1100}, learning_rate=0.001),
     faulty("batch size", "pictures all in a batch", pictures, "batch_size", {"batch_size": 2048}, learning_rate=0.001),
     faulty("batch size", "wine all in a batch", tabular, "batch_size", {"batch_size": 256}, learning_rate=0.003),
