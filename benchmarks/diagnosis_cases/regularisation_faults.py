@@ -84,7 +84,7 @@ def recurrent_dropout_of_nearly_all(callbacks: list[Any], is_faulty: bool) -> Tr
     """Dropout of 0.95 behind a recurrent layer."""
     model = keras.Sequential([layers.Embedding(12, 8), layers.GRU(16), layers.Dropout(0.95 if is_faulty else 0.1)])
     model.add(layers.Dense(4, "softmax"))
-    return _ends(callbacks, model, data.languages(), keras.optimizers.Adam(0.01), epochs=6)
+    return _ends(callbacks, model, data.languages(), keras.optimizers.Adam(0.01), epochs=10)
 
 
 @faulty("regularisation", "regularizer")
