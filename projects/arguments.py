@@ -174,3 +174,13 @@ def text_of(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}" if float(f"{value:g}") == value else repr(value)
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+IMPROVE = Parameter(
+    "improve",
+    "0",
+    whole(0, 100),
+    "trainings that follow the advice of the findings, after the first one",
+    several=False,
+)
+"""Parameter of experiments that can follow their own advice."""

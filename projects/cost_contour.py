@@ -33,6 +33,7 @@ PARAMETERS = [
     Parameter("weight", "none", arguments.optional(arguments.number()), "initial weight; none: as Keras draws it"),
     Parameter("bias", "none", arguments.optional(arguments.number()), "initial bias; none: zero"),
     Parameter("animate", "true", arguments.flag, "make an animation of the descent", several=False),
+    arguments.IMPROVE,
 ]
 QUESTION = "Which path does gradient descent take over the cost surface of a linear regression?"
 
@@ -117,6 +118,26 @@ def compare(run_id: str, outcomes: dict[str, Outcome]) -> list[str]:
     return []
 
 
+def compare_improved(run_id: str, outcomes: dict[str, Outcome]) -> list[str]:
+    """Draw all paths in the units of the data, on one surface: of a standardised feature, too."""
+    raw = next((o.record for o in outcomes.values() if not o.record.settings["standardize"]), None)
+    if raw is None:
+        return compare(run_id, outcomes)
+    return compare(run_id, {label: o._replace(record=in_units_of(raw, o.record)) for label, o in outcomes.items()})
+
+
+def in_units_of(raw: Descent, descent: Descent) -> Descent:
+    """Convert the path of a descent to the units of another one on the same data that is not standardised.
+
+    ``w (x - mean) / std + b`` is ``(w / std) x + (b - w mean / std)``, so the cost is the same at each step.
+    """
+    if not descent.settings["standardize"] or descent.data.split_digest != raw.data.split_digest:
+        return descent
+    x = raw.data.x_train.astype(np.float64)
+    slope = descent.w / x.std()
+    return descent._replace(data=raw.data, surface=raw.surface, w=slope, b=descent.b - slope * x.mean())
+
+
 def _descent(
     dataset: data.Regression, surface: LinearRegressionSurface, history: TrainingHistory, settings: Settings
 ) -> Descent:
@@ -155,7 +176,7 @@ def _report(run_id: str, descent: Descent, command: str) -> Outcome:
         for name in ("final_J", "excess_J", "arrival_step")
     }
     verdicts = {"final_J": columns["final_J"], **{k: float(v) for k, v in last.items()}, **columns}
-    return Outcome(run_id, verdicts, [f"{f.verdict}: {f.text}" for f in findings], descent)
+    return Outcome(run_id, verdicts, [f"{f.verdict}: {f.text}" for f in findings], descent, advice=findings)
 
 
 def _pictures(report: Any, descent: Descent) -> None:
@@ -182,7 +203,9 @@ def _pictures(report: Any, descent: Descent) -> None:
         surface_animation.animate_surface(info, report.file(f"{artifact_paths.PLOTS_FOLDER}/descent.gif"))
 
 
-EXPERIMENT = Experiment("cost_contour", QUESTION, PARAMETERS, train, compare, "final_J")
+EXPERIMENT = Experiment(
+    "cost_contour", QUESTION, PARAMETERS, train, compare, "final_J", compare_improved=compare_improved
+)
 
 if __name__ == "__main__":
     main(EXPERIMENT)

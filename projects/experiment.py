@@ -20,6 +20,7 @@ from projects import arguments
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from mlflow_hp.analysis import Finding
     from projects.arguments import Parameter, Settings
 
 
@@ -38,6 +39,8 @@ class Outcome(NamedTuple):
         Data for the experiment's pictures of several trainings.
     judged_by : str
         Epoch that the numbers are of, in words. Defaults to ``""``, for numbers that are not of an epoch.
+    advice : sequence of Finding
+        Findings with the changes that they propose, the most important first. Defaults to none.
     """
 
     run_id: str
@@ -45,6 +48,7 @@ class Outcome(NamedTuple):
     findings: list[str]
     record: Any
     judged_by: str = ""
+    advice: Sequence[Finding] = ()
 
 
 class Experiment(NamedTuple):
@@ -67,6 +71,11 @@ class Experiment(NamedTuple):
         Entry of ``Outcome.numbers`` whose lowest value is the best.
     kind : {"training", "search"}
         Kind of run that one call of `train` records; the tag ``mlflow_hp.kind``.
+    compare_improved : callable, optional
+        The same as `compare`, for trainings of an improvement. Defaults to `compare`.
+    stepwise : bool
+        Whether an improvement tries the first of several changes that belong together alone, before all of them, to
+        show what it does. Defaults to False.
 
     An experiment without a parameter that takes several values needs neither `compare` nor `objective`.
     """
@@ -78,6 +87,8 @@ class Experiment(NamedTuple):
     compare: Callable[[str, dict[str, Outcome]], list[str]] = lambda *_: []
     objective: str = ""
     kind: str = "training"
+    compare_improved: Callable[[str, dict[str, Outcome]], list[str]] | None = None
+    stepwise: bool = False
 
 
 @contextlib.contextmanager

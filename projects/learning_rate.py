@@ -38,6 +38,7 @@ PARAMETERS = [
     Parameter("hidden", "64-64", arguments.sizes, "units of the hidden layers, with dashes between them"),
     network.JUDGE,
     *network.RECORDING,
+    arguments.IMPROVE,
 ]  # fmt: skip
 QUESTION = "Which learning-rate schedule descends fastest, and which most smoothly?"
 

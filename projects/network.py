@@ -216,7 +216,7 @@ def _report(
     ranked, judged_by = _judged(trained, last)
     seconds = float(np.sum(history.epochs.get("seconds", np.zeros(1))))
     table = {**ranked, **{name: value for name, value in numbers.items() if "/" not in name}, "seconds": seconds}
-    return Outcome(run_id, table, [f"{f.verdict}: {f.text}" for f in findings], trained, judged_by)
+    return Outcome(run_id, table, [f"{f.verdict}: {f.text}" for f in findings], trained, judged_by, findings)
 
 
 def _judged(trained: Trained, last: dict[str, float]) -> tuple[dict[str, float], str]:

@@ -71,7 +71,9 @@ def description(
     from mlflow_hp.analysis import diagnosis
 
     used = ", ".join(
-        f"{name} {plain(arguments.text_of(value))}" for name, value in settings.items() if name != "animate"
+        f"{name} {plain(arguments.text_of(value))}"
+        for name, value in settings.items()
+        if name not in ("animate", "improve")
     )
     return (
         f"{diagnosis.result_in_words(history, result)}\n\n{diagnosis.findings_in_words(findings)}\n\n"

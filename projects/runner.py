@@ -59,13 +59,20 @@ def run(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
 
 def _run_in(experiment: Experiment, texts: dict[str, str], active_run: Any) -> None:
     from mlflow_hp.tracking import runs, tags
+    from projects.improving import improve
     from projects.sweep import sweep
 
     with quiet():
         import keras  # noqa: F401 - importing takes seconds, and prints messages
     combinations = arguments.combinations(texts, experiment.parameters)
     is_sweep = len(combinations) > 1
-    kind = "sweep" if is_sweep else experiment.kind
+    improves = combinations[0].get(arguments.IMPROVE.name, 0) > 0
+    if is_sweep and improves:
+        raise UserError(
+            f"improve={texts[arguments.IMPROVE.name]}: advice is followed from one value of each parameter, and "
+            f"{', '.join(arguments.varying_names(combinations))} has several; give one of each, or improve=0"
+        )
+    kind = "sweep" if is_sweep else "improvement" if improves else experiment.kind
     runs.log_once(active_run, tags=runs.run_tags(kind, {tags.EXPERIMENT_TAG: experiment.name}))
     runs.log_code(active_run.info.run_id)
     if is_sweep:
@@ -74,6 +81,9 @@ def _run_in(experiment: Experiment, texts: dict[str, str], active_run: Any) -> N
     else:
         (settings,) = combinations
         runs.log_once(active_run, params={name: arguments.text_of(value) for name, value in settings.items()})
+    if improves:
+        findings = improve(experiment, settings, active_run, command(experiment, settings))
+    elif not is_sweep:
         findings = experiment.train(settings, command(experiment, settings)).findings
     say("", *findings, "")
     say(f"Look at it: mlflow ui --backend-store-uri {_quoted_store()}   (run {active_run.info.run_id})")

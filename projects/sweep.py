@@ -117,7 +117,9 @@ def _compare(
     if failures:
         result += f"; {len(failures)} failed"
     common_settings = ", ".join(
-        f"{name} {plain(arguments.text_of(value))}" for name, value in combinations[0].items() if name not in names
+        f"{name} {plain(arguments.text_of(value))}"
+        for name, value in combinations[0].items()
+        if name not in (*names, arguments.IMPROVE.name)
     )
     beginning = f"**{experiment.question}**\n\n**Result**: {result} (run `{outcomes[best].run_id}`).\n\n"
     ending_text = (

@@ -47,6 +47,7 @@ PARAMETERS = [
               "name of the model in MLflow's model registry; none: not registered", several=False),
     network.JUDGE,
     *network.RECORDING,
+    arguments.IMPROVE,
 ]  # fmt: skip
 QUESTION = "How well does a network learn with these settings, and do its saved files predict the same?"
 CHECKPOINT = "best.keras"

@@ -42,6 +42,9 @@ class AdviceLoop:
         What trainings are compared by. Defaults to the held-out loss.
     goal : {"min", "max"}, optional
         Whether lower or higher values of `metric` are better. Defaults to what its name says.
+    stepwise : bool
+        Whether the first of several changes that a finding proposes is tried alone before all of them, to see what it
+        does. Defaults to False.
 
     Attributes
     ----------
@@ -72,9 +75,10 @@ class AdviceLoop:
         defaults: Mapping[str, Any] | None = None,
         metric: str | None = None,
         goal: Goal | None = None,
+        stepwise: bool = False,
     ) -> None:
         self._start, self._defaults = dict(start), dict(defaults or {})
-        self._budget, self._metric, self._goal = trainings, metric, goal
+        self._budget, self._metric, self._goal, self._stepwise = trainings, metric, goal, stepwise
         self.trainings: list[TrainingResult] = []
         self._best = 0
         self.ending = ""
@@ -105,7 +109,7 @@ class AdviceLoop:
             return None
         last = self.trainings[-1]
         base = self._base
-        from_findings = proposals(base.findings, base.hyperparameters, self._defaults)
+        from_findings = proposals(base.findings, base.hyperparameters, self._defaults, stepwise=self._stepwise)
         if last.verdict == SAME and base is not last:  # hints are not worth a further training, a problem is
             problems = [p for p in from_findings if p.finding is not None and p.finding.severity == "problem"]
             return self._first_untried(problems, NOT_REAL)

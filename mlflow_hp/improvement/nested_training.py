@@ -14,21 +14,18 @@ from mlflow_hp._notice import warn
 from mlflow_hp.analysis.diagnosis import diagnose
 from mlflow_hp.delivery.signals import held
 from mlflow_hp.history.load import load_history
+from mlflow_hp.improvement.reasons import describe_training, training_tags
 from mlflow_hp.improvement.scores import Scores, scores_of
 from mlflow_hp.improvement.training_result import TrainingResult
 from mlflow_hp.tracking import runs
 from mlflow_hp.tracking.artifact_paths import TRACEBACK_FILE
 from mlflow_hp.tracking.own_run import OwnRun, status_of
-from mlflow_hp.tracking.params_and_tags import plain, texts
+from mlflow_hp.tracking.params_and_tags import texts
 from mlflow_hp.tracking.redaction import masked
 from mlflow_hp.tracking.tags import (
     BEST_EPOCH_METRIC,
-    CHANGE_TAG,
-    DESCRIPTION_TAG,
     ERROR_TAG,
-    FINDING_TAG,
     FITS_TAG,
-    RUN_NAME_TAG,
     SAVED_MODEL_TAG,
     SCORES_TAG,
     TRAINING_TAG,
@@ -79,7 +76,7 @@ def train_nested(train: Callable[..., Any], proposal: Proposal, number: int) -> 
     BaseException
         What `train` raised, if that is no `Exception`, or it is the start; its run has ended as KILLED or FAILED.
     """
-    own = OwnRun(runs.run_tags("training", {RUN_NAME_TAG: _run_name(number, proposal), **_why(number, proposal)}))
+    own = OwnRun(runs.run_tags("training", training_tags(number, proposal)))
     returned, failure = None, None
     try:
         with _tolerated(f"params of run {own.run_id}"):
@@ -95,7 +92,7 @@ def train_nested(train: Callable[..., Any], proposal: Proposal, number: int) -> 
         with held("sending the record to MLflow"):
             own.end(status_of(failure))
             with _tolerated(f"the description of run {own.run_id}"):
-                _describe(own.run_id, number, proposal)
+                describe_training(own.run_id, number, proposal)
     if failure is not None:
         error_text = f"{type(failure).__name__}: {failure}"
         return Trained(TrainingResult(proposal, own.run_id, error=error_text))
@@ -124,19 +121,6 @@ def finished_before(previous: Iterable[Run], proposal: Proposal) -> TrainingResu
         if is_done and all(run.data.params.get(name) == text for name, text in params.items()):
             return _result(proposal, run.info.run_id, json.loads(run.data.tags.get(SCORES_TAG, "{}")))
     return None
-
-
-def _run_name(number: int, proposal: Proposal) -> str:
-    return f"{number} {proposal.name}"[:250]
-
-
-def _why(number: int, proposal: Proposal) -> dict[str, str]:
-    """Tags about the finding that led to a training, and what it changed."""
-    tags = {TRAINING_TAG: str(number)}
-    if proposal.finding is not None:
-        tags[FINDING_TAG] = f"{proposal.finding.name}: {proposal.finding.verdict}"
-        tags[CHANGE_TAG] = ", ".join(change.text for change in proposal.changes)
-    return tags
 
 
 def _result(proposal: Proposal, run_id: str, numbers: dict[str, float]) -> TrainingResult:
@@ -194,19 +178,6 @@ def _record_failure(run_id: str, error: BaseException) -> None:
         if isinstance(error, Exception):
             text = masked("".join(traceback.format_exception(error)))
             mlflow.MlflowClient().log_text(run_id, text, TRACEBACK_FILE)
-
-
-def _describe(run_id: str, number: int, proposal: Proposal) -> None:
-    """Put the finding that led to a training in front of its description."""
-    if proposal.finding is None:
-        beginning = "**The start of an improvement**: nothing was changed yet."
-    else:
-        changes = plain(", ".join(change.text for change in proposal.changes))
-        half = " (half of a change that went too far)" if proposal.is_half else ""
-        why = f"**{plain(proposal.finding.verdict)}**: {plain(proposal.finding.text)}"
-        beginning = f"**Training {number} of an improvement**: {changes}{half}\n\nThe finding that led to it: {why}"
-    rest = mlflow.MlflowClient().get_run(run_id).data.tags.get(DESCRIPTION_TAG, "")
-    runs.set_description(run_id, f"{beginning}\n\n{rest}".strip())
 
 
 @contextlib.contextmanager

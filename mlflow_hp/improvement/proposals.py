@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 SUGGESTED = "suggested_"
 """Prefix of the evidence of findings that name a value without a `Change`."""
+HALF = "half of a change that went too far"
+FIRST_ALONE = "the first of the changes alone, to see what it does"
 LEAST_RATIO = 1.5
 """Least ratio of two numbers that are tried one after the other: closer ones give results that hardly differ."""
 
@@ -58,8 +60,8 @@ class Proposal(NamedTuple):
         What differs from the best training so far. Defaults to nothing: the start.
     finding : Finding or None
         Finding that led to it. Defaults to None: the start.
-    is_half : bool
-        Whether it goes half the way of a change that went too far. Defaults to False.
+    note : str
+        How it follows the finding, if not as it says. Defaults to nothing.
 
     Examples
     --------
@@ -71,7 +73,7 @@ class Proposal(NamedTuple):
     hyperparameters: dict[str, Any]
     changes: tuple[KeywordChange, ...] = ()
     finding: Finding | None = None
-    is_half: bool = False
+    note: str = ""
 
     @property
     def name(self) -> str:
@@ -80,7 +82,11 @@ class Proposal(NamedTuple):
 
 
 def proposals(
-    findings: Sequence[Finding], hyperparameters: Mapping[str, Any], defaults: Mapping[str, Any]
+    findings: Sequence[Finding],
+    hyperparameters: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    *,
+    stepwise: bool = False,
 ) -> Iterator[Proposal]:
     """Make a proposal of each finding whose change touches a keyword.
 
@@ -95,6 +101,8 @@ def proposals(
         Its keyword values.
     defaults : mapping of str to object
         Values of keywords that it was not called with.
+    stepwise : bool
+        Whether the first of several changes is proposed alone before all of them. Defaults to False.
 
     Yields
     ------
@@ -124,6 +132,9 @@ def proposals(
             continue
         changes = tuple(KeywordChange(keyword, values[keyword], value) for keyword, value in new.items())
         proposal = Proposal({**hyperparameters, **new}, changes, finding)
+        if stepwise and is_complete and len(changes) > 1:
+            first = changes[0]
+            yield Proposal({**hyperparameters, first.keyword: first.new}, (first,), finding, FIRST_ALONE)
         if is_complete:
             yield proposal
         else:
@@ -183,7 +194,7 @@ def halfway(proposal: Proposal) -> Proposal | None:
     if value in (old, new):
         return None
     changes = (KeywordChange(keyword, old, value),)
-    return Proposal({**proposal.hyperparameters, keyword: value}, changes, proposal.finding, is_half=True)
+    return Proposal({**proposal.hyperparameters, keyword: value}, changes, proposal.finding, HALF)
 
 
 def _is_number(value: Any) -> bool:

@@ -8,6 +8,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from mlflow_hp.history.load import load_history
+from mlflow_hp.improvement.reasons import why
 from mlflow_hp.improvement.scores import main_metric
 from mlflow_hp.improvement.training_result import FAILED, START, TrainingResult
 from mlflow_hp.tracking import runs
@@ -37,6 +38,15 @@ def summary(loop: AdviceLoop) -> str:
     -------
     str
         Text without markup.
+
+    Examples
+    --------
+    >>> from mlflow_hp.improvement import AdviceLoop, Scores, TrainingResult, summary
+    >>> loop = AdviceLoop({"lr": 0.1})
+    >>> _ = loop.add(TrainingResult(loop.propose(), "run id", (), Scores({"val_loss": 0.5})))
+    >>> loop.propose()
+    >>> summary(loop)
+    'Nothing to try: no finding names a change that a keyword of the function can make (val_loss 0.5).'
     """
     start, best = loop.trainings[0], loop.best
     n_more = len(loop.trainings) - 1
@@ -56,36 +66,42 @@ def summary(loop: AdviceLoop) -> str:
     return f"The best is training {loop.trainings.index(best)} ({changes}), {values}, {after}.{ending}"
 
 
-def table(trainings: Sequence[TrainingResult], best: TrainingResult) -> str:
+def table(loop: AdviceLoop) -> str:
     """Write the trainings as a table in markdown: what was changed, why, and the result.
 
     Parameters
     ----------
-    trainings : sequence of TrainingResult
-        All trainings, the start first.
-    best : TrainingResult
-        The best of them.
+    loop : AdviceLoop
+        The loop, with the start at least.
 
     Returns
     -------
     str
         The table.
+
+    Examples
+    --------
+    >>> from mlflow_hp.improvement import AdviceLoop, Scores, TrainingResult, table
+    >>> loop = AdviceLoop({"lr": 0.1})
+    >>> _ = loop.add(TrainingResult(loop.propose(), "run id", (), Scores({"val_loss": 0.5})))
+    >>> print(table(loop))
+    | training | what was changed | why | val_loss | |
+    |---|---|---|---|---|
+    | start | nothing: the start |  | 0.5 | **(the best)** |
     """
+    trainings, best = loop.trainings, loop.best
     metric = next((each.compared_by for each in trainings if each.compared_by), "")
     metric = metric or main_metric(trainings[0].scores.values)
     lines = [f"| training | what was changed | why | {plain(metric) or 'result'} | |", "|---|---|---|---|---|"]
     for number, training in enumerate(trainings):
-        finding = training.proposal.finding
-        why = "" if finding is None else f"{finding.verdict}: {finding.text}"
-        if training.proposal.is_half:
-            why = f"half of a change that went too far; first because {why}"
+        reason = "; ".join(filter(None, (training.proposal.note, why(training.proposal))))
         changes = ", ".join(change.text for change in training.proposal.changes) or "nothing: the start"
         verdict = (
             training.error if training.verdict == FAILED else "" if training.verdict == START else training.verdict
         )
         verdict = f"{plain(verdict)}{' **(the best)**' if training is best else ''}".strip()
         name = str(number) if number else "start"
-        cells = [name, plain(changes), plain(why), _number(training, metric), verdict]
+        cells = [name, plain(changes), plain(reason), _number(training, metric), verdict]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -101,8 +117,34 @@ def describe(run_id: str, loop: AdviceLoop) -> None:
         The loop, with the start at least.
     """
     best = loop.best
-    text = f"**{plain(summary(loop))}**\n\n{table(loop.trainings, best)}\n\nThe best run: `{best.run_id}`\n"
+    text = f"**{plain(summary(loop))}**\n\n{table(loop)}\n\nThe best run: `{best.run_id}`\n"
     runs.set_description(run_id, text)
+    name_best(run_id, loop)
+    _draw(run_id, loop.trainings)
+
+
+def name_best(run_id: str, loop: AdviceLoop) -> None:
+    """Name the best training in the tags of the parent run, and log its scores there as ``best/<metric>``.
+
+    Parameters
+    ----------
+    run_id : str
+        Id of the parent run.
+    loop : AdviceLoop
+        The loop, with the start at least.
+
+    Examples
+    --------
+    >>> import mlflow
+    >>> from mlflow_hp.improvement import AdviceLoop, Scores, TrainingResult, name_best
+    >>> loop = AdviceLoop({"lr": 0.1})
+    >>> _ = loop.add(TrainingResult(loop.propose(), "run id", (), Scores({"val_loss": 0.5})))
+    >>> with mlflow.start_run() as run:
+    ...     name_best(run.info.run_id, loop)
+    >>> mlflow.get_run(run.info.run_id).data.metrics
+    {'best/val_loss': 0.5}
+    """
+    best = loop.best
     named = {
         BEST_RUN_ID_TAG: best.run_id,
         BEST_TAG: f"{loop.trainings.index(best)} {best.proposal.name}",
@@ -113,7 +155,6 @@ def describe(run_id: str, loop: AdviceLoop) -> None:
     finite = {name: value for name, value in numbers.items() if math.isfinite(value)}
     if finite:
         runs.log_numbers(run_id, finite)
-    _draw(run_id, loop.trainings)
 
 
 def _draw(run_id: str, trainings: Sequence[TrainingResult]) -> None:

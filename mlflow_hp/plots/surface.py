@@ -189,7 +189,9 @@ def draw_surface(info: SurfaceInfo, axes: Axes | None = None) -> Axes:
     if several:
         for index, (label, path) in enumerate(info.paths.items()):
             style = style_of(index)
-            axes.plot(path.w, path.b, linewidth=1.6, label=label, zorder=3, **style)
+            axes.plot(
+                path.w, path.b, linewidth=1.6, label=label, zorder=4 - (index + 1) / (len(info.paths) + 1), **style
+            )
             axes.plot(path.w[:1], path.b[:1], "s", color="white", markeredgecolor="black", markersize=6, zorder=4)
             if not path.cut:
                 axes.plot(path.w[-1:], path.b[-1:], "o", color=style["color"], markeredgecolor="black", markersize=7,

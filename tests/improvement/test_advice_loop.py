@@ -74,7 +74,7 @@ def test_a_change_that_went_too_far_is_halved_on_a_logarithmic_scale(by):
 
     loop = follow({"lr": 0.01, "batch": 256}, respond, 2)
     assert tried(loop)[2] == {"lr": 0.1, "batch": 256}
-    assert loop.trainings[2].proposal.is_half
+    assert loop.trainings[2].proposal.note == "half of a change that went too far"
     assert verdicts(loop) == ["start", "worse", "better"]
 
 

@@ -15,7 +15,7 @@ from tests.helpers.forked_python import commands
 ROOT = Path(__file__).parents[2]
 SMALL_NETWORK = {"max_samples": "200", "hidden": "8", "epochs": "2"}
 SMALL = {
-    "main": ({"epochs": "1", "animate": "false"}, "cost_contour"),
+    "main": ({"epochs": "1", "animate": "false", "improve": "1"}, "cost_contour"),
     "cost_contour": ({"epochs": "1", "learning_rate": "0.1,0.01", "animate": "false"}, "cost_contour"),
     "beale": ({"method": "BFGS,Adam", "iterations": "50", "animate": "false"}, "paths"),
     "learning_rate": ({**SMALL_NETWORK, "schedule": "constant,restarts", "landscape": "true"}, "landscape"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -134,7 +134,14 @@ def next_try(
         return Finding("next_try", "nothing", "Nothing more to try with these settings.", evidence)
     if "suggested_learning_rate" in evidence:
         changes = (*changes, Change("learning_rate", rate, evidence["suggested_learning_rate"]))
-    return Finding("next_try", "try", f"Next, try {suggestion}.", evidence, suggestion, change=changes)
+    cause = f"the descent {arrived.verdict}"
+    if changes and changes[0].parameter == "standardize":
+        cause += (
+            f" in a valley: the cost changes {surface.condition_number:.3g} times as much across it as along it, since "
+            "the feature is not standardised"
+        )
+    severity: Literal["problem", "fine"] = "fine" if arrived.verdict == "has arrived" and not worse else "problem"
+    return Finding("next_try", "try", f"Next, try {suggestion}.", evidence, suggestion, severity, cause, change=changes)
 
 
 def _is_gradient_descent(settings: Mapping[str, Any]) -> bool:
