@@ -74,8 +74,8 @@ class Experiment(NamedTuple):
     compare_improved : callable, optional
         The same as `compare`, for trainings of an improvement. Defaults to `compare`.
     stepwise : bool
-        Whether an improvement tries the first of several changes that belong together alone, before all of them, to
-        show what it does. Defaults to False.
+        Whether an improvement tries a learning rate alone before the changes that belong to it, to show what it does.
+        Defaults to False.
 
     An experiment without a parameter that takes several values needs neither `compare` nor `objective`.
     """

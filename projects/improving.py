@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -77,8 +75,7 @@ def _train(
             params = {name: arguments.text_of(value) for name, value in proposal.hyperparameters.items()}
             runs.log_once(active_run, params, runs.run_tags("training", {tags.EXPERIMENT_TAG: experiment.name}))
             settings = _read(experiment, params) | {IMPROVE.name: 0}
-            with contextlib.redirect_stdout(io.StringIO()):  # the epochs of each training would hide the story
-                outcome = experiment.train(settings, command(experiment, settings))
+            outcome = experiment.train(settings, command(experiment, settings))
             describe_training(run_id, number, proposal)
     except Exception as error:
         if number == 0:

@@ -17,6 +17,7 @@ from projects.experiment import Experiment, command, ending, first_line, quiet
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from projects.arguments import Settings
 
 EXIT_BAD_INPUT, EXIT_FAILED, EXIT_KILLED = 2, 1, 130
 
@@ -66,17 +67,14 @@ def _run_in(experiment: Experiment, texts: dict[str, str], active_run: Any) -> N
         import keras  # noqa: F401 - importing takes seconds, and prints messages
     combinations = arguments.combinations(texts, experiment.parameters)
     is_sweep = len(combinations) > 1
-    improves = combinations[0].get(arguments.IMPROVE.name, 0) > 0
-    if is_sweep and improves:
-        raise UserError(
-            f"improve={texts[arguments.IMPROVE.name]}: advice is followed from one value of each parameter, and "
-            f"{', '.join(arguments.varying_names(combinations))} has several; give one of each, or improve=0"
-        )
+    improves = _improves(experiment, texts, combinations)
     kind = "sweep" if is_sweep else "improvement" if improves else experiment.kind
     runs.log_once(active_run, tags=runs.run_tags(kind, {tags.EXPERIMENT_TAG: experiment.name}))
     runs.log_code(active_run.info.run_id)
     if is_sweep:
         runs.log_once(active_run, params=texts)
+        if arguments.IMPROVE.name in combinations[0]:
+            combinations = [{**settings, arguments.IMPROVE.name: 0} for settings in combinations]
         findings = sweep(experiment, combinations, active_run, command(experiment, texts))
     else:
         (settings,) = combinations
@@ -87,6 +85,20 @@ def _run_in(experiment: Experiment, texts: dict[str, str], active_run: Any) -> N
         findings = experiment.train(settings, command(experiment, settings)).findings
     say("", *findings, "")
     say(f"Look at it: mlflow ui --backend-store-uri {_quoted_store()}   (run {active_run.info.run_id})")
+
+
+def _improves(experiment: Experiment, texts: dict[str, str], combinations: list[Settings]) -> bool:
+    """Whether advice is to be followed: by default not if there are several values, which are compared instead."""
+    name = arguments.IMPROVE.name
+    if not combinations[0].get(name, 0) or len(combinations) == 1:
+        return bool(combinations[0].get(name, 0))
+    defaults = next(parameter.default for parameter in experiment.parameters if parameter.name == name)
+    if texts[name] == defaults:
+        return False
+    raise UserError(
+        f"{name}={texts[name]}: advice is followed from one value of each parameter, and "
+        f"{', '.join(arguments.varying_names(combinations))} has several; give one of each, or {name}=0"
+    )
 
 
 def _quoted_store() -> str:

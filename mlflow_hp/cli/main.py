@@ -10,6 +10,7 @@ import click
 from mlflow_hp.cli.command import EXIT_BAD_INPUT, EXIT_DIFFERS, EXIT_KILLED
 from mlflow_hp.cli.compare import compare
 from mlflow_hp.cli.diagnose import diagnose
+from mlflow_hp.cli.improve import improve
 from mlflow_hp.cli.recover import recover
 from mlflow_hp.cli.repeat import repeat
 from mlflow_hp.cli.sync import sync
@@ -23,11 +24,11 @@ __all__ = ["EXIT_BAD_INPUT", "EXIT_DIFFERS", "EXIT_KILLED", "commands", "main"]
 
 @click.group(
     "mlflow-hp",
-    commands=[compare, diagnose, recover, repeat, sync],
+    commands=[compare, diagnose, improve, recover, repeat, sync],
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 def commands() -> None:
-    """Compare, diagnose, recover, repeat and copy runs of Keras models in MLflow."""
+    """Compare, diagnose, improve, recover, repeat and copy runs of Keras models in MLflow."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING
-
 import click
 
 from mlflow_hp.cli.command import EXIT_DIFFERS, Command, at_most_one, print_some
-from mlflow_hp.errors import UserError
+from mlflow_hp.cli.consent import ask, show
 from mlflow_hp.terminal import say
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 @click.command(cls=Command)
@@ -47,24 +41,10 @@ def repeat(
             return 0
         from mlflow_hp.reproduce.rerun import run_again
 
-        confirm = _show if yes else _ask
+        confirm = show if yes else ask
         original, repetition = steps.run, run_again(steps, here=in_this_folder, trust=trust, confirm=confirm)
     comparison = run_comparison.compare(original, repetition)
     say("", f"run {original.info.run_id}, and {repetition.info.run_id}: {comparison.compared}")
     print_some(comparison.differences)
     say(f"{len(comparison.differences)} differences" if comparison.differences else "the same, bit for bit")
     return EXIT_DIFFERS if comparison.differences else 0
-
-
-def _show(lines: Sequence[str]) -> None:
-    say(*lines)
-
-
-def _ask(lines: Sequence[str]) -> None:
-    """Show the program, and ask for consent to run it; raise if it is not given."""
-    say(*lines)
-    if sys.stdin is None or not sys.stdin.isatty():
-        raise UserError("nothing was run: it needs your consent, and stdin is not a terminal. In a script, give --yes")
-    print("Run it? [y/N] ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise UserError("nothing was run: the answer was not yes")

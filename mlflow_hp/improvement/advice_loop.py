@@ -43,8 +43,8 @@ class AdviceLoop:
     goal : {"min", "max"}, optional
         Whether lower or higher values of `metric` are better. Defaults to what its name says.
     stepwise : bool
-        Whether the first of several changes that a finding proposes is tried alone before all of them, to see what it
-        does. Defaults to False.
+        Whether a learning rate that a finding proposes with other changes is tried alone before all of them, to see
+        what it does. Defaults to False.
 
     Attributes
     ----------

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 SUGGESTED = "suggested_"
 """Prefix of the evidence of findings that name a value without a `Change`."""
 HALF = "half of a change that went too far"
-FIRST_ALONE = "the first of the changes alone, to see what it does"
+RATE_ALONE = "the learning rate alone, to see what it does"
 LEAST_RATIO = 1.5
 """Least ratio of two numbers that are tried one after the other: closer ones give results that hardly differ."""
 
@@ -102,7 +102,8 @@ def proposals(
     defaults : mapping of str to object
         Values of keywords that it was not called with.
     stepwise : bool
-        Whether the first of several changes is proposed alone before all of them. Defaults to False.
+        Whether the learning rate, if it is one of several changes, is changed alone before all of them. Defaults to
+        False.
 
     Yields
     ------
@@ -132,9 +133,10 @@ def proposals(
             continue
         changes = tuple(KeywordChange(keyword, values[keyword], value) for keyword, value in new.items())
         proposal = Proposal({**hyperparameters, **new}, changes, finding)
-        if stepwise and is_complete and len(changes) > 1:
-            first = changes[0]
-            yield Proposal({**hyperparameters, first.keyword: first.new}, (first,), finding, FIRST_ALONE)
+        rate = keyword_of("learning_rate", new)
+        if stepwise and is_complete and len(new) > 1 and rate is not None:
+            alone = KeywordChange(rate, values[rate], new[rate])
+            yield Proposal({**hyperparameters, rate: new[rate]}, (alone,), finding, RATE_ALONE)
         if is_complete:
             yield proposal
         else:

@@ -65,6 +65,39 @@ def run_again(recipe: Recipe, *, here: bool = False, trust: bool = False, confir
     UserError
         If the recipe is incomplete, its author is not trusted, or the program recorded no such run.
     """
+    return _repetition(recipe, *run_program(recipe, here=here, trust=trust, confirm=confirm))
+
+
+class Attempt(NamedTuple):
+    """Attempt to run a program: the tag `REPETITION_TAG` of its runs, and its exit status."""
+
+    id: str
+    status: int
+
+
+def run_program(recipe: Recipe, *, here: bool, trust: bool, confirm: Confirm | None) -> Attempt:
+    """Run the program of a recipe, as `run_again` does.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    here : bool
+        Whether to run it in the working folder.
+    trust : bool
+        Whether to run it without the seal of this user.
+    confirm : callable, optional
+        Called with lines that describe what is about to be run.
+
+    Returns
+    -------
+    Attempt
+        By which its runs are found.
+
+    Raises
+    ------
+    UserError
+        If the recipe is incomplete, or its author is not trusted.
+    """
     run_id = recipe.run.info.run_id
     if recipe.obstacles or recipe.program is None:
         raise UserError(f"run {run_id} cannot be repeated automatically: {'; '.join(recipe.obstacles)}")
@@ -86,7 +119,7 @@ def run_again(recipe: Recipe, *, here: bool = False, trust: bool = False, confir
             name = f"commit {describe_commit(repository, commit)}"
             checkout = _Checkout(root, _working_folder(recipe, root), name, diff_of(recipe.patch))
             status = _run(recipe, checkout, variables, confirm)
-    return _repetition(recipe, attempt, status)
+    return Attempt(attempt, status)
 
 
 def _environment(recipe: Recipe, attempt: str) -> dict[str, str]:

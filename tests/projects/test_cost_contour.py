@@ -214,7 +214,7 @@ def mlflow_run(tmp_path):
     """Environment and command of an `mlflow run` with a store of its own."""
     environment = without_ids() | {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
     environment["PATH"] = f"{commands()}:{environment['PATH']}"
-    return environment, ["mlflow", "run", str(ROOT), "--env-manager", "local"]
+    return environment, ["mlflow", "run", str(ROOT), "-e", "cost_contour", "--env-manager", "local"]
 
 
 @pytest.mark.slow

@@ -39,7 +39,14 @@ def train(settings, command):
 
 
 compared: list = []
-FAKE = Experiment("fake", "Who?", PARAMETERS, train, lambda run_id, outcomes: compared.append(list(outcomes)), "cost")
+
+
+def compare(run_id, outcomes):
+    compared.append(list(outcomes))
+    return []
+
+
+FAKE = Experiment("fake", "Who?", PARAMETERS, train, compare, "cost")
 
 
 @pytest.fixture
@@ -101,6 +108,12 @@ def test_several_values_and_a_failing_start_are_refused(go):
     assert "improve=2: advice is followed from one value of each parameter, and learning_rate has several" in err
     status, top, children, _ = go("--improve", "2", "--learning_rate", "13")
     assert (status, [r.info.status for r in (top, *children)]) == (1, ["FAILED", "FAILED"])
+
+
+def test_by_default_several_values_are_compared_instead(go, store):
+    stories = [p._replace(default="2") if p is arguments.IMPROVE else p for p in PARAMETERS]
+    status, top, children, _ = go("--learning_rate", "0.1,0.5", experiment=FAKE._replace(parameters=stories))
+    assert (status, top.data.tags["mlflow_hp.kind"], len(children)) == (0, "sweep", 2)
 
 
 def test_main_crawls_then_hovers_then_arrives(go, store):
