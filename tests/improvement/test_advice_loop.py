@@ -137,6 +137,13 @@ def test_changes_of_a_finding_are_made_together_and_complete_ones_first():
     ]
 
 
+def test_stepwise_the_learning_rate_is_changed_alone_first():
+    both = finding(("standardize", False, True), ("learning_rate", 0.01, 0.3))
+    loop = follow({"lr": 0.01, "scale": False}, lambda _: ([both], 1.0), 9, stepwise=True)
+    assert tried(loop)[1:] == [{"lr": 0.3, "scale": False}, {"lr": 0.3, "scale": True}]
+    assert loop.trainings[1].proposal.note == "the learning rate alone, to see what it does"
+
+
 def test_keywords_that_the_start_leaves_at_their_defaults_are_changed_too():
     loop = follow({}, lambda h: ([BATCH], 1 / len(h) if h else 2.0), defaults={"batch_size": 256, "lr": 0.1})
     assert tried(loop) == [{}, {"batch_size": 32}]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 
 import mlflow
 import pytest
@@ -189,16 +188,3 @@ def test_a_real_training_is_recorded_and_improved_without_a_callback(store, monk
     note = store.get_run(result.run_id).data.tags[tags.DESCRIPTION_TAG]
     assert note.startswith("**Training 1 of an improvement**: lr 0.01 -> 0.1")
     assert "12 steps of SGD" in note
-
-
-def test_the_values_of_the_epoch_that_was_kept_count():
-    from mlflow_hp import TrainingHistory
-    from mlflow_hp.improvement.scores import scores_of
-
-    epochs = {"epoch": [0, 1, 2], "loss": [3.0, 2.0, 1.0], "val_loss": [3.0, 2.0, math.nan]}
-    history = TrainingHistory.from_arrays({"batch_loss": [3.0, 2.0, 1.0]}, epochs)
-    assert scores_of(history, 1).values == {"loss": 2.0, "val_loss": 2.0}
-    last = scores_of(history).values
-    assert last["loss"] == 1.0
-    assert math.isnan(last["val_loss"])
-    assert scores_of(TrainingHistory.from_arrays({"batch_loss": [3.0]}, {})).values == {}
