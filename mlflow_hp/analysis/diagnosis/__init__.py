@@ -8,6 +8,7 @@ from __future__ import annotations
 from mlflow_hp.analysis.diagnosis.chance import chance, explains_nothing
 from mlflow_hp.analysis.diagnosis.descent import divergence, oscillation, speed
 from mlflow_hp.analysis.diagnosis.finding import Change, Finding, from_json, to_json, to_markdown, to_metrics
+from mlflow_hp.analysis.diagnosis.forecast import Forecast, forecast, prospects
 from mlflow_hp.analysis.diagnosis.generalization import overfit, plateau
 from mlflow_hp.analysis.diagnosis.layers import dead_units, layers, saturated_units, update_ratios
 from mlflow_hp.analysis.diagnosis.network import diagnose
@@ -38,6 +39,7 @@ __all__ = [
     "REVERSALS",
     "Change",
     "Finding",
+    "Forecast",
     "GradientNoise",
     "NoiseScaleSeries",
     "RangeTest",
@@ -51,6 +53,7 @@ __all__ = [
     "divergence",
     "explains_nothing",
     "findings_in_words",
+    "forecast",
     "from_json",
     "gradient_noise",
     "layers",
@@ -62,6 +65,7 @@ __all__ = [
     "overfit",
     "overshoot",
     "plateau",
+    "prospects",
     "range_finding",
     "range_test",
     "result_in_words",
