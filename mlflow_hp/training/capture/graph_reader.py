@@ -23,6 +23,7 @@ from mlflow_hp.history.step_record import COSINE, Layout, Rows, n_weights
 from mlflow_hp.training.capture import CaptureSettings, train_step_is_own
 from mlflow_hp.training.capture.cadence import Cadence
 from mlflow_hp.training.capture.data_statistics import DataReader
+from mlflow_hp.training.capture.glances import is_time_to_glance
 from mlflow_hp.training.capture.gradient_reader import gradient_reader
 from mlflow_hp.training.capture.gradient_statistics import loss_scale
 from mlflow_hp.training.capture.replicas import run_in_replicas
@@ -113,9 +114,17 @@ class GraphReader:
         self._step: Any = self._several_steps if self._several else self._one_step
         self._step = tf.function(self._step, reduce_retracing=True, autograph=False)
 
-    def connect(self, on_layout: Callable[[Layout], None], on_rows: Callable[[Rows], None]) -> None:
-        """Set the callables: `on_layout`, called once in a fit after its first step, and `on_rows`, at each fetch."""
-        self._on_layout, self._on_rows = on_layout, on_rows
+    def connect(
+        self,
+        on_layout: Callable[[Layout], None],
+        on_rows: Callable[[Rows], None],
+        on_glance: Callable[[dict[str, np.ndarray]], None] | None = None,
+    ) -> None:
+        """Set the callables: `on_layout`, called once in a fit after its first step, and `on_rows`, at each fetch.
+
+        `on_glance` is called with the columns of each step once, soon after it.
+        """
+        self._on_layout, self._on_rows, self._on_glance = on_layout, on_rows, on_glance
 
     def start(self, first_step: int) -> None:
         """Begin a fit; `first_step` is the number of its first step in its run (0-based)."""
@@ -128,7 +137,8 @@ class GraphReader:
         self.units.start()
         self.data.start()
         self.steps_done = 0
-        self._fetched_at = time.monotonic()
+        self._fetched_at = self._glanced_at = time.monotonic()
+        self._glanced = 0
         if self._buffers is not None:
             self._buffers.clear()
 
@@ -182,6 +192,22 @@ class GraphReader:
             or (self._has_large and not self._cadence.is_measured and self._pending >= UNMEASURED_STEPS)
         ):
             self.fetch()
+        self._glance_in_time()
+
+    def _glance_in_time(self) -> None:
+        if self._on_glance is not None and is_time_to_glance(self._pending - self._glanced, self._glanced_at):
+            self.glance()
+
+    def glance(self) -> None:
+        """Pass on the columns of the steps that are new since the last time, if this was asked for."""
+        self._glanced_at = time.monotonic()
+        if self._on_glance is not None and self._buffers is not None and self._glanced < self._pending:
+            self._pass_on_columns(self._buffers.rows(self._glanced, self._pending))
+
+    def _pass_on_columns(self, new: np.ndarray) -> None:
+        self._glanced += len(new)
+        if self._on_glance is not None and len(new):
+            self._on_glance(dict(zip(self._scalars, new.T, strict=False)))
 
     @property
     def _has_large(self) -> bool:
@@ -222,6 +248,8 @@ class GraphReader:
         self.steps_done += self._done
         if not self._clock:
             self._times += [time.time()] * self._done
+        if self._several:
+            self._glance_in_time()
 
     def fetch(self) -> None:
         """Pass on the steps in the buffers, and empty them."""
@@ -233,7 +261,8 @@ class GraphReader:
 
     def _pass_on(self, buffers: StepBuffers) -> None:
         table, weights = buffers.take()
-        self._pending = 0
+        self._pass_on_columns(table[self._glanced :])
+        self._pending = self._glanced = 0
         if self._layout is None:
             layout = Layout(kinds_of(self._scalars), self._tensors, self._store, self._initial)
             self._on_layout(layout)

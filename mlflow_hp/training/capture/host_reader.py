@@ -15,6 +15,7 @@ from mlflow_hp.history.step_record import Layout, Rows, n_weights
 from mlflow_hp.training.capture import CaptureSettings, train_step_is_own
 from mlflow_hp.training.capture.cadence import LARGE, Cadence
 from mlflow_hp.training.capture.data_statistics import DataReader
+from mlflow_hp.training.capture.glances import is_time_to_glance
 from mlflow_hp.training.capture.step_layout import (
     EpochCounter,
     NothingRanError,
@@ -99,9 +100,17 @@ class HostReader:
             self._held = optimizers_of(model)
         self._iterations: dict[str, float] = {}
 
-    def connect(self, on_layout: Callable[[Layout], None], on_rows: Callable[[Rows], None]) -> None:
-        """Set the callables: `on_layout`, called once in a fit before the first rows, and `on_rows`, for all rows."""
-        self._on_layout, self._on_rows = on_layout, on_rows
+    def connect(
+        self,
+        on_layout: Callable[[Layout], None],
+        on_rows: Callable[[Rows], None],
+        on_glance: Callable[[dict[str, np.ndarray]], None] | None = None,
+    ) -> None:
+        """Set the callables: `on_layout`, called once in a fit before the first rows, and `on_rows`, for all rows.
+
+        `on_glance` is called with the columns of each step once, soon after it.
+        """
+        self._on_layout, self._on_rows, self._on_glance = on_layout, on_rows, on_glance
 
     @property
     def columns(self) -> frozenset[str]:
@@ -115,7 +124,8 @@ class HostReader:
         self._initial: dict[str, np.ndarray] | None = None
         self._rows: list[tuple[dict[str, float], dict[str, float], dict[str, np.ndarray]]] = []
         self._bytes = 0
-        self._passed_on_at = time.monotonic()
+        self._passed_on_at = self._glanced_at = time.monotonic()
+        self._glanced = 0
         self._before: dict[str, np.ndarray] = {}
         self._cadence = Cadence(self._settings.overhead)
         self._turns_of: dict[str, int] = {}
@@ -150,6 +160,19 @@ class HostReader:
         """Pass on the rows if they are many, or the last time was ``PASS_ON_SECONDS`` ago."""
         if self._bytes > MAX_BYTES or time.monotonic() - self._passed_on_at > PASS_ON_SECONDS:
             self.fetch()
+        if self._on_glance is not None and is_time_to_glance(len(self._rows) - self._glanced, self._glanced_at):
+            self.glance()
+
+    def glance(self) -> None:
+        """Pass on the columns of the steps that are new since the last time, if this was asked for."""
+        self._glanced_at = time.monotonic()
+        new, self._glanced = self._rows[self._glanced :], len(self._rows)
+        if self._on_glance is not None and new:
+            names = [*rate_columns(list(new[0][1])), *new[0][0]]
+            values = [
+                [*rates.values(), *(scalars.get(name, np.nan) for name in new[0][0])] for scalars, rates, _ in new
+            ]
+            self._on_glance(dict(zip(names, np.array(values, np.float64).T, strict=True)))
 
     def execute(self, *arguments: Any) -> Any:
         """Call the model's own train function."""
@@ -301,7 +324,8 @@ class HostReader:
             layout = Layout(kinds_of(self._columns()), self._tensors, self._store, self._initial or {})
             self._on_layout(layout)
             self._layout = layout
-        rows, self._rows, self._bytes = self._rows, [], 0
+        self.glance()
+        rows, self._rows, self._bytes, self._glanced = self._rows, [], 0, 0
         columns = self._counter.count(len(rows))
         rates = dict(zip(rate_columns(self._rated), self._rated, strict=True))
         for column, dtype in self._layout.columns.items():

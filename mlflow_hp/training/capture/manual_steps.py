@@ -11,6 +11,8 @@ from mlflow_hp.training.capture.host_reader import HostReader
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    import numpy as np
+
     from mlflow_hp.history.step_record import Layout, Rows
     from mlflow_hp.training.capture import CaptureSettings
 
@@ -26,7 +28,7 @@ class ManualSteps:
         What to read.
     optimizers : dict of str to keras.optimizers.Optimizer
         Optimizers of the loop, by name.
-    on_layout, on_rows : callable
+    on_layout, on_rows, on_glance : callable
         As for `Steps`.
     before_step : callable
         Called before each step.
@@ -40,6 +42,7 @@ class ManualSteps:
         *,
         on_layout: Callable[[Layout], None],
         on_rows: Callable[[Rows], None],
+        on_glance: Callable[[dict[str, np.ndarray]], None] | None = None,
         before_step: Callable[[], None],
     ) -> None:
         self.optimizers = dict(optimizers)
@@ -47,7 +50,7 @@ class ManualSteps:
         self._model = model
         self._before_step = before_step
         self._reader = HostReader(model, settings, None, optimizers)
-        self._reader.connect(on_layout, on_rows)
+        self._reader.connect(on_layout, on_rows, on_glance)
 
     @property
     def steps_done(self) -> int:
@@ -85,6 +88,10 @@ class ManualSteps:
     def unseen(self) -> str | None:
         """Describe steps that were not read: none, as the program reports each."""
         return None
+
+    def glance(self) -> None:
+        """Pass on the columns of new steps."""
+        self._reader.glance()
 
     def fetch(self) -> None:
         """Pass on the steps read so far."""

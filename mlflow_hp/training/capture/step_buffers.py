@@ -53,6 +53,12 @@ class StepBuffers:
         """Row of the last step written; zeros if there is none."""
         return self._rows[tf.maximum(self._cursor - 1, 0)]
 
+    def rows(self, first: int, end: int) -> np.ndarray:
+        """Rows of the steps `first` to `end` - 1 since the last fetch, without clearing them."""
+        gather = tf.raw_ops.ResourceGather
+        rows: np.ndarray = gather(resource=self._rows.handle, indices=range(first, end), dtype=tf.float64).numpy()
+        return rows
+
     def take(self) -> tuple[np.ndarray, list[np.ndarray]]:
         """Return and clear the records: arrays whose first axis is the step."""
         k = int(self._cursor)

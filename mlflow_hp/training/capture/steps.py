@@ -47,6 +47,8 @@ class Steps:
         Called if steps are read from the host, with the reason and the number of steps per record; returns a function
         that tells the user, which is called at once, or after the first step if an error is the reason: it may be one
         of the model, which Keras raises then.
+    on_glance : callable, optional
+        Called with the columns of each step once, soon after it, in the training's thread. Defaults to None.
     before_step : callable
         Called before each execution of the train function.
     before_first : callable
@@ -73,6 +75,7 @@ class Steps:
         on_layout: Callable[[Layout], None],
         on_rows: Callable[[Rows], None],
         on_host: Callable[[str, int], Callable[[], object]],
+        on_glance: Callable[[dict[str, np.ndarray]], None] | None = None,
         before_step: Callable[[], None],
         before_first: Callable[[], None],
         after_epoch: Callable[[], None],
@@ -82,6 +85,7 @@ class Steps:
     ) -> None:
         self._model, self._settings = model, settings
         self._on_layout, self._on_rows, self._on_host = on_layout, on_rows, on_host
+        self._on_glance = on_glance
         self._before_step, self._on_error, self._on_interrupt = before_step, on_error, on_interrupt
         self._before_first: Callable[[], None] | None = before_first
         self._after_epoch, self._steps_per_epoch = after_epoch, steps_per_epoch
@@ -181,6 +185,10 @@ class Steps:
         """Read a step; called by Keras' batch hook if the train function is not wrapped."""
         self._reader.read(logs)
         self._note_end_of_epoch()
+
+    def glance(self) -> None:
+        """Pass on the columns of new steps."""
+        self._reader.glance()
 
     def fetch(self) -> None:
         """Pass on the steps read so far."""
@@ -293,14 +301,14 @@ class Steps:
         if kind not in readers:
             readers[kind] = GraphReader(self._model, self._settings, forget=lambda: readers.pop(kind, None))
         reader = readers[kind]
-        reader.connect(self._on_layout, self._on_rows)
+        reader.connect(self._on_layout, self._on_rows, self._on_glance)
         return reader
 
     def _host_reader(self) -> HostReader:
         if self._settings.sharpness_every is not None:
             warn_of_no_sharpness("steps are read from the host, not in a graph of TensorFlow's")
         reader = HostReader(self._model, self._settings, self._original)
-        reader.connect(self._on_layout, self._on_rows)
+        reader.connect(self._on_layout, self._on_rows, self._on_glance)
         if self._each_step:
             step = reader.around(self._model.train_step, lambda do: not self._stopped and self._safely(do))
             reader.train_function = train_function_around(self._model, step)
