@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from mlflow_hp._notice import silence
 from mlflow_hp.autologging.patches import Settings, patches
 from mlflow_hp.delivery.metric_selection import MAX_POINTS
 from mlflow_hp.errors import UserError
 from mlflow_hp.training.callback import TrainingRecorder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from mlflow_hp.analysis import Finding
 
 
 def autolog(
@@ -28,6 +33,8 @@ def autolog(
     max_points: int | None = MAX_POINTS,
     report: bool = True,
     snapshot_megabytes: float = 0.0,
+    on_finding: Callable[[Finding], object] | None = None,
+    stop_on: Collection[str] = (),
     record: Literal["epochs", "batches"] = "epochs",
     per_fold_runs: bool = False,
     reuse: bool = True,
@@ -81,6 +88,10 @@ def autolog(
         As in `TrainingRecorder` and `record_search`. Defaults to True.
     snapshot_megabytes : float
         As in `TrainingRecorder`. Defaults to 0.0.
+    on_finding : callable, optional
+        As in `TrainingRecorder`. Defaults to None.
+    stop_on : tuple of str
+        As in `TrainingRecorder`. Defaults to ``()``.
     record : {"epochs", "batches"}
         As in `record_search`. Defaults to ``"epochs"``.
     per_fold_runs : bool
@@ -127,7 +138,7 @@ def autolog(
     recorder = {
         "weights": weights, "metrics_every": metrics_every, "metrics": metrics, "max_points": max_points,
         "report": report, "snapshot_megabytes": snapshot_megabytes, "sharpness_every": sharpness_every,
-        "gradients": gradients, "overhead": overhead,
+        "gradients": gradients, "overhead": overhead, "on_finding": on_finding, "stop_on": stop_on,
     }  # fmt: skip
     TrainingRecorder(**recorder)  # type: ignore[arg-type]  # refuses what cannot be recorded
     if record not in ("epochs", "batches"):

@@ -75,6 +75,11 @@ CLAIM_TAG = "mlflow_hp.claim"
 CADENCE_TAG = "mlflow_hp.metric_steps"
 """Steps whose metrics were sent to MLflow, of the last fit: every step, or the lowest and highest of some."""
 
+FINDINGS_TAG = "mlflow_hp.findings"
+"""Verdicts on a training that have become true while it ran, the earliest first."""
+ENDED_BY_TAG = "mlflow_hp.ended_by"
+"""Finding that ended a fit, by ``stop_on``."""
+
 # Errors
 ERROR_TAG = "mlflow_hp.error"
 """Exception that ended the run."""

@@ -25,6 +25,7 @@ from mlflow_hp.tracking.run_observer import observer
 from mlflow_hp.tracking.server_health import reason, within
 from mlflow_hp.training.capture import CaptureSettings
 from mlflow_hp.training.capture.steps import WRAPS
+from mlflow_hp.training.live_findings import live_settings
 from mlflow_hp.training.open_fits import (
     callback_list_of,
     close_at_exit,
@@ -38,9 +39,10 @@ from mlflow_hp.training.recovery import recover_quietly
 from mlflow_hp.training.session import FitSession, FitSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from types import FrameType
 
+    from mlflow_hp.analysis import Finding
     from mlflow_hp.history import TrainingHistory
     from mlflow_hp.history.weight_snapshots import Snapshots
     from mlflow_hp.training.best_epoch import BestEpoch
@@ -142,6 +144,13 @@ class TrainingRecorder(keras.callbacks.Callback):
         them. The digest is made before the first step, from all bytes of up to 512 MiB; the data are not read a second
         time, and no batch is drawn. Data sets that the program, or MLflow's autologging, has logged to the run before
         are enough. Defaults to True.
+    on_finding : callable, optional
+        Called with each `mlflow_hp.analysis.Finding` that becomes true while the training runs, in its thread. An error
+        of it is a warning. Defaults to None.
+    stop_on : tuple of str
+        Verdicts that end the fit, as ``model.stop_training`` does, and are then in the tag ``mlflow_hp.ended_by``:
+        "diverges", "not finite", "oscillates", "overfits", "stopped learning", "learns nothing", "at chance",
+        "will not learn" or "brings nothing more". Defaults to ``()``: the training goes on.
 
     Attributes
     ----------
@@ -165,8 +174,9 @@ class TrainingRecorder(keras.callbacks.Callback):
     Raises
     ------
     UserError
-        For an unknown `weights`, `gradients` or `metrics`, a `metrics_every`, `sharpness_every` or `max_points` below
-        1, or an `overhead` out of 0 to 1; and, when ``fit`` begins, if there is no run `run_id`.
+        For an unknown `weights`, `gradients`, `metrics` or verdict in `stop_on`, a `metrics_every`, `sharpness_every`
+        or `max_points` below 1, an `overhead` out of 0 to 1, or an `on_finding` that cannot be called; and, when
+        ``fit`` begins, if there is no run `run_id`.
 
     Examples
     --------
@@ -196,6 +206,8 @@ class TrainingRecorder(keras.callbacks.Callback):
         report: bool = True,
         snapshot_megabytes: float = 0.0,
         log_datasets: bool = True,
+        on_finding: Callable[[Finding], object] | None = None,
+        stop_on: Collection[str] = (),
     ) -> None:
         super().__init__()
         self.run_id = run_id
@@ -209,6 +221,8 @@ class TrainingRecorder(keras.callbacks.Callback):
         self.report = report
         self.snapshot_megabytes = snapshot_megabytes
         self.log_datasets = log_datasets
+        self.on_finding = on_finding
+        self.stop_on = stop_on
         self.owns_run = False
         self.extra_tags: dict[str, str] = {}
         self.flush_seconds = 0.0
@@ -282,6 +296,7 @@ class TrainingRecorder(keras.callbacks.Callback):
             self.extra_tags,
             metrics=self.metrics,
             max_points=self.max_points,
+            live=live_settings(self),
         )
         self._fit = FitSession(
             self.model,

@@ -7,6 +7,7 @@ from typing import Any
 
 from mlflow_hp.delivery.metric_selection import METRICS
 from mlflow_hp.errors import UserError
+from mlflow_hp.training.live_findings import VERDICTS
 
 CHOICES = {
     "weights": ("auto", "all", "statistics", "none"),
@@ -35,6 +36,18 @@ def check_settings(recorder: Any) -> None:
         raise UserError(f"overhead={recorder.overhead!r} has to be a share of the time of training, from 0 to 1")
     if not _is_number(recorder.snapshot_megabytes) or not 0 <= recorder.snapshot_megabytes < math.inf:
         raise UserError(f"snapshot_megabytes={recorder.snapshot_megabytes!r} has to be a number of 0 or more")
+    if recorder.on_finding is not None and not callable(recorder.on_finding):
+        raise UserError(f"on_finding={recorder.on_finding!r:.200} cannot be called; give a function of one finding")
+    _check_verdicts(recorder.stop_on)
+
+
+def _check_verdicts(stop_on: Any) -> None:
+    known = ", ".join(map(repr, VERDICTS))
+    if not isinstance(stop_on, tuple | list | set | frozenset):
+        raise UserError(f"stop_on={stop_on!r:.200} has to be a tuple of verdicts, among {known}")
+    for verdict in stop_on:
+        if verdict not in VERDICTS:
+            raise UserError(f"stop_on has {verdict!r:.200}, which is none of {known}")
 
 
 def _check_whole(name: str, value: Any, unit: str, *, or_none: bool = False) -> None:

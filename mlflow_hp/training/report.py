@@ -15,6 +15,7 @@ from mlflow_hp.tracking import runs
 from mlflow_hp.tracking.artifact_bundle import ArtifactBundle
 from mlflow_hp.tracking.artifact_paths import DIAGNOSIS_FILE, PLOTS_FOLDER
 from mlflow_hp.tracking.names import file_name
+from mlflow_hp.tracking.params_and_tags import plain
 from mlflow_hp.tracking.runs import log_numbers
 from mlflow_hp.tracking.tags import DESCRIPTION_TAG
 
@@ -146,7 +147,9 @@ class TrainingReport:
             findings = diagnosis.diagnose(history)
             self._numbers = diagnosis.to_metrics(findings)
             result = f"{diagnosis.result_in_words(history)}, by {_optimizer(history)}"
-            self._description = f"{result}\n\n{diagnosis.findings_in_words(findings)}\n"
+            ended_by = history.meta.get("ended_by")
+            end = f"\n\nThe fit was ended by `stop_on`: {plain(ended_by)}" if ended_by else ""
+            self._description = f"{result}{end}\n\n{diagnosis.findings_in_words(findings)}\n"
             self._report.findings(findings)
             training_pictures(self._report, history)
         except BaseException:

@@ -27,7 +27,9 @@ from mlflow_hp.tracking.tags import (
     BATCH_SIZE_PARAM,
     CADENCE_TAG,
     DEVICE_TAG,
+    ENDED_BY_TAG,
     EPOCHS_TAG,
+    FINDINGS_TAG,
     FITS_TAG,
     READER_TAG,
     RECORDING_ERROR_TAG,
@@ -44,6 +46,7 @@ from mlflow_hp.training.fit_epochs import FitEpochs
 from mlflow_hp.training.fit_program import FitProgram
 from mlflow_hp.training.fit_snapshots import FitSnapshots
 from mlflow_hp.training.hyperparameters import hyperparameters, optimizer_params, optimizer_settings
+from mlflow_hp.training.live_findings import LiveFindings, LiveSettings, upload_findings
 from mlflow_hp.training.short_fits import short_fits
 from mlflow_hp.training.tensor_names import earlier_names, renamed, renamed_rows, tags_with
 
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from types import FrameType
 
+    from mlflow_hp.analysis.diagnosis import Finding
     from mlflow_hp.history import TrainingHistory
     from mlflow_hp.history.program import Program
     from mlflow_hp.history.step_record import Layout, Rows
@@ -73,6 +77,7 @@ class FitSettings(NamedTuple):
     extra_tags: Mapping[str, str]
     metrics: str = "summary"
     max_points: int | None = MAX_POINTS
+    live: LiveSettings | None = None
 
 
 class FitSession:
@@ -143,6 +148,8 @@ class FitSession:
         self._duplicates: Any = None
         self._snapshots = FitSnapshots(model, settings.snapshot_megabytes, self.problems.append)
         self._unit_shares: dict[str, float] = {}
+        self._n_left: int | None = None
+        self.live: LiveFindings | None = None
         self._program = FitProgram(
             model,
             keras_params,
@@ -177,6 +184,9 @@ class FitSession:
         self.recording.describe(params, tags, self._before)
         self.recording.do("the uncommitted changes of the code", lambda: runs.log_code(self.run_id))
         self._meta = meta
+        if self._settings.live is not None:
+            live, publish = self._settings.live, self._publish
+            self.live = LiveFindings(self.model, live, meta=meta, publish=publish, first_step=first_step)
         self.steps = self._make_steps()
         meta["reader"] = self.steps.kind
         self.steps.start(first_step)
@@ -199,6 +209,19 @@ class FitSession:
 
     def _pass_on_program(self, program: Program) -> None:
         self.recording.set_program(program)
+        if self.live is not None:
+            self.live.note_program(program)
+
+    @property
+    def _on_glance(self) -> Callable[[dict[str, Any]], None] | None:
+        return None if self.live is None else self.live.glance
+
+    def _publish(self, findings: list[Finding], ended_by: str | None) -> None:
+        """Write the findings so far to the run."""
+        ending = {} if ended_by is None else {ENDED_BY_TAG: ended_by}
+        self.recording.add_tags({FINDINGS_TAG: ", ".join(dict.fromkeys(f.verdict for f in findings)), **ending})
+        if self._settings.report:
+            self.recording.do("the findings so far", functools.partial(upload_findings, self.run_id, findings))
 
     def log_data(self, caller: FrameType) -> None:
         """Describe the data of the fit on the stack now, and log them next to the training."""
@@ -215,6 +238,7 @@ class FitSession:
                 self._optimizers or {},
                 on_layout=self._open,
                 on_rows=self._add,
+                on_glance=self._on_glance,
                 before_step=lambda: self._snapshots.take(self.steps.steps_done),
             )
         return Steps(
@@ -223,6 +247,7 @@ class FitSession:
             on_layout=self._open,
             on_rows=self._add,
             on_host=self._note_host,
+            on_glance=self._on_glance,
             before_step=lambda: self._snapshots.take(self.steps.steps_done),
             before_first=self._describe_program,
             after_epoch=self._after_epoch,
@@ -276,6 +301,9 @@ class FitSession:
         in_run = self.epochs.begin(epoch)
         self._duplicates.begin_epoch(in_run, epoch)
         self.steps.begin_epoch(in_run)
+        self._n_left = self._keras_params["epochs"] - 1 - epoch if self._keras_params.get("epochs") else None
+        if self.live is not None:
+            self.live.begin_epoch(in_run)
 
     def _after_epoch(self) -> None:
         """Read what depends on the weights after the last step of an epoch."""
@@ -293,7 +321,11 @@ class FitSession:
         """Record the logs of the epoch that has ended."""
         row, shares = self.epochs.end(logs), self._unit_shares
         self._unit_shares = {}
-        self.recording.add_epoch(row | shares | row)  # a value of Keras' stays, whatever its name
+        row = row | shares | row  # a value of Keras' stays, whatever its name
+        self.recording.add_epoch(row)
+        if self.live is not None:
+            self.steps.glance()
+            self.live.end_epoch(row, self._n_left)
         self._warn_of_unseen()
 
     def _warn_of_unseen(self) -> None:
@@ -354,6 +386,8 @@ class FitSession:
         )
         fit_numbers.end_at(self.run_id, self._next_numbers(history))
         self._history = history
+        if history is not None and self.live is not None and self.live.ended_by is not None:
+            history.meta["ended_by"] = self.live.ended_by
         if history is not None:
             self._try(
                 "there are no snapshots of the weights",

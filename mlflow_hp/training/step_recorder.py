@@ -23,11 +23,13 @@ from mlflow_hp.tracking.server_health import reason
 from mlflow_hp.training.callback import TrainingRecorder
 from mlflow_hp.training.capture import CaptureSettings
 from mlflow_hp.training.capture.step_layout import batch_column, to_numpy
+from mlflow_hp.training.live_findings import live_settings
 from mlflow_hp.training.session import FitSession, FitSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Collection, Iterator
 
+    from mlflow_hp.analysis import Finding
     from mlflow_hp.history import TrainingHistory
 
 
@@ -40,6 +42,8 @@ class StepRecorder:
         Id of the run; None if there is none, and nothing is recorded.
     history : TrainingHistory or None
         The recorded steps, after the block.
+    should_stop : bool
+        Whether a finding whose verdict is in `stop_on` has become true.
 
     Examples
     --------
@@ -58,6 +62,7 @@ class StepRecorder:
     def __init__(self) -> None:
         self.run_id: str | None = None
         self.history: TrainingHistory | None = None
+        self.should_stop = False
         self._session: FitSession | None = None
         self._epoch = 0
         self._n_steps = 0
@@ -87,6 +92,7 @@ class StepRecorder:
                             name, f"{name} is not recorded, as it was not among the values of the first steps"
                         )
                 self._session.steps.record({"samples": float(samples), **columns})
+                self._note_end()
 
     def end_epoch(self, **values: Any) -> None:
         """End an epoch, and record its values; the next step belongs to the next epoch.
@@ -99,8 +105,13 @@ class StepRecorder:
         with self._guarded():
             if self._session is not None:
                 self._session.end_epoch(self._numbers(values))
+                self._note_end()
                 self._epoch += 1
                 self._session.begin_epoch(self._epoch)
+
+    def _note_end(self) -> None:
+        live = None if self._session is None else self._session.live
+        self.should_stop = live is not None and live.ended_by is not None
 
     def _numbers(self, values: Mapping[str, Any]) -> dict[str, float]:
         numbers = {}
@@ -214,6 +225,8 @@ def record_steps(
     max_points: int | None = MAX_POINTS,
     report: bool = True,
     snapshot_megabytes: float = 0.0,
+    on_finding: Callable[[Finding], object] | None = None,
+    stop_on: Collection[str] = (),
 ) -> Iterator[StepRecorder]:
     """Record a training loop that is not ``fit``: ``train_on_batch``, or a loop of your own.
 
@@ -243,6 +256,11 @@ def record_steps(
         As in `TrainingRecorder`. Defaults to True.
     snapshot_megabytes : float
         As in `TrainingRecorder`. Defaults to 0.0.
+    on_finding : callable, optional
+        As in `TrainingRecorder`. Defaults to None.
+    stop_on : tuple of str
+        As in `TrainingRecorder`: then `StepRecorder.should_stop` becomes True, and the loop may end. Defaults to
+        ``()``.
 
     Yields
     ------
@@ -267,7 +285,7 @@ def record_steps(
     >>> mlflow_hp.load_history(run.info.run_id).n_steps
     3
     """
-    TrainingRecorder(
+    recorder = TrainingRecorder(
         weights=weights,
         overhead=overhead,
         metrics_every=metrics_every,
@@ -275,6 +293,8 @@ def record_steps(
         max_points=max_points,
         report=report,
         snapshot_megabytes=snapshot_megabytes,
+        on_finding=on_finding,
+        stop_on=stop_on,
     )  # refuses what cannot be recorded
     if not isinstance(model, keras.Model):
         raise UserError(f"model={model!r:.200} is a {type(model).__name__}, not a Keras model")
@@ -287,6 +307,7 @@ def record_steps(
         extra_tags={},
         metrics=metrics,
         max_points=max_points,
+        live=live_settings(recorder),
     )
     optimizers = _by_name(model, optimizer)
     if run_id is not None:

@@ -22,6 +22,9 @@ from mlflow_hp.errors import UserError
         ("overhead", 1.5, "overhead=1.5 has to be a share of the time of training, from 0 to 1"),
         ("overhead", float("nan"), "overhead=nan has to be"),
         ("snapshot_megabytes", float("inf"), "snapshot_megabytes=inf has to be a number of 0 or more"),
+        ("on_finding", "print", "on_finding='print' cannot be called; give a function of one finding"),
+        ("stop_on", "diverges", "stop_on='diverges' has to be a tuple of verdicts, among 'diverges', 'not finite'"),
+        ("stop_on", ("diverges", "NaN"), "stop_on has 'NaN', which is none of 'diverges', 'not finite', 'oscillates'"),
     ],
 )
 def test_a_setting_out_of_its_range(setting, value, message):
