@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mlflow_hp.autologging.api import autolog as autolog
     from mlflow_hp.compare.api import compare_runs as compare_runs
     from mlflow_hp.errors import RecordingWarning as RecordingWarning
+    from mlflow_hp.errors import TrainingWarning as TrainingWarning
     from mlflow_hp.errors import UserError as UserError
     from mlflow_hp.history import TrainingHistory as TrainingHistory
     from mlflow_hp.history.load import load_history as load_history
@@ -29,6 +30,7 @@ _MODULES = {
     "RecordingWarning": "errors",
     "TrainingHistory": "history",
     "TrainingRecorder": "training.callback",
+    "TrainingWarning": "errors",
     "UserError": "errors",
     "autolog": "autologging.api",
     "compare_runs": "compare.api",
@@ -44,6 +46,7 @@ __all__ = [
     "RecordingWarning",
     "TrainingHistory",
     "TrainingRecorder",
+    "TrainingWarning",
     "UserError",
     "autolog",
     "compare_runs",

@@ -9,7 +9,7 @@ import os
 import sys
 import warnings
 
-from mlflow_hp.errors import RecordingWarning
+from mlflow_hp.errors import RecordingWarning, TrainingWarning
 from mlflow_hp.terminal import printable
 
 _is_silent = False
@@ -36,7 +36,7 @@ def is_silent() -> bool:
     return _is_silent
 
 
-def warn(message: str, stacklevel: int = 1) -> bool:
+def warn(message: str, stacklevel: int = 1, *, category: type[Warning] = RecordingWarning) -> bool:
     """Warn the user, unless this package is silent; never raises.
 
     Parameters
@@ -44,6 +44,8 @@ def warn(message: str, stacklevel: int = 1) -> bool:
     message : str
     stacklevel : int
         As of `warnings.warn`, counted from the caller. Defaults to 1.
+    category : type of Warning
+        `RecordingWarning`, or `TrainingWarning` for what is wrong with a training. Defaults to `RecordingWarning`.
 
     Returns
     -------
@@ -53,8 +55,8 @@ def warn(message: str, stacklevel: int = 1) -> bool:
     if _is_silent:
         return True
     try:
-        warnings.warn(f"mlflow_hp: {printable(message)}", RecordingWarning, stacklevel=stacklevel + 1)
-    except RecordingWarning:
+        warnings.warn(f"mlflow_hp: {printable(message)}", category, stacklevel=stacklevel + 1)
+    except (RecordingWarning, TrainingWarning):
         log(message, logging.WARNING)
         return False
     return True

@@ -1,10 +1,10 @@
-"""Error and warning that users see."""
+"""Error and warnings that users see."""
 
 from __future__ import annotations
 
 from mlflow_hp.terminal import printable
 
-__all__ = ["RecordingWarning", "UserError"]
+__all__ = ["RecordingWarning", "TrainingWarning", "UserError"]
 
 
 class UserError(ValueError):
@@ -39,4 +39,15 @@ class RecordingWarning(RuntimeWarning):
     >>> import warnings
     >>> from mlflow_hp import RecordingWarning
     >>> warnings.simplefilter("ignore", RecordingWarning)
+    """
+
+
+class TrainingWarning(UserWarning):
+    """A problem of the training itself, found while it runs: its program, its data, or its curves.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from mlflow_hp import TrainingWarning
+    >>> warnings.simplefilter("ignore", TrainingWarning)
     """

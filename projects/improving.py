@@ -122,7 +122,7 @@ def _story(loop: AdviceLoop, outcomes: dict[str, Outcome]) -> list[str]:
 
 
 def _verdict(outcome: Outcome) -> str:
-    """How a descent on a surface ended, for the legend: "(it crawls)"; empty for other trainings."""
+    """End of a descent on a surface, for the legend: "(it crawls)"; empty for other trainings."""
     arrival = _arrival(outcome)
     return "" if arrival is None else f"(it {arrival.verdict})"
 

@@ -132,8 +132,8 @@ class ArrayStatistics(NamedTuple):
     one_class_batches : float or None
         Share of the batches of at least 8 samples whose samples are all of one class; None without `counts`.
     target_products : tuple of float, or None
-        Of an input of at most 32 features: mean of the product of each with the target, over all samples; None where
-        there is not one target with one number for each sample, or a value is not finite.
+        Of an input of at most 32 features: mean of the product of each with the target, over all samples; None unless
+        there is one target with one number for each sample, and all values are finite.
     """
 
     name: str

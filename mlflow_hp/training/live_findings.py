@@ -14,6 +14,7 @@ from mlflow_hp.analysis import diagnosis
 from mlflow_hp.analysis.diagnosis.batch_losses import WINDOW, BatchLosses
 from mlflow_hp.analysis.diagnosis.curve import SMALLER, change_rate
 from mlflow_hp.analysis.diagnosis.program import diagnose_program
+from mlflow_hp.errors import TrainingWarning
 from mlflow_hp.history import TrainingHistory
 from mlflow_hp.tracking.artifact_paths import DIAGNOSIS_FILE
 from mlflow_hp.tracking.server_health import reason
@@ -221,8 +222,8 @@ class LiveFindings:
             if room > 0:
                 self._first[name] = np.concatenate([self._first.get(name, np.zeros(0)), values[:room]])
             if len(values) > max(room, 0):
-                kept = self._last.get(name, np.zeros(0))
-                self._last[name] = np.concatenate([kept, values[max(room, 0) :]])[-LAST_STEPS:]
+                earlier = self._last.get(name, np.zeros(0))
+                self._last[name] = np.concatenate([earlier, values[max(room, 0) :]])[-LAST_STEPS:]
 
     def _history(self) -> TrainingHistory:
         """The training so far: its epochs, and the columns of its first and last steps."""
@@ -274,7 +275,7 @@ class LiveFindings:
             if finding.severity == "problem" or finding is ending:
                 advice = f" Next: {finding.suggestion}." if finding.suggestion else ""
                 end = " The fit ends here, as stop_on has it." if finding is ending else ""
-                warn(f"{finding.verdict}: {finding.text}{advice}{end}")
+                warn(f"{finding.verdict}: {finding.text}{advice}{end}", category=TrainingWarning)
         self._publish(list(self.findings), self.ended_by)
         if self._settings.on_finding is not None:
             for finding in new:

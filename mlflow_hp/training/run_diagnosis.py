@@ -47,7 +47,7 @@ def diagnose(run: str | TrainingHistory, tracking_uri: str | None = None, *, fit
     Examples
     --------
     >>> import keras, mlflow, mlflow_hp, numpy as np
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1, activation="softmax")])
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1, activation="relu")])
     >>> model.compile("sgd", "binary_crossentropy", metrics=["accuracy"])
     >>> x = np.random.default_rng(0).normal(size=(64, 4))
     >>> with mlflow.start_run() as run:

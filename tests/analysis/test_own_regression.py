@@ -25,6 +25,11 @@ def trained(*, units=1, loss="mse", rate=0.01, **layer):
     return recorder.history
 
 
+@pytest.fixture(autouse=True)
+def _in_a_store(store):
+    """Record into a store of the test's own."""
+
+
 def test_the_surface_is_that_of_the_data():
     regression = regression_of(trained())
     exact = LinearRegressionSurface(X[:, 0], Y)

@@ -28,7 +28,9 @@ def test_pictures_findings_and_description(store):
         "plots/loss_by_epoch.png",
     ]
     run = store.get_run(fitted.run_id)
-    assert "15 steps of Adam, learning rate 0.001" in run.data.tags["mlflow.note.content"]
+    description = run.data.tags["mlflow.note.content"]
+    assert description.startswith("**accuracy ")
+    assert "after 3 epochs (15 steps); 162 parameters, by Adam, learning rate 0.001" in description
     told = json.loads(Path(store.download_artifacts(fitted.run_id, "diagnosis.json")).read_text())
     loss = fitted.keras_history.history["loss"]
     change = (loss[1] - loss[2]) / loss[1]

@@ -13,7 +13,7 @@ POOR = 0.8
 """Share of the way from a constant prediction to a perfect one below which a trait in `WEAKENS` is a problem."""
 WEAKENS = (
     "constant_weights", "saturating_stack", "strong_regularizer", "much_dropout", "few_units", "relu_output",
-    "squashed_logits", "sorted_labels", "momentum_near_one", "batch_larger_than_data", "no_nonlinearity",
+    "squashed_logits", "sorted_labels", "momentum_near_one", "batch_larger_than_data", "one_batch", "no_nonlinearity",
     "hidden_softmax", "narrow_layer", "frozen_part", "unusual_activation", "few_steps",
 )  # fmt: skip
 """Traits that may be the cause of a poor result."""
@@ -24,6 +24,8 @@ SCALES = (
 """Traits that may be the cause where a training does not learn at all."""
 STOPS = ("constant_weights", "narrow_layer", "saturating_stack", "unusual_activation", *SCALES)
 """Traits that may be the cause of layers that do not learn."""
+ONE_STEP = ("batch_larger_than_data", "one_batch")
+"""Traits by which an epoch is a single step: its batch is the cause of few steps."""
 CAUSES: dict[str, tuple[str, ...]] = {
     "chance": (*SCALES, *WEAKENS),
     "divergence": (*SCALES, "momentum_near_one", "unusual_activation"),
@@ -33,7 +35,10 @@ CAUSES: dict[str, tuple[str, ...]] = {
     "plateau": (*SCALES, *WEAKENS),
     "saturated_units": (*SCALES, "saturating_stack"),
     "dead_units": (*STOPS, "frozen_part"),
-    "speed": (*SCALES, "batch_larger_than_data", "few_steps", "saturating_stack", "momentum_near_one", "frozen_part"),
+    "speed": (
+        *SCALES, "batch_larger_than_data", "one_batch", "few_steps", "saturating_stack", "momentum_near_one",
+        "frozen_part",
+    ),
 }  # fmt: skip
 """Problem that curves or layers show -> traits of the program that may be its cause, and are problems then."""
 
@@ -72,6 +77,8 @@ def explain(
     if any(finding.verdict in ("learns slowly", "still falling") for finding in of_curves):
         causes -= {"large_learning_rate"}
         causes |= {"small_learning_rate"} if reached is None or reached < POOR else set()
+    if any(finding.name in ONE_STEP for finding in (*of_program, *suspicions)):
+        causes -= {"few_steps"}
     possible = [finding for finding in (*of_program, *suspicions) if finding.name in causes and finding.change]
     if not possible:
         return list(of_program)

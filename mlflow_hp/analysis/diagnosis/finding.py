@@ -52,7 +52,7 @@ class Finding(NamedTuple):
         What to try next, in words and code of the user's. Defaults to None.
     severity : {"problem", "hint", "fine"}
         A problem keeps the training from working as it could, or makes its result meaningless; a hint is worth a try;
-        what is fine is told for completeness. Defaults to ``"fine"``.
+        what is fine is listed for completeness. Defaults to ``"fine"``.
     cause : str or None
         Why, in a few words, where it is known. Defaults to None.
     where : dict of str to object

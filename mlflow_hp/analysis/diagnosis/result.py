@@ -1,4 +1,4 @@
-"""How well a training went: its result on the way from guessing to perfect, where metrics and data tell."""
+"""Success of a training: its result on the way from guessing to perfect, from its metrics and data."""
 
 from __future__ import annotations
 

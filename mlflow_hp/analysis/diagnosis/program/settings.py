@@ -51,8 +51,6 @@ REACH = 0.1
 """Way that clipped steps can go in the whole training, below which a network cannot be trained."""
 NEGLIGIBLE_RATE = 1e-3
 """Share of the largest rate of a schedule below which it is at zero."""
-FEW_SAMPLES = 64
-"""Number of samples up to which one batch of all of them is common."""
 FEW_STEPS = 100
 """Updates below which a training has hardly begun."""
 ENOUGH_STEPS = 300
@@ -217,15 +215,13 @@ def clipped_every_step(program: Program, gradient_norm: float | None = None) -> 
 
 
 def batch_larger_than_data(program: Program) -> Finding | None:
-    """Suggest smaller batches where one holds all samples, and these are more than ``FEW_SAMPLES``; a hint.
+    """Suggest smaller batches where one holds more than all samples. Threshold: more than the samples; a hint.
 
     Source: Keras' documentation of ``fit`` (``batch_size``); Bengio 2012, section 3.1.1 (32 is a good default).
     """
     size, steps = program.fit.get("batch_size"), program.fit.get("steps")
     data = program.training.inputs[0] if program.training and program.training.inputs else None
-    if data is None or not isinstance(size, (int, float)) or size < data.n_samples:
-        return None
-    if data.n_samples < FEW_SAMPLES and size == data.n_samples:
+    if data is None or not isinstance(size, (int, float)) or size <= data.n_samples or data.n_samples < 2:
         return None
     if isinstance(steps, (int, float)) and steps > 1:
         return None
@@ -233,7 +229,7 @@ def batch_larger_than_data(program: Program) -> Finding | None:
     return Finding(
         "batch_larger_than_data",
         "one batch",
-        f"A batch of {size:g} holds all {data.n_samples} samples: an epoch is one step.",
+        f"batch_size={size:g} is more than the {data.n_samples} samples: an epoch is one step.",
         {"batch_size": float(size), "n_samples": data.n_samples},
         f"batch_size={smaller}",
         "hint",

@@ -17,6 +17,8 @@ NARROW = 4
 USUAL = {"Adam": 1e-3, "AdamW": 1e-3, "Adamax": 1e-3, "Nadam": 1e-3, "RMSprop": 1e-3, "Adagrad": 1e-2, "SGD": 1e-2}
 """Optimizer -> learning rate that it is usually begun with: Keras' default, and 0.01 for Adagrad, which
 only lowers it (Duchi et al. 2011)."""
+FEW_SAMPLES, BATCH = 64, 32
+"""Number of samples from which a batch of all of them may be the cause, and size that is proposed."""
 SMALL, LARGE = 1 / 10, 20.0
 """Ratios to it below and above which a learning rate may be the cause."""
 WIDE = 32
@@ -121,7 +123,30 @@ def learning_rate_of_another_size(program: Program) -> Finding | None:
     )
 
 
-SUSPICIONS = (narrow_layer, unusual_activation, learning_rate_of_another_size, frozen_part)
+def one_batch(program: Program) -> Finding | None:
+    """Suspect a batch of all samples, from ``FEW_SAMPLES`` on: an epoch is then a single step.
+
+    Source: Bengio 2012, section 3.1.1 (batches of 32 learn with fewer samples). Gradient descent on all samples at once
+    is common where there are enough epochs.
+    """
+    size = program.fit.get("batch_size")
+    data = program.training.inputs[0] if program.training and program.training.inputs else None
+    if data is None or not isinstance(size, int | float) or data.n_batches > 1 or data.n_samples < FEW_SAMPLES:
+        return None
+    return Finding(
+        "one_batch",
+        "one batch",
+        f"A batch holds all {data.n_samples} samples: an epoch is one step.",
+        {"n_samples": data.n_samples},
+        f"batch_size={BATCH}",
+        "hint",
+        "too large a batch",
+        {},
+        (Change("batch_size", size, BATCH),),
+    )
+
+
+SUSPICIONS = (one_batch, narrow_layer, unusual_activation, learning_rate_of_another_size, frozen_part)
 
 
 def suspicions(program: Program) -> list[Finding]:
