@@ -56,6 +56,14 @@ FAULTS = {
         classifier(optimizer("SGD", 1e-6, momentum=0.9)),
         ("unusual_learning_rate", "problem", "SGD(learning_rate=0.01)"), Change("learning_rate", 1e-6, 0.01),
     ),
+    "Adam(1e-5) of few steps": (
+        classifier(optimizer("Adam", 1e-5)), ("unusual_learning_rate", "problem", "Adam(learning_rate=0.001)"),
+        Change("learning_rate", 1e-5, 0.001),
+    ),
+    "SGD(1)": (
+        classifier(optimizer("SGD", 1.0)), ("unusual_learning_rate", "problem", "SGD(learning_rate=0.01)"),
+        Change("learning_rate", 1.0, 0.01),
+    ),
     "Adadelta(0.001)": (
         classifier(optimizer("Adadelta", 0.001)), ("unusual_learning_rate", "problem", "Adadelta(learning_rate=1)"),
         Change("learning_rate", 0.001, 1.0),
@@ -121,7 +129,11 @@ def test_faults_of_the_settings(case):
 
 HEALTHY = {
     "Adam": classifier(),
-    "fine-tuning": classifier(optimizer("AdamW", 2e-5)),
+    "fine-tuning": program(
+        layer("Embedding", n_weights=10**7), layer("LSTM", activation="tanh", n_weights=10**5), dense(3, "softmax"),
+        optimizer=optimizer("AdamW", 2e-5), fit={"steps": 50},
+    ),
+    "small rate of normal length": classifier(optimizer("Adam", 1e-4)),
     "SGD with momentum": classifier(optimizer("SGD", 0.1, momentum=0.9)),
     "SGD with a momentum of 0.99 and a small rate": classifier(optimizer("SGD", 0.001, momentum=0.99)),
     "Adagrad": classifier(optimizer("Adagrad", 0.01)),
@@ -163,6 +175,20 @@ def test_large_rates_of_linear_models_are_a_hint():
     linear = program(dense(1), loss="mse", x=X, y=heights(), optimizer=optimizer("Adam", 0.5))
     assert settings.unusual_learning_rate(linear).severity == "hint"
     assert settings.unusual_learning_rate(linear._replace(optimizer=optimizer("Adam", 0.1))) is None
+
+
+def test_large_rates_of_normalised_networks_are_a_hint():
+    normalised = program(
+        dense(32, "relu"), layer("BatchNormalization", n_weights=128), dense(3, "softmax"), x=X, y=Y,
+        optimizer=optimizer("SGD", 1.5),
+    )  # fmt: skip
+    assert settings.unusual_learning_rate(normalised).severity == "hint"
+
+
+def test_recurrent_networks_are_not_linear():
+    recurrent = program(layer("LSTM", activation="tanh", n_weights=99), dense(1), loss="mse",
+                        optimizer=optimizer("Adam", 0.1))  # fmt: skip
+    assert settings.unusual_learning_rate(recurrent).severity == "problem"
 
 
 def test_small_rates_of_a_frozen_base_are_a_hint():

@@ -100,6 +100,13 @@ def hidden_maps(program: Program) -> list[Layer]:
     return [layer for layer in program.layers if layer.kind in LINEAR_MAPS and layer.name not in last]
 
 
+def is_linear_model(program: Program) -> bool:
+    """Whether only the layers of the outputs have weights to train, but for normalisation."""
+    last = output_layers(program)
+    weighted = [layer for layer in program.layers if layer.n_weights and "Normalization" not in layer.kind]
+    return bool(weighted) and all(layer.name in last and layer.kind in LINEAR_MAPS for layer in weighted)
+
+
 def nonlinearity(program: Program, layer: Layer) -> str:
     """Activation that follows a layer, its own or that of a layer after it past normalisation; empty if none."""
     own = applied_activation(layer)

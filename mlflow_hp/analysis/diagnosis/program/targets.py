@@ -19,7 +19,7 @@ from mlflow_hp.analysis.diagnosis.program.facts import (
     task,
     task_of,
 )
-from mlflow_hp.analysis.diagnosis.program.graph import hidden_maps
+from mlflow_hp.analysis.diagnosis.program.graph import is_linear_model
 from mlflow_hp.analysis.diagnosis.program.schedules import largest_rate
 
 if TYPE_CHECKING:
@@ -107,10 +107,9 @@ def huge_targets(program: Program) -> Finding | None:
 def _largest_target(program: Program, answer: Answer) -> float:
     """Root mean square of the targets above which they are out of reach for the optimizer."""
     rate, steps = largest_rate(program.optimizer), n_steps(program)
-    is_linear = bool(program.layers) and not hidden_maps(program)
     if not is_adaptive(program) and answer.loss == SQUARED:
         momentum = min(float(program.optimizer.get("momentum") or 0), 0.999)
-        return math.inf if is_linear else max(0.1 * (1 - momentum) / rate if rate else 0, LEAST_LARGE)
+        return math.inf if is_linear_model(program) else max(0.1 * (1 - momentum) / rate if rate else 0, LEAST_LARGE)
     if not rate or not steps:
         return HUGE_TARGET
     return max(HUGE_TARGET * rate * steps, HUGE_TARGET / 10)
