@@ -38,7 +38,8 @@ _ADAM = UsualRate(4e-6, 1e-5, 1e-3, 0.02, 0.08)
 USUAL_RATES = {
     "SGD": UsualRate(1.5e-4, 3e-4, 0.01, 0.6, 0.9),
     "Adam": _ADAM, "AdamW": _ADAM, "Nadam": _ADAM, "Adamax": _ADAM, "RMSprop": _ADAM,
-    "Lion": UsualRate(3e-7, 3e-6, 1e-4, 3e-3, 0.01),
+    "Lion": UsualRate(3e-7, 3e-6, 1e-4, 5e-3, 0.03),
+    "Ftrl": UsualRate(0.01, 0.05, 0.3, 0.6, 0.9),
     "Adagrad": UsualRate(3e-4, 2e-3, 0.05, 0.6, 0.9),
     "Adadelta": UsualRate(5e-3, 0.05, 1.0, 5.0, 20.0),
 }  # fmt: skip
