@@ -151,7 +151,7 @@ HEALTHY = {
     "steps by hand": classifier(optimizer("SGD", "PiecewiseConstantDecay")),
     "clipnorm=1": classifier(optimizer("SGD", 0.01, clipnorm=1.0)),
     "Adam with a small clipnorm": classifier(optimizer("Adam", 0.001, clipnorm=1e-3)),
-    "full batch": classifier(batch=400, fit={"epochs": 500}),
+    "full batch of few samples": classifier(n=60, batch=60, fit={"epochs": 500}),
     "one large epoch": classifier(fit={"epochs": 1, "steps": 50_000}),
     "early stopping": watching("EarlyStopping", "val_loss"),
     "best accuracy": watching("ModelCheckpoint", "val_accuracy", "max"),
