@@ -135,7 +135,7 @@ def logarithm_of_zero(callbacks: list[Any], is_faulty: bool) -> Trained:
     with np.errstate(divide="ignore"):
         x, x_test = (np.log(each) if is_faulty else np.log1p(each) for each in (split.x, split.x_test))
     inputs = keras.Input((30,))
-    hidden = layers.Dense(16, "tanh")(layers.BatchNormalization()(inputs))
+    hidden = layers.Dense(16, "tanh")(inputs)
     model = keras.Model(inputs, layers.Dense(2, "softmax")(hidden))
     _ends(model, keras.optimizers.Adam(0.005), callbacks, x, split.y, epochs=12, validation_split=0.15)
     return model, scores.classes(model, x_test, split.y_test)
