@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 SUGGESTED = "suggested_"
 """Prefix of the evidence of findings that name a value without a `Change`."""
+NEXT_TRY = "next_try"
+"""Name of the finding that weighs the others."""
 HALF = "half of a change that went too far"
 RATE_ALONE = "the learning rate alone, to see what it does"
 LEAST_RATIO = 1.5
@@ -90,7 +92,7 @@ def proposals(
 ) -> Iterator[Proposal]:
     """Make a proposal of each finding whose change touches a keyword.
 
-    Findings that are fine are not followed. Those of whose changes all can be made come first, then those of whose
+    Findings that are fine are not followed. One that weighs the others (``next_try``) comes first. Those of whose changes all can be made come first, then those of whose
     changes only some can: the changes of a finding are meant to be made together.
 
     Parameters
@@ -112,7 +114,7 @@ def proposals(
     """
     values = {**defaults, **hyperparameters}
     partial: list[Proposal] = []
-    for finding in findings:
+    for finding in sorted(findings, key=lambda each: each.name != NEXT_TRY):
         if finding.severity == "fine" and finding.change:
             continue
         new: dict[str, Any] = {}

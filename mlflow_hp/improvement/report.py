@@ -53,9 +53,9 @@ def summary(loop: AdviceLoop) -> str:
     after = f"after {n_more} further training{'s' * (n_more != 1)}"
     ending = f" It ended as {loop.ending}." if loop.ending else " It was interrupted."
     if not n_more and loop.ending:
-        return f"Nothing to try: no finding names a change that a keyword of the function can make{_at(start)}."
+        return f"Nothing to try: no finding names a change that a keyword of the function can make{_at(loop)}."
     if best is start:
-        return f"The start is the best {after}{_at(start)}.{ending}"
+        return f"The start is the best {after}{_at(loop)}.{ending}"
     name = best.compared_by
     values = f"{name} {_number(start, name)} -> {_number(best, name)}"
     changes = ", ".join(
@@ -90,8 +90,7 @@ def table(loop: AdviceLoop) -> str:
     | start | nothing: the start |  | 0.5 | **(the best)** |
     """
     trainings, best = loop.trainings, loop.best
-    metric = next((each.compared_by for each in trainings if each.compared_by), "")
-    metric = metric or main_metric(trainings[0].scores.values)
+    metric = _metric(loop)
     lines = [f"| training | what was changed | why | {plain(metric) or 'result'} | |", "|---|---|---|---|---|"]
     for number, training in enumerate(trainings):
         reason = "; ".join(filter(None, (training.proposal.note, why(training.proposal))))
@@ -199,9 +198,16 @@ def verdict_text(training: TrainingResult) -> str:
     return number if training.verdict == START else f"{number}, {training.verdict}"
 
 
-def _at(training: TrainingResult) -> str:
-    metric = main_metric(training.scores.values)
-    return f" ({metric} {_number(training, metric)})" if metric else ""
+def _at(loop: AdviceLoop) -> str:
+    """The score of the start, in brackets."""
+    start, metric = loop.trainings[0], _metric(loop)
+    return f" ({metric} {_number(start, metric)})" if metric else ""
+
+
+def _metric(loop: AdviceLoop) -> str:
+    """Metric that the trainings were compared by; of a start alone, its main one."""
+    compared = next((each.compared_by for each in loop.trainings if each.compared_by), "")
+    return compared or main_metric(loop.trainings[0].scores.values)
 
 
 def _number(training: TrainingResult, metric: str) -> str:

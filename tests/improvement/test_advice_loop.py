@@ -108,6 +108,12 @@ def test_a_difference_that_is_not_real_ends_it_unless_a_problem_is_left():
         assert loop.best is loop.trainings[0]
 
 
+def test_the_finding_that_weighs_the_others_is_followed_first():
+    weighed = finding(("learning_rate", 0.01, 0.3), name="next_try")
+    loop = follow({"lr": 0.01, "batch": 256}, lambda _: ([BATCH, weighed], 1.0), 1)
+    assert tried(loop)[1] == {"lr": 0.3, "batch": 256}
+
+
 def test_what_is_fine_is_not_followed():
     fine = finding(("epochs", 100, 12), severity="fine")
     assert len(follow({"epochs": 100}, lambda _: ([fine], 1.0)).trainings) == 1
