@@ -92,8 +92,9 @@ def proposals(
 ) -> Iterator[Proposal]:
     """Make a proposal of each finding whose change touches a keyword.
 
-    Findings that are fine are not followed. One that weighs the others (``next_try``) comes first. Those of whose changes all can be made come first, then those of whose
-    changes only some can: the changes of a finding are meant to be made together.
+    Findings that are fine are not followed. One that weighs the others (``next_try``) comes first. Those of whose
+    changes all can be made precede those of whose changes only some can: the changes of a finding are meant to be made
+    together.
 
     Parameters
     ----------
