@@ -156,6 +156,12 @@ def harms(results: Results, cases: Sequence[Case], seeds: int) -> list[tuple[Cas
     return rows
 
 
+def harmless(results: Results, cases: Sequence[Case], seeds: int) -> list[Case]:
+    """Cases whose faults did not hurt: what was said about them is not judged."""
+    rows = harms(results, cases, seeds)
+    return [case for case, hurts, text in rows if case.twin is not None and not hurts and text.startswith("score")]
+
+
 def _mean(runs: Sequence[Result | None], name: str) -> float:
     values = [getattr(each, name) for each in runs]
     return sum(values) / len(values) if all(map(math.isfinite, values)) else math.nan

@@ -240,7 +240,12 @@ def weights_with_a_deviation_of_ten(callbacks: list[Any], is_faulty: bool) -> Tr
 def weights_all_a_half(callbacks: list[Any], is_faulty: bool) -> Trained:
     """``Constant(0.5)``: all units are the same."""
     initializer = keras.initializers.Constant(0.5) if is_faulty else "glorot_normal"
-    model = keras.Sequential([layers.Dense(24, "sigmoid", kernel_initializer=initializer), layers.Dense(3, "softmax")])
+    model = keras.Sequential(
+        [
+            layers.Dense(24, "sigmoid", kernel_initializer=initializer),
+            layers.Dense(3, "softmax", kernel_initializer=initializer),
+        ]
+    )
     return _ends(callbacks, model, data.spirals(), keras.optimizers.Adam(0.05), epochs=30)
 
 
