@@ -24,7 +24,7 @@ def diagnose(run_id: str, fit: int, *, as_json: bool) -> int:
 
     findings = diagnose_run(run_id, fit=fit)
     if as_json:
-        say(json.dumps(diagnosis.to_json(findings), indent=2, allow_nan=False))
+        say(*json.dumps(diagnosis.to_json(findings), indent=2, allow_nan=False).splitlines())
         return 0
     for severity in ("problem", "hint", "fine"):
         for finding in findings:
