@@ -1,13 +1,14 @@
 """How often a forecast's interval holds the final loss, and what ending fits by it saves and costs.
 
-    python -m benchmarks.forecast [--keras 150] [--numpy 520] [--made 400] [--curves FILE] [--tune]
+    python -m benchmarks.forecast [--keras 50] [--numpy 270] [--made 200] [--curves FILE] [--tune]
 
 Curves are recorded from real trainings of small networks in Keras and in NumPy (digits, wine, breast cancer, diabetes,
 iris and made data; SGD, momentum, Adam, RMSprop; constant rates, cosine, steps, exponentials, restarts, warm-up;
-batches of 8 to 256; dropout, decay, wrong labels), a sixth of them broken, and others are made. Half of them are for
-tuning; the other half is judged. Each is forecast after 1/3, 0.4, 0.5, ... 0.9 of its epochs; and after every epoch it
-is asked whether the fit is to be ended. A healthy training ends well below the loss before its first step; a doomed one
-does not. ``--tune`` prints the coefficients of `mlflow_hp.analysis.diagnosis.extrapolation` from the half for tuning.
+batches of 8 to 256; dropout, decay, wrong labels), a sixth of them broken, and others are made. Those that are judged
+have other seeds than those that the coefficients were fitted to. Each is forecast after 1/3, 0.4, 0.5, ... 0.9 of its
+epochs; and after every epoch it is asked whether the fit is to be ended. A healthy training ends well below the loss
+before its first step; a doomed one does not. ``--tune`` takes the curves for tuning, and prints the coefficients of
+`mlflow_hp.analysis.diagnosis.extrapolation`.
 """
 
 from __future__ import annotations
@@ -30,8 +31,10 @@ from mlflow_hp.analysis.diagnosis.forecast import brings_nothing_more, will_not_
 
 SHARES = (1 / 3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Shares of a curve's epochs after which it is forecast."""
-LOST = 0.02
-"""Share of the lowest loss by which an ended training would have improved for its end to be wrong."""
+SEEDS = {"tuning": (0, 10_000, 1), "held back": (1_000_000, 2_000_000, 2)}
+"""First seeds of the trainings in NumPy and in Keras, and the seed of the made curves."""
+LOST = (0.02, 1e-3)
+"""Shares of the lowest loss and of the fall to it; an end is wrong if the training would have improved by more."""
 
 
 class Stop(NamedTuple):
@@ -42,13 +45,14 @@ class Stop(NamedTuple):
     missed: float
 
 
-def record(n_keras: int, n_numpy: int, n_made: int) -> list[Curve]:
+def record(n_keras: int, n_numpy: int, n_made: int, purpose: str) -> list[Curve]:
     """Train and make the curves."""
     from benchmarks.training_curves import keras_trainings, small_trainings
 
-    curves = [small_trainings.trained_curve(seed) for seed in tqdm(range(n_numpy), desc="NumPy")]
-    curves += [keras_trainings.trained_curve(10_000 + seed) for seed in tqdm(range(n_keras), desc="Keras")]
-    return curves + made_curves(n_made, seed=1)
+    of_numpy, of_keras, of_made = SEEDS[purpose]
+    curves = [small_trainings.trained_curve(of_numpy + i) for i in tqdm(range(n_numpy), desc="NumPy")]
+    curves += [keras_trainings.trained_curve(of_keras + i) for i in tqdm(range(n_keras), desc="Keras")]
+    return curves + made_curves(n_made, seed=of_made)
 
 
 def coverage(curves: list[Curve]) -> None:
@@ -62,9 +66,9 @@ def coverage(curves: list[Curve]) -> None:
         for share in SHARES:
             k = max(MIN_VALUES, int(np.ceil(share * n)))
             if k < n:
-                began = time.perf_counter()
+                began = time.process_time()
                 ahead = extrapolate(curve.values[:k], n)
-                seconds.append(time.perf_counter() - began)
+                seconds.append(time.process_time() - began)
                 holds = ahead.low <= curve.values[-1] <= ahead.high
                 rows.append((curve.name.split(":")[0], share, bool(holds), (ahead.high - ahead.low) / (scale or 1)))
     print("| curves | forecasts | interval holds the end | median width, of the curve's range |\n|---|---|---|---|")
@@ -108,7 +112,7 @@ def ending(curves: list[Curve]) -> None:
     for rule in ("will not learn", "brings nothing more"):
         of_healthy = [(curve, stop(curve, rule)) for curve in healthy]
         ended = [(curve, end) for curve, end in of_healthy if end is not None]
-        wrong = [curve for curve, end in ended if end.missed > LOST * abs(curve.values[: end.n_done].min())]
+        wrong = [curve for curve, end in ended if _is_wrong(curve, end)]
         saved, saved_of_healthy = (
             float(np.mean([0.0 if end is None else 1 - end.n_done / end.n_epochs for end in ends] or [0.0]))
             for ends in ([stop(curve, rule) for curve in doomed], [end for _, end in of_healthy])
@@ -116,26 +120,31 @@ def ending(curves: list[Curve]) -> None:
         print(f"| {rule} | {len(ended)} | {len(wrong)} | {saved:.0%} | {saved_of_healthy:.0%} |", flush=True)
 
 
+def _is_wrong(curve: Curve, end: Stop) -> bool:
+    lowest = float(curve.values[: end.n_done].min())
+    return end.missed > max(LOST[0] * abs(lowest), LOST[1] * (curve.values[0] - lowest))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--keras", type=int, default=150)
-    parser.add_argument("--numpy", type=int, default=520)
-    parser.add_argument("--made", type=int, default=400)
+    parser.add_argument("--keras", type=int, default=50)
+    parser.add_argument("--numpy", type=int, default=270)
+    parser.add_argument("--made", type=int, default=200)
     parser.add_argument("--curves", type=Path, help="file to keep the curves in, or to take them from")
-    parser.add_argument("--tune", action="store_true", help="judge by the half for tuning, and print coefficients")
+    parser.add_argument("--tune", action="store_true", help="take the curves for tuning, and print coefficients")
     arguments = parser.parse_args()
+    purpose = "tuning" if arguments.tune else "held back"
     if arguments.curves is not None and arguments.curves.exists():
         curves: list[Curve] = pickle.loads(arguments.curves.read_bytes())  # noqa: S301 - our own file
     else:
-        curves = record(arguments.keras, arguments.numpy, arguments.made)
+        curves = record(arguments.keras, arguments.numpy, arguments.made, purpose)
         if arguments.curves is not None:
             arguments.curves.write_bytes(pickle.dumps(curves))
-    chosen = curves[::2] if arguments.tune else curves[1::2]
-    print(f"{len(chosen)} curves, {'for tuning' if arguments.tune else 'held back'}\n")
+    print(f"{len(curves)} curves, {purpose}\n")
     if arguments.tune:
-        print(fit_coefficients(chosen, SHARES))
-    coverage(chosen)
-    ending(chosen)
+        print(fit_coefficients(curves, SHARES))
+    coverage(curves)
+    ending(curves)
 
 
 if __name__ == "__main__":

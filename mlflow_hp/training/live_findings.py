@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import mlflow
@@ -37,7 +38,9 @@ OF_CURVES = ("divergence", "oscillation", "overfit", "plateau", "chance", "layer
 SHARE = 0.005
 """Share of the time of the training that the rules at the ends of epochs may take."""
 FIRST_STEPS, LAST_STEPS = 64, 512
-"""Number of steps whose columns are kept for the rules."""
+"""Number of steps whose columns are kept for the rules: of the first at most, of the last at least."""
+GRADIENT = "gradient_norm"
+"""Beginning of the names of columns that are not finite if a gradient is not."""
 
 
 class LiveSettings(NamedTuple):
@@ -94,8 +97,11 @@ class LiveFindings:
         self._program: Program | None = None
         self._model, self._settings, self._meta, self._publish = model, settings, meta, publish
         self._losses: BatchLosses | None = BatchLosses()
-        self._first: dict[str, np.ndarray] = {}
-        self._last: dict[str, np.ndarray] = {}
+        self._names: list[str] = []
+        self._watched: list[int] = []
+        self._loss = 0
+        self._first: list[np.ndarray] = []
+        self._last: deque[np.ndarray] = deque()
         self._first_step, self._n_steps = first_step, 0
         self._epochs: list[Mapping[str, float]] = []
         self._before: set[tuple[str, str]] = set()
@@ -118,15 +124,17 @@ class LiveFindings:
         """The next step belongs to `epoch` (0-based, in the run)."""
         self._epoch = epoch
 
-    def glance(self, columns: Mapping[str, np.ndarray]) -> None:
+    def glance(self, names: Sequence[str], table: np.ndarray) -> None:
         """Look at the columns of new steps.
 
         Parameters
         ----------
-        columns : mapping of str to ndarray of shape (k,)
-            Columns of consecutive steps; each step is passed once.
+        names : sequence of str
+            Names of the first n columns.
+        table : ndarray of shape (k, >= n)
+            Values of k consecutive steps; each step is passed once.
         """
-        self._safely(lambda: self._look_at(columns))
+        self._safely(lambda: self._look_at(names, table))
 
     def end_epoch(self, row: Mapping[str, float], n_left: int | None) -> None:
         """Ask the rules at the end of an epoch, as far as there is time.
@@ -157,34 +165,33 @@ class LiveFindings:
             self._is_watching = False
             warn(f"findings are reported only at the end of the training: {reason(error)}")
 
-    def _look_at(self, columns: Mapping[str, np.ndarray]) -> None:
+    def _look_at(self, names: Sequence[str], table: np.ndarray) -> None:
         first = self._n_steps
-        self._n_steps += len(next(iter(columns.values())))
-        self._keep(columns)
-        if not any(finding.name == "not_finite" for finding in self.findings):
-            self._look_for_not_finite(columns, first)
-        loss = columns.get("batch_loss")
-        if loss is None or "learning_rate" not in columns:  # of several optimizers, no loss is the one that falls
+        self._n_steps += len(table)
+        if len(names) != len(self._names):
+            self._note_columns(names)
+        self._keep(table[:, : len(names)])
+        if self._watched and not np.isfinite(table[:, self._watched]).all():
+            place, self._watched = next(j for j in self._watched if not np.isfinite(table[:, j]).all()), []
             self._losses = None
-        if self._losses is None or loss is None:
-            return
-        if not np.isfinite(loss).all():
-            self._losses = None
-        elif self._losses.add(loss.tolist()):
+            self._report([self._not_finite(names[place], table[:, place], first)])
+        elif self._losses is not None and self._losses.add(table[:, self._loss].tolist()):
             losses, self._losses = self._losses, None
-            self._report([self._divergence(losses, first + len(loss) - 1)])
+            self._report([self._divergence(losses, first + len(table) - 1)])
 
-    def _look_for_not_finite(self, columns: Mapping[str, np.ndarray], first: int) -> None:
-        scaled = getattr(getattr(self._model, "optimizer", None), "inner_optimizer", None) is not None
-        for name, values in columns.items():
-            is_gradient = name.startswith("gradient_norm") and not scaled  # a scaled loss may overflow, and is repeated
-            if not (name.startswith("batch_") or is_gradient) or np.isfinite(values).all():
-                continue
-            subject = "gradient" if is_gradient else name.removeprefix("batch_")
-            self._report([self._not_finite(subject, values, first)])
-            return
+    def _note_columns(self, names: Sequence[str]) -> None:
+        """Note which columns have to be finite, and which is the loss that falls: none of several optimizers."""
+        self._names, self._first, self._last = list(names), [], deque()
+        is_scaled = getattr(getattr(self._model, "optimizer", None), "inner_optimizer", None) is not None
+        watched = ("batch_",) if is_scaled else ("batch_", GRADIENT)  # a scaled loss may overflow, and is repeated
+        self._watched = [place for place, name in enumerate(names) if name.startswith(watched)]
+        if "batch_loss" in names and "learning_rate" in names:
+            self._loss = self._names.index("batch_loss")
+        else:
+            self._losses = None
 
-    def _not_finite(self, subject: str, values: np.ndarray, first: int) -> Finding:
+    def _not_finite(self, name: str, values: np.ndarray, first: int) -> Finding:
+        subject = "gradient" if name.startswith(GRADIENT) else name.removeprefix("batch_")
         place = int(np.argmax(~np.isfinite(values)))
         step, kind = self._first_step + first + place, "NaN" if np.isnan(values[place]) else "infinite"
         text = f"The {subject} is {kind} at step {step}, in epoch {self._epoch + 1}."
@@ -215,25 +222,20 @@ class LiveFindings:
             where={"step": step, "epoch": self._epoch}, change=change,
         )  # fmt: skip
 
-    def _keep(self, columns: Mapping[str, np.ndarray]) -> None:
+    def _keep(self, table: np.ndarray) -> None:
         """Keep the first steps and the last."""
-        for name, values in columns.items():
-            room = FIRST_STEPS - len(self._first.get(name, ()))
-            if room > 0:
-                self._first[name] = np.concatenate([self._first.get(name, np.zeros(0)), values[:room]])
-            if len(values) > max(room, 0):
-                earlier = self._last.get(name, np.zeros(0))
-                self._last[name] = np.concatenate([earlier, values[max(room, 0) :]])[-LAST_STEPS:]
+        if self._n_steps <= FIRST_STEPS:
+            self._first.append(table)
+            return
+        self._last.append(table)
+        while sum(map(len, self._last)) - len(self._last[0]) >= LAST_STEPS:
+            self._last.popleft()
 
     def _history(self) -> TrainingHistory:
         """The training so far: its epochs, and the columns of its first and last steps."""
-        columns = {
-            name: np.concatenate([part, self._last.get(name, np.zeros(0))]) for name, part in self._first.items()
-        }
-        n_first = min(self._n_steps, FIRST_STEPS)
-        n_last = min(self._n_steps - n_first, LAST_STEPS)
-        steps = np.concatenate([np.arange(n_first), np.arange(self._n_steps - n_last, self._n_steps)])
-        columns = {name: values for name, values in columns.items() if len(values) == len(steps)}
+        first, last = (np.concatenate([np.zeros((0, len(self._names))), *parts]) for parts in (self._first, self._last))
+        steps = np.concatenate([np.arange(len(first)), np.arange(self._n_steps - len(last), self._n_steps)])
+        columns = dict(zip(self._names, np.concatenate([first, last]).T, strict=True))
         names = dict.fromkeys(name for row in self._epochs for name in row)
         epochs = {name: np.array([row.get(name, np.nan) for row in self._epochs]) for name in names}
         if "epoch" in epochs:

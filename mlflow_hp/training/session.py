@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from mlflow_hp.history.step_record import Layout, Rows
     from mlflow_hp.history.weight_snapshots import Snapshots
     from mlflow_hp.training.best_epoch import BestEpoch
+    from mlflow_hp.training.capture.glances import OnGlance
     from mlflow_hp.training.report import TrainingReport
 
 SHORT_SECONDS = 1.0
@@ -213,7 +214,7 @@ class FitSession:
             self.live.note_program(program)
 
     @property
-    def _on_glance(self) -> Callable[[dict[str, Any]], None] | None:
+    def _on_glance(self) -> OnGlance | None:
         return None if self.live is None else self.live.glance
 
     def _publish(self, findings: list[Finding], ended_by: str | None) -> None:

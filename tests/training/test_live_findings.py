@@ -41,7 +41,10 @@ class Watched:
 
     def step(self, *losses, **columns):
         losses = np.array(losses, float)
-        self.live.glance({"learning_rate": np.full(len(losses), 0.3), "batch_loss": losses, **columns})
+        self.glance({"learning_rate": np.full(len(losses), 0.3), "batch_loss": losses, **columns})
+
+    def glance(self, columns):
+        self.live.glance(list(columns), np.column_stack([*columns.values(), np.zeros(len(columns["batch_loss"]))]))
 
     @property
     def verdicts(self):
@@ -115,7 +118,7 @@ def test_divergence_within_an_epoch_ends_the_fit_where_it_is_to(told):
 def test_losses_of_several_optimizers_may_grow():
     watched = Watched()
     rates = {"learning_rate/a": np.full(60, 0.1), "learning_rate/b": np.full(60, 0.1)}
-    watched.live.glance({**rates, "batch_loss": 1.3 ** np.arange(60.0)})
+    watched.glance({**rates, "batch_loss": 1.3 ** np.arange(60.0)})
     assert watched.verdicts == []
 
 
@@ -188,8 +191,9 @@ def test_columns_of_long_trainings_are_not_all_kept():
     for first in range(0, 5000, 10):
         watched.step(*np.linspace(1.0, 0.9, 10) - first * 1e-5)
     history = watched.live._history()
-    assert history.n_steps == live_findings.FIRST_STEPS + live_findings.LAST_STEPS
-    assert history.steps["step"][[0, 63, 64, -1]].tolist() == [1000, 1063, 1000 + 5000 - 512, 5999]
+    n_last = 520  # of 512 or more, in groups of ten
+    assert history.n_steps == 60 + n_last
+    assert history.steps["step"][[0, 59, 60, -1]].tolist() == [1000, 1059, 6000 - n_last, 5999]
     assert history.steps["batch_loss"][-1] == pytest.approx(0.9 - 4990e-5)
 
 
@@ -205,7 +209,7 @@ def test_an_error_of_on_finding_is_a_warning(told):
 
 def test_an_error_of_the_rules_ends_them_with_a_warning(monkeypatch, told):
     watched = Watched()
-    monkeypatch.setattr(LiveFindings, "_look_for_not_finite", lambda *_: 1 / 0)
+    monkeypatch.setattr(LiveFindings, "_keep", lambda *_: 1 / 0)
     watched.step(np.nan)
     watched.step(np.nan)
     assert [message for message in told() if "only at the end of the training" in message] == told()

@@ -11,7 +11,7 @@ from mlflow_hp.analysis.diagnosis.curve import noise
 from mlflow_hp.analysis.diagnosis.descent import BLOWN_UP
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
 WINDOW = 8
 """Number of batches whose median is compared with that of the first three."""
@@ -52,19 +52,19 @@ class BatchLosses:
     @property
     def start(self) -> float:
         """Median of the first three losses."""
-        return math.exp(sorted(self._first[:3])[1])
+        return sorted(self._first[:3])[1]
 
     @property
     def level(self) -> float:
         """Median of the last ``WINDOW`` losses."""
-        return math.exp(_median(self._last[-WINDOW:]))
+        return _median(self._last[-WINDOW:])
 
-    def add(self, losses: Iterable[float]) -> bool:
+    def add(self, losses: Sequence[float]) -> bool:
         """Add finite losses of consecutive steps; return whether the fit diverges after one of them.
 
         Parameters
         ----------
-        losses : iterable of float
+        losses : sequence of float
             Losses of batches.
 
         Returns
@@ -72,35 +72,39 @@ class BatchLosses:
         bool
             Whether it diverges; further losses may then be added, but need not.
         """
+        if not self._is_positive or not losses:
+            return False
+        if min(losses) <= 0:
+            self._is_positive = False
+            return False
+        if len(self._first) < KEPT:
+            self._first += losses[: KEPT - len(self._first)]
+        if self.n_steps >= 3 and max(losses) < BLOWN_UP * self.start:  # nearly always: no median can be that large
+            self.n_steps += len(losses)
+            self._last = [*self._last, *losses][-4 * WINDOW :]
+            return False
         for loss in losses:
             self.n_steps += 1
-            if loss <= 0:
-                self._is_positive = False
-            if not self._is_positive:
-                return False
-            logarithm = math.log(loss)
-            if len(self._first) < KEPT:
-                self._first.append(logarithm)
-            self._last.append(logarithm)
+            self._last.append(loss)
             if self.n_steps >= WINDOW + 3 and self._has_diverged():
                 return True
-        del self._last[: -4 * WINDOW]
+        self._last = self._last[-4 * WINDOW :]
         return False
 
     def _has_diverged(self) -> bool:
-        start, window = sorted(self._first[:3])[1], self._last[-WINDOW:]
-        rise = _median(window) - start
-        if rise < math.log(BLOWN_UP):  # nearly always
+        if _median(self._last[-WINDOW:]) < BLOWN_UP * self.start:
             return False
-        spread = max(noise(np.array(self._first)), noise(np.array(self._last[-4 * WINDOW :])))
-        above = rise - DEVIATIONS * spread
+        start, last = math.log(self.start), np.log(self._last[-4 * WINDOW :])
+        window = last[-WINDOW:].tolist()
+        spread = max(noise(np.log(self._first)), noise(last))
+        above = _median(window) - start - DEVIATIONS * spread
         half = WINDOW // 2
         fall = _median(window[:half]) - _median(window[half:])
         if above < math.log(BLOWN_UP) or fall > FALLS_BACK[0] * spread + FALLS_BACK[1]:
             return False
         if above >= math.log(FAR):
             return True
-        before = self._last[-2 * WINDOW : -WINDOW]
+        before = last[-2 * WINDOW : -WINDOW].tolist()
         return self.n_steps >= 2 * WINDOW + 3 and _median(before) - start > math.log(BLOWN_UP) / 2
 
 

@@ -37,8 +37,8 @@ BLOWN_UP = 3.0
 """Ratio of the last values to the lowest above which a positive curve is extrapolated in its logarithm."""
 WIDEST = 2.0
 """Limit of each side of the interval, in units of the range of the last half of the values and the expected change."""
-ABOVE = (1.655, -0.257, 0.849, 0.256, 0.051, 0.265, 0.146, 0.573, -0.123)
-BELOW = (2.954, -0.095, 0.667, 0.258, 0.079, 0.185, -0.085, 0.193, -0.445)
+ABOVE = (0.866, -0.307, 0.880, 0.322, -0.022, 0.228, 0.315, 0.514, 0.019)
+BELOW = (2.818, -0.121, 0.707, 0.266, 0.086, 0.178, 0.028, 0.198, -0.402)
 """Coefficients of the logarithm of the sides of the interval, for the features of `features`."""
 
 

@@ -152,7 +152,8 @@ def prospects(history: TrainingHistory, n_epochs: int | None = None) -> Finding 
 def brings_nothing_more(values: np.ndarray, n_epochs: int) -> bool:
     """Whether the low end of the forecast, widened by ``CAUTION``, is no improvement, for ``LASTS`` of the epochs.
 
-    An improvement exceeds ``LEVEL`` of the lowest value so far and ``NEGLIGIBLE`` of the fall to it.
+    An improvement exceeds ``LEVEL`` of the lowest value so far and ``NEGLIGIBLE`` of the fall to it. A loss that has
+    become lower by ``LEVEL`` in those epochs is left alone, however small it is.
 
     Parameters
     ----------
@@ -169,7 +170,9 @@ def brings_nothing_more(values: np.ndarray, n_epochs: int) -> bool:
     patience = max(3, math.ceil(LASTS * n_epochs))
     if len(values) < max(MIN_EPOCHS, EARLIEST[0] * n_epochs, MIN_VALUES + patience):
         return False
-    n = len(values)
+    n, lowest = len(values), float(values.min())
+    if float(values[:-patience].min()) - lowest > LEVEL * abs(lowest):
+        return False
     return all(_is_useless(values[:k], n_epochs) for k in (n, n - patience // 2, n - patience))
 
 

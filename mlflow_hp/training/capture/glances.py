@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 
+import numpy as np
+
+OnGlance = Callable[[Sequence[str], np.ndarray], None]
+"""Gets the names of n columns, and the table of k consecutive steps, (k, >= n)."""
 GLANCE_STEPS = 10
 """Number of new steps after which they are looked at."""
 GLANCE_SECONDS = 0.1

@@ -23,7 +23,7 @@ from mlflow_hp.history.step_record import COSINE, Layout, Rows, n_weights
 from mlflow_hp.training.capture import CaptureSettings, train_step_is_own
 from mlflow_hp.training.capture.cadence import Cadence
 from mlflow_hp.training.capture.data_statistics import DataReader
-from mlflow_hp.training.capture.glances import is_time_to_glance
+from mlflow_hp.training.capture.glances import OnGlance, is_time_to_glance
 from mlflow_hp.training.capture.gradient_reader import gradient_reader
 from mlflow_hp.training.capture.gradient_statistics import loss_scale
 from mlflow_hp.training.capture.replicas import run_in_replicas
@@ -118,11 +118,11 @@ class GraphReader:
         self,
         on_layout: Callable[[Layout], None],
         on_rows: Callable[[Rows], None],
-        on_glance: Callable[[dict[str, np.ndarray]], None] | None = None,
+        on_glance: OnGlance | None = None,
     ) -> None:
         """Set the callables: `on_layout`, called once in a fit after its first step, and `on_rows`, at each fetch.
 
-        `on_glance` is called with the columns of each step once, soon after it.
+        `on_glance` is called with the names of columns, and a table that has each step once, soon after it.
         """
         self._on_layout, self._on_rows, self._on_glance = on_layout, on_rows, on_glance
 
@@ -207,7 +207,7 @@ class GraphReader:
     def _pass_on_columns(self, new: np.ndarray) -> None:
         self._glanced += len(new)
         if self._on_glance is not None and len(new):
-            self._on_glance(dict(zip(self._scalars, new.T, strict=False)))
+            self._on_glance(self._scalars, new)
 
     @property
     def _has_large(self) -> bool:

@@ -15,7 +15,7 @@ from mlflow_hp.history.step_record import Layout, Rows, n_weights
 from mlflow_hp.training.capture import CaptureSettings, train_step_is_own
 from mlflow_hp.training.capture.cadence import LARGE, Cadence
 from mlflow_hp.training.capture.data_statistics import DataReader
-from mlflow_hp.training.capture.glances import is_time_to_glance
+from mlflow_hp.training.capture.glances import OnGlance, is_time_to_glance
 from mlflow_hp.training.capture.step_layout import (
     EpochCounter,
     NothingRanError,
@@ -104,11 +104,11 @@ class HostReader:
         self,
         on_layout: Callable[[Layout], None],
         on_rows: Callable[[Rows], None],
-        on_glance: Callable[[dict[str, np.ndarray]], None] | None = None,
+        on_glance: OnGlance | None = None,
     ) -> None:
         """Set the callables: `on_layout`, called once in a fit before the first rows, and `on_rows`, for all rows.
 
-        `on_glance` is called with the columns of each step once, soon after it.
+        `on_glance` is called with the names of columns, and a table that has each step once, soon after it.
         """
         self._on_layout, self._on_rows, self._on_glance = on_layout, on_rows, on_glance
 
@@ -172,7 +172,7 @@ class HostReader:
             values = [
                 [*rates.values(), *(scalars.get(name, np.nan) for name in new[0][0])] for scalars, rates, _ in new
             ]
-            self._on_glance(dict(zip(names, np.array(values, np.float64).T, strict=True)))
+            self._on_glance(names, np.array(values, np.float64))
 
     def execute(self, *arguments: Any) -> Any:
         """Call the model's own train function."""

@@ -11,10 +11,9 @@ from mlflow_hp.training.capture.host_reader import HostReader
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    import numpy as np
-
     from mlflow_hp.history.step_record import Layout, Rows
     from mlflow_hp.training.capture import CaptureSettings
+    from mlflow_hp.training.capture.glances import OnGlance
 
 
 class ManualSteps:
@@ -42,7 +41,7 @@ class ManualSteps:
         *,
         on_layout: Callable[[Layout], None],
         on_rows: Callable[[Rows], None],
-        on_glance: Callable[[dict[str, np.ndarray]], None] | None = None,
+        on_glance: OnGlance | None = None,
         before_step: Callable[[], None],
     ) -> None:
         self.optimizers = dict(optimizers)

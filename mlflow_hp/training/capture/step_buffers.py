@@ -33,6 +33,7 @@ class StepBuffers:
     def __init__(self, n_columns: int, weights: Sequence[tf.Tensor], min_capacity: int) -> None:
         row_bytes = 8 * n_columns + sum(w.shape.num_elements() * w.dtype.size for w in weights)
         self.capacity = max(min_capacity, 1, min(MAX_STEPS, BUFFER_BYTES // row_bytes))
+        self._places: dict[tuple[int, int], tf.Tensor] = {}
         self._cursor = tf.Variable(0, dtype=tf.int64, trainable=False)
         self._rows = tf.Variable(tf.zeros((self.capacity, n_columns), tf.float64), trainable=False)
         self._weights = [
@@ -55,8 +56,12 @@ class StepBuffers:
 
     def rows(self, first: int, end: int) -> np.ndarray:
         """Rows of the steps `first` to `end` - 1 since the last fetch, without clearing them."""
-        gather = tf.raw_ops.ResourceGather
-        rows: np.ndarray = gather(resource=self._rows.handle, indices=range(first, end), dtype=tf.float64).numpy()
+        if (first, end) not in self._places:  # converting them takes longer than reading the rows
+            self._places[first, end] = tf.range(first, end)
+        places = self._places[first, end]
+        rows: np.ndarray = tf.raw_ops.ResourceGather(
+            resource=self._rows.handle, indices=places, dtype=tf.float64
+        ).numpy()
         return rows
 
     def take(self) -> tuple[np.ndarray, list[np.ndarray]]:

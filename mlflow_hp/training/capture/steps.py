@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from mlflow_hp.history.step_record import Layout, Rows
     from mlflow_hp.training.capture.data_statistics import DataReader
+    from mlflow_hp.training.capture.glances import OnGlance
     from mlflow_hp.training.capture.unit_shares import UnitShares
 
 WRAPS = keras.backend.backend() == "tensorflow"
@@ -48,7 +49,8 @@ class Steps:
         that tells the user, which is called at once, or after the first step if an error is the reason: it may be one
         of the model, which Keras raises then.
     on_glance : callable, optional
-        Called with the columns of each step once, soon after it, in the training's thread. Defaults to None.
+        Called with the names of columns, and a table that has each step once, soon after it, in the training's thread.
+        Defaults to None.
     before_step : callable
         Called before each execution of the train function.
     before_first : callable
@@ -75,7 +77,7 @@ class Steps:
         on_layout: Callable[[Layout], None],
         on_rows: Callable[[Rows], None],
         on_host: Callable[[str, int], Callable[[], object]],
-        on_glance: Callable[[dict[str, np.ndarray]], None] | None = None,
+        on_glance: OnGlance | None = None,
         before_step: Callable[[], None],
         before_first: Callable[[], None],
         after_epoch: Callable[[], None],
