@@ -24,7 +24,7 @@ from mlflow_hp.terminal import say
     help="Run also without your seal: anyone who may write to the store can have written it.",
 )
 def improve(run_id: str, trainings: int, *, in_this_folder: bool, yes: bool, trust: bool) -> int:
-    """Run an experiment of the MLproject again, and follow the advice of its findings.
+    """Run an experiment again, following the advice of its findings.
 
     RUN is the id of a run of an experiment; a nested one starts from its own values. For a program of your own, call
     mlflow_hp.improve(train, start).

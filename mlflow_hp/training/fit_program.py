@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
+from mlflow_hp._compat.private_name import UnsupportedVersionError, warn_once
 from mlflow_hp.history.program import DataStatistics, Program
 from mlflow_hp.training.fit_data import fit_arguments, unpacked
 from mlflow_hp.training.program_description import describe_program
@@ -88,9 +89,14 @@ class FitProgram:
         """
         if self.program is None:
             inputs = None if input_spec is None else keras.utils.unpack_x_y_sample_weight(input_spec)[0]
-            self.program = describe_program(
-                self._model, optimizer, self._fit, self._callbacks, is_own_step=self._is_own_step, inputs=inputs
-            )._replace(validation=self._validation)
+            try:
+                program = describe_program(
+                    self._model, optimizer, self._fit, self._callbacks, is_own_step=self._is_own_step, inputs=inputs
+                )
+            except UnsupportedVersionError as error:  # without a word on layers
+                warn_once(error)
+                return
+            self.program = program._replace(validation=self._validation)
             self._pass_on(self.program)
 
     def end_epoch(self, data: DataReader | None, batch_size: int) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 import mlflow_hp
 from mlflow_hp.analysis import Finding
-from mlflow_hp.errors import RecordingWarning
+from mlflow_hp.errors import RecordingWarning, TrainingWarning
 from mlflow_hp.history.program import ArrayStatistics, DataStatistics, Layer, Output, Program
 from mlflow_hp.training import live_findings
 from mlflow_hp.training.live_findings import LiveFindings, LiveSettings
@@ -61,8 +61,9 @@ def at_every_epoch(monkeypatch):
 def told():
     """Warnings of ours."""
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", RecordingWarning)
-        yield lambda: [str(w.message) for w in caught if w.category is RecordingWarning]
+        warnings.simplefilter("always")
+        ours = (RecordingWarning, TrainingWarning)
+        yield lambda: [str(w.message) for w in caught if issubclass(w.category, ours)]
 
 
 def test_a_loss_that_is_nan_is_reported_once(told):
