@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import traceback
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
 
     from mlflow_hp.analysis.diagnosis import Finding
     from mlflow_hp.improvement.proposals import Proposal
+
+
+PROGRESS_BAR = "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"
+"""Environment variable of MLflow."""
 
 
 class Record(NamedTuple):
@@ -152,7 +157,8 @@ def read_record(run_id: str) -> Record:
     n_fits = int(run.data.tags.get(FITS_TAG, "0"))
     if not n_fits:
         return Record()
-    history = load_history(run_id, fit=n_fits - 1)
+    with _without_progress_bar():
+        history = load_history(run_id, fit=n_fits - 1)
     is_best_kept = run.data.tags.get(SAVED_MODEL_TAG) == "best"
     epoch = run.data.metrics.get(BEST_EPOCH_METRIC, math.nan) if is_best_kept else math.nan
     return Record(tuple(diagnose(history)), scores_of(history, int(epoch) if math.isfinite(epoch) else None))
@@ -178,6 +184,19 @@ def _record_failure(run_id: str, error: BaseException) -> None:
         if isinstance(error, Exception):
             text = masked("".join(traceback.format_exception(error)))
             mlflow.MlflowClient().log_text(run_id, text, TRACEBACK_FILE)
+
+
+@contextlib.contextmanager
+def _without_progress_bar() -> Iterator[None]:
+    """Download without MLflow's progress bar, unless the user has set whether there is one."""
+    added = PROGRESS_BAR not in os.environ
+    if added:
+        os.environ[PROGRESS_BAR] = "false"
+    try:
+        yield
+    finally:
+        if added:
+            os.environ.pop(PROGRESS_BAR, None)
 
 
 @contextlib.contextmanager
