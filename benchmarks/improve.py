@@ -174,9 +174,11 @@ def report(
     }
     rows: dict[str, list[tuple[bool, bool]]] = defaultdict(list)
     first, worse, silent, notes = [], [], [], []
+    unfinished = 0
     for case in cases:
         loop, twin = loops[case.name], twins.get(case.name)
-        if not loop.trainings or (case.kind != HEALTHY and twin is None):
+        if not loop.ending or (case.kind != HEALTHY and twin is None):  # a training is missing: not judged
+            unfinished += 1
             continue
         steps = [recorded[each.run_id] for each in loop.trainings]
         start, best = steps[0], recorded[loop.best.run_id]
@@ -205,6 +207,7 @@ def report(
         f"the first proposal improves the held-out loss: {sum(first)} of {len(first)}",
         f"worse than the start on held-out data: {sum(worse)} of {len(worse)}",
         f"nothing to try, of healthy ones: {sum(silent)} of {len(silent)}",
+        f"not judged, as trainings are missing: {unfinished}",
         *(["", *notes] if lists else []),
     ]
     return "\n".join(lines)
