@@ -179,6 +179,14 @@ def test_the_picture_of_the_packages_is_that_of_the_code():
     assert with_diagram(text) == text, "python docs/tree.py --write"
 
 
+def test_the_tables_of_findings_are_those_of_the_rules():
+    findings = runpy.run_path(str(ROOT / "docs" / "findings.py"))
+    text = (ROOT / "docs" / "diagnosis.md").read_text(encoding="utf-8")
+    assert text.count("<!-- findings: ") == text.count("<!-- end -->") > 10
+    assert findings["with_tables"](text) == text, "python docs/findings.py --write"
+    assert findings["undescribed"]() == [], "docs/curve_findings.py lacks them"
+
+
 def test_contributing_names_files_that_exist():
     paths = re.findall(r"`(mlflow_hp/[\w/.]+)`", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
     assert len(paths) > 5
