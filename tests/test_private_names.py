@@ -28,7 +28,7 @@ ALLOWED = {
         {"_note_step", "_note_update", "_pass_on", "_recorded_step", "_send_to_mlflow"}, FAULTS,
     ),
     "tests/training/test_live_findings.py": (
-        {"_diagnose", "_fit", "_history", "_keep", "_longest"}, "rules that fail or take long, and what is kept for them",
+        {"_diagnose", "_fit", "_history", "_keep", "_longest"}, "rules that fail or take long, and what they keep",
     ),
 }  # fmt: skip
 """File -> private names of ours in it, and why: take out what is no longer there, and put nothing in."""
