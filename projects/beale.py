@@ -212,8 +212,8 @@ def _report(run_id: str, descent: Descent, command: str, *, animate: bool) -> Ou
     result = ", ".join(f"{name} {value:.6g}" for name, value in {**descent.end, **numbers}.items())
     runs.set_description(
         run_id,
-        f"**{QUESTION}**\n\n**Settings**: {used}\n\n**Result**: {result}\n\n"
-        f"**Findings**\n\n{diagnosis.to_markdown([finding])}\n\n**To repeat it**: `{command}`\n",
+        f"**{result}**\n\n{diagnosis.findings_in_words([finding])}\n\n"
+        f"**{QUESTION}**\n\n**Settings**: {used}\n\n**To repeat it**: `{command}`\n",
     )
     with Report(run_id) as report:
         report.findings([finding])

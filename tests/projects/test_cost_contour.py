@@ -73,7 +73,7 @@ def test_everything_that_a_run_holds(go, store):
     for word in (
         "Which path",
         "Settings",
-        "Result",
+        "after 2 epochs (16 steps); 2 parameters",
         "Findings",
         "To repeat it",
         "-P standardize=true",
@@ -235,7 +235,7 @@ def test_ctrl_c_under_mlflow_run(tmp_path):
     (found,) = store.search_runs(["0"])
     wait_for(lambda: store.get_run(found.info.run_id).info.status == "KILLED")  # MLflow calls it FAILED at first
     found = store.get_run(found.info.run_id)
-    assert "**Findings**" in found.data.tags["mlflow.note.content"]
+    assert found.data.tags["mlflow.note.content"].startswith("**loss ")
     assert mlflow_hp.load_history(found.info.run_id, environment["MLFLOW_TRACKING_URI"]).n_steps >= 5 * 36
     assert "plots/cost_contour.png" in [a.path for a in store.list_artifacts(found.info.run_id, "plots")]
 
