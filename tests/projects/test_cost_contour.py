@@ -74,7 +74,7 @@ def test_everything_that_a_run_holds(go, store):
         "Which path",
         "Settings",
         "after 2 epochs (16 steps); 2 parameters",
-        "Findings",
+        "**Also noticed**",
         "To repeat it",
         "-P standardize=true",
         "least squares",
