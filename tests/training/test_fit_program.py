@@ -33,6 +33,11 @@ def classifier(**compiled):
     return model
 
 
+@pytest.fixture(autouse=True)
+def _in_a_store(store):
+    """Record into a store of the test's own."""
+
+
 def recorded(model, x, y=None, **named):
     recorder = mlflow_hp.TrainingRecorder(report=False, log_datasets=False)
     with mlflow.start_run() as run:
