@@ -192,6 +192,18 @@ def test_arrays_that_are_no_dense_numbers_are_left_out():
     assert [each.name for each in reader.statistics().inputs] == ["number"]
 
 
+def test_shapes_that_vary_never_end_a_step():
+    reader = DataReader()
+    step = tf.function(
+        lambda data: (reader.keep(data), tf.constant(1))[1],
+        input_signature=[(tf.TensorSpec([None, None]), tf.TensorSpec([None]))],
+    )
+    for n_samples, length, n_targets in ((4, 5, 4), (3, 7, 2), (0, 2, 0)):
+        assert int(step((tf.ones((n_samples, length)), tf.zeros(n_targets)))) == 1
+    (inputs,), (targets,) = reader.statistics()
+    assert (inputs.n_samples, targets.n_samples, inputs.target_products) == (7, 6, None)
+
+
 def test_later_epochs_are_not_counted():
     reader = DataReader()
     reader.keep((tf.ones((4, 2)), tf.zeros(4)))

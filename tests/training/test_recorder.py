@@ -65,7 +65,9 @@ def test_what_the_run_holds(store):
     assert tags["mlflow_hp.reader"] == "graph"
     assert "keras " in tags["mlflow_hp.versions"]
     assert tags["mlflow_hp.command"]
-    assert artifacts(store, fitted.run_id, "training") == ["training/epochs.csv", "training/history.arrows"]
+    assert artifacts(store, fitted.run_id, "training") == [
+        "training/epochs.csv", "training/history.arrows", "training/program.json",
+    ]  # fmt: skip
     assert run.info.status == "FINISHED"
 
 

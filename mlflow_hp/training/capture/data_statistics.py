@@ -49,7 +49,7 @@ class _Shape(NamedTuple):
     @property
     def is_small_table(self) -> bool:
         """Whether it is an input of few features."""
-        return not self.is_target and len(self.shape) == 1 and self.n_features <= FEW_FEATURES
+        return not self.is_target and self.shape == (self.n_features,) and self.n_features <= FEW_FEATURES
 
     @property
     def may_be_one_hot(self) -> bool:
@@ -160,8 +160,8 @@ class DataReader:
             if form.is_small_table:
                 self._add(value, form, totals)
                 if target is not None:
-                    column = tf.cast(tf.reshape(target, [-1, 1]), tf.float64)
-                    totals["products"].assign_add(tf.reduce_sum(tf.cast(value, tf.float64) * column, axis=0))
+                    is_alike = tf.equal(tf.shape(target)[0], tf.shape(value)[0])
+                    _when(is_alike, functools.partial(self._add_products, value, target, totals))
                 continue
             is_finite = tf.math.is_finite(tf.reduce_sum(value))
             _when(tf.logical_or(is_due, ~is_finite), functools.partial(self._add, value, form, totals))
@@ -185,6 +185,15 @@ class DataReader:
         totals["max"].assign(tf.maximum(totals["max"], tf.reduce_max(tf.where(is_finite, table, -infinity), axis=0)))
         fractions = tf.math.count_nonzero(tf.math.floor(known) - known, dtype=tf.float64)
         return totals["fractions"].assign_add(fractions)
+
+    @staticmethod
+    def _add_products(value: Any, target: Any, totals: dict[str, Any]) -> Any:
+        """Add the products of the features with the target."""
+        import tensorflow as tf
+
+        column = tf.cast(tf.reshape(target, [-1, 1]), tf.float64)
+        products = tf.reduce_sum(tf.cast(value, tf.float64) * column, axis=0)
+        return totals["products"].assign_add(products)
 
     @staticmethod
     def _add_classes(value: Any, form: _Shape, totals: dict[str, Any]) -> None:
@@ -229,6 +238,8 @@ class DataReader:
         for name, form, variables in zip(self._names, self._shapes, self._totals, strict=True):
             totals = {key: variable.numpy() for key, variable in variables.items()}
             (targets if form.is_target else inputs).append(_statistics(name, form, totals, n_batches))
+        if {each.n_samples for each in targets} != {each.n_samples for each in inputs}:
+            inputs = [each._replace(target_products=None) for each in inputs]
         return DataStatistics(tuple(inputs), tuple(targets))
 
 
@@ -240,7 +251,12 @@ def _when(condition: Any, do: Callable[[], Any]) -> None:
         if bool(condition):
             do()
     else:
-        tf.cond(condition, do, lambda: tf.constant(0.0, tf.float64))
+
+        def done() -> Any:
+            do()
+            return tf.constant(0.0, tf.float64)
+
+        tf.cond(condition, done, lambda: tf.constant(0.0, tf.float64))
 
 
 def _is_dense(part: Any) -> bool:
