@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 PROGRAM_FILE = "program.json"
 """Name of the file in the folder of the history."""
+OF_FEATURES = ("mean", "std", "min", "max", "not_finite")
+"""Fields of `ArrayStatistics` with a number for each feature."""
 
 
 class Layer(NamedTuple):
@@ -266,7 +268,7 @@ def read_program(folder: Path) -> Program | None:
     """
     try:
         return from_json(json.loads((folder / PROGRAM_FILE).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
@@ -283,14 +285,9 @@ def _plain(value: Any) -> Any:
 
 
 def _make(kind: Any, values: Mapping[str, Any]) -> Any:
-    """Make a named tuple from its fields; lists become tuples, and "nan" and "inf" numbers."""
-    return kind(**{name: _parsed(value) for name, value in values.items() if name in kind._fields})
-
-
-def _parsed(value: Any) -> Any:
-    if isinstance(value, list):
-        return tuple(_parsed(each) for each in value)
-    return float(value) if isinstance(value, str) and value in ("nan", "inf", "-inf") else value
+    """Make a named tuple from its fields; lists become tuples."""
+    fields = {name: value for name, value in values.items() if name in kind._fields}
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
 
 
 def _data(values: Mapping[str, Any]) -> DataStatistics:
@@ -298,6 +295,7 @@ def _data(values: Mapping[str, Any]) -> DataStatistics:
 
 
 def _array(values: Mapping[str, Any]) -> ArrayStatistics:
-    array: ArrayStatistics = _make(ArrayStatistics, values)
+    floats = {name: [float(each) for each in values[name]] for name in OF_FEATURES}  # "nan" and "inf" are strings
+    array: ArrayStatistics = _make(ArrayStatistics, {**values, **floats})
     counts = array.counts
     return array if counts is None else array._replace(counts={int(key): n for key, n in counts.items()})

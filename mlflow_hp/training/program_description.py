@@ -163,6 +163,8 @@ def _layer(layer: Any, graph: _Graph) -> Layer:
 def _activation(operation: Any) -> str:
     """Name of the activation of a layer's or operation's output; empty if it has none."""
     kind = type(operation).__name__
+    if kind == "TimeDistributed":
+        return _activation(operation.layer)
     if kind in ACTIVATIONS:
         return ACTIVATIONS[kind]
     activation = getattr(operation, "activation", None)

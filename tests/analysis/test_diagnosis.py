@@ -253,4 +253,3 @@ def test_json_metrics_and_words():
     assert told["a"]["evidence"] == {"x": "nan", "y": 1, "z": None, "s": "text", "i": "inf"}
     assert told["b"]["suggestion"] == "less"
     assert diagnosis.to_metrics(findings) == {"diagnosis/y": 1.0, "diagnosis/u": 2.5}
-    assert diagnosis.to_markdown(findings) == "- **odd**: A sentence.\n- **even**: Another."

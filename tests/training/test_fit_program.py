@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 import mlflow_hp
-from mlflow_hp.history.program import Program, from_json, to_json
+from mlflow_hp.history.program import DataStatistics, Layer, Program, from_json, read_program, to_json, write_program
 from mlflow_hp.training.capture.data_statistics import DataReader
 from mlflow_hp.training.program_description import describe_program
 
@@ -216,3 +216,15 @@ def test_a_program_survives_json():
     program = recorded(classifier(), X, LABELS, batch_size=30)
     assert isinstance(program, Program)
     assert from_json(json.loads(json.dumps(to_json(program), allow_nan=False))) == program
+
+
+def test_names_that_look_like_numbers_and_damaged_files(tmp_path):
+    array = statistics((np.full((4, 2), np.nan, "float32"), np.zeros(4))).inputs
+    described = Program((Layer("nan", "Dense"), Layer("inf", "Dense", ("nan",))), training=DataStatistics(array))
+    write_program(tmp_path, described)
+    again = read_program(tmp_path)
+    assert again.layers == described.layers
+    assert all(map(np.isnan, again.training.inputs[0].mean))
+    for damaged in ("", "[]", "3", '{"layers": 3}', '{"training": {"inputs": [{}]}}'):
+        (tmp_path / "program.json").write_text(damaged)
+        assert read_program(tmp_path) is None

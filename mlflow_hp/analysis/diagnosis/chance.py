@@ -22,6 +22,8 @@ MOST_FREQUENT = 0.8
 """Share of the most frequent class above which an accuracy says nothing about that."""
 FEWEST_EPOCHS = 3
 """Number of epochs from which the last tells: the accuracy of the first ones includes what was not yet learned."""
+FALLEN = 0.98
+"""Ratio of the last to the first epoch's loss below which it has fallen, if from above that of guessing."""
 HARDLY = 1e-4
 """Median update of the tensors in a step, as a share of each, below which the learning rate is too small; a tenth of
 the healthy 1e-3 (Karpathy, CS231n notes, Neural networks 3)."""
@@ -104,7 +106,7 @@ def _hardly_moves(history: TrainingHistory) -> bool:
 
 
 def blown_up(history: TrainingHistory, n_classes: int) -> bool:
-    """Whether a cross-entropy ends above that of guessing, or exceeded ``BLOWN_UP`` times that in a batch.
+    """Whether a cross-entropy ends above guessing without falling, or exceeded ``BLOWN_UP`` times that in a batch.
 
     Parameters
     ----------
@@ -122,7 +124,8 @@ def blown_up(history: TrainingHistory, n_classes: int) -> bool:
     if not len(loss) or "crossentropy" not in str(history.meta.get("params", {}).get("loss", "")):
         return False
     guessing = math.log(n_classes)
-    ends_above = float(loss[-max(len(loss) // 4, 1) :].mean()) > 1.05 * guessing
+    end = float(loss[-max(len(loss) // 4, 1) :].mean())
+    ends_above = end > max(1.05 * guessing, FALLEN * float(loss[0]))
     return ends_above or bool((steps > BLOWN_UP * guessing).any())
 
 

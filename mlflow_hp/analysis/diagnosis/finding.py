@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from mlflow_hp.tracking.params_and_tags import plain
 from mlflow_hp.tracking.tags import DIAGNOSIS_METRIC_PREFIX
 
 if TYPE_CHECKING:
@@ -147,22 +146,6 @@ def to_metrics(findings: Sequence[Finding]) -> dict[str, float]:
     """
     numbers = {f"{DIAGNOSIS_METRIC_PREFIX}{key}": value for f in findings for key, value in f.evidence.items()}
     return {k: float(v) for k, v in numbers.items() if isinstance(v, (int, float)) and math.isfinite(v)}
-
-
-def to_markdown(findings: Sequence[Finding]) -> str:
-    """Format findings as a Markdown list.
-
-    Parameters
-    ----------
-    findings : sequence of Finding
-        Findings, the most important first.
-
-    Returns
-    -------
-    str
-        A line each.
-    """
-    return "\n".join(f"- **{f.verdict}**: {plain(f.text)}" for f in findings)
 
 
 def by_severity(findings: Sequence[Finding]) -> list[Finding]:
