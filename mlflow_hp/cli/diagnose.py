@@ -17,7 +17,7 @@ from mlflow_hp.terminal import say
 def diagnose(run_id: str, fit: int, *, as_json: bool) -> int:
     """Say what is wrong with a training, and what to try.
 
-    RUN is the id of a run with a recorded training.
+    RUN is the id of a run with a recorded training; of the parent of several, the best is diagnosed.
     """
     from mlflow_hp.analysis import diagnosis
     from mlflow_hp.training.run_diagnosis import diagnose as diagnose_run

@@ -14,6 +14,7 @@ from mlflow_hp.errors import UserError
 from mlflow_hp.history import TrainingHistory
 from mlflow_hp.history.load import load_history
 from mlflow_hp.tracking.artifact_paths import DIAGNOSIS_FILE
+from mlflow_hp.tracking.tags import BEST_RUN_ID_TAG
 
 if TYPE_CHECKING:
     from mlflow_hp.analysis.diagnosis import Finding
@@ -28,7 +29,8 @@ def diagnose(run: str | TrainingHistory, tracking_uri: str | None = None, *, fit
     Parameters
     ----------
     run : str or TrainingHistory
-        Id of a run with a recorded training, or its history.
+        Id of a run with a recorded training, or its history. Of the parent of several trainings (an improvement, a
+        sweep, a search), the best of them is diagnosed.
     tracking_uri : str, optional
         Tracking store of the run. Defaults to the current tracking URI.
     fit : int
@@ -62,9 +64,22 @@ def diagnose(run: str | TrainingHistory, tracking_uri: str | None = None, *, fit
         return diagnosis.diagnose(load_history(run, tracking_uri, fit=fit))
     except UserError:
         stored = _stored(run, tracking_uri)
-        if stored is None:
+        if stored is not None:
+            return stored
+        best = _best_of(run, tracking_uri)
+        if best is None:
             raise
-        return stored
+    return diagnose(best, tracking_uri, fit=fit)
+
+
+def _best_of(run_id: str, tracking_uri: str | None) -> str | None:
+    """Id of the best nested run of a parent; None if there is none."""
+    try:
+        run = mlflow.MlflowClient(tracking_uri).get_run(run_id)
+    except MlflowException:
+        return None
+    best = run.data.tags.get(BEST_RUN_ID_TAG)
+    return None if best == run_id else best
 
 
 def _stored(run_id: str, tracking_uri: str | None) -> list[Finding] | None:

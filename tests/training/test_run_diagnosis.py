@@ -35,6 +35,17 @@ def test_a_run_without_a_history_tells_the_findings_that_it_holds(store):
         mlflow_hp.diagnose(empty.info.run_id)
 
 
+def test_of_a_parent_the_best_training_is_diagnosed(store):
+    fitted = record(model=network(), y=LABELS, recorder=mlflow_hp.TrainingRecorder(report=False))
+    with mlflow.start_run(tags={"mlflow_hp.best_run_id": fitted.run_id}) as parent:
+        pass
+    assert mlflow_hp.diagnose(parent.info.run_id) == mlflow_hp.diagnose(fitted.run_id)
+    with mlflow.start_run() as circle:
+        mlflow.set_tag("mlflow_hp.best_run_id", circle.info.run_id)
+    with pytest.raises(UserError, match="holds no training history"):
+        mlflow_hp.diagnose(circle.info.run_id)
+
+
 def test_nan_in_a_feature_is_found_though_the_loss_is_finite(store):
     history = mlflow_hp.TrainingHistory.from_arrays(
         {"step": [0, 1], "batch_loss": [0.7, 0.7]},
