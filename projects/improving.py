@@ -100,7 +100,7 @@ def _report(
     sentences = _story(loop, outcomes)
     lines = "\n".join(f"- {sentence}" for sentence in sentences)
     text = (
-        f"**{experiment.question}**\n\n**Result**: {plain(summary(loop))}\n\n{lines}\n\n{table(loop)}\n\n"
+        f"**Result**: {plain(summary(loop))}\n\n{lines}\n\n{table(loop)}\n\n**{experiment.question}**\n\n"
         f"The best run: `{loop.best.run_id}`\n\n**To repeat it**: `{repeat}`\n"
     )
     runs.set_description(parent_id, text)  # before the pictures, whose store may fail

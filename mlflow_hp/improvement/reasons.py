@@ -67,7 +67,7 @@ def why(proposal: Proposal) -> str:
 
 
 def describe_training(run_id: str, number: int, proposal: Proposal) -> None:
-    """Put the finding that led to a training in front of the description of its run.
+    """Put the finding that led to a training into the description of its run, after the result.
 
     Parameters
     ----------
@@ -95,4 +95,5 @@ def describe_training(run_id: str, number: int, proposal: Proposal) -> None:
         reason = f"The finding that led to it: {plain(why(proposal))}"
         beginning = f"**Training {number} of an improvement**: {changes}{note}\n\n{reason}"
     rest = mlflow.MlflowClient().get_run(run_id).data.tags.get(DESCRIPTION_TAG, "")
-    runs.set_description(run_id, f"{beginning}\n\n{rest}".strip())
+    result, *others = rest.split("\n\n", 1)
+    runs.set_description(run_id, "\n\n".join([result, beginning, *others]).strip())

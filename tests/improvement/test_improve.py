@@ -186,5 +186,6 @@ def test_a_real_training_is_recorded_and_improved_without_a_callback(store, monk
     assert plots == {"plots/loss_by_epoch.png", "plots/val_loss_by_epoch.png"}
     assert patches.settings is None
     note = store.get_run(result.run_id).data.tags[tags.DESCRIPTION_TAG]
-    assert note.startswith("**Training 1 of an improvement**: lr 0.01 -> 0.1")
+    assert note.startswith("**loss ")
+    assert note.split("\n\n")[1] == "**Training 1 of an improvement**: lr 0.01 -> 0.1"
     assert len(note) > 200  # the report of the training follows
