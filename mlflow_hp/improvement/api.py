@@ -15,11 +15,10 @@ from mlflow_hp.improvement.advice_loop import AdviceLoop
 from mlflow_hp.improvement.keywords import keyword_values
 from mlflow_hp.improvement.nested_training import Trained, finished_before, train_nested
 from mlflow_hp.improvement.report import describe, summary, verdict_text
-from mlflow_hp.improvement.resume import KIND, find_previous, start_params
+from mlflow_hp.improvement.resume import KIND, Function, find_previous, function_of, start_params
 from mlflow_hp.improvement.training_result import BETTER, START, Improvement
 from mlflow_hp.tracking import runs
 from mlflow_hp.tracking.own_run import OwnRun, status_of
-from mlflow_hp.tracking.tags import FUNCTION_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -71,7 +70,8 @@ def improve(
         Whether lower or higher values of `metric` are better. Defaults to what its name says; higher for ``"score"``.
     resume : bool or str
         The id of the parent run of an interrupted improvement, or True for the latest unfinished one of this function
-        and this start in the active experiment (if there is none, a new one begins). Trainings that had finished are
+        and this start in the active experiment (if there is none, or the function's code has changed since, a new one
+        begins). Trainings that had finished are
         read from their runs instead of being repeated. Defaults to False.
 
     Returns
@@ -102,7 +102,7 @@ def improve(
     defaults = keyword_values(train, start)
     _check(trainings, goal, resume)
     runs.ensure_reachable()
-    function = str(getattr(train, "__qualname__", type(train).__qualname__))
+    function = function_of(train)
     previous = find_previous(resume, function, start)
     loop = AdviceLoop(start, trainings, defaults=defaults, metric=metric, goal=goal or _goal_of(metric))
     best_returned: Any = None
@@ -148,10 +148,10 @@ def _goal_of(metric: str | None) -> Goal | None:
 
 
 @contextlib.contextmanager
-def _parent_run(run_id: str | None, function: str, start: Mapping[str, Any]) -> Iterator[str]:
+def _parent_run(run_id: str | None, function: Function, start: Mapping[str, Any]) -> Iterator[str]:
     """Make the parent run active inside the block: the one to resume, else the active one, else a new one."""
     active = mlflow.active_run()
-    tags = runs.run_tags(KIND, {FUNCTION_TAG: function})
+    tags = runs.run_tags(KIND, function.tags)
     own = None
     if active is not None and run_id in (None, active.info.run_id):
         parent_id = str(active.info.run_id)

@@ -152,6 +152,8 @@ WENT_ON_WITH_TAG = "mlflow_hp.went_on_with"
 """Id of the earlier run that was resumed, and to which this run wrote instead."""
 
 # Improvements
+FUNCTION_DIGEST_TAG = "mlflow_hp.function_digest"
+"""Digest of the code of the function that an improvement calls, and of the user's code in it."""
 FUNCTION_TAG = "mlflow_hp.function"
 """Name of the function that an improvement trains with."""
 TRAINING_TAG = "mlflow_hp.training"

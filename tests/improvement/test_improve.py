@@ -9,7 +9,7 @@ import pytest
 
 import mlflow_hp
 from mlflow_hp.analysis.diagnosis import Change, Finding
-from mlflow_hp.errors import UserError
+from mlflow_hp.errors import RecordingWarning, UserError
 from mlflow_hp.improvement import nested_training
 from mlflow_hp.improvement.nested_training import Record
 from mlflow_hp.tracking import tags
@@ -130,6 +130,26 @@ def test_what_ctrl_c_interrupted_is_resumed(store, findings, resume):
     assert [training.scores.values["val_loss"] for training in result.trainings] == [1.0, 0.5, 0.2]
     assert store.get_run(parent.info.run_id).info.status == "FINISHED"
     assert len(children(store, parent.info.run_id)) == 4
+
+
+def test_edited_code_is_not_resumed(store, findings):
+    def train(lr, batch):
+        return {"val_loss": lr} if lr < 0.1 else (_ for _ in ()).throw(KeyboardInterrupt)
+
+    interrupted = train
+    with pytest.raises(KeyboardInterrupt):
+        mlflow_hp.improve(interrupted, START, trainings=2)
+    parent = last_parent(store)
+
+    def train(lr, batch):
+        return {"val_loss": 2 * lr}
+
+    with pytest.raises(UserError, match="has changed since it began; leave resume out"):
+        mlflow_hp.improve(train, START, trainings=1, resume=parent.info.run_id)
+    with pytest.warns(RecordingWarning, match="is not resumed, and a new one begins: the code of"):
+        result = mlflow_hp.improve(train, START, trainings=0, resume=True)
+    assert result.parent_run_id != parent.info.run_id
+    assert store.get_run(parent.info.run_id).info.status == "KILLED"
 
 
 def test_nothing_to_resume_begins_a_new_one_and_another_start_is_refused(store, findings):
