@@ -357,6 +357,16 @@ class TrainingRecorder(keras.callbacks.Callback):
             self._fit.end_epoch(logs or {})
 
     @_guarded
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
+        if self._fit is not None:
+            self._fit.begin_validation()
+
+    @_guarded
+    def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
+        if self._fit is not None:
+            self._fit.end_validation()
+
+    @_guarded
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         if self._is_of_another_thread:
             return

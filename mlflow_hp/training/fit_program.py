@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from mlflow_hp.training.capture.data_statistics import DataReader
+    from mlflow_hp.training.capture.validation_reader import ValidationReader
 
 MAX_CLASSES = 100
 """Number of classes whose weights are described, at most."""
@@ -61,6 +63,7 @@ class FitProgram:
         self._pass_on = pass_on
         self._fit = {"epochs": keras_params.get("epochs"), "steps": keras_params.get("steps")}
         self._validation: DataStatistics | None = None
+        self._validation_reader: ValidationReader | None = None
         self._arrays: tuple[Any, ...] = (None, None)
 
     def note_arguments(self, frame: FrameType | None) -> None:
@@ -98,6 +101,29 @@ class FitProgram:
                 return
             self.program = program._replace(validation=self._validation)
             self._pass_on(self.program)
+
+    def begin_validation(self) -> None:
+        """Count the data of the first validation as its batches pass by, if they were not in memory."""
+        if keras.backend.backend() != "tensorflow" or (
+            self._validation is not None and self._validation_reader is None
+        ):
+            return
+        from mlflow_hp.training.capture.validation_reader import ValidationReader
+
+        self._validation_reader = ValidationReader.of(self._model)
+        if self._validation_reader is not None:
+            self._validation_reader.begin(counts=self._validation is None)
+
+    def end_validation(self) -> None:
+        """Complete the description with the data of the first validation."""
+        if self._validation_reader is None:
+            return
+        statistics = self._validation_reader.end()
+        if self._validation is None and statistics is not None:
+            self._validation = statistics
+            if self.program is not None:
+                self.program = self.program._replace(validation=statistics)
+                self._pass_on(self.program)
 
     def end_epoch(self, data: DataReader | None, batch_size: int) -> None:
         """Complete the description with the data of the first epoch; do nothing after later ones.
@@ -147,7 +173,7 @@ def _count(arrays: tuple[Any, ...]) -> DataStatistics | None:
     from mlflow_hp.training.capture.data_statistics import DataReader
 
     flat = [part for part in keras.tree.flatten(arrays[:2]) if part is not None]
-    if not flat or not all(hasattr(part, "shape") and hasattr(part, "__array__") and len(part) for part in flat):
+    if not flat or not all(_is_in_memory(part) for part in flat):
         return None
     n_samples = len(flat[0])
     largest = max(math.prod(part.shape[1:]) for part in flat)
@@ -159,3 +185,13 @@ def _count(arrays: tuple[Any, ...]) -> DataStatistics | None:
     reader = DataReader()
     reader.keep(keras.tree.map_structure(chosen, tuple(arrays[:2]) if len(arrays) > 1 else arrays))
     return reader.statistics()
+
+
+def _is_in_memory(part: Any) -> bool:
+    """Whether it is an array of numbers or a table, and not one that is read from a file, such as a dataset of h5py."""
+    import tensorflow as tf
+
+    pandas = sys.modules.get("pandas")
+    tables: tuple[type, ...] = () if pandas is None else (pandas.DataFrame, pandas.Series)
+    kinds: Any = (np.ndarray, tf.Tensor, tf.Variable, *tables)
+    return isinstance(part, kinds) and len(part.shape) > 0 and part.shape[0] > 0

@@ -318,6 +318,14 @@ class FitSession:
         data, size = getattr(self.steps, "data", None), self.recording.batch_size
         self._try("the data are not described", lambda: self._program.end_epoch(data, size))
 
+    def begin_validation(self) -> None:
+        """Note that Keras begins to validate."""
+        self._try("the validation data are not described", self._program.begin_validation)
+
+    def end_validation(self) -> None:
+        """Note that Keras has validated."""
+        self._try("the validation data are not described", self._program.end_validation)
+
     def end_epoch(self, logs: dict[str, Any]) -> None:
         """Record the logs of the epoch that has ended."""
         row, shares = self.epochs.end(logs), self._unit_shares
@@ -347,6 +355,7 @@ class FitSession:
         """
         if self.steps is not None:
             self.steps.stop()
+        self.end_validation()  # which an exception may have left
         if self._duplicates is not None:
             self._duplicates.close()
         if self.recording is None:

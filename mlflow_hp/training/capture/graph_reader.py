@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
-from keras import tree
 
 from mlflow_hp._compat.keras import strategy_of
 from mlflow_hp._compat.tensorflow import refuses_its_clock
@@ -43,6 +42,7 @@ from mlflow_hp.training.capture.step_layout import (
     running_column,
     store_for,
     tensors_of,
+    without_optionals,
 )
 from mlflow_hp.training.capture.step_values import StepValues, StepWatch, is_number, n_samples, optimizers_of
 from mlflow_hp.training.capture.unit_shares import UnitShares
@@ -340,7 +340,7 @@ class GraphReader:
 
     def _recorded_step(self, data: Any) -> Any:
         """Run Keras' step on one batch, and write its record into the buffers."""
-        data = tree.map_structure(_none_for_optional, data)
+        data = without_optionals(data)
         self.units.keep(data)
         self.data.keep(data)
         rates = [tf.convert_to_tensor(each.learning_rate) for each in self.optimizers.values()]
@@ -429,8 +429,3 @@ def _filled(logs: Mapping[str, Any], values: Iterator[Any]) -> dict[str, Any]:
         return tf.cast(number, value.dtype) if hasattr(value, "dtype") else value
 
     return {name: filled(value) for name, value in logs.items()}
-
-
-def _none_for_optional(element: Any) -> Any:
-    """Convert an empty Optional, which Keras' data adapters give for a missing input, to None for ``train_step``."""
-    return None if isinstance(element, tf.experimental.Optional) else element

@@ -159,6 +159,14 @@ def inputs_of(element_spec: Any) -> Any:
     return tree.map_structure(input_or_none, element_spec)
 
 
+def without_optionals(data: Any) -> Any:
+    """Return a batch as ``train_step`` gets it: None for an input that Keras' data adapters give as an Optional."""
+    import tensorflow as tf
+    from keras import tree
+
+    return tree.map_structure(lambda part: None if isinstance(part, tf.experimental.Optional) else part, data)
+
+
 def build(model: Any, inputs: Any) -> None:
     """Create the weights of an unbuilt model, as its first step would, without taking data.
 
