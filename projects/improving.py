@@ -45,7 +45,7 @@ def improve(experiment: Experiment, settings: Settings, parent: Any, repeat: str
     """
     start = {name: value for name, value in settings.items() if name != IMPROVE.name}
     loop = AdviceLoop(
-        start, settings[IMPROVE.name], metric=experiment.objective, goal="min", stepwise=experiment.stepwise
+        start, settings[IMPROVE.name], metric=experiment.objective, goal="min", stepwise=experiment.stepwise, hints=True
     )
     outcomes: dict[str, Outcome] = {}
     try:

@@ -14,12 +14,14 @@ from mlflow_hp.improvement.vocabulary import SYNONYMS, keyword_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from mlflow_hp.analysis.diagnosis import Finding
     from mlflow_hp.improvement.scores import Goal
 
-SPENT, NOTHING_LEFT, NOT_REAL = (
+SPENT, NOTHING_LEFT, NOT_REAL, NO_PROBLEM = (
     "all trainings are used up",
     "nothing is left to try",
     "the last change made no real difference",
+    "no finding is a problem",
 )
 
 
@@ -28,7 +30,8 @@ class AdviceLoop:
 
     It follows the first finding of the best training whose change touches a keyword. What made the result worse is
     taken back; if a change of one number went too far, half of it (on a logarithmic scale) is tried, else the next
-    finding. No combination is tried twice, and the best training is never worse than the start.
+    finding. No combination is tried twice, and the best training is never worse than the start. A start without a
+    problem is left as it is, unless hints are asked for.
 
     Parameters
     ----------
@@ -45,6 +48,9 @@ class AdviceLoop:
     stepwise : bool
         Whether a learning rate that a finding proposes with other changes is tried alone before all of them, to see
         what it does. Defaults to False.
+    hints : bool
+        Whether hints are followed though the start has no problem. Defaults to False: of a start that has one, they are
+        followed after its problems.
 
     Attributes
     ----------
@@ -60,7 +66,8 @@ class AdviceLoop:
     >>> from mlflow_hp.analysis import Finding
     >>> from mlflow_hp.improvement import AdviceLoop, Scores, TrainingResult
     >>> loop = AdviceLoop({"lr": 0.01})
-    >>> slow = Finding("speed", "too slow", "The loss still falls.", {"suggested_learning_rate": 0.1})
+    >>> evidence = {"suggested_learning_rate": 0.1}
+    >>> slow = Finding("speed", "too slow", "The loss still falls.", evidence, severity="problem")
     >>> _ = loop.add(TrainingResult(loop.propose(), "run 0", (slow,), Scores({"val_loss": 2.0})))
     >>> _ = loop.add(TrainingResult(loop.propose(), "run 1", (), Scores({"val_loss": 1.0})))
     >>> loop.propose(), loop.ending, loop.best.hyperparameters
@@ -76,9 +83,11 @@ class AdviceLoop:
         metric: str | None = None,
         goal: Goal | None = None,
         stepwise: bool = False,
+        hints: bool = False,
     ) -> None:
         self._start, self._defaults = dict(start), dict(defaults or {})
         self._budget, self._metric, self._goal, self._stepwise = trainings, metric, goal, stepwise
+        self._hints = hints
         self.trainings: list[TrainingResult] = []
         self._best = 0
         self.ending = ""
@@ -87,6 +96,14 @@ class AdviceLoop:
     def best(self) -> TrainingResult:
         """The best training so far."""
         return self.trainings[self._best]
+
+    @property
+    def left_alone(self) -> list[Proposal]:
+        """What hints propose for a start without a problem, which are not followed; empty for others."""
+        if self.ending != NO_PROBLEM:
+            return []
+        start = self.trainings[0]
+        return list(proposals(start.findings, start.hyperparameters, self._defaults))
 
     @property
     def _base(self) -> TrainingResult:
@@ -109,10 +126,12 @@ class AdviceLoop:
             return None
         last = self.trainings[-1]
         base = self._base
-        from_findings = proposals(base.findings, base.hyperparameters, self._defaults, stepwise=self._stepwise)
+        from_findings = list(proposals(base.findings, base.hyperparameters, self._defaults, stepwise=self._stepwise))
+        if from_findings and not self._hints and not _problems(self.trainings[0].findings):
+            return self._first_untried([], NO_PROBLEM)
         if last.verdict == SAME and base is not last:  # hints are not worth a further training, a problem is
-            problems = [p for p in from_findings if p.finding is not None and p.finding.severity == "problem"]
-            return self._first_untried(problems, NOT_REAL)
+            of_problems = [each for each in from_findings if each.finding in _problems(base.findings)]
+            return self._first_untried(of_problems, NOT_REAL)
         too_far = [last] if self._overshot(last) else []
         worse = [each for each in self.trainings if each.verdict == WORSE]
         halves_first, halves_last = ([halfway(each.proposal) for each in several] for several in (too_far, worse))
@@ -187,3 +206,7 @@ class AdviceLoop:
         one, other = ({**self._defaults, **each.hyperparameters} for each in (training, self.best))
         different = {name for name in {*one, *other} if not is_same(one.get(name), other.get(name))}
         return {parameter for parameter in SYNONYMS if keyword_of(parameter, [*one, *other]) in different}
+
+
+def _problems(findings: Iterable[Finding]) -> list[Finding]:
+    return [finding for finding in findings if finding.severity == "problem"]

@@ -36,6 +36,7 @@ def improve(
     *,
     metric: str | None = None,
     goal: Goal | None = None,
+    hints: bool = False,
     resume: bool | str = False,
 ) -> Improvement:
     """Train, change what the diagnosis says, and train again, until nothing is left to try.
@@ -43,8 +44,8 @@ def improve(
     ``train(**start)`` is trained first. Then the first finding of its diagnosis whose change touches a keyword of the
     function is followed, and so on from the best training so far. A change that makes the result worse is taken back,
     and the next finding is tried; or half the change, if one number went too far. It ends as nothing is left to try,
-    all `trainings` are used up, or a change made no real difference and no finding is a problem. The result is never
-    worse than the start.
+    all `trainings` are used up, or a change made no real difference and no finding is a problem. A training without a
+    problem is left as it is. The result is never worse than the start.
 
     Findings name parameters as Keras does, and the function may name them otherwise: ``lr`` for the learning rate,
     ``batch`` for the batch size, ``dropout``, ``hidden``, ``standardize``, ...: see docs/improve.md for all names.
@@ -68,11 +69,13 @@ def improve(
         epoch whose model was kept; if the loss itself has changed, to a metric that both trainings have.
     goal : {"min", "max"}, optional
         Whether lower or higher values of `metric` are better. Defaults to what its name says; higher for ``"score"``.
+    hints : bool
+        Whether findings that are hints (such as more epochs, where the loss still falls) are followed though the start
+        has no problem. Defaults to False.
     resume : bool or str
         The id of the parent run of an interrupted improvement, or True for the latest unfinished one of this function
         and this start in the active experiment (if there is none, or the function's code has changed since, a new one
-        begins). Trainings that had finished are
-        read from their runs instead of being repeated. Defaults to False.
+        begins). Trainings that had finished are read from their runs instead of being repeated. Defaults to False.
 
     Returns
     -------
@@ -104,7 +107,7 @@ def improve(
     runs.ensure_reachable()
     function = function_of(train)
     previous = find_previous(resume, function, start)
-    loop = AdviceLoop(start, trainings, defaults=defaults, metric=metric, goal=goal or _goal_of(metric))
+    loop = AdviceLoop(start, trainings, defaults=defaults, metric=metric, goal=goal or _goal_of(metric), hints=hints)
     best_returned: Any = None
     with _parent_run(None if previous is None else previous.run_id, function, start) as parent_id, every_fit_recorded():
         try:

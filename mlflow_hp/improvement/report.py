@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mlflow_hp.improvement.advice_loop import AdviceLoop
+    from mlflow_hp.improvement.proposals import Proposal
 
 
 def summary(loop: AdviceLoop) -> str:
@@ -52,6 +53,9 @@ def summary(loop: AdviceLoop) -> str:
     n_more = len(loop.trainings) - 1
     after = f"after {n_more} further training{'s' * (n_more != 1)}"
     ending = f" It ended as {loop.ending}." if loop.ending else " It was interrupted."
+    if loop.left_alone:
+        hints = "; ".join(f"{each.name} ({_verdict_of(each)})" for each in loop.left_alone)
+        return f"Nothing to try: no finding is a problem{_at(loop)}. Hints are followed with hints=True: {hints}."
     if not n_more and loop.ending:
         return f"Nothing to try: no finding names a change that a keyword of the function can make{_at(loop)}."
     if best is start:
@@ -213,3 +217,7 @@ def _metric(loop: AdviceLoop) -> str:
 def _number(training: TrainingResult, metric: str) -> str:
     value = training.scores.values.get(metric)
     return "" if value is None else f"{value:.4g}"
+
+
+def _verdict_of(proposal: Proposal) -> str:
+    return "" if proposal.finding is None else proposal.finding.verdict

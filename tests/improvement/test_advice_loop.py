@@ -7,8 +7,8 @@ import math
 import pytest
 
 from mlflow_hp.analysis.diagnosis import Change, Finding
-from mlflow_hp.improvement import AdviceLoop, Scores, TrainingResult
-from mlflow_hp.improvement.advice_loop import NOT_REAL, NOTHING_LEFT, SPENT
+from mlflow_hp.improvement import AdviceLoop, Scores, TrainingResult, summary
+from mlflow_hp.improvement.advice_loop import NO_PROBLEM, NOT_REAL, NOTHING_LEFT, SPENT
 
 
 def finding(*changes, name="rule", severity="problem"):
@@ -43,6 +43,23 @@ def verdicts(loop):
 def test_nothing_to_try():
     loop = follow({"lr": 0.01}, lambda _: ([], 1.0))
     assert (tried(loop), loop.ending) == ([{"lr": 0.01}], NOTHING_LEFT)
+
+
+def test_a_training_without_a_problem_is_left_alone_unless_hints_are_asked_for():
+    hint = finding(("epochs", 10, 20), severity="hint")
+    start = {"epochs": 10}
+    loop = follow(start, lambda _: ([hint], 1.0))
+    assert (tried(loop), loop.ending) == ([start], NO_PROBLEM)
+    assert "hints=True: epochs=20 (too slow)" in summary(loop)
+    assert tried(follow(start, lambda _: ([hint], 1.0), hints=True)) == [start, {"epochs": 20}]
+    assert loop.left_alone[0].hyperparameters == {"epochs": 20}
+
+
+def test_hints_are_followed_where_there_was_a_problem():
+    hint = finding(("epochs", 10, 20), severity="hint")
+    loop = follow({"lr": 0.01, "epochs": 10}, lambda h: ([RATE] if h["lr"] < 1 else [hint], 1 / h["lr"] / h["epochs"]))
+    assert tried(loop)[2] == {"lr": 1.0, "epochs": 20}
+    assert loop.left_alone == []
 
 
 def test_the_first_finding_that_touches_a_keyword_is_followed_until_all_trainings_are_used_up():
@@ -129,7 +146,7 @@ def test_a_failed_training_is_left_out_and_the_next_finding_is_followed():
 
 def test_evidence_suggests_values_where_a_finding_has_no_change():
     old = Finding("speed", "too slow", "It is.", {"suggested_learning_rate": 0.5, "suggested_epochs": None, "x": 1.0})
-    loop = follow({"eta": 0.01, "epochs": 5}, lambda h: ([old], 1 - h["eta"]))
+    loop = follow({"eta": 0.01, "epochs": 5}, lambda h: ([old], 1 - h["eta"]), hints=True)
     assert tried(loop) == [{"eta": 0.01, "epochs": 5}, {"eta": 0.5, "epochs": 5}]
 
 
