@@ -12,7 +12,8 @@ or 5 % of the loss on held-out data, is none and left out; but for those that no
 --judge-only  no training: findings about what is recorded, again, in seconds
 --list        what is said about each case that is judged wrong (of the tuning half only)
 --harm        whether each fault hurts: scores of both on held-out data, from --seeds 2 seeds
---proposals   follow the first proposal of each case that has hyperparameters, once: is it better?
+--proposals   follow the first problem's proposal of each faulty case that has hyperparameters, once: is it better?
+--all-of-them the same for each proposal, of hints and healthy cases too: what the probabilities are estimated from
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ def main() -> None:
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--harm", action="store_true")
     parser.add_argument("--proposals", action="store_true")
+    parser.add_argument("--all-of-them", action="store_true")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     results = Results(arguments.folder.absolute())
@@ -74,7 +76,8 @@ def main() -> None:
     if lists:
         print(judging.wrong(judgements))
     if arguments.proposals:
-        print(f"\n{proposals.follow(results, cases, arguments.processes, lists=lists)}")
+        every = arguments.all_of_them
+        print(f"\n{proposals.follow(results, cases, arguments.processes, all_of_them=every, lists=lists)}")
 
 
 if __name__ == "__main__":

@@ -99,7 +99,7 @@ class AdviceLoop:
 
     @property
     def left_alone(self) -> list[Proposal]:
-        """What hints propose for a start without a problem, which are not followed; empty for others."""
+        """Proposals of the hints of a start without a problem, which are not followed; empty for others."""
         if self.ending != NO_PROBLEM:
             return []
         start = self.trainings[0]

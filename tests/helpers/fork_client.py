@@ -28,7 +28,10 @@ def main(words, settings):
     connection.sendall(content)
     for number in SIGNALS:
         signal.signal(number, lambda number, frame: connection.sendall(bytes([number])))
-    end(int.from_bytes(connection.recv(4), "big", signed=True))
+    status = connection.recv(4)
+    if not status:
+        raise SystemExit("the server of forks has ended before the program")
+    end(int.from_bytes(status, "big", signed=True))
 
 
 def can_be_a_fork(words, settings):

@@ -103,7 +103,11 @@ def tell_ends(running, selector):
 
 def pass_on(connection, pid, selector):
     """Send a program the signal that its client has got; whose client was killed is killed, and what it started."""
-    if number := connection.recv(1):
+    try:
+        number = connection.recv(1)
+    except ConnectionError:  # a client that was killed
+        number = b""
+    if number:
         os.kill(pid, number[0])
     else:
         selector.unregister(connection)

@@ -34,7 +34,7 @@ def run(script, *arguments, **environment):
         env={**kept, "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(), **environment},
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
-    return ran(done.stdout)
+    return ran(done.stdout or f"nothing was printed; exit status {done.returncode}")
 
 
 def ran(text):

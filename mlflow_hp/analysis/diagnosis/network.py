@@ -15,6 +15,7 @@ from mlflow_hp.analysis.diagnosis.generalization import does_not_generalize, mov
 from mlflow_hp.analysis.diagnosis.layers import dead_units, layers, saturated_units
 from mlflow_hp.analysis.diagnosis.noise_scale import certain_noise_scale
 from mlflow_hp.analysis.diagnosis.own_regression import regression_of
+from mlflow_hp.analysis.diagnosis.probabilities import odds, with_probabilities
 from mlflow_hp.analysis.diagnosis.program import diagnose_program, suspicions
 from mlflow_hp.analysis.diagnosis.regression import diagnose_regression
 from mlflow_hp.analysis.diagnosis.result import success
@@ -113,7 +114,7 @@ def diagnose(
     of_program = diagnose_program(history.program, gradient_norm=_gradient_norm(history))
     reached = success(history, n_classes=n_classes)
     of_program = explain(of_program, suspicions(history.program), of_curves, reached)
-    findings = _consistent(by_severity(_without_repetition([*of_program, *of_curves])))
+    findings = with_probabilities(_consistent(by_severity(_without_repetition([*of_program, *of_curves]))))
     return [*findings, next_try_of(findings)]
 
 
@@ -134,7 +135,7 @@ def next_try_of(findings: Sequence[Finding]) -> Finding:
     if first is None:
         return Finding("next_try", "nothing", "Nothing more to try with these settings.", {})
     evidence = {k: v for k, v in first.evidence.items() if k.startswith("suggested_")}
-    text = f"Next: {first.suggestion}."
+    text = f"Next: {first.suggestion}.{odds(first)}"
     return first._replace(
         name="next_try", verdict="try", text=text, evidence=evidence, severity="fine", cause=None, where={}
     )

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from mlflow_hp.analysis.diagnosis.finding import epochs
+from mlflow_hp.analysis.diagnosis.probabilities import odds
 from mlflow_hp.tracking.params_and_tags import plain
 
 if TYPE_CHECKING:
@@ -69,8 +70,8 @@ def findings_in_words(findings: Sequence[Finding]) -> str:
         if lines:
             parts.append(f"**{heading}**\n\n" + "\n".join(lines))
         if severity == "problem":
-            tries = (finding.suggestion for finding in findings if finding.name == "next_try")
-            parts += [f"**What to try**: {plain(suggestion)}" for suggestion in tries if suggestion]
+            tries = (finding for finding in findings if finding.name == "next_try" and finding.suggestion)
+            parts += [f"**What to try**: {plain(f'{each.suggestion}.{odds(each)}')}" for each in tries]
     return "\n\n".join(parts) or "Nothing out of the ordinary."
 
 
