@@ -184,6 +184,7 @@ def changed(patch, name, form):
         patch.setattr(owner, "mlflow_hp_other", there[form], raising=False)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("name", "form"), [(name, form) for name, forms in NAMES.items() for form in forms])
 def test_a_private_name_that_changes_changes_nothing_and_is_told(monkeypatch, bare, name, form):
     private = next(vars(each)[name] for each in (of_scikeras, of_keras, of_tensorflow) if name in vars(each))
@@ -333,6 +334,7 @@ class TwoInputs(KerasClassifier):
         return FunctionTransformer(lambda x: {"a": x, "b": -x})
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("estimator", "x", "given"),
     [

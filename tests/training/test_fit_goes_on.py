@@ -119,7 +119,7 @@ def break_it(monkeypatch, where, error):
     monkeypatch.setattr(owner, name, broken)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(5)
 @pytest.mark.usefixtures("warnings_are_errors")
 @pytest.mark.parametrize(
     ("way", "where"), BROKEN, ids=[f"{way}-{where.removeprefix('mlflow_hp.')}" for way, where in BROKEN]

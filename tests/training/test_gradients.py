@@ -179,6 +179,7 @@ def several_large(optimizer, **compiled):
     return model
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("per_execution", [1, 4])
 @pytest.mark.parametrize(
     "optimizer",

@@ -189,6 +189,7 @@ def losses_of(history):
     return [np.mean((p - Y[i : i + 8]) ** 2) for p, i in zip(predicted, starts, strict=True)]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("execution", ["graph", "graph of 3", "eager"])
 @pytest.mark.parametrize(
     ("kind", "columns", "params"),

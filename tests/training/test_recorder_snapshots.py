@@ -43,6 +43,7 @@ def same(one, other):
     )
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("compiled", "steps"),
     [

@@ -65,6 +65,7 @@ def test_the_largest_eigenvalue_where_another_is_more_negative():
     np.testing.assert_allclose(fitted.history.steps["sharpness"], 2 * np.mean(X[:, 0] ** 2), rtol=0.02)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("compiled", [{"steps_per_execution": 3}, {"jit_compile": True}])
 def test_training_is_the_same(compiled):
     fitted = record(network(**compiled), y=LABELS, recorder=recorder())

@@ -117,6 +117,7 @@ def lstm(**compiled):
     return model
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("make", "x", "y", "compiled"),
     [

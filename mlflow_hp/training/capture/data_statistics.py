@@ -23,14 +23,14 @@ ALL_BATCHES = 64
 EVERY = 16
 FEWEST_SAMPLES = 8
 """Size of a batch from which it counts that all of its samples are of one class."""
-OF_FEATURES = ("n", "bad", "sum", "squares", "min", "max", "products")
-"""Totals of each feature: numbers of finite and other values, their sum and sum of squares, their range, and the sum of
-their products with the target."""
+OF_FEATURES = ("n", "bad", "sum", "squares", "products")
+"""Sums of each feature: numbers of finite and other values, their sum and sum of squares, and the sum of their products
+with the target."""
 FEW_FEATURES = 32
 """Number of features up to which each batch is counted, with the products of inputs and target."""
-OF_ARRAYS = ("samples", "fractions", "not_binary", "not_one_hot", "one_class", "batches")
-"""Totals of an array: numbers of samples, of values that are not whole or not binary, of rows that are not one-hot, and
-of large batches, of one class and of any."""
+OF_ARRAYS = ("fractions", "not_binary", "not_one_hot", "one_class", "batches")
+"""Sums of an array: numbers of values that are not whole or not binary, of rows that are not one-hot, and of large
+batches, of one class and of any."""
 
 
 class _Shape(NamedTuple):
@@ -40,6 +40,13 @@ class _Shape(NamedTuple):
     dtype: str
     n_features: int
     is_target: bool
+
+    @classmethod
+    def of(cls, part: Any, is_target: bool) -> _Shape:
+        """Form of a batch."""
+        shape = tuple(part.shape[1:])
+        n_features = shape[-1] if shape and shape[-1] and shape[-1] <= MAX_FEATURES else 1
+        return cls(shape, part.dtype.name, n_features, is_target)
 
     @property
     def has_classes(self) -> bool:
@@ -71,20 +78,19 @@ class DataReader:
     def __init__(self) -> None:
         self._shapes: list[_Shape] = []
         self._names: list[str] = []
-        self._totals: list[dict[str, Any]] = []
+        self._totals: list[_Totals] = []
         self._is_off = False
         self._is_active: Any = None
-        self._n_batches: Any = None
+        self._counts: Any = None
 
     def start(self) -> None:
         """Begin a fit, with data of its own."""
         self._is_off = False
         if self._is_active is not None:
             self._is_active.assign(True)
-            self._n_batches.assign(0)
-            for totals in self._totals:
-                for name, variable in totals.items():
-                    variable.assign(_start(name, variable.shape))
+            self._counts.assign(np.zeros(1 + len(self._shapes)))
+            for form, totals in zip(self._shapes, self._totals, strict=True):
+                totals.clear(form)
 
     def end_epoch(self) -> None:
         """Count no further batches: those of later epochs are the same data."""
@@ -112,113 +118,50 @@ class DataReader:
             raise ValueError("the batch is one of several replicas")
         x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
         parts = [(part, False) for part in keras.tree.flatten(x)] + [(part, True) for part in keras.tree.flatten(y)]
-        arrays = [(part, is_target) for part, is_target in parts if _is_dense(part)]
+        arrays = [part for part, _ in parts if _is_dense(part)]
+        forms = [_Shape.of(part, is_target) for part, is_target in parts if _is_dense(part)]
         if self._is_active is None:
-            self._make_variables(arrays, [*_names_of(x), *_names_of(y)], parts)
+            self._make_variables(forms, [*_names_of(x), *_names_of(y)], parts)
+        elif forms != self._shapes:
+            raise ValueError("the batch has other forms than the first")
         if tf.executing_eagerly():
             if bool(self._is_active):
                 self._count(arrays)
             return
         with tf.device("CPU:0"):  # a GPU would finish all steps before the condition is known
             is_active = self._is_active.read_value()
-        tf.cond(is_active, lambda: self._count(arrays), lambda: tf.constant(0, tf.int64))
+        tf.cond(is_active, lambda: self._count(arrays), lambda: tf.constant(0.0, tf.float64))
 
-    def _make_variables(self, arrays: list[Any], names: list[str], parts: list[Any]) -> None:
+    def _make_variables(self, forms: list[_Shape], names: list[str], parts: list[Any]) -> None:
         import tensorflow as tf
 
         self._names = [name for name, (part, _) in zip(names, parts, strict=True) if _is_dense(part)]
-        for part, is_target in arrays:
-            shape = tuple(part.shape[1:])
-            n_features = shape[-1] if shape and shape[-1] and shape[-1] <= MAX_FEATURES else 1
-            self._shapes.append(_Shape(shape, part.dtype.name, n_features, is_target))
+        self._shapes = forms
         with tf.init_scope(), tf.device("CPU:0"):
-            self._n_batches = tf.Variable(0, dtype=tf.int64, trainable=False)
-            for form in self._shapes:
-                sizes: dict[str, list[int]] = {name: [form.n_features] for name in OF_FEATURES}
-                sizes |= {name: [] for name in OF_ARRAYS}
-                sizes |= {"classes": [form.n_classes]}
-                self._totals.append(
-                    {name: tf.Variable(_start(name, size), trainable=False) for name, size in sizes.items()}
-                )
+            self._counts = tf.Variable(np.zeros(1 + len(forms)), trainable=False)
+            self._totals = [_Totals.of(form) for form in forms]
             self._is_active = tf.Variable(True, trainable=False)
 
     def _count(self, arrays: list[Any]) -> Any:
         """Add a batch to the totals; return the number of batches."""
         import tensorflow as tf
 
-        index = self._n_batches.read_value()
-        is_due = tf.logical_or(index < ALL_BATCHES, index % EVERY == 0)
-        targets = [part for (part, _), form in zip(arrays, self._shapes, strict=True) if form.has_classes]
+        index = self._counts[0]
+        is_due = tf.logical_or(index < ALL_BATCHES, tf.equal(index % EVERY, 0))
+        samples = [tf.cast(tf.shape(part)[0], tf.float64) for part in arrays]
+        self._counts.assign_add(tf.stack([tf.constant(1.0, tf.float64), *samples]))
+        targets = [part for part, form in zip(arrays, self._shapes, strict=True) if form.has_classes]
         target = targets[0] if len(targets) == 1 and sum(form.is_target for form in self._shapes) == 1 else None
-        for (part, _), form, totals in zip(arrays, self._shapes, self._totals, strict=True):
-            value = tf.cast(part, tf.float64) if not part.dtype.is_floating else part
-            totals["samples"].assign_add(tf.cast(tf.shape(part)[0], tf.float64))
+        for part, form, totals in zip(arrays, self._shapes, self._totals, strict=True):
             if form.is_target:
-                self._add(value, form, totals)
-                self._add_classes(value, form, totals)
-                continue
-            if form.is_small_table:
-                self._add(value, form, totals)
-                if target is not None:
-                    is_alike = tf.equal(tf.shape(target)[0], tf.shape(value)[0])
-                    _when(is_alike, functools.partial(self._add_products, value, target, totals))
-                continue
-            is_finite = tf.math.is_finite(tf.reduce_sum(value))
-            _when(tf.logical_or(is_due, ~is_finite), functools.partial(self._add, value, form, totals))
-        return self._n_batches.assign_add(1)
-
-    @staticmethod
-    def _add(value: Any, form: _Shape, totals: dict[str, Any]) -> Any:
-        """Add the values of an array to the totals of its features."""
-        import tensorflow as tf
-
-        table = tf.cast(tf.reshape(value, [-1, form.n_features]), tf.float64)
-        is_finite = tf.math.is_finite(table)
-        known = tf.where(is_finite, table, tf.zeros_like(table))
-        n = tf.math.count_nonzero(is_finite, axis=0, dtype=tf.float64)
-        totals["n"].assign_add(n)
-        totals["bad"].assign_add(tf.cast(tf.shape(table)[0], tf.float64) - n)
-        totals["sum"].assign_add(tf.reduce_sum(known, axis=0))
-        totals["squares"].assign_add(tf.reduce_sum(known * known, axis=0))
-        infinity = tf.fill(tf.shape(table), tf.constant(math.inf, tf.float64))
-        totals["min"].assign(tf.minimum(totals["min"], tf.reduce_min(tf.where(is_finite, table, infinity), axis=0)))
-        totals["max"].assign(tf.maximum(totals["max"], tf.reduce_max(tf.where(is_finite, table, -infinity), axis=0)))
-        fractions = tf.math.count_nonzero(tf.math.floor(known) - known, dtype=tf.float64)
-        return totals["fractions"].assign_add(fractions)
-
-    @staticmethod
-    def _add_products(value: Any, target: Any, totals: dict[str, Any]) -> Any:
-        """Add the products of the features with the target."""
-        import tensorflow as tf
-
-        column = tf.cast(tf.reshape(target, [-1, 1]), tf.float64)
-        products = tf.reduce_sum(tf.cast(value, tf.float64) * column, axis=0)
-        return totals["products"].assign_add(products)
-
-    @staticmethod
-    def _add_classes(value: Any, form: _Shape, totals: dict[str, Any]) -> None:
-        """Add the classes of targets to their totals."""
-        import tensorflow as tf
-
-        table = tf.cast(tf.reshape(value, [-1, form.n_features]), tf.float64)
-        binary = tf.logical_or(tf.equal(table, 0), tf.equal(table, 1))
-        totals["not_binary"].assign_add(tf.math.count_nonzero(~binary, dtype=tf.float64))
-        if not form.n_classes:
-            return
-        if form.may_be_one_hot:
-            is_row = tf.logical_and(tf.reduce_all(binary, axis=1), tf.equal(tf.reduce_sum(table, axis=1), 1))
-            totals["not_one_hot"].assign_add(tf.math.count_nonzero(~is_row, dtype=tf.float64))
-            classes, first = tf.argmax(table, axis=1), 0
-        else:
-            bounded = tf.clip_by_value(tf.where(tf.math.is_finite(table), table, -tf.ones_like(table)), -1, CLASSES - 2)
-            classes, first = tf.cast(tf.reshape(bounded, [-1]), tf.int64), -1
-        bins = tf.cast(classes - first, tf.int32)
-        counts = tf.math.bincount(bins, minlength=form.n_classes, maxlength=form.n_classes, dtype=tf.int64)
-        totals["classes"].assign_add(tf.cast(counts, tf.float64))
-        is_large = tf.shape(table)[0] >= FEWEST_SAMPLES
-        is_one = tf.logical_and(is_large, tf.equal(tf.math.count_nonzero(counts), 1))
-        totals["batches"].assign_add(tf.cast(is_large, tf.float64))
-        totals["one_class"].assign_add(tf.cast(is_one, tf.float64))
+                totals.add(_counter(form)(part))
+            elif form.is_small_table:
+                totals.add(_counter(form)(part) if target is None else _counter(form, target.dtype.name)(part, target))
+            else:
+                is_finite = tf.math.is_finite(tf.reduce_sum(part)) if part.dtype.is_floating else True
+                is_counted = tf.logical_or(is_due, tf.logical_not(is_finite))
+                _when(is_counted, functools.partial(_add, part, form, totals))
+        return index
 
     def statistics(self) -> DataStatistics | None:
         """Return the statistics so far; None if there are none.
@@ -230,17 +173,129 @@ class DataReader:
         """
         if self._is_off or self._is_active is None:
             return None
-        n_batches = int(self._n_batches)
+        n_batches, *n_samples = map(int, self._counts.numpy())
         if not n_batches:
             return None
         inputs: list[ArrayStatistics] = []
         targets: list[ArrayStatistics] = []
-        for name, form, variables in zip(self._names, self._shapes, self._totals, strict=True):
-            totals = {key: variable.numpy() for key, variable in variables.items()}
-            (targets if form.is_target else inputs).append(_statistics(name, form, totals, n_batches))
+        for name, form, totals, n in zip(self._names, self._shapes, self._totals, n_samples, strict=True):
+            (targets if form.is_target else inputs).append(_statistics(name, form, totals.read(form), n, n_batches))
         if {each.n_samples for each in targets} != {each.n_samples for each in inputs}:
             inputs = [each._replace(target_products=None) for each in inputs]
         return DataStatistics(tuple(inputs), tuple(targets))
+
+
+class _Totals(NamedTuple):
+    """Variables of an array: its sums, one after the other, and the lowest and highest value of each feature."""
+
+    sums: Any
+    low: Any
+    high: Any
+
+    @classmethod
+    def of(cls, form: _Shape) -> _Totals:
+        """Make them, at the values before the first batch."""
+        import tensorflow as tf
+
+        return cls(*(tf.Variable(value, trainable=False) for value in _start(form)))
+
+    def clear(self, form: _Shape) -> None:
+        """Set them to the values before the first batch."""
+        for variable, value in zip(self, _start(form), strict=True):
+            variable.assign(value)
+
+    def add(self, counted: tuple[Any, Any, Any]) -> None:
+        """Add what was counted of a batch."""
+        import tensorflow as tf
+
+        sums, low, high = counted
+        self.sums.assign_add(sums)
+        self.low.assign(tf.minimum(self.low, low))
+        self.high.assign(tf.maximum(self.high, high))
+
+    def read(self, form: _Shape) -> dict[str, np.ndarray]:
+        """Return the totals by name: of features (n_features,), of the array (), of classes (n_classes,)."""
+        sums, low, high = (variable.numpy() for variable in self)
+        n = form.n_features
+        of_features = dict(zip(OF_FEATURES, sums[: n * len(OF_FEATURES)].reshape(-1, n), strict=True))
+        rest = sums[n * len(OF_FEATURES) :]
+        of_arrays = dict(zip(OF_ARRAYS, rest, strict=False))
+        return {**of_features, **of_arrays, "classes": rest[len(OF_ARRAYS) :], "min": low, "max": high}
+
+
+@functools.lru_cache(256)
+def _counter(form: _Shape, target: str | None = None) -> Callable[..., Any]:
+    """Return a function that counts a batch, traced once in a process for all models with data of this form.
+
+    Parameters
+    ----------
+    form : _Shape
+        Of the array.
+    target : str, optional
+        Type of the targets of which there is one for each sample, given as the second argument. Defaults to none.
+
+    Returns
+    -------
+    callable
+        It returns sums, as `_Totals` has them, lowest and highest values.
+    """
+    import tensorflow as tf
+
+    def count(value: Any, *targets: Any) -> tuple[Any, Any, Any]:
+        table = tf.cast(tf.reshape(value, [-1, form.n_features]), tf.float64)
+        is_finite = tf.math.is_finite(table)
+        known = tf.where(is_finite, table, tf.zeros_like(table))
+        n = tf.math.count_nonzero(is_finite, axis=0, dtype=tf.float64)
+        bad = tf.cast(tf.shape(table)[0], tf.float64) - n
+        products = tf.zeros(form.n_features, tf.float64)
+        if targets:
+            column = tf.cast(tf.reshape(targets[0], [-1, 1]), tf.float64)
+            n_rows = tf.minimum(tf.shape(column)[0], tf.shape(table)[0])
+            products = tf.reduce_sum(table[:n_rows] * column[:n_rows], axis=0)
+        fractions = tf.math.count_nonzero(tf.math.floor(known) - known, dtype=tf.float64)
+        of_features = [n, bad, tf.reduce_sum(known, axis=0), tf.reduce_sum(known * known, axis=0), products]
+        of_classes = _of_classes(table, form) if form.is_target else [tf.zeros(4, tf.float64)]
+        infinity = tf.fill(tf.shape(table), tf.constant(math.inf, tf.float64))
+        low = tf.reduce_min(tf.where(is_finite, table, infinity), axis=0)
+        high = tf.reduce_max(tf.where(is_finite, table, -infinity), axis=0)
+        return tf.concat([*of_features, fractions[tf.newaxis], *of_classes], axis=0), low, high
+
+    with tf.init_scope():
+        signature = [tf.TensorSpec([None, *form.shape], form.dtype)]
+        signature += [] if target is None else [tf.TensorSpec(None, target)]
+        counter: Callable[..., Any] = tf.function(
+            count, input_signature=signature, autograph=False
+        ).get_concrete_function()
+    return counter
+
+
+def _of_classes(table: Any, form: _Shape) -> list[Any]:
+    """Count the classes of targets: the last four sums of ``OF_ARRAYS``, and the samples of each class."""
+    import tensorflow as tf
+
+    binary = tf.logical_or(tf.equal(table, 0), tf.equal(table, 1))
+    not_binary = tf.math.count_nonzero(~binary, dtype=tf.float64)
+    zero = tf.constant(0.0, tf.float64)
+    if not form.n_classes:
+        return [tf.stack([not_binary, zero, zero, zero])]
+    not_one_hot = zero
+    if form.may_be_one_hot:
+        is_row = tf.logical_and(tf.reduce_all(binary, axis=1), tf.equal(tf.reduce_sum(table, axis=1), 1))
+        not_one_hot = tf.math.count_nonzero(~is_row, dtype=tf.float64)
+        classes, first = tf.argmax(table, axis=1), 0
+    else:
+        bounded = tf.clip_by_value(tf.where(tf.math.is_finite(table), table, -tf.ones_like(table)), -1, CLASSES - 2)
+        classes, first = tf.cast(tf.reshape(bounded, [-1]), tf.int64), -1
+    bins = tf.cast(classes - first, tf.int32)
+    counts = tf.math.bincount(bins, minlength=form.n_classes, maxlength=form.n_classes, dtype=tf.int64)
+    is_large = tf.shape(table)[0] >= FEWEST_SAMPLES
+    is_one = tf.logical_and(is_large, tf.equal(tf.math.count_nonzero(counts), 1))
+    of_batches = [tf.cast(is_one, tf.float64), tf.cast(is_large, tf.float64)]
+    return [tf.stack([not_binary, not_one_hot, *of_batches]), tf.cast(counts, tf.float64)]
+
+
+def _add(part: Any, form: _Shape, totals: _Totals) -> None:
+    totals.add(_counter(form)(part))
 
 
 def _when(condition: Any, do: Callable[[], Any]) -> None:
@@ -278,12 +333,15 @@ def _names_of(structure: Any) -> list[str]:
     return [""] if n_parts == 1 else [str(number) for number in range(n_parts)]
 
 
-def _start(name: str, shape: Any) -> np.ndarray:
-    """Value of a total before the first batch."""
-    return np.full(tuple(shape), {"min": math.inf, "max": -math.inf}.get(name, 0.0))
+def _start(form: _Shape) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Totals before the first batch: sums, lowest and highest values."""
+    n, sums = form.n_features, len(OF_FEATURES) * form.n_features + len(OF_ARRAYS) + form.n_classes
+    return np.zeros(sums), np.full(n, math.inf), np.full(n, -math.inf)
 
 
-def _statistics(name: str, form: _Shape, totals: dict[str, np.ndarray], n_batches: int) -> ArrayStatistics:
+def _statistics(
+    name: str, form: _Shape, totals: dict[str, np.ndarray], n_samples: int, n_batches: int
+) -> ArrayStatistics:
     n = totals["n"]
     with np.errstate(all="ignore"):
         mean = np.where(n > 0, totals["sum"] / n, math.nan)
@@ -301,7 +359,7 @@ def _statistics(name: str, form: _Shape, totals: dict[str, np.ndarray], n_batche
         name,
         form.shape,
         form.dtype,
-        int(totals["samples"]),
+        n_samples,
         n_batches,
         mean=_floats(mean),
         std=_floats(std),
