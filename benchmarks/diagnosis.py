@@ -5,12 +5,13 @@
 Each case is a training of seconds; a faulty one has a twin, the same program without the fault. All are recorded into
 --folder, by --processes fresh processes, and what is there already is not trained again (--again for all). Then their
 findings are judged: is the cause in the change that the first problem proposes, in any; is anything said; and is a
-problem claimed of healthy trainings and of twins. The cases are in two halves by a hash of their names: one to tune
-rules with, the other for one final judgement. A fault that does not hurt in these recordings, by 2 points of the score
-or 5 % of the loss on held-out data, is none and left out; but for those that no number shows (metrics, callbacks).
+problem claimed of healthy trainings and of twins. The cases are in two halves by a hash of their names: rules were
+tuned with one, and judged with the other; then tuned with both. The new ones are for one final judgement. A fault that
+does not hurt in these recordings, by 2 points of the score or 5 % of the loss on held-out data, is none and left out;
+but for those that no number shows (metrics, callbacks).
 
 --judge-only  no training: findings about what is recorded, again, in seconds
---list        what is said about each case that is judged wrong (of the tuning half only)
+--list        what is said about each case that is judged wrong (but for new ones)
 --harm        whether each fault hurts: scores of both on held-out data, from --seeds 2 seeds
 --proposals   follow the first problem's proposal of each faulty case that has hyperparameters, once: is it better?
 --all-of-them the same for each proposal, of hints and healthy cases too: what the probabilities are estimated from
@@ -34,7 +35,7 @@ from benchmarks.diagnosis_cases.recordings import Job, Results, record_all, work
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--half", default="tuning", choices=["tuning", "held", "both"])
+    parser.add_argument("--half", default="tuning", choices=["tuning", "held", "new", "both"])
     parser.add_argument("--kinds", nargs="*", help="only cases of these kinds")
     parser.add_argument("--cases", nargs="*", help="only cases whose names contain one of these")
     default = Path(tempfile.gettempdir(), "mlflow_hp-diagnosis")
@@ -55,8 +56,8 @@ def main() -> None:
     if arguments.worker:
         work(results, [Job(**each) for each in json.load(sys.stdin)], by_name)
         return
-    if arguments.half != "both":
-        cases = [case for case in cases if case.half == arguments.half]
+    halves = ("tuning", "held") if arguments.half == "both" else (arguments.half,)
+    cases = [case for case in cases if case.half in halves]
     cases = [case for case in cases if not arguments.kinds or case.kind in arguments.kinds]
     cases = [case for case in cases if not arguments.cases or any(part in case.name for part in arguments.cases)]
     if not arguments.judge_only:
@@ -72,7 +73,7 @@ def main() -> None:
     judgements = judging.judge_all(results, cases)
     print(f"{len(cases)} cases, half: {arguments.half}; left out, since their faults did not hurt: {len(harmless)}\n")
     print(judging.table(judgements))
-    lists = arguments.list and arguments.half == "tuning"
+    lists = arguments.list and arguments.half != "new"
     if lists:
         print(judging.wrong(judgements))
     if arguments.proposals:

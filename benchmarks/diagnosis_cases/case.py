@@ -46,6 +46,8 @@ class Case(NamedTuple):
         Whether the fault hurts the score or the loss, or is one that no held-out number shows.
     by_keywords : bool
         Whether the keywords are hyperparameters, so that advice can be followed.
+    is_new : bool
+        Whether it was written after the rules, by somebody who had not seen them.
     """
 
     name: str
@@ -56,10 +58,13 @@ class Case(NamedTuple):
     twin: dict[str, Any] | None = None
     harm: Literal["score", "told"] = "score"
     by_keywords: bool = False
+    is_new: bool = False
 
     @property
     def half(self) -> str:
-        """``"tuning"`` or ``"held"``, by a hash of the name."""
+        """``"new"``, or ``"tuning"`` or ``"held"`` by a hash of the name."""
+        if self.is_new:
+            return "new"
         return "held" if hashlib.sha256(self.name.encode()).digest()[0] % 2 else "tuning"
 
     @property
@@ -90,14 +95,15 @@ def faulty(kind: str, name: str, train: Train, causes: str, faults: dict[str, An
 
 
 class Programs:
-    """Cases whose programs have nothing to set: functions, collected by decorators."""
+    """Cases whose programs have nothing to set: functions, collected by decorators; new ones, or not."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, are_new: bool = False) -> None:
         self.cases: list[Case] = []
+        self._are_new = are_new
 
     def healthy(self, train: Any) -> Any:
         """Collect a healthy program ``train(callbacks)``."""
-        self.cases.append(Case(_name(train), HEALTHY, train, {}))
+        self.cases.append(Case(_name(train), HEALTHY, train, {}, is_new=self._are_new))
         return train
 
     def faulty(self, kind: str, causes: str, harm: Literal["score", "told"] = "score") -> Any:
@@ -112,6 +118,7 @@ class Programs:
                 frozenset(causes.split()),
                 {"is_faulty": False},
                 harm,
+                is_new=self._are_new,
             )
             self.cases.append(case)
             return train
