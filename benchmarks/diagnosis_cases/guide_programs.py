@@ -13,7 +13,7 @@ from benchmarks.diagnosis_cases import data, scores
 from benchmarks.diagnosis_cases.case import Programs
 
 Trained = tuple[Any, dict[str, float]]
-PROGRAMS = Programs()
+PROGRAMS = Programs(are_new=True)
 healthy = PROGRAMS.healthy
 
 
