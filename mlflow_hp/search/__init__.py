@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING
 from mlflow_hp._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from mlflow_hp.search.report import result_sentence as result_sentence
     from mlflow_hp.search.report import search_sentences as search_sentences
 
 _MODULES = {
+    "result_sentence": "report",
     "search_sentences": "report",
 }
 
 __all__ = [
+    "result_sentence",
     "search_sentences",
 ]
 

@@ -75,11 +75,11 @@ def draw_search(folder: Path, fits: Mapping[int, SearchResults]) -> None:
 
 
 def search_description(results: SearchResults) -> str:
-    """Description of a search in Markdown: its size, sentences, and a table of the best ten."""
+    """Description of a search in Markdown: the result first, then its size, sentences, and a table of the best ten."""
     n_candidates, n_splits = results.fold_scores.shape
     size = f"**{n_candidates:,} candidates, {n_splits} folds each**"
     sentences = "\n".join(f"- {sentence}" for sentence in search_sentences(results))
-    return f"{size}\n\n{sentences}\n\n{results.to_markdown(10)}\n"
+    return f"**Result**: {result_sentence(results)}\n\n{size}\n\n{sentences}\n\n{results.to_markdown(10)}\n"
 
 
 def search_pictures(report: Report, results: SearchResults, test_to_train: float | None = None) -> None:
@@ -112,6 +112,40 @@ def search_pictures(report: Report, results: SearchResults, test_to_train: float
         names = sorted(names, key=lambda name: -shares.get(name, 0.0))[:MAX_PAIRED]
     for x, y in itertools.combinations(names, 2):
         report.picture(_file(f"heatmap_{x}_{y}"), heatmap.draw_heatmap(heatmap.heatmap_info(results, x, y)))
+
+
+def result_sentence(results: SearchResults) -> str:
+    """Name the best candidate of a search and its mean score in a sentence of Markdown.
+
+    Parameters
+    ----------
+    results : SearchResults
+        A finished search.
+
+    Returns
+    -------
+    str
+        The sentence.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mlflow_hp.analysis import from_cv_results
+    >>> from mlflow_hp.search import result_sentence
+    >>> scores = {"split0_test_score": np.array([0.5, 0.9]), "split1_test_score": np.array([0.5, 0.8])}
+    >>> result_sentence(from_cv_results({"params": [{"C": 1}, {"C": 2}], **scores}))
+    'The best of 2 candidates is `C=2`, mean score 0.850 ± 0.050 over 2 folds.'
+    """
+    best = winner(results)
+    n_candidates, n_splits = results.fold_scores.shape
+    if best is None:
+        return "There is no best candidate: in each, one fold or more failed."
+    folds = f"over {n_splits} folds" if n_splits > 1 else "on the only fold"
+    score = f"mean {results.scorer} {plus_minus(results.mean[best.best], results.std[best.best])} {folds}"
+    if n_candidates == 1:
+        return f"The only candidate has {score}."
+    label = results.labels[best.best].replace("`", "'")  # a backquote would end the code span
+    return f"The best of {n_candidates:,} candidates is `{label}`, {score}."
 
 
 def search_sentences(results: SearchResults, test_to_train: float | None = None) -> list[str]:

@@ -92,7 +92,7 @@ def test_what_mlflow_refuses_up_to_the_end_is_recovered(store, monkeypatch, how,
     assert recovered.n_points > 0
     assert is_whole(store, run_id, search)
     assert "plots" in [file.path for file in store.list_artifacts(run_id)]
-    assert store.get_run(run_id).data.tags["mlflow.note.content"].startswith("**3 candidates, 3 folds each**")
+    assert store.get_run(run_id).data.tags["mlflow.note.content"].startswith("**Result**: The best of 3")
 
 
 def ours(told):

@@ -83,7 +83,7 @@ def test_values_of_any_kind(store, kind):
     run_id = record(search, report=True)
     data = store.get_run(run_id).data
     assert "mlflow_hp.recording_error" not in data.tags
-    assert data.tags["mlflow.note.content"].startswith(f"**{2 * len(values)} candidates, 2 folds each**")
+    assert data.tags["mlflow.note.content"].startswith(f"**Result**: The best of {2 * len(values)} candidates is ")
     assert {"scores.png", "scores_by_fold.png", "parallel_coordinates.png"} <= pictures(store, run_id)
     found = from_cv_results(search.cv_results_)
     assert found.parameters == ("a", "b")

@@ -25,7 +25,8 @@ def test_pictures_and_description_on_the_parent(store):
     data = store.get_run(run_id).data
     told = data.tags["mlflow.note.content"]
     assert told == search_description(from_cv_results(search.cv_results_))
-    assert told.startswith("**4 candidates, 3 folds each**\n\n- The best, `C=1 ")
+    assert told.startswith("**Result**: The best of 4 candidates is `C=1 ")
+    assert "over 3 folds.\n\n**4 candidates, 3 folds each**\n\n- The best, `C=1 " in told
     assert len([line for line in told.splitlines() if line.startswith("| ")]) == 2 + 4
     assert data.metrics["report_seconds"] > 0
     assert "mlflow_hp.recording_error" not in data.tags
