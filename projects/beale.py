@@ -14,22 +14,25 @@ from projects.experiment import Experiment, Outcome
 from projects.runner import main
 
 if TYPE_CHECKING:
-    from mlflow_hp.analysis import BealeSurface, Finding
+    from mlflow_hp.analysis import BealeSurface, Finding, diagnosis
     from mlflow_hp.plots import SurfaceInfo
     from mlflow_hp.training import Report
     from projects.arguments import Settings
     from projects.minimisers import Ending
 
+MOST_ITERATIONS = 100_000
 PARAMETERS = [
     Parameter("method", ",".join(minimisers.METHODS), arguments.one_of(lambda: list(minimisers.METHODS)), "minimiser"),
     Parameter("x", "4", arguments.number(-1000, 1000), "x of the start"),
     Parameter("y", "4", arguments.number(-1000, 1000), "y of the start"),
     Parameter("bound", "4.5", arguments.number(0, open_low=True),
               "of a bounded method, and of the picture: from -bound to bound"),
-    Parameter("iterations", "2000", arguments.whole(1, 100_000), "the most that an optimizer of Keras may take"),
+    Parameter("iterations", "2000", arguments.whole(1, MOST_ITERATIONS),
+              "the most that an optimizer of Keras may take"),
     Parameter("learning_rate", "none", arguments.optional(arguments.number(0, open_low=True)),
               "of an optimizer of Keras; none: one that suits it from (4, 4)"),
     Parameter("animate", "true", arguments.flag, "make an animation of the paths", several=False),
+    arguments.IMPROVE,
 ]  # fmt: skip
 QUESTION = "Which minimisers find the lowest point of Beale's function, by which paths, and at what cost?"
 
@@ -46,6 +49,19 @@ MAX_DRAWN = 1e6
 REACHED_IT, NEARLY, FLAT, DIVERGED, ELSEWHERE = (
     "reached the minimum", "came near the minimum", "is in the flat valley", "diverged", "ended elsewhere"
 )  # fmt: skip
+MORE_ITERATIONS = 5
+"""Factor of the iterations of a path that goes straight on: 94 % of 197 paths that Keras' optimizers took from six
+starts at five learning rates ended nearer to the minimum; three times the rate did for 61 %, and others diverged."""
+LOWER_RATE = 3
+"""Divisor of a learning rate whose steps go back and forth: 67 % of 51 paths ended nearer. All of 48 that diverged
+stopped doing so, after four times on average."""
+NEARER_START = 4
+"""Divisor of x and y of a start that led elsewhere: 91 % of 88 paths of SciPy's methods, and 90 % of 50 of Keras', then
+ended nearer; 57 % and 78 % from half of x and y."""
+LAST_STEPS = 100
+"""Number of steps at the end that tell how a path goes on."""
+STRAIGHT = 0.5
+"""Least ratio of the way that these steps lead to the sum of their lengths, of a path that goes straight on."""
 
 
 class Descent(NamedTuple):
@@ -83,11 +99,11 @@ def train(settings: Settings, command: str) -> Outcome:
         )
     except KeyboardInterrupt:
         with held("logging the path up to here"), after_interrupt():
-            log_path(active_run.info.run_id, _columns(surface, points))
+            log_path(active_run.info.run_id, columns_of(surface, points))
         raise
     with held("finishing the report"):
-        columns = _columns(surface, points)
-        descent = Descent(columns, ending, _finding(settings["method"], columns, ending), settings)
+        columns = columns_of(surface, points)
+        descent = Descent(columns, ending, judge(settings, columns, ending), settings)
         animate = settings["animate"] and tags.PARENT_TAG not in active_run.data.tags  # else in the parent's
         return _report(active_run.info.run_id, descent, command, animate=animate)
 
@@ -144,14 +160,15 @@ def findings(descents: dict[str, Descent]) -> list[str]:
     ]
 
 
-def _columns(surface: BealeSurface, points: list[np.ndarray]) -> dict[str, np.ndarray]:
+def columns_of(surface: BealeSurface, points: list[np.ndarray]) -> dict[str, np.ndarray]:
+    """Make the columns of a `Descent` from its points."""
     x, y = np.array(points).T
     with np.errstate(over="ignore"):
         return {"x": x, "y": y, "f": surface.cost(x, y), "gradient_norm": np.hypot(*surface.gradient(x, y))}
 
 
-def _finding(method: str, columns: dict[str, np.ndarray], ending: Ending) -> Finding:
-    """Judge the ending of a path."""
+def judge(settings: Settings, columns: dict[str, np.ndarray], ending: Ending) -> Finding:
+    """Judge the ending of a path, and propose what to change."""
     from mlflow_hp.analysis import BealeSurface, Finding
 
     best = BealeSurface.minimum
@@ -159,22 +176,67 @@ def _finding(method: str, columns: dict[str, np.ndarray], ending: Ending) -> Fin
     distance = float(np.hypot(x - best.x, y - best.y))
     iterations = len(columns["x"]) - 1
     at = f"after {iterations} iterations it is at ({x:.6g}, {y:.6g}), {distance:.2g} from ({best.x:g}, {best.y:g})"
-    suggestion = None
     if not np.isfinite([f, slope]).all():
-        verdict = DIVERGED
+        verdict, distance = DIVERGED, float("inf")
         at = f"f or its gradient was not finite after {iterations} iterations"
-        suggestion = "a learning rate a third as large, or smaller"
     elif distance < NEAR:
         verdict = REACHED_IT if distance < REACHED else NEARLY
     elif abs(x) > 10 and abs(y - 1) < 0.1:
         verdict = FLAT
         at += f"; f = {f:.3g} falls there only towards {FLAT_COST}, ever more slowly, as x grows without end"
-        suggestion = "a start nearer to the minimum, or bounds"
     else:
         verdict = ELSEWHERE
         at += f", where f = {f:.3g} and the gradient's norm is {slope:.2g}"
     evidence = {"distance": distance, "x": x, "y": y, "f": f, "gradient_norm": slope, "success": ending.success}
-    return Finding("ending", verdict, f"{at}. {method} says: {ending.message.rstrip('.')}.", evidence, suggestion)
+    suggestion, change = (None, ()) if verdict == REACHED_IT else _advice(settings, columns, ending, verdict)
+    return Finding(
+        "ending",
+        verdict,
+        f"{at}. {settings['method']} says: {ending.message.rstrip('.')}.",
+        evidence,
+        suggestion,
+        severity="fine" if verdict == REACHED_IT else "problem",
+        change=change,
+    )
+
+
+def _advice(
+    settings: Settings, columns: dict[str, np.ndarray], ending: Ending, verdict: str
+) -> tuple[str | None, tuple[diagnosis.Change, ...]]:
+    """Propose what to change, in words and for programs, so that a path ends nearer to the minimum."""
+    from mlflow_hp.analysis import diagnosis
+
+    spec = minimisers.METHODS[settings["method"]]
+    if isinstance(spec, minimisers.KerasMethod) and not ending.success and verdict != FLAT:
+        if verdict == DIVERGED or not _goes_on(columns):
+            rate = settings["learning_rate"] or spec.learning_rate
+            lower = float(f"{rate / LOWER_RATE:.2g}")
+            why = "the steps grow beyond all bounds" if verdict == DIVERGED else "the steps go back and forth"
+            return f"learning_rate={lower:g}, a third: {why}", (diagnosis.Change("learning_rate", rate, lower),)
+        if _approaches(columns):
+            more = min(MORE_ITERATIONS * settings["iterations"], MOST_ITERATIONS)
+            change = diagnosis.Change("iterations", settings["iterations"], more)
+            return f"iterations={more}: the path goes straight on", (change,)
+    if verdict in (FLAT, ELSEWHERE) and (settings["x"] or settings["y"]):
+        nearer = {name: settings[name] / NEARER_START for name in ("x", "y")}
+        text = f"a start nearer to the origin, x={nearer['x']:g} and y={nearer['y']:g}"
+        return text, tuple(diagnosis.Change(name, settings[name], value) for name, value in nearer.items())
+    return None, ()
+
+
+def _goes_on(columns: dict[str, np.ndarray]) -> bool:
+    """Return whether the last steps lead somewhere, instead of back and forth."""
+    x, y = (np.diff(columns[name][-LAST_STEPS - 1 :]) for name in ("x", "y"))
+    return bool(np.hypot(x.sum(), y.sum()) >= STRAIGHT * np.hypot(x, y).sum())
+
+
+def _approaches(columns: dict[str, np.ndarray]) -> bool:
+    """Return whether the last steps lead nearer to the minimum."""
+    from mlflow_hp.analysis import BealeSurface
+
+    best = BealeSurface.minimum
+    distances = np.hypot(columns["x"] - best.x, columns["y"] - best.y)[-LAST_STEPS - 1 :]
+    return bool(distances[-1] < distances[0])
 
 
 def log_path(run_id: str, columns: dict[str, np.ndarray]) -> None:
@@ -208,7 +270,9 @@ def _report(run_id: str, descent: Descent, command: str, *, animate: bool) -> Ou
     numbers = {tags.DISTANCE_METRIC: finding.evidence["distance"], **counts, "success": float(ending.success)}
     runs.log_numbers(run_id, numbers)
     runs.set_tags(run_id, {tags.MESSAGE_TAG: ending.message, tags.VERDICT_TAG: finding.verdict})
-    used = ", ".join(f"{name} {arguments.text_of(value)}" for name, value in settings.items() if name != "animate")
+    used = ", ".join(
+        f"{name} {arguments.text_of(value)}" for name, value in settings.items() if name not in ("animate", "improve")
+    )
     result = ", ".join(f"{name} {value:.6g}" for name, value in {**descent.end, **numbers}.items())
     runs.set_description(
         run_id,
@@ -225,7 +289,7 @@ def _report(run_id: str, descent: Descent, command: str, *, animate: bool) -> Ou
         if animate and descent.iterations:
             surface_animation.animate_surface(info, report.file(f"{artifact_paths.PLOTS_FOLDER}/path.gif"))
     table = {**numbers, "evaluations": ending.evaluations, **descent.end}
-    return Outcome(run_id, table, [f"{method} {finding.verdict}: {finding.text}"], descent)
+    return Outcome(run_id, table, [f"{method} {finding.verdict}: {finding.text}"], descent, advice=[finding])
 
 
 def _surface_info(descents: dict[str, Descent]) -> SurfaceInfo:

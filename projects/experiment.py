@@ -76,6 +76,12 @@ class Experiment(NamedTuple):
     stepwise : bool
         Whether an improvement tries a learning rate alone before the changes that belong to it, to show what it does.
         Defaults to False.
+    improvement_objective : str
+        Entry of ``Outcome.numbers`` by which the trainings of an improvement are compared; one that has none is worse
+        than all that have it. Defaults to ``""``: the `objective`.
+    improves_itself : bool
+        Whether `train` follows the advice itself, in its own run, as a search does after it. Defaults to False: each
+        training of an improvement is a nested run.
 
     An experiment without a parameter that takes several values needs neither `compare` nor `objective`.
     """
@@ -89,6 +95,8 @@ class Experiment(NamedTuple):
     kind: str = "training"
     compare_improved: Callable[[str, dict[str, Outcome]], list[str]] | None = None
     stepwise: bool = False
+    improvement_objective: str = ""
+    improves_itself: bool = False
 
 
 @contextlib.contextmanager

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from projects.arguments import Settings
     from projects.experiment import Experiment, Outcome
 
+ARRIVALS = ("arrival", "ending")
+"""Findings on where the path of a descent ends."""
+
 
 def improve(experiment: Experiment, settings: Settings, parent: Any, repeat: str) -> list[str]:
     """Train with `settings`, then as its findings advise, each in a nested run of `parent`; compare them in the parent.
@@ -43,9 +46,23 @@ def improve(experiment: Experiment, settings: Settings, parent: Any, repeat: str
     list of str
         Findings in sentences.
     """
+    return follow_advice(experiment, settings, parent, repeat)[1]
+
+
+def follow_advice(experiment: Experiment, settings: Settings, parent: Any, repeat: str) -> tuple[AdviceLoop, list[str]]:
+    """Do as `improve`.
+
+    Returns
+    -------
+    AdviceLoop
+        All trainings, and the best.
+    list of str
+        Findings in sentences.
+    """
     start = {name: value for name, value in settings.items() if name != IMPROVE.name}
+    metric = experiment.improvement_objective or experiment.objective
     loop = AdviceLoop(
-        start, settings[IMPROVE.name], metric=experiment.objective, goal="min", stepwise=experiment.stepwise, hints=True
+        start, settings[IMPROVE.name], metric=metric, goal="min", stepwise=experiment.stepwise, hints=True
     )
     outcomes: dict[str, Outcome] = {}
     try:
@@ -57,7 +74,7 @@ def improve(experiment: Experiment, settings: Settings, parent: Any, repeat: str
                 _report(experiment, loop, outcomes, parent.info.run_id, repeat)
         raise
     with held("comparing the trainings"):
-        return _report(experiment, loop, outcomes, parent.info.run_id, repeat)
+        return loop, _report(experiment, loop, outcomes, parent.info.run_id, repeat)
 
 
 def _train(
@@ -128,7 +145,7 @@ def _verdict(outcome: Outcome) -> str:
 
 
 def _arrival(outcome: Outcome) -> Finding | None:
-    return next((finding for finding in outcome.advice if finding.name == "arrival"), None)
+    return next((finding for finding in outcome.advice if finding.name in ARRIVALS), None)
 
 
 def _changes(proposal: Proposal) -> str:

@@ -88,8 +88,10 @@ def _run_in(experiment: Experiment, texts: dict[str, str], active_run: Any) -> N
 
 
 def _improves(experiment: Experiment, texts: dict[str, str], combinations: list[Settings]) -> bool:
-    """Whether advice is to be followed: by default not if there are several values, which are compared instead."""
+    """Whether advice is to be followed here: by default not if there are several values, which are compared instead."""
     name = arguments.IMPROVE.name
+    if experiment.improves_itself:
+        return False
     if not combinations[0].get(name, 0) or len(combinations) == 1:
         return bool(combinations[0].get(name, 0))
     defaults = next(parameter.default for parameter in experiment.parameters if parameter.name == name)

@@ -109,7 +109,14 @@ class AdviceLoop:
     def _base(self) -> TrainingResult:
         """The training whose advice is followed: the best; if that has no finite result, the last without one."""
         last, best = self.trainings[-1], self.best
-        return last if last.verdict == SAME and is_broken(best.scores) and is_broken(last.scores) else best
+        return last if last.verdict == SAME and self._is_broken(best) and self._is_broken(last) else best
+
+    def _is_broken(self, training: TrainingResult) -> bool:
+        """Whether a training has no finite loss; of one without a loss, the metric that trainings are compared by."""
+        values = training.scores.values
+        if self._metric in values and not values.keys() & {"loss", "val_loss"}:
+            return not math.isfinite(values[self._metric])
+        return is_broken(training.scores)
 
     def propose(self) -> Proposal | None:
         """Choose the next training.

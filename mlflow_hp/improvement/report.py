@@ -61,7 +61,7 @@ def summary(loop: AdviceLoop) -> str:
     if best is start:
         return f"The start is the best {after}{_at(loop)}.{ending}"
     name = best.compared_by
-    values = f"{name} {_number(start, name)} -> {_number(best, name)}"
+    values = f"{name} {' -> '.join(filter(None, (_number(start, name), _number(best, name))))}"
     changes = ", ".join(
         f"{keyword}={value}"
         for keyword, value in best.hyperparameters.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mlflow_hp.analysis.diagnosis.finding import Change
 from mlflow_hp.analysis.diagnosis.range_test import DIVERGED, range_finding, range_test
 from mlflow_hp.history import TrainingHistory
 from mlflow_hp.plots import figure
@@ -65,6 +66,7 @@ def test_what_is_suggested():
         "lowest_learning_rate": RATE[test.lowest],
     }
     assert finding.suggestion == f"learning_rate={rate:.2g}"
+    assert (finding.severity, finding.change) == ("hint", (Change("learning_rate", None, float(f"{rate:.1e}")),))
     assert f"fastest at a learning rate of {rate:.2g}," in finding.text
     assert f"diverges from {RATE[test.divergence]:.2g} on" in finding.text
 

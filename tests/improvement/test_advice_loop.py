@@ -196,3 +196,15 @@ def test_losses_of_another_kind_are_not_compared(keywords, old, new, verdict):
     results = {before: Scores(old), after: Scores(new)}
     loop = follow({parameter: before}, lambda h: ([finding(keywords)], results[h[parameter]]), 1)
     assert verdicts(loop) == ["start", verdict]
+
+
+def test_without_a_loss_the_metric_tells_that_a_training_has_no_result():
+    """Of two without one the last is gone on from; of two that do not differ, the first."""
+
+    def respond(h):
+        distance = math.inf if h["lr"] > 0.02 else 0.5
+        return [finding(("learning_rate", h["lr"], h["lr"] / 10))], Scores({"distance": distance})
+
+    loop = follow({"lr": 10.0}, respond, 4, metric="distance", goal="min")
+    assert [h["lr"] for h in tried(loop)] == pytest.approx([10, 1, 0.1, 0.01, 0.001])
+    assert loop.best is loop.trainings[3]

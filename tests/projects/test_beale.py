@@ -294,6 +294,48 @@ def test_a_long_path_is_logged_downsampled_in_full_batches(store, monkeypatch):
         assert np.isnan(store.get_metric_history(active.info.run_id, "x")[-1].value)
 
 
+def advice(method, **values):
+    """Minimise, and give the changes that the finding proposes."""
+    settings = {"x": 4.0, "y": 4.0, "bound": 4.5, "iterations": 300, "learning_rate": None, "method": method} | values
+    points, ending = minimised(
+        method, (settings["x"], settings["y"]), 4.5, settings["iterations"], settings["learning_rate"]
+    )
+    finding = beale.judge(settings, beale.columns_of(SURFACE, list(points)), ending)
+    assert (finding.severity == "fine") == (finding.verdict == "reached the minimum")
+    assert bool(finding.change) == bool(finding.suggestion)
+    return [(change.parameter, change.old, change.new) for change in finding.change]
+
+
+def test_what_is_proposed():
+    assert advice("BFGS") == []
+    assert advice("SGD", learning_rate=0.01) == [("learning_rate", 0.01, 0.0033)]
+    assert advice("momentum") == [("iterations", 300, 1500)]
+    assert advice("RMSprop", learning_rate=0.3) == [("learning_rate", 0.3, 0.1)]
+    assert advice("Adam", learning_rate=None, x=0.0, y=1.0) == [("x", 0.0, 0.0), ("y", 1.0, 0.25)]
+    assert advice("CG") == [("x", 4.0, 1.0), ("y", 4.0, 1.0)]
+
+
+@pytest.mark.usefixtures("blank_pictures")
+def test_advice_is_followed(go, monkeypatch):
+    from mlflow_hp.plots import training
+
+    labels, draw = [], training.draw_curves
+    monkeypatch.setattr(
+        training, "draw_curves", lambda info: labels.append([c.label for c in info.curves]) or draw(info)
+    )
+    status, top, children = go("--method", "SGD", "--learning_rate", "2e-4", "--iterations", "20", "--improve", "3")
+    assert (status, top.data.tags["mlflow_hp.kind"]) == (0, "improvement")
+    assert set(children) == {"0 start", "1 learning_rate=6.7e-05", "2 iterations=100", "3 iterations=500"}
+    assert top.data.tags["mlflow_hp.best_run_id"] == children["3 iterations=500"].info.run_id
+    assert labels[-1][:2] == ["start (it diverged)", "1: learning_rate=6.7e-05 (it ended elsewhere)"]
+    assert "after 20 iterations it is at (" in top.data.tags["mlflow.note.content"]
+
+
+def test_advice_needs_one_method(go, capsys):
+    assert go("--improve", "2")[0] == 2
+    assert "advice is followed from one value of each parameter, and method has several" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_the_program(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_EXPERIMENT_ID"}

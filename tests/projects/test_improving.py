@@ -116,6 +116,29 @@ def test_by_default_several_values_are_compared_instead(go, store):
     assert (status, top.data.tags["mlflow_hp.kind"], len(children)) == (0, "sweep", 2)
 
 
+def test_a_start_that_is_no_competitor(go):
+    """The first one has no entry of the objective of improvements, as a range test has none."""
+
+    def probe(settings, command):
+        outcome = train(settings, command)
+        numbers = {"lowest": 0.0} if settings["learning_rate"] == 0.1 else {"lowest": 1.0, **outcome.numbers}
+        return outcome._replace(numbers=numbers)
+
+    experiment = FAKE._replace(train=probe, objective="lowest", improvement_objective="cost")
+    status, top, children, _ = go("--improve", "1", experiment=experiment)
+    assert (status, top.data.tags["mlflow_hp.best_run_id"]) == (0, children[1].info.run_id)
+    assert "(learning_rate=0.5), cost 2, after 1 further training." in top.data.tags["mlflow.note.content"]
+
+
+def test_an_experiment_that_improves_itself_is_called_once(go):
+    def once(settings, command):
+        assert settings["improve"] == 2
+        return Outcome(mlflow.active_run().info.run_id, {}, [f"improved by {settings['improve']}"], None)
+
+    status, top, children, _ = go("--improve", "2", experiment=FAKE._replace(train=once, improves_itself=True))
+    assert (status, top.data.tags["mlflow_hp.kind"], children) == (0, "training", [])
+
+
 def test_main_crawls_then_hovers_then_arrives(go, store):
     status, top, children, _ = go("--animate", "false", experiment=main.EXPERIMENT)
     assert status == 0

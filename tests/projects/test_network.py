@@ -133,6 +133,32 @@ def test_the_range_test_gives_the_next_learning_rate(go, store):
     assert bad.info.status == "FAILED"
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("blank_pictures")
+def test_a_training_follows_at_the_rate_of_the_range_test(go, store):
+    top, children = go(learning_rate_range.EXPERIMENT, "--epochs", "6", "--low", "1e-4", "--improve", "1")
+    assert top.data.tags["mlflow_hp.kind"] == "improvement"
+    first, second = sorted(children.values(), key=lambda run: run.info.start_time)
+    suggested = first.data.metrics["diagnosis/suggested_learning_rate"]
+    assert (first.data.params["learning_rate"], float(second.data.params["learning_rate"])) == ("none", suggested)
+    assert set(mlflow_hp.load_history(second.info.run_id).steps["learning_rate"]) == {np.float32(suggested)}
+    assert {name for name, value in first.data.params.items() if second.data.params.get(name) != value} >= {
+        "learning_rate"
+    }
+    assert {second.data.params[name] for name in ("epochs", "momentum")} == {"6", "0.8"}
+    assert top.data.tags["mlflow_hp.best_run_id"] == second.info.run_id
+    assert "test_loss" in second.data.metrics
+    assert {"plots/loss_by_learning_rate.png", "plots/val_loss_by_epoch.png"} <= artifacts(store, top, "plots")
+
+
+@pytest.mark.usefixtures("blank_pictures")
+def test_a_range_test_without_a_fall_proposes_nothing(go):
+    top, children = go(learning_rate_range.EXPERIMENT, "--epochs", "1", "--low", "1e-9", "--high", "1e-8",
+                       "--improve", "2")  # fmt: skip
+    assert len(children) == 1
+    assert "Nothing to try" in top.data.tags["mlflow.note.content"]
+
+
 def test_train_saves_a_model_that_loads_back_to_the_same(go, store):
     found, _ = go(train.EXPERIMENT, "--epochs", "4", "--learning_rate", "0.01", "--dropout", "0.1")
     metrics = found.data.metrics

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from mlflow_hp.analysis.diagnosis.finding import Finding, two_digits
+from mlflow_hp.analysis.diagnosis.finding import Change, Finding, two_digits
 
 if TYPE_CHECKING:
     from mlflow_hp.history import TrainingHistory
@@ -94,18 +94,20 @@ def range_finding(test: RangeTest, learning_rates: np.ndarray) -> Finding:
         evidence["divergence_learning_rate"] = float(learning_rates[min(test.divergence, len(learning_rates) - 1)])
     if test.steepest < 0:
         text = f"The loss never falls between learning rates {learning_rates[0]:.2g} and {learning_rates[-1]:.2g}."
-        return Finding("range_test", "no fall", text, evidence, "a lower `low`, more epochs, or another model")
+        suggestion = "a lower `low`, more epochs, or another model"
+        return Finding("range_test", "no fall", text, evidence, suggestion, severity="problem")
     rate = float(test.learning_rate[test.steepest])
     evidence |= {"steepest_learning_rate": rate, "suggested_learning_rate": two_digits(rate)}
     evidence["lowest_learning_rate"] = float(test.learning_rate[test.lowest])
+    suggestion, change = f"learning_rate={two_digits(rate):g}", (Change("learning_rate", None, two_digits(rate)),)
     text = (
         f"The loss falls fastest at a learning rate of {rate:.2g}, is lowest at {evidence['lowest_learning_rate']:.2g}"
     )
     if test.divergence is None:
         text += f", and does not diverge up to {learning_rates[-1]:.2g}."
-        return Finding("range_test", "falls", text, evidence, f"learning_rate={two_digits(rate):g}")
+        return Finding("range_test", "falls", text, evidence, suggestion, severity="hint", change=change)
     text += f", and diverges from {evidence['divergence_learning_rate']:.2g} on."
-    return Finding("range_test", "falls, then diverges", text, evidence, f"learning_rate={two_digits(rate):g}")
+    return Finding("range_test", "falls, then diverges", text, evidence, suggestion, severity="hint", change=change)
 
 
 def _smoothed(values: np.ndarray, width: int) -> np.ndarray:
