@@ -35,10 +35,10 @@ def train(settings: Settings, command: str) -> Outcome:
     common = search_settings.common(data, settings)
     search_class: Any = model_selection.HalvingGridSearchCV if settings["halving"] else model_selection.GridSearchCV
     search = search_class(search_settings.estimator(data, settings), space, **common)
-    return search_runner.run(search_runner.SearchSetup(QUESTION, settings, command, data), search)
+    return search_runner.run(search_settings.SearchSetup(QUESTION, settings, command, data), search)
 
 
-EXPERIMENT = Experiment("grid_search", QUESTION, PARAMETERS, train, kind="search")
+EXPERIMENT = Experiment("grid_search", QUESTION, PARAMETERS, train, kind="search", improves_itself=True)
 
 if __name__ == "__main__":
     main(EXPERIMENT)

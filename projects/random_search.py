@@ -8,11 +8,12 @@ from projects import arguments, gain, grids, search_runner, search_settings
 from projects.arguments import Parameter
 from projects.experiment import Experiment, Outcome
 from projects.runner import main
-from projects.search_runner import SearchSetup, Trained
+from projects.search_settings import SearchSetup
 
 if TYPE_CHECKING:
     from mlflow_hp.training import Report
     from projects.arguments import Settings
+    from projects.search_runner import Trained
 
 PARAMETERS = [
     *search_settings.DATA,
@@ -82,7 +83,7 @@ def _draw(best: Trained, baseline: Trained, report: Report) -> None:
         report.picture(f"{name}_by_epoch", training.draw_curves(training.curves_info(curves, "epoch", name)))
 
 
-EXPERIMENT = Experiment("random_search", QUESTION, PARAMETERS, train, kind="search")
+EXPERIMENT = Experiment("random_search", QUESTION, PARAMETERS, train, kind="search", improves_itself=True)
 
 if __name__ == "__main__":
     main(EXPERIMENT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import sys
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from mlflow_hp.analysis import Finding
     from projects.arguments import Settings
     from projects.experiment import Outcome
+
+STEPS_OF_ESTIMATOR = 300
+"""Steps of an estimator's fit with metrics in MLflow; the history has every step."""
 
 
 def fit(
@@ -56,6 +60,36 @@ def fit(
         raise RuntimeError("the training could not be recorded: the warning above says why")
     with held("finishing the report"):
         return report(recorder.history)
+
+
+def fit_estimator(
+    estimator: Any, training: tuple[np.ndarray, np.ndarray], validation: tuple[np.ndarray, np.ndarray]
+) -> TrainingRecorder:
+    """Fit an estimator of scikeras into the active run, recorded; the recorder reports.
+
+    Parameters
+    ----------
+    estimator : KerasClassifier or KerasRegressor
+        Not fitted yet.
+    training, validation : tuple of ndarray
+        Samples and labels of each part.
+
+    Returns
+    -------
+    TrainingRecorder
+        Closed.
+    """
+    import mlflow_hp
+
+    n_steps = math.ceil(len(training[0]) / estimator.batch_size) * estimator.epochs
+    recorder = mlflow_hp.TrainingRecorder(metrics_every=max(1, n_steps // STEPS_OF_ESTIMATOR))
+    estimator.set_params(fit__callbacks=[recorder])
+    try:
+        estimator.fit(*training, validation_data=validation)
+    finally:
+        recorder.close()
+    estimator.set_params(fit__callbacks=None)
+    return recorder
 
 
 def description(

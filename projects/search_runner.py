@@ -13,7 +13,8 @@ import numpy as np
 from mlflow_hp.delivery import held
 from mlflow_hp.errors import UserError
 from mlflow_hp.tracking import tags
-from projects import arguments, clusters, grids, recorded
+from projects import arguments, clusters, grids, recorded, search_advice
+from projects.arguments import IMPROVE
 from projects.datasets import samples
 from projects.experiment import Outcome, ending
 
@@ -23,11 +24,8 @@ if TYPE_CHECKING:
     from mlflow_hp import TrainingHistory
     from mlflow_hp.analysis import SearchResults
     from mlflow_hp.training import Report
-    from projects.arguments import Settings
-    from projects.datasets.samples import Samples
+    from projects.search_settings import SearchSetup
 
-STEPS_IN_MLFLOW = 300
-"""Steps of the best, and of a baseline, with metrics in MLflow; the history has every step."""
 MAX_ROWS = 10
 """Number of combinations in the description's table."""
 
@@ -40,36 +38,6 @@ class Trained(NamedTuple):
     history: TrainingHistory | None
 
 
-class SearchSetup(NamedTuple):
-    """Question, settings and data of a search, for its description."""
-
-    question: str
-    settings: Settings
-    command: str
-    data: Samples
-
-    @property
-    def scorer(self) -> str:
-        """Name of the score."""
-        return self.settings["scoring"] or ("accuracy" if self.data.classes else "R2")
-
-    @property
-    def digests(self) -> dict[str, str]:
-        """Tags that runs on the same data share."""
-        return {tags.DATA_DIGEST_TAG: self.data.digest, tags.SPLIT_DIGEST_TAG: self.data.split_digest}
-
-    @property
-    def about(self) -> str:
-        """Data, settings, and the command that repeats it, in markdown."""
-        data, settings = self.data, self.settings
-        used = ", ".join(f"{name} {arguments.text_of(value)}" for name, value in settings.items())
-        return (
-            f"**Data**: {data.source}, {len(data.x_train):,} samples to search on in {settings['cv']} folds, "
-            f"{len(data.x_test):,} to test; {len(data.classes) or 'no'} classes. Scores are {self.scorer}.\n\n"
-            f"**Settings**: {used}\n\n**To repeat it**: `{self.command}`\n"
-        )
-
-
 ReportExtension = tuple[list[str], dict[str, float]]
 """Result of an experiment about its best combination: sentences, and numbers."""
 
@@ -78,6 +46,8 @@ def run(
     setup: SearchSetup, search: Any, extend_report: Callable[[Trained, Report], ReportExtension] | None = None
 ) -> Outcome:
     """Fit a search with the active run as the parent, train the best again, test and log it, and report.
+
+    If improve is set, the advice about the winner is followed at last: an interrupt keeps the search's result.
 
     Parameters
     ----------
@@ -133,6 +103,12 @@ def run(
                     run_id, {name: value for name, value in numbers.items() if name != tags.BEST_SCORE_METRIC}
                 )
                 _describe(run_id, setup, lines, findings, results)
+        if setup.settings[IMPROVE.name]:
+            advised = search_advice.follow(setup, search, results)
+            lines = [*lines, advised.sentence]
+            if advised.numbers:
+                runs.log_numbers(run_id, advised.numbers)
+            _describe(run_id, setup, lines, findings, results)
     if run_id != active_id:
         runs.set_tags(active_id, {tags.WENT_ON_WITH_TAG: run_id})
         runs.set_description(active_id, f"**{setup.question}**\n\nThis resumed run `{run_id}`: look there.\n")
@@ -143,32 +119,24 @@ def run(
 def train_and_test(name: str, estimator: Any, params: Mapping[str, Any], setup: SearchSetup) -> Trained:
     """Train a clone of `estimator` with `params` on all but the test part, recorded in a nested run, and test it.
 
-    Its validation curves are of the test part: nothing is clone_of_best by them.
+    Its validation curves are of the test part: nothing is chosen by them.
     """
     import mlflow
     from sklearn.base import clone
     from sklearn.metrics import check_scoring
 
-    import mlflow_hp
     from mlflow_hp.tracking import runs
 
     data = setup.data
     plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in params.items()}
     clone_of_best = clone(estimator).set_params(**plain)
-    n_steps = math.ceil(len(data.x_train) / clone_of_best.batch_size) * clone_of_best.epochs
-    recorder = mlflow_hp.TrainingRecorder(metrics_every=max(1, n_steps // STEPS_IN_MLFLOW))
     used = clone_of_best.get_params()
     with mlflow.start_run(run_name=name, nested=True) as active_run, ending(active_run.info.run_id):
         params = {name: arguments.text_of(used[name]) for name in grids.HYPERPARAMETERS}
         runs.log_once(
             active_run, params | {"seed": str(setup.settings["seed"])}, runs.run_tags("training", setup.digests)
         )
-        clone_of_best.set_params(fit__callbacks=[recorder])
-        try:
-            clone_of_best.fit(data.x_train, data.y_train, validation_data=(data.x_test, data.y_test))
-        finally:
-            recorder.close()
-        clone_of_best.set_params(fit__callbacks=None)
+        recorder = recorded.fit_estimator(clone_of_best, (data.x_train, data.y_train), (data.x_test, data.y_test))
         score = float(check_scoring(clone_of_best, setup.settings["scoring"])(clone_of_best, data.x_test, data.y_test))
         runs.log_numbers(active_run.info.run_id, {tags.TEST_SCORE_METRIC: score})
     return Trained(clone_of_best, score, recorder.history)
@@ -249,12 +217,15 @@ def _inside(run_id: str) -> Iterator[None]:
 
 def _describe(run_id: str, setup: SearchSetup, lines: list[str], findings: list[str], results: SearchResults) -> None:
     """Write the description, the result first, since the UI shows only a few lines."""
+    from mlflow_hp.search import result_sentence
     from mlflow_hp.tracking import runs
 
-    result = "".join(f"**Result**: {line}\n\n" for line in lines)
+    result = " ".join([result_sentence(results), *lines])
     search = "\n".join(f"- {line}" for line in findings)
     table = results.to_markdown(MAX_ROWS)
-    runs.set_description(run_id, f"**{setup.question}**\n\n{result}{search}\n\n{table}\n\n{setup.about}")
+    runs.set_description(
+        run_id, f"**Result**: {result}\n\n**{setup.question}**\n\n{search}\n\n{table}\n\n{setup.about}"
+    )
 
 
 def _describe_part(run_id: str, setup: SearchSetup) -> None:
@@ -279,7 +250,7 @@ def _describe_part(run_id: str, setup: SearchSetup) -> None:
     parent_tags = parent.data.tags
     runs.set_description(
         run_id,
-        f"**{setup.question}**\n\n**Interrupted** when {parent_tags.get(tags.DONE_TAG, 0)} of "
+        f"**Interrupted** when {parent_tags.get(tags.DONE_TAG, 0)} of "
         f"{parent_tags.get(tags.PLANNED_TAG, 'all')} combinations were done. To resume it: "
-        f"`{setup.command} -P resume={run_id}`\n\n{table}\n\n{setup.about}",
+        f"`{setup.command} -P resume={run_id}`\n\n{table}\n\n**{setup.question}**\n\n{setup.about}",
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from mlflow_hp.errors import UserError
+from mlflow_hp.tracking import tags
 from projects import arguments, grids, models
 from projects.arguments import Parameter
 from projects.datasets import samples
@@ -54,10 +55,41 @@ SEARCH = [
               "of each fold: its curves by epoch, or every batch in a run of its own", several=False),
     Parameter("seed", "0", arguments.whole(0, 2**32 - 1), "seed of split, folds, initial weights and shuffling",
               several=False),
+    arguments.IMPROVE._replace(help="trainings that follow the advice about the winner of the search"),
 ]  # fmt: skip
 """Parameters of every search."""
 HALVING_FACTOR = 3
 """Ratio of the combinations of successive rounds of a halving search, and of their samples, inversely."""
+
+
+class SearchSetup(NamedTuple):
+    """Question, settings and data of a search, for its description."""
+
+    question: str
+    settings: Settings
+    command: str
+    data: Samples
+
+    @property
+    def scorer(self) -> str:
+        """Name of the score."""
+        return self.settings["scoring"] or ("accuracy" if self.data.classes else "R2")
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Tags that runs on the same data share."""
+        return {tags.DATA_DIGEST_TAG: self.data.digest, tags.SPLIT_DIGEST_TAG: self.data.split_digest}
+
+    @property
+    def about(self) -> str:
+        """Data, settings, and the command that repeats it, in markdown."""
+        data, settings = self.data, self.settings
+        used = ", ".join(f"{name} {arguments.text_of(value)}" for name, value in settings.items())
+        return (
+            f"**Data**: {data.source}, {len(data.x_train):,} samples to search on in {settings['cv']} folds, "
+            f"{len(data.x_test):,} to test; {len(data.classes) or 'no'} classes. Scores are {self.scorer}.\n\n"
+            f"**Settings**: {used}\n\n**To repeat it**: `{self.command}`\n"
+        )
 
 
 def load(settings: Settings) -> Samples:

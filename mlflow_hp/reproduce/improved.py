@@ -86,7 +86,7 @@ def run_improvement(
     Returns
     -------
     Run
-        Parent run of the improvement.
+        Parent run of the trainings.
 
     Raises
     ------
@@ -94,9 +94,10 @@ def run_improvement(
         If the recipe is incomplete, its author is not trusted, or the program recorded no improvement.
     """
     attempt = run_program(recipe, here=here, trust=trust, confirm=confirm)
-    for run in search_runs(f"tags.`{REPETITION_TAG}` = '{attempt.id}'"):
-        if run.data.tags.get(KIND_TAG) == "improvement" and MLFLOW_PARENT_RUN_ID not in run.data.tags:
-            return run
+    new_runs = search_runs(f"tags.`{REPETITION_TAG}` = '{attempt.id}'")
+    improvements = [run for run in new_runs if run.data.tags.get(KIND_TAG) == "improvement"]
+    if improvements:  # that of a search's winner is nested in the run of the search
+        return min(improvements, key=lambda run: MLFLOW_PARENT_RUN_ID in run.data.tags)
     raise UserError(
         f"the program ended with status {attempt.status}, and recorded no improvement: its output above says why. An "
         "experiment of an earlier commit does not know --improve: with --here the code in this folder is run"

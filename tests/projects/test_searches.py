@@ -8,7 +8,7 @@ import mlflow
 import numpy as np
 import pytest
 
-from projects import clusters, grid_search, models, random_search, search_runner, search_settings
+from projects import clusters, grid_search, models, random_search, search_advice, search_runner, search_settings
 from projects.runner import run
 
 SMALL = ["--max_samples", "200", "--hidden", "8", "--epochs", "2", "--batch_size", "32", "--cv", "2"]
@@ -82,8 +82,9 @@ def test_a_grid(a_whole_search, store):
     assert loaded.metadata.signature.outputs.inputs[0].shape == (-1, 10)
     accuracy = np.mean(loaded.predict(data.x_test).argmax(axis=1) == data.y_test)
     assert accuracy == pytest.approx(metrics["test_score"])
-    assert note(top).startswith(f"**{grid_search.QUESTION}**")
-    assert note(top).index("on the test part") < note(top).index("- The best, ") < note(top).index("**Data**")
+    assert note(top).startswith("**Result**: The best of 2 candidates is `learning_rate=")
+    parts = ["on the test part", f"**{grid_search.QUESTION}**", "- The best, ", "**Data**"]
+    assert sorted(parts, key=note(top).index) == parts
     repeat = f"mlflow run . -e grid_search --env-manager local -P max_samples=200 -P 'grid={RATES}' -P hidden=8"
     assert f"**To repeat it**: `{repeat} " in note(top)
     assert "on the test part" in out
@@ -109,7 +110,7 @@ def test_the_recorded_refit_is_that_of_scikit_learn(go, store):
     search.fit(data.x_train, data.y_train)
     with mlflow.start_run():
         best = search_runner.train_and_test(
-            "best", search.estimator, search.best_params_, search_runner.SearchSetup("?", settings, "", data)
+            "best", search.estimator, search.best_params_, search_settings.SearchSetup("?", settings, "", data)
         )
     weights, expected = best.estimator.model_.get_weights(), search.best_estimator_.model_.get_weights()
     assert all(a.tobytes() == b.tobytes() for a, b in zip(weights, expected, strict=True))
@@ -218,6 +219,43 @@ def test_an_interrupted_training_of_the_best_keeps_the_search(go, monkeypatch):
     assert top.info.status == "KILLED"
     assert {child.info.status for child in below.values()} == {"FINISHED"}
     assert "- The best, " in note(top)
+
+
+@pytest.mark.usefixtures("blank_pictures")
+def test_an_interrupted_advice_keeps_the_search_which_is_resumed(go, store, monkeypatch):
+    calls = []
+
+    def interrupted(setup, search, results):
+        calls.append(search.best_params_)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return search_advice.Advised("Advised.", {"advised_score": 0.5})
+
+    monkeypatch.setattr(search_advice, "follow", interrupted)
+    argv = ["--grid", RATES, "--refit", "false", "--improve", "1"]
+    top, _, _, _ = go(grid_search.EXPERIMENT, *argv, status=130)
+    assert (top.info.status, top.data.tags["mlflow_hp.kind"]) == ("KILLED", "search")
+    assert note(top).startswith("**Result**: The best of 2 candidates is ")
+    _, _, out, _ = go(grid_search.EXPERIMENT, *argv, "--resume", top.info.run_id)
+    found = store.get_run(top.info.run_id)
+    assert (found.data.tags["mlflow_hp.folds_taken_over"], found.data.metrics["advised_score"]) == ("4", 0.5)
+    assert "over 2 folds. Advised.\n\n**Which" in note(found)
+    assert "Advised." in out
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("blank_pictures")
+def test_a_search_and_the_advice_about_its_winner(go, store):
+    argv = ["--grid", '{"learning_rate": [0.01]}', "--refit", "false", "--max_samples", "80", "--improve", "1"]
+    top, below, out, _ = go(grid_search.EXPERIMENT, *argv)
+    advice = below["advice about the winner"]
+    trainings = children(store, advice.info.run_id)
+    assert {run.data.tags["mlflow_hp.training"] for run in trainings.values()} == {"0", "1"}
+    assert "Following the advice about the winner" in note(top)
+    assert "Following the advice about the winner" in out
+    assert top.data.metrics["best_score"] == max(
+        run.data.metrics["mean_score"] for name, run in below.items() if name != "advice about the winner"
+    )
 
 
 @pytest.mark.usefixtures("one_of_each_picture")

@@ -63,13 +63,16 @@ def test_other_programs_are_refused(recorded, command, experiment):
         improved.improving(recorded(command, experiment=experiment), 3)
 
 
-@pytest.mark.parametrize(("kind", "status"), [("improvement", 0), ("training", 2)])
+@pytest.mark.parametrize(("kind", "status"), [("improvement", 0), ("search", 0), ("training", 2)])
 def test_the_run_of_the_improvement_is_named(recorded, monkeypatch, capsys, kind, status):
     def run_program(steps, **settings):
         assert settings["here"]
         assert arguments(steps).endswith("--improve 2")
         tags = {KIND_TAG: kind, REPETITION_TAG: kind, BEST_TAG: "1 epochs=9", BEST_RUN_ID_TAG: "abc"}
         with mlflow.start_run(tags=tags):
+            if kind == "search":  # it follows the advice about its winner in a nested run
+                with mlflow.start_run(tags={**tags, KIND_TAG: "improvement"}, nested=True):
+                    pass
             return Attempt(kind, status)
 
     monkeypatch.setattr(improved, "run_program", run_program)
