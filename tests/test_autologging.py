@@ -121,7 +121,7 @@ def test_a_loop_of_fits_of_one_model_makes_one_run(autolog, new_runs):
 
 def test_a_loop_of_short_fits_keeps_its_run_open(autolog, new_runs, monkeypatch):
     monkeypatch.setattr(model_runs, "SHORT_SECONDS", 1000)
-    monkeypatch.setattr("mlflow_hp.training.session.SHORT_SECONDS", 1000)
+    monkeypatch.setattr("mlflow_hp.training.fit_end.SHORT_SECONDS", 1000)
     autolog()
     reports = []
     monkeypatch.setattr("mlflow_hp.training.report.TrainingReport", lambda *_: reports.append(1) or FakeReport())

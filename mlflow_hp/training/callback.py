@@ -23,9 +23,8 @@ from mlflow_hp.tracking import runs
 from mlflow_hp.tracking.own_run import OwnRun, status_of
 from mlflow_hp.tracking.run_observer import observer
 from mlflow_hp.tracking.server_health import reason, within
-from mlflow_hp.training.capture import CaptureSettings
 from mlflow_hp.training.capture.steps import WRAPS
-from mlflow_hp.training.live_findings import live_settings
+from mlflow_hp.training.fit_settings import fit_settings
 from mlflow_hp.training.open_fits import (
     callback_list_of,
     close_at_exit,
@@ -36,7 +35,7 @@ from mlflow_hp.training.open_fits import (
 )
 from mlflow_hp.training.recorder_settings import check_settings
 from mlflow_hp.training.recovery import recover_quietly
-from mlflow_hp.training.session import FitSession, FitSettings
+from mlflow_hp.training.session import FitSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -286,22 +285,10 @@ class TrainingRecorder(keras.callbacks.Callback):
 
     @_guarded
     def _begin(self, run_id: str, tags: dict[str, str], callback_list: Any) -> None:
-        capture = CaptureSettings(self.weights, self.gradients, float(self.overhead), self.sharpness_every)
-        settings = FitSettings(
-            capture,
-            self.metrics_every,
-            self.report,
-            self.snapshot_megabytes,
-            self.owns_run,
-            self.extra_tags,
-            metrics=self.metrics,
-            max_points=self.max_points,
-            live=live_settings(self),
-        )
         self._fit = FitSession(
             self.model,
             self.params,
-            settings,
+            fit_settings(self),
             run_id,
             tags,
             on_end=self._set_results,
@@ -450,7 +437,7 @@ class TrainingRecorder(keras.callbacks.Callback):
         """
         message = f"recording ended early: {type(error).__name__}: {error}"
         if self._fit is not None:
-            self._fit.problems.append(message)
+            self._fit.problems.note(message)
             try:
                 self._finish(ends_run=False)  # the training goes on, and what it logs belongs to its run
             except Exception as another:  # noqa: BLE001

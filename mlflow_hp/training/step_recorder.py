@@ -21,16 +21,16 @@ from mlflow_hp.tracking.own_run import OwnRun, status_of
 from mlflow_hp.tracking.run_observer import observer
 from mlflow_hp.tracking.server_health import reason
 from mlflow_hp.training.callback import TrainingRecorder
-from mlflow_hp.training.capture import CaptureSettings
 from mlflow_hp.training.capture.step_layout import batch_column, to_numpy
-from mlflow_hp.training.live_findings import live_settings
-from mlflow_hp.training.session import FitSession, FitSettings
+from mlflow_hp.training.fit_settings import fit_settings
+from mlflow_hp.training.session import FitSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
     from mlflow_hp.analysis import Finding
     from mlflow_hp.history import TrainingHistory
+    from mlflow_hp.training.fit_settings import FitSettings
 
 
 class StepRecorder:
@@ -195,7 +195,7 @@ class StepRecorder:
         self._has_failed = True
         message = f"recording ended early: {type(error).__name__}: {error}"
         if self._session is not None:
-            self._session.problems.append(message)
+            self._session.problems.note(message)
             self.close()
         warn(message)
 
@@ -298,17 +298,6 @@ def record_steps(
     )  # refuses what cannot be recorded
     if not isinstance(model, keras.Model):
         raise UserError(f"model={model!r:.200} is a {type(model).__name__}, not a Keras model")
-    settings = FitSettings(
-        CaptureSettings(weights, overhead=overhead),
-        metrics_every,
-        report,
-        snapshot_megabytes,
-        owns_run=False,
-        extra_tags={},
-        metrics=metrics,
-        max_points=max_points,
-        live=live_settings(recorder),
-    )
     optimizers = _by_name(model, optimizer)
     if run_id is not None:
         runs.find_run(run_id)
@@ -326,7 +315,7 @@ def record_steps(
     try:
         with exit_on_sigterm():
             if run_id is not None:
-                steps.begin(model, optimizers, settings, run_id)
+                steps.begin(model, optimizers, fit_settings(recorder), run_id)
             try:
                 yield steps
             except BaseException as raised:

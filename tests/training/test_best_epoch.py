@@ -180,7 +180,7 @@ def test_what_a_fit_noted_at_its_end_survives_a_server_that_is_away(store, monke
         raise mlflow.exceptions.MlflowException("away")
 
     with monkeypatch.context() as patched, mlflow.start_run() as run:
-        patched.setattr("mlflow_hp.training.session.log_best", refuse)
+        patched.setattr("mlflow_hp.training.fit_end.log_best", refuse)
         with pytest.warns(RecordingWarning, match="the best epoch"):
             fit({"val_loss": VAL, "r2_score": R2}, stopping("r2_score", restores=True))
     assert best_of(store, run) == ({}, None, None)

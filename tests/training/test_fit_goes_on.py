@@ -70,6 +70,7 @@ BROKEN = [
     ("any", "mlflow_hp.training.session.FitSession.begin_epoch"),
     ("any", "mlflow_hp.training.session.FitSession.end_epoch"),
     ("any", "mlflow_hp.training.session.FitSession._send_to_mlflow"),
+    ("any", "mlflow_hp.training.fit_end.FitEnd.send"),
     ("any", "mlflow_hp.training.fit_epochs.numbers_of"),
     ("any", "mlflow_hp.training.callback.exit_on_sigterm"),
     ("any", "mlflow_hp.training.capture.steps.steps_pass_python"),

@@ -7,7 +7,7 @@ import mlflow
 import pytest
 
 import mlflow_hp
-from mlflow_hp.training import session
+from mlflow_hp.training import fit_end
 from mlflow_hp.training.recovery import recordings
 from tests.helpers.fits import X, Y, regression
 
@@ -40,7 +40,7 @@ def fits(number, **settings):
 
 
 def test_one_report_at_the_end_of_the_run(monkeypatch, reports):
-    monkeypatch.setattr(session, "SHORT_SECONDS", 1000)
+    monkeypatch.setattr(fit_end, "SHORT_SECONDS", 1000)
     with mlflow.start_run() as run:
         fits(3)
         assert reports == []
@@ -51,16 +51,16 @@ def test_one_report_at_the_end_of_the_run(monkeypatch, reports):
 
 def test_a_long_fit_has_its_report_at_once(monkeypatch, reports):
     with mlflow.start_run():
-        monkeypatch.setattr(session, "SHORT_SECONDS", 1000)
+        monkeypatch.setattr(fit_end, "SHORT_SECONDS", 1000)
         fits(1)
-        monkeypatch.setattr(session, "SHORT_SECONDS", 0)
+        monkeypatch.setattr(fit_end, "SHORT_SECONDS", 0)
         fits(1)
         assert reports == [(1, 5)]
     assert reports == [(1, 5)]
 
 
 def test_without_a_report(monkeypatch, reports):
-    monkeypatch.setattr(session, "SHORT_SECONDS", 1000)
+    monkeypatch.setattr(fit_end, "SHORT_SECONDS", 1000)
     with mlflow.start_run() as run:
         fits(2, report=False)
     assert reports == []
@@ -68,7 +68,7 @@ def test_without_a_report(monkeypatch, reports):
 
 
 def test_a_report_that_fails_is_left_to_a_recovery(monkeypatch):
-    monkeypatch.setattr(session, "SHORT_SECONDS", 1000)
+    monkeypatch.setattr(fit_end, "SHORT_SECONDS", 1000)
     with monkeypatch.context() as patch, mlflow.start_run() as run:
         fits(1)
         patch.setattr("mlflow_hp.training.report.TrainingReport", lambda *_: 1 / 0)
@@ -83,7 +83,7 @@ def test_a_report_that_fails_is_left_to_a_recovery(monkeypatch):
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_a_short_fit_that_was_interrupted_has_its_report_when_the_run_ends(monkeypatch, reports, error):
-    monkeypatch.setattr(session, "SHORT_SECONDS", 1000)
+    monkeypatch.setattr(fit_end, "SHORT_SECONDS", 1000)
 
     def fail(batch, logs):
         if batch == 2:
