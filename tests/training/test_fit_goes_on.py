@@ -86,6 +86,7 @@ BROKEN = [
     ("graph", "mlflow_hp.training.capture.step_buffers.StepBuffers.__init__"),
     ("graph", "mlflow_hp.training.capture.step_buffers.StepBuffers.write"),
     ("graph", "mlflow_hp.training.capture.step_buffers.StepBuffers.take"),
+    ("graph", "mlflow_hp.training.capture.train_step.leaves_of"),
     ("graph", "mlflow_hp.training.capture.graph_reader.leaves_of"),
     ("eager", "mlflow_hp.training.capture.steps.train_function_around"),
     ("eager", "mlflow_hp.training.capture.host_reader.HostReader.start"),

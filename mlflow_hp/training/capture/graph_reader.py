@@ -20,33 +20,28 @@ from mlflow_hp._compat.tensorflow import refuses_its_clock
 from mlflow_hp.delivery.signals import held
 from mlflow_hp.history.step_record import COSINE, Layout, Rows, n_weights
 from mlflow_hp.training.capture import CaptureSettings, train_step_is_own
-from mlflow_hp.training.capture.cadence import Cadence
 from mlflow_hp.training.capture.data_statistics import DataReader
+from mlflow_hp.training.capture.due_statistics import DueStatistics
 from mlflow_hp.training.capture.glances import OnGlance, is_time_to_glance
 from mlflow_hp.training.capture.gradient_reader import gradient_reader
 from mlflow_hp.training.capture.gradient_statistics import loss_scale
-from mlflow_hp.training.capture.replicas import run_in_replicas
 from mlflow_hp.training.capture.sharpness import SHARPNESS, sharpness_of
 from mlflow_hp.training.capture.step_buffers import StepBuffers
 from mlflow_hp.training.capture.step_layout import (
     EpochCounter,
     NothingRanError,
     Unwrappable,
-    batch_column,
     build,
-    columns_of,
     initial_weights,
     inputs_of,
     kinds_of,
     leaves_of,
-    running_column,
     store_for,
     tensors_of,
     without_optionals,
 )
-from mlflow_hp.training.capture.step_values import StepValues, StepWatch, is_number, n_samples, optimizers_of
+from mlflow_hp.training.capture.train_step import TrainStep
 from mlflow_hp.training.capture.unit_shares import UnitShares
-from mlflow_hp.training.capture.weight_statistics import WeightStatistics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -76,8 +71,6 @@ class GraphReader:
     ----------
     steps_done : int
         Number of steps of the fit so far.
-    optimizers : dict of str to keras.optimizers.Optimizer
-        Those that the step applies, by the names of their attributes; empty until it is traced.
     units : UnitShares
         Shares of dead and saturated units, on the first samples of the fit.
     data : DataReader
@@ -96,16 +89,11 @@ class GraphReader:
         self.data = DataReader()
         self.input_spec: Any = None
         self._buffers: StepBuffers | None = None
-        self.optimizers: dict[str, Any] = {}
-        self._columns: list[str] | None = None
-        self._logged: list[str] = []
-        self._problem: Exception | None = None
         self._strategy = strategy_of(model)
         self._gradients = None if self._strategy is not None else gradient_reader(model, settings)
-        self._layout_of_gradients: Any = None
-        self._weight_statistics: WeightStatistics | None = None
+        self._train_step = TrainStep(model, self._strategy, self._gradients)
+        self._statistics: DueStatistics | None = None
         self._sharpness: Any = None
-        self._cadence = Cadence(settings.overhead)
         self._last: Any = {}
         self._done = 1
         self._clock = not refuses_its_clock()  # as scikeras has it with a random_state
@@ -113,6 +101,11 @@ class GraphReader:
         self._several = model.steps_per_execution > 1
         self._step: Any = self._several_steps if self._several else self._one_step
         self._step = tf.function(self._step, reduce_retracing=True, autograph=False)
+
+    @property
+    def optimizers(self) -> dict[str, Any]:
+        """Optimizers that the step applies, by the names of their attributes; empty until it is traced."""
+        return self._train_step.optimizers
 
     def connect(
         self,
@@ -133,7 +126,6 @@ class GraphReader:
         self._prepared = False
         self._pending = 0
         self._times = []
-        self._cadence.start()
         self.units.start()
         self.data.start()
         self.steps_done = 0
@@ -160,26 +152,20 @@ class GraphReader:
         self.input_spec = data
         if not train_step_is_own(self._model) and self._strategy is None:  # Keras builds a distributed model itself
             build(self._model, data)
-        self._compiled_step.get_concrete_function(data)  # builds what `build` has not, and shows which values there are
-        if self._problem is not None:
-            raise self._problem
+        self._train_step.trace(data)  # builds what `build` has not, and shows which values there are
         self._tensors = tensors_of(self._model)
         self._store = store_for(self._settings.weights, n_weights(self._tensors))
         self._initial = initial_weights(self._model, self._tensors, self._store)
-        if self._store == "statistics" and self._weight_statistics is None:
-            self._weight_statistics = WeightStatistics(
-                [variable.value for variable in self._model.weights], in_turns=self._settings.overhead < 1
-            )
-            self._fit_steps = tf.Variable(0, dtype=tf.int64, trainable=False)
-            self._interval = tf.Variable(self._cadence.interval, dtype=tf.int64, trainable=False)
+        if self._store == "statistics" and self._statistics is None:
+            variables = [variable.value for variable in self._model.weights]
+            self._statistics = DueStatistics(variables, self._settings.overhead)
         if self._buffers is None:
             self._sharpness = sharpness_of(self._model, self._settings.sharpness_every, data)
         self._step.get_concrete_function(iterator)
         if self._sharpness is not None:
             self._sharpness.start()
-        if self._weight_statistics is not None:
-            self._weight_statistics.start()
-            self._fit_steps.assign(0)
+        if self._statistics is not None:
+            self._statistics.start()
         if self._gradients is not None:
             self._gradients.start()
         self._prepared = True
@@ -189,10 +175,14 @@ class GraphReader:
         if self._buffers is not None and (
             self._pending + self._model.steps_per_execution > self._buffers.capacity
             or time.monotonic() - self._fetched_at > FETCH_SECONDS
-            or (self._has_large and not self._cadence.is_measured and self._pending >= UNMEASURED_STEPS)
+            or (self._is_measuring and self._pending >= UNMEASURED_STEPS)
         ):
             self.fetch()
         self._glance_in_time()
+
+    @property
+    def _is_measuring(self) -> bool:
+        return self._statistics is not None and self._statistics.is_measuring
 
     def _glance_in_time(self) -> None:
         if self._on_glance is not None and is_time_to_glance(self._pending - self._glanced, self._glanced_at):
@@ -208,11 +198,6 @@ class GraphReader:
         self._glanced += len(new)
         if self._on_glance is not None and len(new):
             self._on_glance(self._scalars, new)
-
-    @property
-    def _has_large(self) -> bool:
-        """Whether there are tensors whose statistics are taken only when they are due."""
-        return self._weight_statistics is not None and bool(self._weight_statistics.is_large.any())
 
     def execute(self, iterator: Any) -> Any:
         """Run one execution (``steps_per_execution`` steps) as Keras' own train function would.
@@ -284,32 +269,18 @@ class GraphReader:
                 tensor.name: flat.reshape(len(flat), *tensor.shape)
                 for tensor, flat in zip(self._tensors, weights, strict=True)
             }
-        elif self._store == "statistics":
-            tensors = self._statistics_of(table[:, len(scalars) :], columns["time"])
+        elif self._statistics is not None:
+            tensors = self._statistics.read(table[:, len(scalars) :], columns["time"], self._tensors)
         else:
             tensors = {}
         self._on_rows(Rows(columns, tensors))
-
-    def _statistics_of(self, table: np.ndarray, times: np.ndarray) -> dict[str, np.ndarray]:
-        """Statistics (k, 4) by tensor, masked where a large one was not due; sets the interval of the next steps."""
-        assert self._weight_statistics is not None
-        rows, turns = table[:, :-1].reshape(len(table), len(self._tensors), 4), table[:, -1].astype(int)
-        result = {tensor.name: rows[:, index] for index, tensor in enumerate(self._tensors)}
-        if self._has_large:
-            self._cadence.observe(times, turns)
-            self._interval.assign(self._cadence.interval)
-        large = np.flatnonzero(self._weight_statistics.is_large)
-        for index, own in zip(large, self._weight_statistics.turns, strict=True):
-            missing = np.repeat((turns != own)[:, np.newaxis], 4, axis=1)
-            result[self._tensors[index].name] = np.ma.array(rows[:, index], mask=missing)
-        return result
 
     @property
     def _scalars(self) -> list[str]:
         """Columns at the beginning of the buffer's rows; statistics of the weights follow."""
         of_gradients = [] if self._gradients is None else self._gradients.columns
         of_hessian = [] if self._sharpness is None else [SHARPNESS]
-        return [*_SCALARS, *(self._columns or []), *of_gradients, *of_hessian]
+        return [*_SCALARS, *self._train_step.columns, *of_gradients, *of_hessian]
 
     # The methods from here on run while TensorFlow traces.
 
@@ -325,7 +296,7 @@ class GraphReader:
 
         def body(index: tf.Tensor, element: Any) -> tuple[tf.Tensor, Any]:
             logs = self._recorded_step(element.get_value())
-            if len(self._logged) < len(leaves_of(logs)):
+            if len(self._train_step.logged) < len(leaves_of(logs)):
                 raise Unwrappable("a metric's result is not a scalar")
             self._last = logs
             following = tf.cond(index + 1 < limit, iterator.get_next_as_optional, lambda: element)
@@ -335,7 +306,7 @@ class GraphReader:
         done, _ = tf.while_loop(condition, body, start, parallel_iterations=1)
         assert self._buffers is not None
         last = self._buffers.last_row()
-        values = (last[self._scalars.index(column)] for column in self._logged)
+        values = (last[self._scalars.index(column)] for column in self._train_step.logged)
         return done, _filled(self._last, values)
 
     def _recorded_step(self, data: Any) -> Any:
@@ -345,14 +316,10 @@ class GraphReader:
         self.data.keep(data)
         rates = [tf.convert_to_tensor(each.learning_rate) for each in self.optimizers.values()]
         scales = {name: loss_scale(each) for name, each in self.optimizers.items()}
-        statistics, turn, before = self._weight_statistics, tf.constant(0, tf.int64), []
-        if statistics is not None and self._has_large:
-            turn = statistics.next_turn(self._fit_steps, self._interval)
-            before = statistics.before(turn)
+        statistics = self._statistics
+        before = None if statistics is None else statistics.before_step()
         sharpness = [] if self._sharpness is None else [self._sharpness.column(data)]
-        (logs, values, gradients), samples = self._compiled_step(data)
-        if self._problem is not None:
-            raise self._problem
+        (logs, values, gradients), samples = self._train_step(data)
         now = tf.timestamp() if self._clock else tf.constant(0.0, tf.float64)
         scalars = [now, samples, *rates, *values.batch.values(), *values.running.values()]
         row = [tf.stack([tf.cast(value, tf.float64) for value in scalars])]
@@ -360,63 +327,17 @@ class GraphReader:
             row.append(self._gradients.compute(gradients, self.optimizers, scales))
         row += sharpness
         weights = []
-        if statistics is not None:
-            row += [statistics.after(before, turn), tf.cast(turn, tf.float64)[tf.newaxis]]
-            self._fit_steps.assign_add(1)
+        if statistics is not None and before is not None:
+            row += statistics.after_step(*before)
         elif self._store == "values":
             weights = [tf.reshape(variable.value, [-1]) for variable in self._model.weights]
         joined = tf.concat(row, axis=0)
         if self._buffers is None:
             with tf.init_scope():
                 self._buffers = StepBuffers(joined.shape[0], weights, self._model.steps_per_execution)
+            self._train_step.fix_columns()
         self._buffers.write(joined, weights)
         return logs
-
-    @property
-    def _compiled_step(self) -> Any:
-        """The model's step as a separate function, as in Keras, that also returns its values."""
-        if not hasattr(self, "_own_step"):
-
-            def step(data: Any) -> Any:
-                reader = self._gradients
-                watch = StepWatch(self._model, None if reader is None else reader.before_apply)
-
-                def in_replica(part: Any) -> Any:
-                    logs, samples = self._model.train_step(part), n_samples(part)
-                    try:
-                        values = watch.values(logs)
-                        gradients = {} if reader is None else reader.end(watch.stepped)
-                        self._note_values(logs, values, watch.stepped)
-                    except Exception as error:  # noqa: BLE001 - raised here, variables of the step would have no values
-                        self._problem = error
-                        return (logs, StepValues({}, {}), {}), samples
-                    return (logs, values, gradients), samples
-
-                if reader is not None:
-                    reader.begin()
-                with watch.watching():
-                    return run_in_replicas(self._strategy, in_replica, data)
-
-            self._own_step = tf.function(
-                step, reduce_retracing=True, jit_compile=self._model.jit_compile, autograph=False
-            )
-        return self._own_step
-
-    def _note_values(self, logs: Any, values: StepValues, stepped: list[str]) -> None:
-        """Name the columns of the step's values, and the one that has each entry of its logs."""
-        columns = columns_of(stepped, values.batch, values.running)
-        of_gradients = None if self._gradients is None else self._gradients.layout
-        if self._buffers is not None and (columns, of_gradients) != (self._columns, self._layout_of_gradients):
-            # before, metrics that the step makes are missing
-            raise Unwrappable(f"train_step has other values than when it was traced first: {', '.join(columns)}")
-        self._columns, self._layout_of_gradients = columns, of_gradients
-        held = optimizers_of(self._model)
-        self.optimizers = {name: held[name] for name in stepped}
-        self._logged = [
-            running_column(name) if name in values.running else batch_column(name)
-            for name, value in leaves_of(logs)
-            if is_number(value)
-        ]
 
 
 def _filled(logs: Mapping[str, Any], values: Iterator[Any]) -> dict[str, Any]:
