@@ -16,7 +16,7 @@ from mlflow_hp.delivery.acknowledgements import Acknowledgements
 from mlflow_hp.delivery.batches import BatchWriter, n_per_call
 from mlflow_hp.delivery.patience import Patience
 from mlflow_hp.delivery.retry import AbandonedError, Retry
-from mlflow_hp.delivery.side_call import SideCall
+from mlflow_hp.delivery.side_calls import SideCalls
 from mlflow_hp.delivery.time_share import TimeShare
 from mlflow_hp.tracking.server_health import ensure_reachable, reason, silence_locked_database
 
@@ -30,7 +30,6 @@ OLDEST_SECONDS = 0.25
 """Age at which a batch is sent although it is not full, so that MLflow is hardly behind the training."""
 ATTEMPTS = 3
 """Attempts for an action that fails while the run accepts other data: the artifact store may be another server."""
-_POLL_SECONDS = 0.1
 DENIED_ITEMS = "a part of its metrics, params and tags"
 """Name in `MetricSender.undone` of single items to which MLflow denies access."""
 
@@ -115,10 +114,9 @@ class MetricSender:
         )
         self._queue: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._items: list[Item] = []
-        self._side_calls: dict[SideCall, Callable[[], None]] = {}
-        self._waits_for: str | None = None
         self._progress_tags: dict[str, str] = {}
         self._acknowledgements = Acknowledgements(on_acknowledged or (lambda _: None))
+        self._side_calls = SideCalls(self._tracking_uri, self._acknowledgements, self._patience, self._retry)
         silence_locked_database()
         self._thread = threading.Thread(target=self._work, name="mlflow_hp-sender", daemon=True)
         self._thread.start()
@@ -168,8 +166,7 @@ class MetricSender:
     def hurry(self) -> None:
         """Send without pauses from now on, as the training has ended."""
         self._retry.hurry()
-        for call in list(self._side_calls):
-            call.hurry()
+        self._side_calls.hurry()
 
     def flush(self, on_progress: Callable[[], object] | None = None) -> bool:
         """Send the rest without pauses, for at most `PATIENCE_SECONDS`; nothing may be submitted afterwards.
@@ -228,7 +225,7 @@ class MetricSender:
     @property
     def failing(self) -> dict[str, Exception]:
         """Name of data that MLflow has not accepted so far, while others were sent -> error of the last attempt."""
-        return {call.name: call.error for call in list(self._side_calls) if call.error is not None}
+        return self._side_calls.failing
 
     @property
     def is_complete(self) -> bool:
@@ -241,10 +238,8 @@ class MetricSender:
 
     def _error_or_timeout(self) -> Exception:
         seconds = f"{patience.PATIENCE_SECONDS:g} s"
-        if self._waits_for is not None:
-            return TimeoutError(
-                f"MLflow has everything except {self._waits_for}, which it has not accepted in {seconds}"
-            )
+        if (name := self._side_calls.waits_for) is not None:
+            return TimeoutError(f"MLflow has everything except {name}, which it has not accepted in {seconds}")
         return self.error or TimeoutError(f"MLflow has not answered for {seconds}")
 
     @contextlib.contextmanager
@@ -283,21 +278,20 @@ class MetricSender:
                 self._send()
             if self._items and time.monotonic() - oldest > OLDEST_SECONDS:
                 self._send()
-            self._note_side_calls()
+            self._side_calls.acknowledge()
         while self._items:
             self._send()
-        self._finish_side_calls()
+        self._side_calls.finish(self._call_action)
 
     def _take(self, task: _Task) -> None:
         self._share.wait_for_turn()
         if task.action is not None and task.is_side_call:
-            self._acknowledgements.hold()
-            self._side_calls[self._side_call(task.action, task.name)] = task.action
+            self._side_calls.begin(task.action, task.name)
             items: list[Item] | None = []
         elif task.action is not None:
             while self._items:
                 self._send()
-            self._wait_for_quick_side_calls()
+            self._side_calls.wait_for_quick()
             items = [] if self._call_action(task.action, task.name, task.n_bytes) else None
         else:
             items = self._make_items(task)
@@ -306,44 +300,6 @@ class MetricSender:
             return
         self._items += items
         self._acknowledgements.add_items(len(items), task.record)
-
-    def _side_call(self, action: Callable[[], None], name: str) -> SideCall:
-        def call() -> None:
-            ensure_reachable(self._tracking_uri)
-            action()
-
-        return SideCall(call, name)
-
-    def _wait_for_quick_side_calls(self) -> None:
-        """Acknowledge what is sent before something that may take long, unless a side call is slow."""
-        for call in self._side_calls:
-            while time.monotonic() - call.began < patience.QUICK_SECONDS and not call.is_over(_POLL_SECONDS):
-                self._retry.raise_if_abandoned()
-        self._note_side_calls()
-
-    def _note_side_calls(self) -> None:
-        """Acknowledge the side calls that have succeeded."""
-        for call in [call for call in self._side_calls if call.is_done]:
-            del self._side_calls[call]
-            if not self._side_calls:
-                self._acknowledgements.release()
-
-    def _finish_side_calls(self) -> None:
-        """Wait for the side calls, as everything else is sent; call those that fail again, for their error."""
-        for call in self._side_calls:
-            call.repeat_no_more()
-        for call, action in list(self._side_calls.items()):
-            self._waits_for = call.name
-            with self._patience.wait_for_call(call.began):
-                while not call.is_over(_POLL_SECONDS):
-                    self._retry.raise_if_abandoned()
-            self._waits_for = None
-            if not call.is_done:
-                call.is_done = self._call_action(action, call.name)
-            if not call.is_done:
-                self._acknowledgements.note_gap()
-                del self._side_calls[call]
-        self._note_side_calls()
 
     def _make_items(self, task: _Task) -> list[Item] | None:
         """Make the items of a task; None if MLflow does not answer the questions, or the disk cannot be read."""
