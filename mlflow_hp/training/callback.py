@@ -6,7 +6,6 @@ import contextlib
 import functools
 import sys
 import threading
-import weakref
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import keras
@@ -14,28 +13,26 @@ import mlflow
 import numpy as np
 
 from mlflow_hp._forks import abandon_in_child
-from mlflow_hp._notice import log, warn
+from mlflow_hp._notice import warn
 from mlflow_hp.delivery.metric_selection import MAX_POINTS
-from mlflow_hp.delivery.patience import PATIENCE_SECONDS
 from mlflow_hp.delivery.signals import exit_on_sigterm, held
 from mlflow_hp.errors import UserError
 from mlflow_hp.tracking import runs
-from mlflow_hp.tracking.own_run import OwnRun, status_of
-from mlflow_hp.tracking.run_observer import observer
-from mlflow_hp.tracking.server_health import reason, within
+from mlflow_hp.tracking.own_run import status_of
 from mlflow_hp.training.capture.steps import WRAPS
+from mlflow_hp.training.earlier_recordings import recover_earlier
 from mlflow_hp.training.fit_settings import fit_settings
 from mlflow_hp.training.open_fits import (
     callback_list_of,
     close_at_exit,
-    close_fit,
-    close_if_left,
+    end_watch,
     is_fitted,
     open_recorders,
+    watch_fit,
 )
 from mlflow_hp.training.recorder_settings import check_settings
-from mlflow_hp.training.recovery import recover_quietly
 from mlflow_hp.training.session import FitSession
+from mlflow_hp.training.training_run import start_training_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -44,8 +41,8 @@ if TYPE_CHECKING:
     from mlflow_hp.analysis import Finding
     from mlflow_hp.history import TrainingHistory
     from mlflow_hp.history.weight_snapshots import Snapshots
+    from mlflow_hp.tracking.own_run import OwnRun
     from mlflow_hp.training.best_epoch import BestEpoch
-    from mlflow_hp.training.recovery import RecoveryResult
 
 _FIT_STATE = ("history", "snapshots", "restored_epoch", "best", "_fit", "_own_run", "_signals")
 
@@ -265,10 +262,8 @@ class TrainingRecorder(keras.callbacks.Callback):
         active = mlflow.active_run()
         if self.run_id is not None or active is not None:
             return self.run_id or str(active.info.run_id)
-        try:
-            self._own_run = OwnRun(runs.run_tags("training"))
-        except Exception as error:  # noqa: BLE001 - the training goes on
-            warn(f"a training is not recorded: no run is active, and none can be started: {reason(error)}")
+        self._own_run = start_training_run()
+        if self._own_run is None:
             return None
         run_id = self._own_run.run_id
         warn(
@@ -296,12 +291,7 @@ class TrainingRecorder(keras.callbacks.Callback):
             close=self.close,
             callbacks=() if callback_list is None else callback_list.callbacks,
         )
-        if callback_list is not None:  # freed when an exception leaves `fit`
-            weakref.finalize(callback_list, close_fit, weakref.ref(self), self._fit.token).atexit = False
-        open_recorders.add(self)
-        observer.before_end(
-            run_id, f"fit {id(self)}", functools.partial(close_if_left, weakref.ref(self), self._fit.token)
-        )
+        watch_fit(self, run_id, self._fit.token, callback_list)
         self._signals.enter_context(exit_on_sigterm())
         self._fit.start()
 
@@ -315,11 +305,7 @@ class TrainingRecorder(keras.callbacks.Callback):
 
     @_guarded
     def _recover(self, run_id: str) -> None:
-        """Send the spools of earlier processes to MLflow; continues next to the training if it takes long."""
-        active = mlflow.active_run()
-        in_use = {run_id} if active is None else {run_id, active.info.run_id}
-        with contextlib.suppress(TimeoutError):
-            within(PATIENCE_SECONDS, lambda: recover_quietly(warn, _log_recovered, in_use))
+        recover_earlier(run_id)
 
     @_guarded
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -420,8 +406,7 @@ class TrainingRecorder(keras.callbacks.Callback):
         try:
             with held("sending the record to MLflow"):
                 fit, self._fit = self._fit, None
-                open_recorders.discard(self)
-                observer.before_end(fit.run_id, f"fit {id(self)}", None)
+                end_watch(self, fit.run_id)
                 fit.finish(is_complete=is_complete)
                 self.best = fit.epochs.best
         finally:
@@ -443,12 +428,6 @@ class TrainingRecorder(keras.callbacks.Callback):
             except Exception as another:  # noqa: BLE001
                 message += f"; then {type(another).__name__}: {another}"
         warn(message)
-
-
-def _log_recovered(recovered: RecoveryResult) -> None:
-    lost = f"; {'; '.join(recovered.problems)}" if recovered.problems else ""
-    n_steps, run_id = recovered.n_steps, recovered.run_id
-    log(f"recovered {n_steps:,} steps of run {run_id}, which is {recovered.status} now{lost}", name=__name__)
 
 
 close_at_exit()  # last: what the imported modules close at exit has to be closed after the fits

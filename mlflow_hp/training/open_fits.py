@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import sys
 import weakref
 from typing import TYPE_CHECKING, Any, Protocol
 
 import keras
+
+from mlflow_hp.tracking.run_observer import observer
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -69,14 +72,46 @@ def is_fitted(model: Any) -> bool:
     return False
 
 
-def close_fit(recorder: weakref.ref[FitRecorder], token: object) -> None:
+def watch_fit(
+    recorder: FitRecorder, run_id: str, token: object, callback_list: keras.callbacks.CallbackList | None
+) -> None:
+    """Watch a fit, to end its recording when an exception leaves it, before its run ends, or with the program.
+
+    Parameters
+    ----------
+    recorder : FitRecorder
+        Recorder of the fit.
+    run_id : str
+        Id of the run.
+    token : object
+        Token of the fit.
+    callback_list : keras.callbacks.CallbackList or None
+        The fit's list of callbacks, if it is known.
+    """
+    if callback_list is not None:  # freed when an exception leaves `fit`
+        weakref.finalize(callback_list, _close_fit, weakref.ref(recorder), token).atexit = False
+    open_recorders.add(recorder)
+    observer.before_end(run_id, _name(recorder), functools.partial(_close_if_left, weakref.ref(recorder), token))
+
+
+def end_watch(recorder: FitRecorder, run_id: str) -> None:
+    """End what `watch_fit` began, as the recording ends."""
+    open_recorders.discard(recorder)
+    observer.before_end(run_id, _name(recorder), None)
+
+
+def _name(recorder: FitRecorder) -> str:
+    return f"fit {id(recorder)}"
+
+
+def _close_fit(recorder: weakref.ref[FitRecorder], token: object) -> None:
     """End the recording of the fit with this token, if it is still open."""
     alive = recorder()
     if alive is not None and alive.is_recording(token):
         alive.close()
 
 
-def close_if_left(recorder: weakref.ref[FitRecorder], token: object) -> None:
+def _close_if_left(recorder: weakref.ref[FitRecorder], token: object) -> None:
     """End the recording of a fit before its run ends, if an exception has left ``fit`` and its traceback is kept."""
     alive = recorder()
     if alive is not None and alive.is_recording(token) and not is_fitted(alive.model):

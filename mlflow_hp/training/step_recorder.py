@@ -17,13 +17,14 @@ from mlflow_hp.delivery.metric_selection import MAX_POINTS
 from mlflow_hp.delivery.signals import exit_on_sigterm, held
 from mlflow_hp.errors import UserError
 from mlflow_hp.tracking import runs
-from mlflow_hp.tracking.own_run import OwnRun, status_of
+from mlflow_hp.tracking.own_run import status_of
 from mlflow_hp.tracking.run_observer import observer
 from mlflow_hp.tracking.server_health import reason
 from mlflow_hp.training.callback import TrainingRecorder
 from mlflow_hp.training.capture.step_layout import batch_column, to_numpy
 from mlflow_hp.training.fit_settings import fit_settings
 from mlflow_hp.training.session import FitSession
+from mlflow_hp.training.training_run import start_training_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -306,11 +307,8 @@ def record_steps(
     if run_id is None and active is not None:
         run_id = str(active.info.run_id)
     if run_id is None:
-        try:
-            run = OwnRun(runs.run_tags("training"))
-            run_id = run.run_id
-        except Exception as error:  # noqa: BLE001 - the training goes on
-            warn(f"a training is not recorded: no run is active, and none can be started: {reason(error)}")
+        run = start_training_run()
+        run_id = None if run is None else run.run_id
     failure: BaseException | None = None
     try:
         with exit_on_sigterm():

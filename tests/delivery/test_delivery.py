@@ -237,7 +237,7 @@ def test_recording_of_a_deleted_run_is_kept(store, capsys, gives_up_soon):
 def test_server_down_at_the_begin_of_training(store, monkeypatch, gives_up_soon, how):
     """MLflow has created the run; the recorder gets no answers."""
     model, uri = regression(), mlflow.get_tracking_uri()
-    monkeypatch.setattr("mlflow_hp.training.callback.PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr("mlflow_hp.training.earlier_recordings.PATIENCE_SECONDS", 1.0)
     monkeypatch.setattr(runs, "SECONDS_TO_ANSWER", 1.0)
     recorder = mlflow_hp.TrainingRecorder(report=False)
     with contextlib.closing(Proxy("")) as proxy, warnings.catch_warnings(record=True) as told:

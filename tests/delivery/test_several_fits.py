@@ -38,7 +38,7 @@ def test_second_fit_follows_the_fit_of_a_killed_process(store, monkeypatch, tmp_
 
 def test_second_fit_follows_an_unrecovered_fit(store, monkeypatch, tmp_path):
     run_id, folder = leave(monkeypatch, tmp_path)
-    monkeypatch.setattr("mlflow_hp.training.callback.recover_quietly", lambda *_: None)
+    monkeypatch.setattr("mlflow_hp.training.earlier_recordings.recover_quietly", lambda *_: None)
     with mlflow.start_run(run_id=run_id):
         recorder = mlflow_hp.TrainingRecorder(report=False)
         regression().fit(X, Y, batch_size=8, epochs=2, verbose=0, callbacks=[recorder])

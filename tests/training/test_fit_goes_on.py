@@ -55,7 +55,7 @@ class OwnStep(keras.Sequential):
 
 BROKEN = [
     ("any", "mlflow_hp.tracking.runs.find_run"),
-    ("any", "mlflow_hp.training.callback.recover_quietly"),
+    ("any", "mlflow_hp.training.earlier_recordings.recover_quietly"),
     ("any", "mlflow_hp.training.session.hyperparameters"),
     ("any", "mlflow_hp.training.session.optimizer_settings"),
     ("any", "mlflow_hp.training.session.provenance.versions"),
