@@ -21,7 +21,7 @@ ALLOWED = {
     "tests/search/test_search.py": (1, "the pause between two looks, which an event ends"),
     "tests/sync/test_sync_at_once.py": (3, "calls that take their time, so that others come between"),
     "tests/test_team.py": (1, "a server gets some time to end before it is killed"),
-    "tests/training/test_recorder.py": (1, "a store so slow that it is told"),
+    "tests/training/test_recording_errors.py": (1, "a store so slow that it is told"),
 }
 """File -> how often it sleeps or reads a clock for seconds that pass, and why that does not decide what comes out."""
 

@@ -90,3 +90,8 @@ def same_weights(one: Any, other: Any) -> bool:
     """Whether all weights are equal, bit for bit."""
     pairs = zip(one.get_weights(), other.get_weights(), strict=True)
     return all(a.tobytes() == b.tobytes() for a, b in pairs)
+
+
+def metric_steps(store: mlflow.MlflowClient, run_id: str, name: str) -> list[int]:
+    """Steps of the points of a metric."""
+    return [m.step for m in store.get_metric_history(run_id, name)]
