@@ -8,6 +8,7 @@ import mlflow
 import pytest
 
 from tests.helpers import search_faults
+from tests.helpers.counted_fits import Fits
 from tests.helpers.programs import Program
 
 
@@ -30,3 +31,14 @@ def own_experiment(request, store, impatient, gives_up_soon, monkeypatch):
     monkeypatch.setattr(search_faults.Acts, "n_fits", 0)
     yield
     search_faults.ACTS.clear()
+
+
+@pytest.fixture
+def new_experiment(request, store):
+    """An experiment of each test's own: what is the latest there is its own."""
+    mlflow.set_experiment(f"resume {request.node.name} {time.time()}".replace("/", "_"))
+
+
+@pytest.fixture
+def fits(tmp_path):
+    return Fits(tmp_path)
