@@ -144,3 +144,8 @@ def several_labels(n=400, k=5):
 def heights(n=400):
     """Standardised targets of a regression."""
     return np.random.default_rng(4).normal(size=n)
+
+
+def network(units, activation, **fields):
+    """Program of a network with one hidden layer on standardised features."""
+    return program(dense(32, "relu"), dense(units, activation), x=features(), **fields)
