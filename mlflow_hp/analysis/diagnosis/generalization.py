@@ -1,4 +1,7 @@
-"""Rules on the validation curves: when to stop, and overfitting."""
+"""Rules on the validation curves: when to stop, and overfitting.
+
+Each takes a history and returns a finding, or None if there is nothing to report.
+"""
 
 from __future__ import annotations
 
@@ -180,16 +183,6 @@ def does_not_generalize(history: TrainingHistory) -> Finding | None:
     On the training data it gets on the way from a constant prediction to a perfect one, by over ``LEARNS``; on
     validation data of the same kind it never does, by ``NOTHING_LEARNED``. Source: Zhang et al. 2017, Understanding
     deep learning requires rethinking generalization, section 2 (networks fit random labels).
-
-    Parameters
-    ----------
-    history : TrainingHistory
-        Recorded training.
-
-    Returns
-    -------
-    Finding or None
-        The finding; None if there is nothing to report.
     """
     trained, validated = success(history), success(history, "val_")
     if trained is None or validated is None or history.n_epochs < FEWEST_EPOCHS:
@@ -222,16 +215,6 @@ def moving_averages(history: TrainingHistory) -> Finding | None:
     share ``momentum ** n_steps`` is left. A problem from ``NOT_ARRIVED`` on, where validation is worse than training by
     ``LEARNS`` of the way from a constant prediction to a perfect one. Source: Ioffe and Szegedy 2015, Batch
     normalization, section 3.1; Keras' documentation of ``BatchNormalization`` (``momentum``).
-
-    Parameters
-    ----------
-    history : TrainingHistory
-        Recorded training.
-
-    Returns
-    -------
-    Finding or None
-        The finding; None if there is nothing to report.
     """
     layers = [layer for layer in history.program.layers if layer.kind == "BatchNormalization" and layer.trainable]
     momentum = max((float(layer.config.get("momentum", 0.99)) for layer in layers), default=0.0)

@@ -1,4 +1,7 @@
-"""Rules on callbacks that stop a training, or should have stopped it."""
+"""Rules on callbacks that stop a training, or should have stopped it.
+
+Each takes a history and returns a finding, or None if there is nothing to report.
+"""
 
 from __future__ import annotations
 
@@ -21,18 +24,7 @@ GOOD_ENOUGH = 0.9
 
 
 def missing_metric(history: TrainingHistory) -> Finding | None:
-    """Detect a callback that watches a metric that no epoch has: Keras warns, and the callback never acts.
-
-    Parameters
-    ----------
-    history : TrainingHistory
-        Recorded training.
-
-    Returns
-    -------
-    Finding or None
-        The finding; None if there is nothing to report.
-    """
+    """Detect a callback that watches a metric that no epoch has: Keras warns, and the callback never acts."""
     names = list(history.epoch_metrics)
     for callback in history.program.callbacks if names else ():
         monitor = str(callback.config.get("monitor"))
@@ -58,16 +50,6 @@ def stopped_early(history: TrainingHistory) -> Finding | None:
 
     The fit has fewer epochs than planned, the loss still fell by over ``STILL_FALLS`` in the last of them, and the
     result is not ``GOOD_ENOUGH``.
-
-    Parameters
-    ----------
-    history : TrainingHistory
-        Recorded training.
-
-    Returns
-    -------
-    Finding or None
-        The finding; None if there is nothing to report.
     """
     planned, loss = history.program.fit.get("epochs"), history.epochs.get("loss")
     stops = [each for each in history.program.callbacks if each.kind == "EarlyStopping"]
