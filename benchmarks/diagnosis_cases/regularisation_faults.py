@@ -9,35 +9,13 @@ from keras import layers
 
 from benchmarks.diagnosis_cases import data, scores
 from benchmarks.diagnosis_cases.case import Programs
+from benchmarks.diagnosis_cases.network_fits import Trained
+from benchmarks.diagnosis_cases.network_fits import classes as _ends
+from benchmarks.diagnosis_cases.network_fits import digits as _digits
+from benchmarks.diagnosis_cases.network_fits import friedman as _friedman
 
-Trained = tuple[Any, dict[str, float]]
 PROGRAMS = Programs()
 faulty = PROGRAMS.faulty
-
-
-def _digits(callbacks: list[Any], model: Any, optimizer: Any = "adam", **fit: Any) -> Trained:
-    """Fit a model of 64 pixels to digits."""
-    split = data.digits()
-    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
-    model.fit(split.x / 16, split.y, callbacks=callbacks, verbose=0, **({"epochs": 12, "validation_split": 0.1} | fit))
-    return model, scores.classes(model, split.x_test / 16, split.y_test)
-
-
-def _friedman(callbacks: list[Any], model: Any, optimizer: Any = None, **fit: Any) -> Trained:
-    """Fit a model of 10 features to a regression."""
-    split = data.standardized(data.friedman())
-    offset, scale = float(split.y.mean()), float(split.y.std())
-    model.compile(optimizer or keras.optimizers.Adam(0.005), "mse", metrics=["mae"])
-    y = (split.y - offset) / scale
-    model.fit(split.x, y, callbacks=callbacks, verbose=0, **({"epochs": 20} | fit))
-    return model, scores.regression(model, split.x_test, split.y_test, scale=scale, offset=offset)
-
-
-def _ends(callbacks: list[Any], model: Any, split: data.Split, optimizer: Any, **fit: Any) -> Trained:
-    """Fit a classifier of whole numbers."""
-    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
-    model.fit(split.x, split.y, callbacks=callbacks, verbose=0, **fit)
-    return model, scores.classes(model, split.x_test, split.y_test)
 
 
 @faulty("regularisation", "rate layers")
