@@ -84,6 +84,10 @@ stopped_early | stopped too early | EarlyStopping ended a training that was stil
 {stopping.STILL_FALLS:.0%} in the last epoch, and the result is below {stopping.GOOD_ENOUGH:g} | Keras' documentation
 of `EarlyStopping` | more `patience`, `min_delta=0`
 
+few_epochs | too few epochs | A training of fewer than {curve.MIN_EPOCHS} epochs ends while its losses fall fast | by
+{stopping.FALLS_FAST:.0%} in the last epoch (of a single one: its last quarter), that of validation, too, and the result
+is below {stopping.GOOD_ENOUGH:g} | own rule | {stopping.MORE} times the epochs
+
 metric_that_is_missing | missing metric | A callback watches a metric that no epoch has, and never acts | its name |
 Keras' warning "conditioned on metric ... which is not available" | the name that is meant
 """,

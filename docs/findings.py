@@ -88,6 +88,7 @@ REPAIRS: dict[str, str] = {
     "clipped_every_step": "a bound of the size of the gradients",
     "one_batch": "`batch_size=32`",
     "narrow_layer": "more units",
+    "no_hidden_layer": "a hidden layer with ReLU in front of the output",
     "unusual_activation": "ReLU",
     "learning_rate_of_another_size": "the usual rate of the optimizer",
     "frozen_part": "`trainable = True` before `compile()`",

@@ -10,7 +10,7 @@ from mlflow_hp.analysis.diagnosis.causes import explain
 from mlflow_hp.analysis.diagnosis.generalization import does_not_generalize, moving_averages
 from mlflow_hp.analysis.diagnosis.program import diagnose_program, suspicions
 from mlflow_hp.analysis.diagnosis.result import best_guess, success
-from mlflow_hp.analysis.diagnosis.stopping import missing_metric, stopped_early
+from mlflow_hp.analysis.diagnosis.stopping import few_epochs, missing_metric, stopped_early
 from mlflow_hp.history import TrainingHistory
 from tests.helpers.programs_described import SGD, dense, features, labels, layer, program
 
@@ -76,6 +76,8 @@ def findings(described, **columns):
     ("described", "name", "parameter"),
     [
         (classifier(dense(2, "relu"), dense(32, "relu")), "narrow_layer", "units"),
+        (classifier(layer("LSTM", units=2, n_weights=9)), "narrow_layer", "units"),
+        (classifier(layer("Flatten")), "no_hidden_layer", "layers"),
         (classifier(dense(32, "relu", trainable=False)), "frozen_part", "trainable"),
         (classifier(dense(32, "exponential")), "unusual_activation", "activation"),
         (classifier(batch=400), "one_batch", "batch_size"),
@@ -160,6 +162,38 @@ def test_a_training_that_was_stopped_too_early():
     assert stopped_early(trained(classifier(callbacks=stops, fit={"epochs": 5}), FALLING[:5])) is None
     level = np.full(5, 0.4)
     assert stopped_early(trained(early, level, accuracy=accuracy(0.5, 5))) is None
+
+
+def test_a_training_that_ends_while_it_still_falls_fast():
+    planned = classifier(fit={"epochs": 3})
+    fast = np.array([1.1, 0.8, 0.6])
+    found = few_epochs(trained(planned, fast, accuracy=accuracy(0.7, 3)))
+    assert (found.severity, found.change[0]) == ("problem", diagnosis.Change("epochs", 3, 15))
+    told = findings(planned, loss=fast, accuracy=accuracy(0.7, 3))
+    assert [each.name for each in told if each.severity == "problem"] == ["few_steps"]  # 39, which is the cause
+    assert few_epochs(trained(planned, fast, accuracy=accuracy(0.99, 3))) is None
+    assert few_epochs(trained(planned, fast, accuracy=accuracy(0.7, 3), val_loss=np.array([0.9, 0.8, 0.79]))) is None
+    assert few_epochs(trained(classifier(fit={"epochs": 9}), fast, accuracy=accuracy(0.7, 3))) is None  # interrupted
+    one = trained(classifier(fit={"epochs": 1}), np.array([0.9]), steps=80)
+    assert few_epochs(one) is None
+    one.steps["batch_loss"] = np.linspace(1.1, 0.4, 80)
+    assert few_epochs(one).change[0].new == 10
+
+
+@pytest.mark.parametrize(("loss", "is_fault"), [("MeanAbsoluteError", True), ("MeanSquaredError", False)])
+def test_an_absolute_error_for_classes_is_a_problem_with_any_optimizer(loss, is_fault):
+    described = program(dense(32, "relu"), dense(3, "softmax"), loss=loss, x=X, y=np.eye(3)[Y], metrics=("accuracy",))
+    (found,) = [each for each in diagnose_program(described) if each.name == "squared_error_for_classes"]
+    assert found.severity == ("problem" if is_fault else "hint")
+
+
+def test_an_uneven_classification_has_no_cause_for_an_accuracy_near_that_of_its_most_frequent_class():
+    rare = np.where(np.arange(400) % 10 == 3, 1, 0)
+    described = program(
+        dense(2, "relu"), dense(1, "sigmoid"), loss="BinaryCrossentropy", metrics=("accuracy",), x=X, y=rare
+    )
+    told = diagnosis.diagnose(trained(described, 0.3 + 0.1 * 0.5**E, accuracy=np.full(20, 0.91)))
+    assert "problem" not in {finding.severity for finding in told}
 
 
 # Words

@@ -15,6 +15,7 @@ WEAKENS = (
     "constant_weights", "saturating_stack", "strong_regularizer", "much_dropout", "few_units", "relu_output",
     "squashed_logits", "sorted_labels", "momentum_near_one", "batch_larger_than_data", "one_batch", "no_nonlinearity",
     "hidden_softmax", "narrow_layer", "frozen_part", "unusual_activation", "few_steps",
+    "squared_error_for_classes", "softmax_for_several_labels",
 )  # fmt: skip
 """Traits that may be the cause of a poor result."""
 SCALES = (
@@ -24,11 +25,16 @@ SCALES = (
 """Traits that may be the cause where a training does not learn at all."""
 STOPS = ("constant_weights", "narrow_layer", "saturating_stack", "unusual_activation", *SCALES)
 """Traits that may be the cause of layers that do not learn."""
+FAR = 0.3
+"""The same, below which those in `FAILS` are."""
+FAILS = ("no_hidden_layer", "small_learning_rate", "large_learning_rate")
+"""Traits that may be the cause of a result that is far from perfect."""
 ONE_STEP = ("batch_larger_than_data", "one_batch")
 """Traits by which an epoch is a single step: its batch is the cause of few steps."""
 CAUSES: dict[str, tuple[str, ...]] = {
-    "chance": (*SCALES, *WEAKENS),
-    "divergence": (*SCALES, "momentum_near_one", "unusual_activation"),
+    "chance": (*SCALES, *WEAKENS, "no_hidden_layer"),
+    "few_epochs": ("few_steps",),
+    "divergence": (*SCALES, "momentum_near_one", "unusual_activation", "softmax_for_several_labels"),
     "not_finite": (*SCALES, "momentum_near_one", "unusual_activation"),
     "oscillation": (*SCALES, "momentum_near_one", "sorted_labels"),
     "layers": STOPS,
@@ -74,6 +80,8 @@ def explain(
     causes = {name for finding in of_curves if finding.severity == "problem" for name in CAUSES.get(finding.name, ())}
     if reached is not None and reached < POOR:
         causes |= set(WEAKENS)
+    if reached is not None and reached < FAR:
+        causes |= set(FAILS)
     if any(finding.verdict in ("learns slowly", "still falling") for finding in of_curves):
         causes -= {"large_learning_rate"}
         causes |= {"small_learning_rate"} if reached is None or reached < POOR else set()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mlflow_hp.analysis.diagnosis.causes import explain
-from mlflow_hp.analysis.diagnosis.chance import chance, explains_nothing
+from mlflow_hp.analysis.diagnosis.chance import MOST_FREQUENT, chance, explains_nothing
 from mlflow_hp.analysis.diagnosis.descent import divergence, oscillation, speed
 from mlflow_hp.analysis.diagnosis.finding import Finding, by_severity
 from mlflow_hp.analysis.diagnosis.generalization import does_not_generalize, moving_averages, overfit, plateau
@@ -18,8 +18,8 @@ from mlflow_hp.analysis.diagnosis.own_regression import regression_of
 from mlflow_hp.analysis.diagnosis.probabilities import odds, with_probabilities
 from mlflow_hp.analysis.diagnosis.program import diagnose_program, suspicions
 from mlflow_hp.analysis.diagnosis.regression import diagnose_regression
-from mlflow_hp.analysis.diagnosis.result import success
-from mlflow_hp.analysis.diagnosis.stopping import missing_metric, stopped_early
+from mlflow_hp.analysis.diagnosis.result import best_guess, success
+from mlflow_hp.analysis.diagnosis.stopping import few_epochs, missing_metric, stopped_early
 from mlflow_hp.analysis.diagnosis.training import not_finite, trend
 from mlflow_hp.history.unit_shares import DEAD_UNITS, SATURATED_UNITS, last_unit_shares
 
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 Key = str | tuple[str, str]
 """A finding, or a finding and its verdict."""
 IN_ORDER = (
-    "metric_that_is_missing", "not_finite", "divergence", "stopped_early", "moving_averages", "generalization",
-    "oscillation", "layers", "chance", "dead_units", "saturated_units", "speed", "overfit", "plateau", "trend",
-    "noise_scale",
+    "metric_that_is_missing", "not_finite", "divergence", "stopped_early", "few_epochs", "moving_averages",
+    "generalization", "oscillation", "layers", "chance", "dead_units", "saturated_units", "speed", "overfit", "plateau",
+    "trend", "noise_scale",
 )  # fmt: skip
 """The findings, from most to least important."""
 MINOR = ("trend", "noise_scale")
@@ -46,6 +46,7 @@ LARGE = 2**28
 MOOT: dict[Key, set[Key]] = {
     "not_finite": set[Key](IN_ORDER) - {"not_finite", "trend", "metric_that_is_missing"},
     "stopped_early": {"speed", FALLS},
+    "few_epochs": {"speed", FALLS},
     "divergence": {"oscillation", "chance", "speed", "overfit", "plateau", "noise_scale"},
     "layers": {"speed", "overfit", "plateau", "noise_scale"},
     "oscillation": {"speed", "plateau", "noise_scale", FALLS, RISES},
@@ -61,8 +62,8 @@ MOOT: dict[Key, set[Key]] = {
 
 
 CURVE_RULES = (
-    missing_metric, stopped_early, divergence, oscillation, speed, moving_averages, does_not_generalize, overfit,
-    plateau, trend,
+    missing_metric, stopped_early, few_epochs, divergence, oscillation, speed, moving_averages, does_not_generalize,
+    overfit, plateau, trend,
 )  # fmt: skip
 
 
@@ -112,8 +113,12 @@ def diagnose(
     ]
     of_curves = _graded(_in_order(results), history, n_classes)
     of_program = diagnose_program(history.program, gradient_norm=_gradient_norm(history))
-    reached = success(history, n_classes=n_classes)
+    guess = best_guess(history.program, n_classes)
+    is_uneven = guess is not None and guess.accuracy > MOST_FREQUENT  # an accuracy hardly above it may be the best
+    reached = None if is_uneven else success(history, n_classes=n_classes)
     of_program = explain(of_program, suspicions(history.program), of_curves, reached)
+    if any(finding.name == "few_steps" for finding in of_program):  # which says so, too
+        of_curves = [finding for finding in of_curves if finding.name != "few_epochs"]
     findings = with_probabilities(_consistent(by_severity(_without_repetition([*of_program, *of_curves]))))
     return [*findings, next_try_of(findings)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mlflow_hp.analysis.diagnosis.finding import Change, Finding, two_digits
-from mlflow_hp.analysis.diagnosis.program.graph import hidden_maps
+from mlflow_hp.analysis.diagnosis.program.graph import RECURRENT, hidden_maps, is_linear_model, output_layers
 from mlflow_hp.analysis.diagnosis.program.repairs import new_layer
 from mlflow_hp.analysis.diagnosis.program.schedules import largest_rate
 
@@ -19,7 +19,7 @@ USUAL = {"Adam": 1e-3, "AdamW": 1e-3, "Adamax": 1e-3, "Nadam": 1e-3, "RMSprop": 
 only lowers it (Duchi et al. 2011)."""
 FEW_SAMPLES, BATCH = 64, 32
 """Number of samples from which a batch of all of them may be the cause, and size that is proposed."""
-SMALL, LARGE = 1 / 10, 20.0
+SMALL, LARGE = 1 / 6, 20.0
 """Ratios to it below and above which a learning rate may be the cause."""
 WIDE = 32
 """Number of units that is proposed."""
@@ -31,7 +31,9 @@ def narrow_layer(program: Program) -> Finding | None:
     Source: Goodfellow, Bengio and Courville 2016, Deep Learning, section 6.4.1 (capacity by width). Healthy networks
     have such layers where the task is easy.
     """
-    for layer in hidden_maps(program):
+    last = output_layers(program)
+    recurrent = [layer for layer in program.layers if layer.kind in RECURRENT and layer.name not in last]
+    for layer in (*hidden_maps(program), *recurrent):
         units = layer.config.get("units", layer.config.get("filters"))
         if isinstance(units, int) and units <= NARROW:
             return Finding(
@@ -46,6 +48,27 @@ def narrow_layer(program: Program) -> Finding | None:
                 (Change("units", units, WIDE, layer.name),),
             )
     return None
+
+
+def no_hidden_layer(program: Program) -> Finding | None:
+    """Suspect a network without a hidden layer: its outputs are weighted sums of its inputs.
+
+    Source: Goodfellow, Bengio and Courville 2016, Deep Learning, section 6.1 (a linear model cannot learn XOR). Where
+    the task is linear, or no more can be known, such a model is the best.
+    """
+    if not is_linear_model(program):
+        return None
+    return Finding(
+        "no_hidden_layer",
+        "no hidden layer",
+        "The network has no hidden layer: its outputs are weighted sums of its inputs.",
+        {},
+        f'Dense({WIDE}, activation="relu") in front of {program.outputs[0].layer}',
+        "hint",
+        "no hidden layer",
+        {},
+        (Change("layers", 0, 1), Change("units", None, WIDE)),
+    )
 
 
 def frozen_part(program: Program) -> Finding | None:
@@ -146,7 +169,7 @@ def one_batch(program: Program) -> Finding | None:
     )
 
 
-SUSPICIONS = (one_batch, narrow_layer, unusual_activation, learning_rate_of_another_size, frozen_part)
+SUSPICIONS = (one_batch, narrow_layer, no_hidden_layer, unusual_activation, learning_rate_of_another_size, frozen_part)
 
 
 def suspicions(program: Program) -> list[Finding]:
