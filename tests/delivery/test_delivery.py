@@ -278,7 +278,8 @@ def test_removed_folder_is_restored(store, monkeypatch, tmp_path):
 
     def remove():
         wait_for(lambda: list((tmp_path / "on-its-way").rglob(STEPS_FILE)))
-        shutil.rmtree(tmp_path / "on-its-way")
+        (tmp_path / "on-its-way").rename(tmp_path / "removed")  # at once: it is written to
+        shutil.rmtree(tmp_path / "removed", ignore_errors=True)
 
     at = AtEpoch(epoch_3=remove)
     fitted = record(regression(), recorder=recorder, epochs=12, callbacks=[at])
