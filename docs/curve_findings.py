@@ -9,7 +9,7 @@ import importlib
 
 MODULES = (
     "batch_losses", "chance", "curve", "descent", "forecast", "generalization", "layers", "noise_scale", "range_test",
-    "regression_descent", "stopping", "training",
+    "rate_schedule", "regression_descent", "stopping", "training",
 )  # fmt: skip
 """Modules of the rules, by which their constants are named."""
 
@@ -79,6 +79,12 @@ still of the same samples
 moving_averages | averages not ready | BatchNormalization predicts with averages that are still partly those it began
 with | momentum to the power of the steps is over {generalization.NOT_ARRIVED:g}, and validation is not as good as
 training | Ioffe and Szegedy 2015, Batch normalization, section 3.1 | `momentum=0.9`, smaller batches, or more epochs
+
+rate_schedule | unsuitable schedule | The learning rate, as it was recorded, falls before anything is learned, or is
+warmed up to the end | below {rate_schedule.GONE:.0%} of its largest value after {rate_schedule.SOON:.0%} of the steps,
+or to {rate_schedule.FALLEN:.0%} of the first within an epoch, for good, or growing on a straight line; not where the
+result is at {rate_schedule.GOOD_ENOUGH:g} or above, nor by `ReduceLROnPlateau` with patience | Keras' documentation of
+schedules: they count steps | steps instead of epochs, a slower fall, a shorter warm-up
 
 stopped_early | stopped too early | EarlyStopping ended a training that was still learning | the loss fell by over
 {stopping.STILL_FALLS:.0%} in the last epoch, and the result is below {stopping.GOOD_ENOUGH:g} | Keras' documentation

@@ -36,6 +36,8 @@ REPAIRS: dict[str, str] = {
     "text_labels": "number the classes: `StringLookup`, `LabelEncoder`",
     "form_of_labels": "the sparse loss for whole labels, the categorical one for one-hot rows",
     "classification_loss_for_numbers": 'no activation, `loss="mean_squared_error"`; pixels: divide by 255',
+    "loss_of_directions": '`loss="mean_squared_error"`',
+    "strong_weight_decay": "`weight_decay=0.004`",
     "loss_of_other_numbers": '`loss="mean_squared_error"`',
     "softmax_on_one_unit": '`Dense(1, activation="sigmoid")`, or a unit for each class',
     "one_unit_for_classes": "a unit for each class with softmax; for two, one sigmoid and the binary loss",

@@ -130,6 +130,11 @@ FAULTS = {
         ("strong_regularizer", "problem", "kernel_regularizer=keras.regularizers.L2(1e-4)"),
         [Change("regularizer", 1.0, 1e-4, "dense")],
     ),
+    "a strong penalty on outputs": (
+        classifier(dense(64, "relu", activity_regularizer={"name": "L1", "l1": 0.05})),
+        ("strong_regularizer", "problem", "activity_regularizer=keras.regularizers.L1(1e-4)"),
+        [Change("regularizer", 0.05, 1e-4, "dense")],
+    ),
 }  # fmt: skip
 
 

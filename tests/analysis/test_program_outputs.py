@@ -247,13 +247,29 @@ FAULTS = {
     ),
     "equality as accuracy": (
         network(1, "sigmoid", loss="BinaryCrossentropy", y=labels(k=2), metrics=["Accuracy"]),
-        ("accuracy_of_other_task", "hint", 'metrics=["accuracy"]'),
+        ("accuracy_of_other_task", "problem", 'metrics=["accuracy"]'),
         [Change("metrics", "Accuracy", "accuracy")],
     ),
     "binary accuracy of ten classes": (
         network(10, "softmax", loss="CategoricalCrossentropy", y=one_hot(k=10), metrics=["BinaryAccuracy"]),
+        ("accuracy_of_other_task", "problem", 'metrics=["accuracy"]'),
+        [Change("metrics", "BinaryAccuracy", "accuracy")],
+    ),
+    "binary accuracy by its name": (
+        network(10, "softmax", loss="CategoricalCrossentropy", y=one_hot(k=10), metrics=["binary_accuracy"]),
+        ("accuracy_of_other_task", "problem", 'metrics=["accuracy"]'),
+        [Change("metrics", "binary_accuracy", "accuracy")],
+    ),
+    "binary accuracy beside another": (
+        network(10, "softmax", loss="CategoricalCrossentropy", y=one_hot(k=10),
+                metrics=["CategoricalAccuracy", "BinaryAccuracy"]),
         ("accuracy_of_other_task", "hint", 'metrics=["accuracy"]'),
         [Change("metrics", "BinaryAccuracy", "accuracy")],
+    ),
+    "a cosine of a number": (
+        network(1, "linear", loss="CosineSimilarity", y=heights()),
+        ("loss_of_directions", "problem", 'loss="mean_squared_error"'),
+        [Change("loss", "cosine_similarity", "mean_squared_error")],
     ),
     "accuracy of several labels": (
         network(5, "sigmoid", loss="BinaryCrossentropy", y=several_labels(), metrics=["accuracy"]),

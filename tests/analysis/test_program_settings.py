@@ -242,3 +242,11 @@ def test_a_rule_that_fails_costs_its_finding_only():
     broken = classifier(optimizer("Adam", 1.0), callbacks=[("EarlyStopping", None)])
     with pytest.warns(RecordingWarning, match="a rule of the diagnosis failed: AttributeError"):
         assert [finding.name for finding in diagnose_program(broken)] == ["unusual_learning_rate"]
+
+
+@pytest.mark.parametrize(("decay", "severity"), [(20.0, "problem"), (5.0, "hint"), (0.1, None), (None, None)])
+def test_a_weight_decay_that_forgets(decay, severity):
+    finding = settings.strong_weight_decay(classifier({**optimizer("AdamW", 0.001), "weight_decay": decay}))
+    assert (finding.severity if finding else None) == severity
+    if finding:
+        assert finding.change == (Change("weight_decay", decay, 0.004),)

@@ -17,6 +17,7 @@ from mlflow_hp.analysis.diagnosis.noise_scale import certain_noise_scale
 from mlflow_hp.analysis.diagnosis.own_regression import regression_of
 from mlflow_hp.analysis.diagnosis.probabilities import odds, with_probabilities
 from mlflow_hp.analysis.diagnosis.program import diagnose_program, suspicions
+from mlflow_hp.analysis.diagnosis.rate_schedule import rate_schedule
 from mlflow_hp.analysis.diagnosis.regression import diagnose_regression
 from mlflow_hp.analysis.diagnosis.result import best_guess, success
 from mlflow_hp.analysis.diagnosis.stopping import few_epochs, missing_metric, stopped_early
@@ -31,9 +32,9 @@ if TYPE_CHECKING:
 Key = str | tuple[str, str]
 """A finding, or a finding and its verdict."""
 IN_ORDER = (
-    "metric_that_is_missing", "not_finite", "divergence", "stopped_early", "few_epochs", "moving_averages",
-    "generalization", "oscillation", "layers", "chance", "dead_units", "saturated_units", "speed", "overfit", "plateau",
-    "trend", "noise_scale",
+    "metric_that_is_missing", "not_finite", "divergence", "rate_schedule", "stopped_early", "few_epochs",
+    "moving_averages", "generalization", "oscillation", "layers", "chance", "dead_units", "saturated_units", "speed",
+    "overfit", "plateau", "trend", "noise_scale",
 )  # fmt: skip
 """The findings, from most to least important."""
 MINOR = ("trend", "noise_scale")
@@ -47,6 +48,7 @@ MOOT: dict[Key, set[Key]] = {
     "not_finite": set[Key](IN_ORDER) - {"not_finite", "trend", "metric_that_is_missing"},
     "stopped_early": {"speed", FALLS},
     "few_epochs": {"speed", FALLS},
+    "rate_schedule": {"layers", "chance", "speed", "plateau", "few_epochs", "noise_scale", FALLS},
     "divergence": {"oscillation", "chance", "speed", "overfit", "plateau", "noise_scale"},
     "layers": {"speed", "overfit", "plateau", "noise_scale"},
     "oscillation": {"speed", "plateau", "noise_scale", FALLS, RISES},
@@ -62,8 +64,8 @@ MOOT: dict[Key, set[Key]] = {
 
 
 CURVE_RULES = (
-    missing_metric, stopped_early, few_epochs, divergence, oscillation, speed, moving_averages, does_not_generalize,
-    overfit, plateau, trend,
+    missing_metric, rate_schedule, stopped_early, few_epochs, divergence, oscillation, speed, moving_averages,
+    does_not_generalize, overfit, plateau, trend,
 )  # fmt: skip
 
 

@@ -38,6 +38,7 @@ from mlflow_hp.analysis.diagnosis.program.losses import (
     columns_differ,
     form_of_labels,
     labels_out_of_range,
+    loss_of_directions,
     loss_of_other_numbers,
     squared_error_for_classes,
     text_labels,
@@ -62,6 +63,7 @@ from mlflow_hp.analysis.diagnosis.program.settings import (
     few_steps,
     momentum_near_one,
     schedule_ends_early,
+    strong_weight_decay,
     unusual_learning_rate,
 )
 from mlflow_hp.analysis.diagnosis.program.suspicions import suspicions
@@ -85,11 +87,11 @@ if TYPE_CHECKING:
 __all__ = ["diagnose_program", "n_classes", "suspicions", "task_of"]
 
 OUTPUT_RULES: tuple[Rule, ...] = (
-    text_labels, form_of_labels, classification_loss_for_numbers, loss_of_other_numbers, softmax_on_one_unit,
-    one_unit_for_classes,
-    binary_loss_for_classes, labels_out_of_range, columns_differ, missing_probabilities, sigmoid_for_exclusive_classes,
-    softmax_for_several_labels, squared_error_for_classes, poisson_output, output_range, squashed_logits, logits_twice,
-    relu_output, accuracy_of_numbers, accuracy_of_other_task, accuracy_of_logits,
+    text_labels, form_of_labels, classification_loss_for_numbers, loss_of_other_numbers, loss_of_directions,
+    softmax_on_one_unit, one_unit_for_classes, binary_loss_for_classes, labels_out_of_range, columns_differ,
+    missing_probabilities, sigmoid_for_exclusive_classes, softmax_for_several_labels, squared_error_for_classes,
+    poisson_output, output_range, squashed_logits, logits_twice, relu_output, accuracy_of_numbers,
+    accuracy_of_other_task, accuracy_of_logits,
 )  # fmt: skip
 """Rules on an output, its loss and targets: the root cause first, of which alone is reported."""
 DATA_RULES: tuple[Rule, ...] = (
@@ -101,8 +103,8 @@ NETWORK_RULES: tuple[Rule, ...] = (
     normalization_of_one, few_units, saturating_stack, much_dropout, size_of_weights, strong_regularizer, linear_pair,
 )  # fmt: skip
 SETTINGS_RULES: tuple[Rule, ...] = (
-    momentum_near_one, unusual_learning_rate, schedule_ends_early, metric_the_other_way, metric_that_is_missing,
-    batch_larger_than_data, few_steps,
+    momentum_near_one, strong_weight_decay, unusual_learning_rate, schedule_ends_early, metric_the_other_way,
+    metric_that_is_missing, batch_larger_than_data, few_steps,
 )  # fmt: skip
 ORDER = {"problem": 0, "hint": 1, "fine": 2}
 EXPLAINS: dict[str, set[str]] = {

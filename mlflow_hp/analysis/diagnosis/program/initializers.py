@@ -96,8 +96,12 @@ def size_of_weights(program: Program) -> Finding | None:
     return None
 
 
+PENALTIES = {"kernel_regularizer": "weights", "activity_regularizer": "outputs"}
+"""Settings of a layer -> what they keep small."""
+
+
 def strong_regularizer(program: Program) -> Finding | None:
-    """Detect a penalty on the weights that outweighs the loss.
+    """Detect a penalty on the weights or outputs of a layer that outweighs the loss.
 
     Source: Krogh and Hertz 1992, A simple weight decay can improve generalization; Keras' default is 0.01. Measured on
     digits, right of the held-out after 20 epochs: L2 of 0.001 97 %, 0.1 78 %, 1 10 %; L1 of 0.001 96 %, 0.01 91 %.
@@ -106,9 +110,10 @@ def strong_regularizer(program: Program) -> Finding | None:
     """
     is_bounded = any(answer.loss in CROSS_ENTROPIES for answer in answers(program))
     for layer in program.layers:
-        config = layer.config.get("kernel_regularizer")
-        if not isinstance(config, dict):
+        name = next((name for name in PENALTIES if isinstance(layer.config.get(name), dict)), None)
+        if name is None:
             continue
+        config, of = layer.config[name], PENALTIES[name]
         for key, some, much in (("l2", 0.05, 0.1), ("l1", 0.01, 0.05)):
             factor = config.get(key)
             if not isinstance(factor, (int, float)) or factor < some:
@@ -116,12 +121,12 @@ def strong_regularizer(program: Program) -> Finding | None:
             return Finding(
                 "strong_regularizer",
                 "strong penalty",
-                f"{layer.name} has a penalty on its weights of {key} = {factor:g}, where 1e-5 to 0.01 is usual: it "
-                "can pull all weights to 0.",
+                f"{layer.name} has a penalty on its {of} of {key} = {factor:g}, where 1e-5 to 0.01 is usual: it can "
+                "pull all of them to 0.",
                 {"penalty": float(factor)},
-                f"kernel_regularizer=keras.regularizers.{key.upper()}(1e-4)",
+                f"{name}=keras.regularizers.{key.upper()}(1e-4)",
                 "problem" if factor >= (much if is_bounded else 10 * much) else "hint",
-                "too strong a penalty on the weights",
+                f"too strong a penalty on the {of}",
                 {"layer": layer.name},
                 (Change("regularizer", factor, 1e-4, layer.name),),
             )

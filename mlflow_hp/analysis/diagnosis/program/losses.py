@@ -293,6 +293,29 @@ def squared_error_for_classes(program: Program) -> Finding | None:
     return None
 
 
+def loss_of_directions(program: Program) -> Finding | None:
+    """Detect a cosine similarity as the loss of a single number: of that it sees the sign alone.
+
+    Source: Keras' documentation of ``CosineSimilarity`` (the cosine of the angle between targets and predictions).
+    Threshold: one unit.
+    """
+    for answer in answers(program):
+        if answer.loss == "cosine_similarity" and answer.output.units == 1:
+            repair = numbers(program, answer, 1)
+            return Finding(
+                "loss_of_directions",
+                "loss of directions",
+                "The cosine similarity compares directions, and a single number has only its sign.",
+                {},
+                repair.suggestion,
+                "problem",
+                "a loss of directions for a number",
+                answer.where,
+                repair.change,
+            )
+    return None
+
+
 def _are_numbers(answer: Answer, target: ArrayStatistics) -> bool:
     """Whether targets of a cross-entropy are numbers, neither labels nor probabilities."""
     low, high = lowest(target), highest(target)

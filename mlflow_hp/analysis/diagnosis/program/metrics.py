@@ -53,7 +53,8 @@ def accuracy_of_other_task(program: Program) -> Finding | None:
 
     ``Accuracy`` compares probabilities with labels for equality; ``BinaryAccuracy`` on k one-hot columns is 1 - 1 / k
     for a model that always says no; ``CategoricalAccuracy`` of several labels looks at the largest only. Source: Keras'
-    documentation of these metrics. Threshold: the class of the metric; hints, as they do not change the training.
+    documentation of these metrics. Threshold: the class of the metric. A problem where no other accuracy is among the
+    metrics, as the number says nothing; a hint for ``accuracy``, which Keras chooses by the shape of the output.
     """
     for answer in answers(program):
         kind, names = task(answer), set(answer.output.metrics)
@@ -61,9 +62,9 @@ def accuracy_of_other_task(program: Program) -> Finding | None:
         if "Accuracy" in names and kind in ("binary", "multi-label", "classification"):
             old, new = "Accuracy", "accuracy"
             text = "Accuracy counts probabilities that equal the label exactly."
-        elif "BinaryAccuracy" in names and kind == "classification" and units > 2:
-            old, new = "BinaryAccuracy", "accuracy"
-            text = f"BinaryAccuracy counts each of the {units} columns: always no is right in {1 - 1 / units:.0%}."
+        elif (of_columns := names & {"BinaryAccuracy", "binary_accuracy"}) and kind == "classification" and units > 2:
+            old, new = min(of_columns), "accuracy"
+            text = f"{old} counts each of the {units} columns: always no is right in {1 - 1 / units:.0%}."
         elif kind == "multi-label" and names & {"CategoricalAccuracy", *RESOLVED} and units > 1:
             old, new = (
                 next(name for name in answer.output.metrics if name in {"CategoricalAccuracy", *RESOLVED}),
@@ -78,7 +79,7 @@ def accuracy_of_other_task(program: Program) -> Finding | None:
             text,
             {},
             f'metrics=["{new}"]',
-            "hint",
+            "hint" if old in RESOLVED or len(accuracies(answer.output)) > 1 else "problem",
             "accuracy of another task",
             answer.where,
             (Change("metrics", old, new),),

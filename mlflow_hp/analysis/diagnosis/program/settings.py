@@ -169,6 +169,30 @@ def momentum_near_one(program: Program) -> Finding | None:
     )
 
 
+def strong_weight_decay(program: Program) -> Finding | None:
+    """Detect a weight decay that takes the weights away as fast as they learn.
+
+    Each step multiplies them by 1 - rate * decay, so that they forget what is 1 / (rate * decay) steps old. Source:
+    Loshchilov and Hutter 2019, Decoupled weight decay regularization (decays of 0.001 to 0.1 at a rate of 0.001).
+    Threshold: a product of 1 / 300 (a hint), of 1 / 100 (a problem).
+    """
+    decay, rate = program.optimizer.get("weight_decay"), largest_rate(program.optimizer)
+    if not isinstance(decay, (int, float)) or rate is None or rate * decay < 1 / 300:
+        return None
+    return Finding(
+        "strong_weight_decay",
+        "strong decay",
+        f"weight_decay={decay:g} with learning_rate={rate:g} takes {rate * decay:.1%} of each weight in a step: "
+        f"nothing that is learned lasts longer than some {1 / (rate * decay):.0f} steps.",
+        {"decay_of_a_step": rate * decay},
+        "weight_decay=0.004",
+        "problem" if rate * decay >= 1 / 100 else "hint",
+        "too strong a weight decay",
+        {},
+        (Change("weight_decay", decay, 0.004),),
+    )
+
+
 def clipped_every_step(program: Program, gradient_norm: float | None = None) -> Finding | None:
     """Detect a bound on gradients that clips every step.
 
