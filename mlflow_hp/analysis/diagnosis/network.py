@@ -121,7 +121,8 @@ def diagnose(
     of_program = explain(of_program, suspicions(history.program), of_curves, reached)
     if any(finding.name == "few_steps" for finding in of_program):  # which says so, too
         of_curves = [finding for finding in of_curves if finding.name != "few_epochs"]
-    findings = with_probabilities(_consistent(by_severity(_without_repetition([*of_program, *of_curves]))))
+    findings = _consistent(by_severity(_without_repetition([*of_program, *of_curves])))
+    findings = with_probabilities(findings, IN_ORDER)
     return [*findings, next_try_of(findings)]
 
 
