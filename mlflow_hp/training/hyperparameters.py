@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 from typing import TYPE_CHECKING, Any
 
+import keras
 import numpy as np
 
 if TYPE_CHECKING:
@@ -14,13 +17,14 @@ def optimizer_settings(optimizer: Any) -> dict[str, Any]:
     """Name and settings of an optimizer, as numbers and strings.
 
     A learning rate schedule is represented by its name, its settings by ``learning_rate.<setting>``. float32 values
-    become the shortest decimal number that rounds to them: 0.01, not 0.009999999776.
+    become the shortest decimal number that rounds to them: 0.01, not 0.009999999776. Where ``get_config`` fails, as it
+    does for a schedule of the user's that has none, the settings are read from the attributes.
     """
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     if not hasattr(optimizer, "get_config"):
         return {"name": type(optimizer).__name__}
     settings: dict[str, Any] = {"name": type(optimizer).__name__}
-    for name, value in optimizer.get_config().items():
+    for name, value in _config(optimizer).items():
         if name == "name" or value is None:
             continue
         if isinstance(value, dict) and "class_name" in value:
@@ -30,6 +34,30 @@ def optimizer_settings(optimizer: Any) -> dict[str, Any]:
         elif _is_plain(value):
             settings[name] = _plain(value)
     return settings
+
+
+def _config(optimizer: Any) -> dict[str, Any]:
+    """Configuration of an optimizer, as far as it has one."""
+    with contextlib.suppress(Exception):
+        return dict(optimizer.get_config())
+    arguments = {name for each in type(optimizer).__mro__ for name in _argument_names(each)}
+    config = {name: value for name, value in vars(optimizer).items() if name in arguments and _is_plain(value)}
+    schedules = [
+        each for each in vars(optimizer).values() if isinstance(each, keras.optimizers.schedules.LearningRateSchedule)
+    ]
+    for schedule in schedules[:1]:
+        plain = {name: value for name, value in vars(schedule).items() if name[0] != "_" and _is_plain(value)}
+        config["learning_rate"] = {"class_name": type(schedule).__name__, "config": plain}
+    if not schedules:
+        with contextlib.suppress(Exception):
+            config["learning_rate"] = float(optimizer.learning_rate)
+    return config
+
+
+def _argument_names(cls: type) -> list[str]:
+    """Names of the arguments of a class's own constructor."""
+    init = vars(cls).get("__init__")
+    return list(inspect.signature(init).parameters)[1:] if inspect.isfunction(init) else []
 
 
 def optimizer_params(optimizers: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

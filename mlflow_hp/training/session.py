@@ -121,10 +121,8 @@ class FitSession:
 
     def start(self) -> None:
         """Start recording: write tags and params, and wrap the model's train function."""
-        params = hyperparameters(self.model, self._keras_params)
+        params = self.problems.attempt("its hyperparameters are not known", self._hyperparameters) or {}
         tags = runs.run_tags("training", {WEIGHTS_TAG: self._settings.capture.weights, **self._settings.extra_tags})
-        if self._optimizers is not None:
-            params |= self._note_optimizers(self._optimizers)
         fit, first_step, first_epoch = self._numbers
         numbers = {"fit": fit, "first_step": first_step, "first_epoch": first_epoch}
         meta = {
@@ -217,6 +215,11 @@ class FitSession:
             on_interrupt=self._interrupt,
         )
 
+    def _hyperparameters(self) -> dict[str, Any]:
+        """Params that are known before the first step."""
+        of_optimizers = {} if self._optimizers is None else self._note_optimizers(self._optimizers)
+        return {**hyperparameters(self.model, self._keras_params), **of_optimizers}
+
     def _note_optimizers(self, optimizers: Mapping[str, Any]) -> dict[str, Any]:
         """Note the settings of the optimizers for the history, and return them as params."""
         settings = {name: optimizer_settings(each) for name, each in optimizers.items()}
@@ -229,7 +232,8 @@ class FitSession:
     def _open(self, layout: Layout) -> None:
         """Begin the history; a step of the user's own has shown by now which optimizers it applies."""
         if self._optimizers is None:
-            params = self._note_optimizers(self.steps.optimizers)
+            of_steps = functools.partial(self._note_optimizers, self.steps.optimizers)
+            params = self.problems.attempt("the settings of its optimizers are not known", of_steps) or {}
             self._meta["params"] = {**self._meta["params"], **params}
             late_params.add(self.run_id, params)
             self.recording.add_params(params)
