@@ -73,7 +73,7 @@ def main() -> None:
     judgements = judging.judge_all(results, cases)
     print(f"{len(cases)} cases, half: {arguments.half}; left out, since their faults did not hurt: {len(harmless)}\n")
     print(judging.table(judgements))
-    lists = arguments.list and arguments.half != "new"
+    lists = arguments.list
     if lists:
         print(judging.wrong(judgements))
     if arguments.proposals:

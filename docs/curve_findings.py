@@ -80,6 +80,10 @@ moving_averages | averages not ready | BatchNormalization predicts with averages
 with | momentum to the power of the steps is over {generalization.NOT_ARRIVED:g}, and validation is not as good as
 training | Ioffe and Szegedy 2015, Batch normalization, section 3.1 | `momentum=0.9`, smaller batches, or more epochs
 
+unbounded_loss | loss without end | The loss has no lowest value for these targets, and falls for ever | it ends
+negative, {training.UNBOUNDED:g} times as far from zero as it began | a loss is minimised only if it has a minimum |
+a square or an absolute value of the error
+
 rate_schedule | unsuitable schedule | The learning rate, as it was recorded, falls before anything is learned, or is
 warmed up to the end | below {rate_schedule.GONE:.0%} of its largest value after {rate_schedule.SOON:.0%} of the steps,
 or to {rate_schedule.FALLEN:.0%} of the first within an epoch, for good, or growing on a straight line; not where the

@@ -11,6 +11,7 @@ from mlflow_hp.analysis.diagnosis.generalization import does_not_generalize, mov
 from mlflow_hp.analysis.diagnosis.program import diagnose_program, suspicions
 from mlflow_hp.analysis.diagnosis.result import best_guess, success
 from mlflow_hp.analysis.diagnosis.stopping import few_epochs, missing_metric, stopped_early
+from mlflow_hp.analysis.diagnosis.training import unbounded_loss
 from mlflow_hp.history import TrainingHistory
 from tests.helpers.programs_described import SGD, dense, features, labels, layer, program
 
@@ -78,6 +79,16 @@ def findings(described, **columns):
         (classifier(dense(2, "relu"), dense(32, "relu")), "narrow_layer", "units"),
         (classifier(layer("LSTM", units=2, n_weights=9)), "narrow_layer", "units"),
         (classifier(layer("Flatten")), "no_hidden_layer", "layers"),
+        (classifier(*[dense(8, "relu")] * 8), "deep_and_narrow", "layers"),
+        (classifier(layer("GaussianNoise", stddev=2.0), dense(32, "relu")), "much_noise", "rate"),
+        (
+            classifier(
+                layer("Embedding", n_weights=9, trainable=False, embeddings_initializer={"name": "Zeros"}),
+                dense(32, "relu"),
+            ),
+            "frozen_part",
+            "trainable",
+        ),
         (classifier(dense(32, "relu", trainable=False)), "frozen_part", "trainable"),
         (classifier(dense(32, "exponential")), "unusual_activation", "activation"),
         (classifier(batch=400), "one_batch", "batch_size"),
@@ -89,6 +100,30 @@ def test_a_suspicion_is_the_cause_where_the_training_fails_and_else_unsaid(descr
     assert (failed[0].name, failed[0].severity, failed[0].change[0].parameter) == (name, "problem", parameter)
     learned = findings(described, accuracy=accuracy(0.99))
     assert name not in {finding.name for finding in learned}
+
+
+def test_features_that_extreme_values_have_squeezed():
+    x = np.random.default_rng(0).random((400, 20)) / 100
+    x[0] = 1.0
+    for values, name in ((x, "squeezed_inputs"), (x * 100 % 1, None), (X / 10, None)):
+        described = program(dense(32, "relu"), dense(3, "softmax"), metrics=("accuracy",), x=values, y=Y)
+        names = {each.name for each in suspicions(described)}
+        assert ("squeezed_inputs" in names) == (name is not None)
+
+
+def test_a_learning_rate_that_a_callback_has_set_is_the_one_that_is_judged():
+    history = trained(classifier(), loss=np.linspace(1.1, 1.09, 20), accuracy=accuracy(0.4))
+    history.steps["learning_rate"] = np.full(400, 1e-5)
+    (first, *_) = diagnosis.diagnose(history)
+    assert (first.cause, first.change[0].old) == ("the learning rate is too small", 1e-5)
+
+
+def test_a_loss_without_a_lowest_value():
+    falls = trained(classifier(), loss=0.5 - 3.0**E)
+    (first, *_) = diagnosis.diagnose(falls)
+    assert (first.name, first.severity, first.change[0].parameter) == ("unbounded_loss", "problem", "loss")
+    for bounded in (FALLING, FALLING - 1.05, -1 + 0.9 * 0.5**E):
+        assert unbounded_loss(trained(classifier(), loss=bounded)) is None
 
 
 def test_a_problem_of_the_program_is_the_cause():

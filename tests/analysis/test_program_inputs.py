@@ -266,3 +266,20 @@ def test_few_samples_say_nothing_of_the_scale():
     few = data(100 * X[:6], Y[:6])
     assert inputs.unscaled_inputs(classifier()._replace(training=few)) is None
     assert inputs.constant_inputs(classifier()._replace(training=data(np.ones((6, 20)), Y[:6]))) is None
+
+
+@pytest.mark.parametrize(
+    ("inputs", "change"),
+    [
+        (np.arange(400).reshape(40, 10) % 50, None),
+        (np.arange(400).reshape(40, 10) % 50 / 50, "standardize"),
+        (np.arange(400).reshape(40, 10) % 80, "units"),
+        (np.arange(400).reshape(40, 10) % 50 - 1, "units"),
+    ],
+    ids=["indices", "fractions", "too large", "negative"],
+)
+def test_inputs_of_an_embedding_are_indices_of_its_rows(inputs, change):
+    embedding = layer("Embedding", n_weights=400, input_dim=50, output_dim=8)
+    described = program(embedding, layer("Flatten"), dense(3, "softmax"), x=inputs, y=np.arange(40) % 3)
+    found = [each for each in diagnose_program(described) if each.name == "embedded_numbers"]
+    assert [each.change[0].parameter for each in found] == ([] if change is None else [change])

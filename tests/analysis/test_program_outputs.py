@@ -266,6 +266,16 @@ FAULTS = {
         ("accuracy_of_other_task", "hint", 'metrics=["accuracy"]'),
         [Change("metrics", "BinaryAccuracy", "accuracy")],
     ),
+    "the largest of one unit": (
+        network(1, "sigmoid", loss="BinaryCrossentropy", y=labels(k=2), metrics=["sparse_categorical_accuracy"]),
+        ("accuracy_of_other_task", "problem", 'metrics=["accuracy"]'),
+        [Change("metrics", "sparse_categorical_accuracy", "accuracy")],
+    ),
+    "softmax of an autoencoder": (
+        network(20, "softmax", loss="MeanSquaredError", y=np.random.default_rng(0).random((400, 20))),
+        ("softmax_for_numbers", "problem", 'activation="sigmoid"'),
+        [Change("last_activation", "softmax", "linear", "dense_1")],
+    ),
     "a cosine of a number": (
         network(1, "linear", loss="CosineSimilarity", y=heights()),
         ("loss_of_directions", "problem", 'loss="mean_squared_error"'),

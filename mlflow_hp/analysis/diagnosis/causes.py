@@ -15,7 +15,7 @@ WEAKENS = (
     "constant_weights", "saturating_stack", "strong_regularizer", "much_dropout", "few_units", "relu_output",
     "squashed_logits", "sorted_labels", "momentum_near_one", "batch_larger_than_data", "one_batch", "no_nonlinearity",
     "hidden_softmax", "narrow_layer", "frozen_part", "unusual_activation", "few_steps",
-    "squared_error_for_classes", "softmax_for_several_labels",
+    "squared_error_for_classes", "softmax_for_several_labels", "deep_and_narrow", "much_noise", "squeezed_inputs",
 )  # fmt: skip
 """Traits that may be the cause of a poor result."""
 SCALES = (
@@ -40,10 +40,10 @@ CAUSES: dict[str, tuple[str, ...]] = {
     "layers": STOPS,
     "plateau": (*SCALES, *WEAKENS),
     "saturated_units": (*SCALES, "saturating_stack"),
-    "dead_units": (*STOPS, "frozen_part"),
+    "dead_units": (*STOPS, "frozen_part", "deep_and_narrow", "squeezed_inputs"),
     "speed": (
-        *SCALES, "batch_larger_than_data", "one_batch", "few_steps", "saturating_stack", "momentum_near_one",
-        "frozen_part",
+        *SCALES, "squeezed_inputs", "batch_larger_than_data", "one_batch", "few_steps", "saturating_stack",
+        "momentum_near_one", "frozen_part",
     ),
 }  # fmt: skip
 """Problem that curves or layers show -> traits of the program that may be its cause, and are problems then."""

@@ -21,20 +21,21 @@ from mlflow_hp.analysis.diagnosis.rate_schedule import rate_schedule
 from mlflow_hp.analysis.diagnosis.regression import diagnose_regression
 from mlflow_hp.analysis.diagnosis.result import best_guess, success
 from mlflow_hp.analysis.diagnosis.stopping import few_epochs, missing_metric, stopped_early
-from mlflow_hp.analysis.diagnosis.training import not_finite, trend
+from mlflow_hp.analysis.diagnosis.training import not_finite, trend, unbounded_loss
 from mlflow_hp.history.unit_shares import DEAD_UNITS, SATURATED_UNITS, last_unit_shares
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mlflow_hp.history import TrainingHistory
+    from mlflow_hp.history.program import Program
 
 Key = str | tuple[str, str]
 """A finding, or a finding and its verdict."""
 IN_ORDER = (
-    "metric_that_is_missing", "not_finite", "divergence", "rate_schedule", "stopped_early", "few_epochs",
-    "moving_averages", "generalization", "oscillation", "layers", "chance", "dead_units", "saturated_units", "speed",
-    "overfit", "plateau", "trend", "noise_scale",
+    "metric_that_is_missing", "not_finite", "unbounded_loss", "divergence", "rate_schedule", "stopped_early",
+    "few_epochs", "moving_averages", "generalization", "oscillation", "layers", "chance", "dead_units",
+    "saturated_units", "speed", "overfit", "plateau", "trend", "noise_scale",
 )  # fmt: skip
 """The findings, from most to least important."""
 MINOR = ("trend", "noise_scale")
@@ -46,6 +47,7 @@ LARGE = 2**28
 """Number of recorded weights above which the rules that read them are left out: they would take seconds."""
 MOOT: dict[Key, set[Key]] = {
     "not_finite": set[Key](IN_ORDER) - {"not_finite", "trend", "metric_that_is_missing"},
+    "unbounded_loss": {"divergence", "chance", "speed", "oscillation", "plateau", "few_epochs", FALLS},
     "stopped_early": {"speed", FALLS},
     "few_epochs": {"speed", FALLS},
     "rate_schedule": {"layers", "chance", "speed", "plateau", "few_epochs", "noise_scale", FALLS},
@@ -64,8 +66,8 @@ MOOT: dict[Key, set[Key]] = {
 
 
 CURVE_RULES = (
-    missing_metric, rate_schedule, stopped_early, few_epochs, divergence, oscillation, speed, moving_averages,
-    does_not_generalize, overfit, plateau, trend,
+    missing_metric, unbounded_loss, rate_schedule, stopped_early, few_epochs, divergence, oscillation, speed,
+    moving_averages, does_not_generalize, overfit, plateau, trend,
 )  # fmt: skip
 
 
@@ -114,11 +116,12 @@ def diagnose(
         certain_noise_scale(history) if _n_recorded(history) < LARGE else None,
     ]
     of_curves = _graded(_in_order(results), history, n_classes)
-    of_program = diagnose_program(history.program, gradient_norm=_gradient_norm(history))
+    program = _with_recorded_rate(history)
+    of_program = diagnose_program(program, gradient_norm=_gradient_norm(history))
     guess = best_guess(history.program, n_classes)
     is_uneven = guess is not None and guess.accuracy > MOST_FREQUENT  # an accuracy hardly above it may be the best
     reached = None if is_uneven else success(history, n_classes=n_classes)
-    of_program = explain(of_program, suspicions(history.program), of_curves, reached)
+    of_program = explain(of_program, suspicions(program), of_curves, reached)
     if any(finding.name == "few_steps" for finding in of_program):  # which says so, too
         of_curves = [finding for finding in of_curves if finding.name != "few_epochs"]
     findings = _consistent(by_severity(_without_repetition([*of_program, *of_curves])))
@@ -147,6 +150,20 @@ def next_try_of(findings: Sequence[Finding]) -> Finding:
     return first._replace(
         name="next_try", verdict="try", text=text, evidence=evidence, severity="fine", cause=None, where={}
     )
+
+
+def _with_recorded_rate(history: TrainingHistory) -> Program:
+    """Description of the program with the learning rate that a callback has set, if it was the same from then on."""
+    program, rates = history.program, history.steps.get("learning_rate", np.zeros(0))
+    rate = program.optimizer.get("learning_rate")
+    if (
+        not isinstance(rate, (int, float))
+        or not len(rates)
+        or not np.isfinite(rates).all()
+        or (rates != rates[-1]).any()
+    ):
+        return program
+    return program._replace(optimizer={**program.optimizer, "learning_rate": float(rates[-1])})
 
 
 def _gradient_norm(history: TrainingHistory) -> float | None:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 FAST, UNFINISHED = 0.03, 0.7
 """Fall of the loss in the last epoch, and share of the way from a constant prediction to a perfect one, from and below
 which a training of less than ``MIN_EPOCHS`` is too short."""
+UNBOUNDED = 100.0
+"""Growth of a negative loss from which it has no lower bound."""
 LEVEL = 0.01
 """Relative change up to which a loss counts as level."""
 
@@ -41,6 +43,29 @@ def not_finite(history: TrainingHistory) -> Finding | None:
         if finding is not None:
             return finding
     return weights_not_finite(history)
+
+
+def unbounded_loss(history: TrainingHistory) -> Finding | None:
+    """Detect a loss that falls below zero without end: it has no lowest value, and nothing is learned by it.
+
+    It ends negative, and ``UNBOUNDED`` times as far from zero as it began. Source: a loss is minimised only if it has a
+    minimum; the cosine similarity, and likelihoods of densities, are negative, but level off.
+    """
+    loss = history.epochs.get("loss", np.zeros(0))
+    if len(loss) < 2 or not np.isfinite(loss).all() or loss[-1] >= 0 or abs(loss[-1]) < UNBOUNDED * abs(loss[0]):
+        return None
+    name = history.program.outputs[0].loss if history.program.outputs else "the loss"
+    return Finding(
+        "unbounded_loss",
+        "loss without end",
+        f"The loss falls below zero, from {loss[0]:.3g} to {loss[-1]:.3g}: {name} has no lowest value for "
+        "these targets.",
+        {"first_loss": float(loss[0]), "last_loss": float(loss[-1])},
+        "a loss with a minimum, such as a square or an absolute value of the error",
+        severity="problem",
+        cause="a loss without a lower bound",
+        change=(Change("loss", name, None),),
+    )
 
 
 def weights_not_finite(history: TrainingHistory) -> Finding | None:

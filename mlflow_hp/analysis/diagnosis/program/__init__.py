@@ -15,6 +15,7 @@ from mlflow_hp.analysis.diagnosis.program.facts import n_classes, task_of
 from mlflow_hp.analysis.diagnosis.program.initializers import constant_weights, size_of_weights, strong_regularizer
 from mlflow_hp.analysis.diagnosis.program.inputs import (
     constant_inputs,
+    embedded_numbers,
     not_finite_inputs,
     pixels,
     unscaled_inputs,
@@ -56,7 +57,7 @@ from mlflow_hp.analysis.diagnosis.program.outputs import (
     softmax_for_several_labels,
     squashed_logits,
 )
-from mlflow_hp.analysis.diagnosis.program.ranges import output_range, poisson_output, relu_output
+from mlflow_hp.analysis.diagnosis.program.ranges import output_range, poisson_output, relu_output, softmax_for_numbers
 from mlflow_hp.analysis.diagnosis.program.settings import (
     batch_larger_than_data,
     clipped_every_step,
@@ -90,13 +91,13 @@ OUTPUT_RULES: tuple[Rule, ...] = (
     text_labels, form_of_labels, classification_loss_for_numbers, loss_of_other_numbers, loss_of_directions,
     softmax_on_one_unit, one_unit_for_classes, binary_loss_for_classes, labels_out_of_range, columns_differ,
     missing_probabilities, sigmoid_for_exclusive_classes, softmax_for_several_labels, squared_error_for_classes,
-    poisson_output, output_range, squashed_logits, logits_twice, relu_output, accuracy_of_numbers,
+    poisson_output, softmax_for_numbers, output_range, squashed_logits, logits_twice, relu_output, accuracy_of_numbers,
     accuracy_of_other_task, accuracy_of_logits,
 )  # fmt: skip
 """Rules on an output, its loss and targets: the root cause first, of which alone is reported."""
 DATA_RULES: tuple[Rule, ...] = (
-    not_finite_inputs, not_finite_targets, pixels, unscaled_inputs, validation_scaled_differently, sorted_labels,
-    classes_of_validation, class_weights_the_other_way, huge_targets, unequal_classes, constant_inputs,
+    not_finite_inputs, not_finite_targets, embedded_numbers, pixels, unscaled_inputs, validation_scaled_differently,
+    sorted_labels, classes_of_validation, class_weights_the_other_way, huge_targets, unequal_classes, constant_inputs,
 )  # fmt: skip
 NETWORK_RULES: tuple[Rule, ...] = (
     everything_frozen, constant_weights, dropout_at_output, activation_twice, hidden_softmax, no_nonlinearity,

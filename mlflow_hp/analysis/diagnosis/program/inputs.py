@@ -58,6 +58,42 @@ def not_finite_inputs(program: Program) -> Finding | None:
     return None
 
 
+def embedded_numbers(program: Program) -> Finding | None:
+    """Detect inputs of an embedding that are no indices of its rows.
+
+    Source: Keras' documentation of ``Embedding`` (positive integers below ``input_dim``). Numbers are cut to whole
+    ones, so that scaled ones become 0; on a GPU, indices beyond the rows give zeros without an error. Threshold: one
+    value of the only input, which an embedding takes first.
+    """
+    first = next((layer for layer in program.layers if layer.kind != "InputLayer"), None)
+    data = program.training.inputs if program.training else ()
+    if first is None or first.kind != "Embedding" or len(data) != 1 or not data[0].min:
+        return None
+    rows, low, high = first.config.get("input_dim"), min(data[0].min), max(data[0].max)
+    if not data[0].is_integer:
+        text = f"{first.name} takes whole numbers, and the inputs are fractions from {low:.3g} to {high:.3g}."
+        suggestion, change = "the indices as they are, without scaling them", Change("standardize", True, False)
+    elif isinstance(rows, int) and (low < 0 or high >= rows):
+        text = f"{first.name} has {rows} rows, from 0 on, and the inputs are from {low:.0f} to {high:.0f}."
+        suggestion, change = (
+            f"Embedding({max(int(high) + 1, rows)}, ...)",
+            Change("units", rows, int(high) + 1, first.name),
+        )
+    else:
+        return None
+    return Finding(
+        "embedded_numbers",
+        "no indices",
+        text,
+        {"smallest_index": low, "largest_index": high},
+        suggestion,
+        "problem",
+        "inputs of an embedding that are no indices",
+        {"layer": first.name},
+        (change, Change("features", None, None)),
+    )
+
+
 def pixels(program: Program) -> Finding | None:
     """Detect pixels from 0 to 255 that reach weights without being scaled.
 

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from mlflow_hp.history.program import Program
 
 
+OF_THE_LARGEST = {
+    "CategoricalAccuracy", "SparseCategoricalAccuracy", "categorical_accuracy", "sparse_categorical_accuracy",
+}  # fmt: skip
+"""Metrics that count samples whose largest output is that of their class."""
 RESOLVED = ("accuracy", "acc")
 """Names that Keras replaces by the accuracy for the output's shape: ``BinaryAccuracy`` for one unit, else a categorical
 one."""
@@ -52,9 +56,10 @@ def accuracy_of_other_task(program: Program) -> Finding | None:
     """Detect an accuracy that counts something else than the right predictions of this task.
 
     ``Accuracy`` compares probabilities with labels for equality; ``BinaryAccuracy`` on k one-hot columns is 1 - 1 / k
-    for a model that always says no; ``CategoricalAccuracy`` of several labels looks at the largest only. Source: Keras'
-    documentation of these metrics. Threshold: the class of the metric. A problem where no other accuracy is among the
-    metrics, as the number says nothing; a hint for ``accuracy``, which Keras chooses by the shape of the output.
+    for a model that always says no; ``CategoricalAccuracy`` looks at the largest output only: it is meaningless for one
+    unit, and misleading for several labels. Source: Keras' documentation of these metrics. Threshold: the class of the
+    metric. A problem where no other accuracy is among the metrics, as the number says nothing; a hint for ``accuracy``,
+    which Keras chooses by the shape of the output.
     """
     for answer in answers(program):
         kind, names = task(answer), set(answer.output.metrics)
@@ -62,6 +67,9 @@ def accuracy_of_other_task(program: Program) -> Finding | None:
         if "Accuracy" in names and kind in ("binary", "multi-label", "classification"):
             old, new = "Accuracy", "accuracy"
             text = "Accuracy counts probabilities that equal the label exactly."
+        elif units == 1 and kind == "binary" and (of_largest := names & OF_THE_LARGEST):
+            old, new = min(of_largest), "accuracy"
+            text = f"{old} looks for the largest of the outputs, and there is one."
         elif (of_columns := names & {"BinaryAccuracy", "binary_accuracy"}) and kind == "classification" and units > 2:
             old, new = min(of_columns), "accuracy"
             text = f"{old} counts each of the {units} columns: always no is right in {1 - 1 / units:.0%}."

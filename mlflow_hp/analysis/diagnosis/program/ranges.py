@@ -6,12 +6,14 @@ import math
 from typing import TYPE_CHECKING
 
 from mlflow_hp.analysis.diagnosis.finding import Change, Finding
-from mlflow_hp.analysis.diagnosis.program.facts import REGRESSION_LOSSES, answers, highest, lowest
+from mlflow_hp.analysis.diagnosis.program.facts import BINARY, REGRESSION_LOSSES, answers, highest, lowest
 from mlflow_hp.analysis.diagnosis.program.repairs import NO_PROBABILITIES, with_activation
 
 if TYPE_CHECKING:
     from mlflow_hp.history.program import ArrayStatistics, Program
 
+ADDS_UP = 0.1
+"""Distance of the sum of the targets' means from 1 above which they are no shares of a whole."""
 RANGES = {
     "relu": (0.0, math.inf), "relu6": (0.0, 6.0), "softplus": (0.0, math.inf), "exponential": (0.0, math.inf),
     "sigmoid": (0.0, 1.0), "hard_sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "tanh": (-1.0, 1.0),
@@ -54,6 +56,35 @@ def output_range(program: Program) -> Finding | None:
             f"{answer.activation} on a regression",
             answer.where,
             (Change("last_activation", answer.activation, "linear", layer or None),),
+        )
+    return None
+
+
+def softmax_for_numbers(program: Program) -> Finding | None:
+    """Detect a softmax on several numbers that do not add up to 1, such as the pixels of an autoencoder.
+
+    Source: Keras' documentation of ``softmax`` (the values of a row add up to 1). Threshold: a loss for numbers, or a
+    binary cross-entropy, and targets whose means add up to another sum, by more than a tenth.
+    """
+    for answer in answers(program):
+        target = answer.target
+        if answer.activation != "softmax" or target is None or (answer.output.units or 0) < 2 or target.is_one_hot:
+            continue
+        if answer.loss not in REGRESSION_LOSSES | {BINARY} or len(target.mean) != answer.output.units:
+            continue
+        total = sum(target.mean)
+        if not math.isfinite(total) or abs(total - 1) <= ADDS_UP or (target.is_binary and answer.loss == BINARY):
+            continue
+        return Finding(
+            "softmax_for_numbers",
+            "softmax for numbers",
+            f"The outputs of a softmax add up to 1, and the targets to {total:.3g} on average.",
+            {"sum_of_targets": total},
+            with_activation(program, answer, "sigmoid" if lowest(target) >= 0 and highest(target) <= 1 else "linear"),
+            "problem",
+            "softmax on numbers that do not add up to 1",
+            answer.where,
+            (Change("last_activation", "softmax", "linear", answer.output.layer or None),),
         )
     return None
 

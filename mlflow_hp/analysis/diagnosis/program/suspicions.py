@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mlflow_hp.analysis.diagnosis.finding import Change, Finding, two_digits
-from mlflow_hp.analysis.diagnosis.program.graph import RECURRENT, hidden_maps, is_linear_model, output_layers
+from mlflow_hp.analysis.diagnosis.program.graph import (
+    RECURRENT,
+    hidden_maps,
+    is_linear_model,
+    nonlinearity,
+    output_layers,
+)
 from mlflow_hp.analysis.diagnosis.program.repairs import new_layer
 from mlflow_hp.analysis.diagnosis.program.schedules import largest_rate
 
@@ -21,6 +27,12 @@ FEW_SAMPLES, BATCH = 64, 32
 """Number of samples from which a batch of all of them may be the cause, and size that is proposed."""
 SMALL, LARGE = 1 / 6, 20.0
 """Ratios to it below and above which a learning rate may be the cause."""
+DEEP, NARROW_RELU = 6, 10
+"""Number of hidden layers from which, and units up to which, ReLU layers may die."""
+MUCH_NOISE = 0.5
+"""Standard deviation of added noise that may be the cause."""
+SQUEEZED = 0.04
+"""Share of the range of a feature below which its standard deviation is small; 0.29 if it is uniform."""
 WIDE = 32
 """Number of units that is proposed."""
 
@@ -77,7 +89,8 @@ def frozen_part(program: Program) -> Finding | None:
     Source: Keras' guide on transfer learning. Layers whose weights are never trained, such as ``Normalization``, do not
     count.
     """
-    layers = [layer for layer in program.layers if layer.n_weights and "kernel_initializer" in layer.config]
+    starts = ("kernel_initializer", "embeddings_initializer")
+    layers = [layer for layer in program.layers if layer.n_weights and any(name in layer.config for name in starts)]
     frozen = [layer for layer in layers if not layer.trainable]
     share = sum(layer.n_weights for layer in frozen) / max(sum(layer.n_weights for layer in layers), 1)
     if not frozen:
@@ -93,6 +106,88 @@ def frozen_part(program: Program) -> Finding | None:
         "layers that are frozen without being pretrained",
         {"layer": frozen[0].name},
         tuple(Change("trainable", False, True, layer.name) for layer in frozen),
+    )
+
+
+def deep_and_narrow(program: Program) -> Finding | None:
+    """Suspect many narrow ReLU layers without normalisation: with some probability, one of them is 0 for all samples.
+
+    Source: Lu et al. 2020, Dying ReLU and initialization: theory and numerical examples, section 3 (the probability
+    grows with the depth and shrinks with the width).
+    """
+    if any("Normalization" in layer.kind or layer.kind == "Add" for layer in program.layers):
+        return None
+    narrow = [
+        layer
+        for layer in hidden_maps(program)
+        if (layer.config.get("units") or WIDE) <= NARROW_RELU and nonlinearity(program, layer) == "relu"
+    ]
+    if len(narrow) < DEEP:
+        return None
+    return Finding(
+        "deep_and_narrow",
+        "deep and narrow",
+        f"{len(narrow)} hidden layers have {NARROW_RELU} or fewer ReLU units each: one of them may be 0 for all "
+        "samples, and nothing passes.",
+        {"narrow_layers": len(narrow)},
+        f"fewer layers, of {WIDE} units each",
+        "hint",
+        "many narrow ReLU layers",
+        {"layer": narrow[0].name},
+        (Change("layers", len(narrow), 2), *(Change("units", x.config.get("units"), WIDE, x.name) for x in narrow)),
+    )
+
+
+def much_noise(program: Program) -> Finding | None:
+    """Suspect noise on the inputs or outputs of layers that is about as large as what it is added to.
+
+    Source: Keras' documentation of ``GaussianNoise``; standardised values and outputs of layers are about 1 in size.
+    """
+    for layer in program.layers:
+        size = layer.config.get("stddev")
+        if layer.kind == "GaussianNoise" and isinstance(size, (int, float)) and size >= MUCH_NOISE:
+            return Finding(
+                "much_noise",
+                "much noise",
+                f"{layer.name} adds noise with a standard deviation of {size:g}.",
+                {"noise": float(size)},
+                "GaussianNoise(0.1)",
+                "hint",
+                "noise as large as the values",
+                {"layer": layer.name},
+                (Change("rate", size, 0.1, layer.name),),
+            )
+    return None
+
+
+def squeezed_inputs(program: Program) -> Finding | None:
+    """Suspect features of which a few extreme values have set the scale: all others lie close together.
+
+    Source: scikit-learn's documentation, Compare the effect of different scalers on data with outliers. Threshold: for
+    half of the features, a standard deviation below ``SQUEEZED`` of their range, which is at most 2.
+    """
+    data = program.training.inputs[0] if program.training and program.training.inputs else None
+    if data is None or not data.shape or len(data.shape) > 1 or data.is_integer:
+        return None
+    ranges = [high - low for low, high in zip(data.min, data.max, strict=True)]
+    squeezed = [
+        index
+        for index, (std, width) in enumerate(zip(data.std, ranges, strict=True))
+        if 0 < std < SQUEEZED * width <= 2 * SQUEEZED
+    ]
+    if len(squeezed) < max(len(ranges) / 2, 1):
+        return None
+    return Finding(
+        "squeezed_inputs",
+        "squeezed inputs",
+        f"{len(squeezed)} of {len(ranges)} features have a standard deviation below {SQUEEZED:.0%} of their range: a "
+        "few extreme values have set the scale.",
+        {"features_squeezed": len(squeezed)},
+        "sklearn.preprocessing.RobustScaler() or QuantileTransformer(), or without the extreme values",
+        "hint",
+        "a scale that extreme values have set",
+        {"feature": squeezed[:8]},
+        (Change("standardize", "by range", "by quantiles"), Change("features", None, None)),
     )
 
 
@@ -169,7 +264,10 @@ def one_batch(program: Program) -> Finding | None:
     )
 
 
-SUSPICIONS = (one_batch, narrow_layer, no_hidden_layer, unusual_activation, learning_rate_of_another_size, frozen_part)
+SUSPICIONS = (
+    one_batch, narrow_layer, no_hidden_layer, deep_and_narrow, unusual_activation, much_noise, squeezed_inputs,
+    frozen_part, learning_rate_of_another_size,
+)  # fmt: skip
 
 
 def suspicions(program: Program) -> list[Finding]:
