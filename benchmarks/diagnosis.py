@@ -6,12 +6,13 @@ Each case is a training of seconds; a faulty one has a twin, the same program wi
 --folder, by --processes fresh processes, and what is there already is not trained again (--again for all). Then their
 findings are judged: is the cause in the change that the first problem proposes, in any; is anything said; and is a
 problem claimed of healthy trainings and of twins. The cases are in two halves by a hash of their names: rules were
-tuned with one, and judged with the other; then tuned with both. The new ones are for one final judgement. A fault that
-does not hurt in these recordings, by 2 points of the score or 5 % of the loss on held-out data, is none and left out;
-but for those that no number shows (metrics, callbacks).
+tuned with one, and judged with the other, then tuned with both. The new ones were written by somebody who had not seen
+the rules; these were judged with them once, and then tuned with them, too. A fault that does not hurt in these
+recordings, by 2 points of the score or 5 % of the loss on held-out data, is none and left out; but for those that no
+number shows (metrics, callbacks).
 
 --judge-only  no training: findings about what is recorded, again, in seconds
---list        what is said about each case that is judged wrong (but for new ones)
+--list        what is said about each case that is judged wrong
 --harm        whether each fault hurts: scores of both on held-out data, from --seeds 2 seeds
 --proposals   follow the first problem's proposal of each faulty case that has hyperparameters, once: is it better?
 --all-of-them the same for each proposal, of hints and healthy cases too: what the probabilities are estimated from
@@ -73,12 +74,11 @@ def main() -> None:
     judgements = judging.judge_all(results, cases)
     print(f"{len(cases)} cases, half: {arguments.half}; left out, since their faults did not hurt: {len(harmless)}\n")
     print(judging.table(judgements))
-    lists = arguments.list
-    if lists:
+    if arguments.list:
         print(judging.wrong(judgements))
     if arguments.proposals:
         every = arguments.all_of_them
-        print(f"\n{proposals.follow(results, cases, arguments.processes, all_of_them=every, lists=lists)}")
+        print(f"\n{proposals.follow(results, cases, arguments.processes, all_of_them=every, lists=arguments.list)}")
 
 
 if __name__ == "__main__":
