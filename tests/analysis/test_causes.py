@@ -209,6 +209,9 @@ def test_a_training_that_ends_while_it_still_falls_fast():
     assert few_epochs(trained(planned, fast, accuracy=accuracy(0.99, 3))) is None
     assert few_epochs(trained(planned, fast, accuracy=accuracy(0.7, 3), val_loss=np.array([0.9, 0.8, 0.79]))) is None
     assert few_epochs(trained(classifier(fit={"epochs": 9}), fast, accuracy=accuracy(0.7, 3))) is None  # interrupted
+    again = trained(planned, fast, accuracy=accuracy(0.7, 3))
+    again.meta["fit"] = 1  # in a loop of fits
+    assert not {"few_epochs", "few_steps"} & {each.name for each in diagnosis.diagnose(again)}
     one = trained(classifier(fit={"epochs": 1}), np.array([0.9]), steps=80)
     assert few_epochs(one) is None
     one.steps["batch_loss"] = np.linspace(1.1, 0.4, 80)

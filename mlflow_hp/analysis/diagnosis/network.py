@@ -122,7 +122,9 @@ def diagnose(
     is_uneven = guess is not None and guess.accuracy > MOST_FREQUENT  # an accuracy hardly above it may be the best
     reached = None if is_uneven else success(history, n_classes=n_classes)
     of_program = explain(of_program, suspicions(program), of_curves, reached)
-    if any(finding.name == "few_steps" for finding in of_program):  # which says so, too
+    if history.meta.get("fit"):  # goes on with what earlier fits of its run have trained
+        of_program = [finding for finding in of_program if finding.name != "few_steps"]
+    if history.meta.get("fit") or any(finding.name == "few_steps" for finding in of_program):  # which says so, too
         of_curves = [finding for finding in of_curves if finding.name != "few_epochs"]
     findings = _consistent(by_severity(_without_repetition([*of_program, *of_curves])))
     findings = with_probabilities(findings, IN_ORDER)
