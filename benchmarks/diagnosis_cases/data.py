@@ -184,3 +184,22 @@ def patches(size: int = 12, n: int = 900) -> Split:
         top, left = (rng.integers(0, extent - size) for extent in photograph.shape[:2])
         x[row] = photograph[top : top + size, left : left + size].mean(-1, keepdims=True)
     return split(np.clip(x + rng.normal(0, 8, x.shape), 0, 255).astype("float32"), kind, classes=True)
+
+
+@functools.cache
+def houses(n: int = 1200) -> Split:
+    """Made houses: square feet, year, income of the neighbours and kilometres to the centre; standardised prices."""
+    rng = np.random.default_rng(14)
+    feet, years = rng.lognormal(7.5, 0.3, n), rng.uniform(1920, 2020, n)
+    income, distance = rng.normal(60000, 15000, n), rng.uniform(0, 30, n)
+    price = feet / 600 + (years - 1970) / 25 + income / 12000 - 0.004 * distance**2 + rng.normal(0, 0.3, n)
+    x = np.stack([feet, years, income, distance], 1)
+    return split(x.astype("float32"), ((price - price.mean()) / price.std()).astype("float32"))
+
+
+@functools.cache
+def tagged_steps(n: int = 800, steps: int = 20) -> Split:
+    """Noise, and at each step whether it and most of the value before sum to more than zero."""
+    rng = np.random.default_rng(15)
+    x = rng.normal(size=(n, steps + 1, 1)).astype("float32")
+    return split(x[:, 1:], (x[:, 1:] + 0.7 * x[:, :-1] > 0).astype("float32"))
