@@ -52,12 +52,12 @@ def prices_of_houses_by_huber(callbacks: list[Any]) -> Trained:
 def opinions_by_convolutions_over_words(callbacks: list[Any]) -> Trained:
     """Convolutions and the largest of each map."""
     split = data.reviews()
-    model = keras.Sequential([layers.Embedding(200, 16), layers.Conv1D(24, 3, activation="relu")])
+    model = keras.Sequential([layers.Embedding(200, 8), layers.Conv1D(16, 3, activation="relu")])
     model.add(layers.GlobalMaxPooling1D())
     model.add(layers.Dropout(0.3))
     model.add(layers.Dense(1, activation="sigmoid"))
     model.compile(keras.optimizers.Adam(0.005), "binary_crossentropy", metrics=["accuracy"])
-    model.fit(split.x, split.y, epochs=8, batch_size=32, validation_split=0.1, callbacks=callbacks, verbose=0)
+    model.fit(split.x, split.y, epochs=6, batch_size=32, validation_split=0.1, callbacks=callbacks, verbose=0)
     return model, scores.binary(model, split.x_test, split.y_test)
 
 
