@@ -41,6 +41,8 @@ REPAIRS: dict[str, str] = {
     "deep_and_narrow": "fewer and wider layers",
     "much_noise": "`GaussianNoise(0.1)`",
     "squeezed_inputs": "`RobustScaler`, `QuantileTransformer`",
+    "no_learning_rate": "the usual rate of the optimizer",
+    "normalization_over_one": "an axis of several values",
     "loss_of_directions": '`loss="mean_squared_error"`',
     "strong_weight_decay": "`weight_decay=0.004`",
     "loss_of_other_numbers": '`loss="mean_squared_error"`',

@@ -262,3 +262,14 @@ def test_dropout_inside_a_nested_model_is_not_at_the_output():
         dense(3, "softmax", name="head")._replace(inputs=("base",)),
     )
     assert layers.dropout_at_output(program(*nested, x=X, y=Y)) is None
+
+
+@pytest.mark.parametrize(
+    ("axis", "shape", "is_fault"),
+    [(-1, (8, 1), True), (-1, (8, 16), False), ([1], (1, 16), True), ([1, 2], (1, 16), False), (-1, None, False)],
+)
+def test_a_normalisation_over_one_value(axis, shape, is_fault):
+    normalises = layer("LayerNormalization", axis=axis)._replace(output_shape=shape)
+    described = classifier(dense(64, "relu"), normalises)
+    found = layers.normalization_over_one(described)
+    assert (found is not None) == is_fault

@@ -250,3 +250,17 @@ def test_a_weight_decay_that_forgets(decay, severity):
     assert (finding.severity if finding else None) == severity
     if finding:
         assert finding.change == (Change("weight_decay", decay, 0.004),)
+
+
+@pytest.mark.parametrize(
+    ("described", "is_fault"),
+    [
+        (classifier(optimizer("Adam", 0.0)), True),
+        (classifier(optimizer("Adam", 0.0), callbacks=[("LearningRateScheduler", {})]), False),
+        (classifier(schedule("CosineDecay", 0.0, decay_steps=100, warmup_steps=10, warmup_target=0.1)), False),
+        (classifier(optimizer("Adam", 0.001)), False),
+    ],
+    ids=["zero", "set by a callback", "warmed up", "usual"],
+)
+def test_a_learning_rate_of_0(described, is_fault):
+    assert (settings.no_learning_rate(described) is not None) == is_fault

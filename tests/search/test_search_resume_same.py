@@ -85,6 +85,7 @@ for change in ("late.V[0] = 2.0", "late.V[0] = 1.0; args.v = 3", "args.v = 2"):
         print("refused", error)
     else:
         break
+sys.stdout.flush()
 os._exit(0)
 """
 

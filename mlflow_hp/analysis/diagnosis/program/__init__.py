@@ -31,6 +31,7 @@ from mlflow_hp.analysis.diagnosis.program.layers import (
     much_dropout,
     no_nonlinearity,
     normalization_of_one,
+    normalization_over_one,
     saturating_stack,
 )
 from mlflow_hp.analysis.diagnosis.program.losses import (
@@ -63,6 +64,7 @@ from mlflow_hp.analysis.diagnosis.program.settings import (
     clipped_every_step,
     few_steps,
     momentum_near_one,
+    no_learning_rate,
     schedule_ends_early,
     strong_weight_decay,
     unusual_learning_rate,
@@ -101,11 +103,12 @@ DATA_RULES: tuple[Rule, ...] = (
 )  # fmt: skip
 NETWORK_RULES: tuple[Rule, ...] = (
     everything_frozen, constant_weights, dropout_at_output, activation_twice, hidden_softmax, no_nonlinearity,
-    normalization_of_one, few_units, saturating_stack, much_dropout, size_of_weights, strong_regularizer, linear_pair,
+    normalization_of_one, normalization_over_one, few_units, saturating_stack, much_dropout, size_of_weights,
+    strong_regularizer, linear_pair,
 )  # fmt: skip
 SETTINGS_RULES: tuple[Rule, ...] = (
-    momentum_near_one, strong_weight_decay, unusual_learning_rate, schedule_ends_early, metric_the_other_way,
-    metric_that_is_missing, batch_larger_than_data, few_steps,
+    no_learning_rate, momentum_near_one, strong_weight_decay, unusual_learning_rate, schedule_ends_early,
+    metric_the_other_way, metric_that_is_missing, batch_larger_than_data, few_steps,
 )  # fmt: skip
 ORDER = {"problem": 0, "hint": 1, "fine": 2}
 EXPLAINS: dict[str, set[str]] = {

@@ -321,6 +321,33 @@ def normalization_of_one(program: Program) -> Finding | None:
     )
 
 
+def normalization_over_one(program: Program) -> Finding | None:
+    """Detect a normalisation within each sample over a single value: minus its own mean it is 0.
+
+    Source: Ba, Kiros and Hinton 2016, Layer normalization, section 3. Threshold: an axis of size 1.
+    """
+    for layer in program.layers:
+        axes, shape = layer.config.get("axis", -1), layer.output_shape
+        if layer.kind not in ("LayerNormalization", "UnitNormalization") or not shape:
+            continue
+        axes = axes if isinstance(axes, (list, tuple)) else [axes]
+        places = [axis if axis < 0 else axis - 1 for axis in axes if isinstance(axis, int)]  # the batch is no axis here
+        if places and all(-len(shape) <= place < len(shape) and shape[place] == 1 for place in places):
+            return Finding(
+                "normalization_over_one",
+                "normalised to nothing",
+                f"{layer.name} normalises over a single value, minus its own mean: its output is the same for "
+                "all samples.",
+                {},
+                f"{layer.kind}(axis=...) over an axis of several values, or without {layer.name}",
+                "problem",
+                "a normalisation over one value",
+                {"layer": layer.name},
+                (Change("axis", layer.config.get("axis"), None, layer.name), Change("layers", layer.kind, None)),
+            )
+    return None
+
+
 def everything_frozen(program: Program) -> Finding | None:
     """Detect a model none of whose weights is trained.
 

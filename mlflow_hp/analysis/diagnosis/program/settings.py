@@ -64,6 +64,30 @@ OWN_SCHEDULE = re.compile(r"learningrate|schedule|lr|cycl|warm|finder", re.IGNOR
 """Names of callbacks that set the learning rate themselves."""
 
 
+def no_learning_rate(program: Program) -> Finding | None:
+    """Detect a learning rate of 0: nothing is trained.
+
+    Source: the update of each optimizer is a multiple of the rate. Threshold: a number, and no callback that may set
+    another.
+    """
+    rate = program.optimizer.get("learning_rate")
+    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or rate != 0 or _setters(program):
+        return None
+    usual = USUAL_RATES.get(str(program.optimizer.get("name")))
+    better = 0.001 if usual is None else usual.usual
+    return Finding(
+        "no_learning_rate",
+        "learning rate 0",
+        "The learning rate is 0: no weight is changed.",
+        {"learning_rate": 0.0, "suggested_learning_rate": better},
+        f"learning_rate={better:g}",
+        "problem",
+        "a learning rate of 0",
+        {},
+        (Change("learning_rate", 0.0, better),),
+    )
+
+
 def unusual_learning_rate(program: Program) -> Finding | None:
     """Detect a learning rate far from those that the optimizer usually needs.
 
