@@ -14,6 +14,7 @@ number shows (metrics, callbacks).
 --judge-only  no training: findings about what is recorded, again, in seconds
 --list        what is said about each case that is judged wrong
 --harm        whether each fault hurts: scores of both on held-out data, from --seeds 2 seeds
+--live        what is reported while healthy trainings run, and is no problem at their end
 --proposals   follow the first problem's proposal of each faulty case that has hyperparameters, once: is it better?
 --all-of-them the same for each proposal, of hints and healthy cases too: what the probabilities are estimated from
 """
@@ -47,6 +48,7 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="train all again")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--harm", action="store_true")
+    parser.add_argument("--live", action="store_true")
     parser.add_argument("--proposals", action="store_true")
     parser.add_argument("--all-of-them", action="store_true")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
@@ -76,6 +78,8 @@ def main() -> None:
     print(judging.table(judgements))
     if arguments.list:
         print(judging.wrong(judgements))
+    if arguments.live:
+        print(judging.reported_too_early(results, cases))
     if arguments.proposals:
         every = arguments.all_of_them
         print(f"\n{proposals.follow(results, cases, arguments.processes, all_of_them=every, lists=arguments.list)}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from benchmarks.diagnosis_cases.case import HEALTHY, KINDS
 from benchmarks.diagnosis_cases.recordings import Job
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from benchmarks.diagnosis_cases.case import Case
     from benchmarks.diagnosis_cases.recordings import Result, Results
     from mlflow_hp.analysis.diagnosis import Finding
+    from mlflow_hp.history import TrainingHistory
 
 
 class Judgement(NamedTuple):
@@ -165,3 +168,46 @@ def harmless(results: Results, cases: Sequence[Case], seeds: int) -> list[Case]:
 def _mean(runs: Sequence[Result | None], name: str) -> float:
     values = [getattr(each, name) for each in runs]
     return sum(values) / len(values) if all(map(math.isfinite, values)) else math.nan
+
+
+def reported_too_early(results: Results, cases: Sequence[Case], seed: int = 0) -> str:
+    """Count the healthy trainings of which a problem is reported while they train that is none at their end."""
+    from mlflow_hp.history import TrainingHistory
+
+    recorded, by_name = results.read(), {case.name: case for case in cases}
+    early: dict[str, set[str]] = {}
+    keys = {case.name: Job(case.name, "start", seed).key(by_name) for case in cases if case.kind == HEALTHY}
+    judged = {name: key for name, key in keys.items() if key in recorded and not recorded[key].error}
+    for name, key in judged.items():
+        history = TrainingHistory.open(results.folder / key)
+        at_end = {each.name for each in diagnose(results.folder / key) if each.severity == "problem"}
+        if told := _told_live(history) - at_end:
+            early[name] = told
+    lines = [f"- {name}: {', '.join(sorted(told))}" for name, told in early.items()]
+    return "\n".join(
+        [f"Problems reported while they train, and not at their end: {len(early)} of {len(judged)}", *lines]
+    )
+
+
+def _told_live(history: TrainingHistory) -> set[str]:
+    """Names of the problems that the looks at the ends of all epochs but the last report."""
+    from mlflow_hp.analysis import diagnosis
+    from mlflow_hp.history import TrainingHistory
+    from mlflow_hp.training.live_findings import CERTAIN
+
+    columns = {name: values for name, values in history.steps.items() if not np.ma.isMaskedArray(values)}
+    told: set[str] = set()
+    before: set[tuple[str, str]] = set()
+    for count in range(1, history.n_epochs):
+        is_seen = columns["epoch"] <= history.epochs["epoch"][count - 1]
+        so_far = TrainingHistory.from_arrays(
+            {name: values[is_seen] for name, values in columns.items()},
+            {name: values[:count] for name, values in history.epochs.items()},
+            meta=dict(history.meta),
+            program=history.program,
+        )
+        true = diagnosis.diagnose(so_far, so_far=True)
+        problems = [each for each in true if each.severity == "problem"]
+        told |= {each.name for each in problems if each.name in CERTAIN or (each.name, each.verdict) in before}
+        before = {(each.name, each.verdict) for each in true}
+    return told

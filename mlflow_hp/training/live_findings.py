@@ -31,10 +31,9 @@ VERDICTS = (
     "will not learn", "brings nothing more",
 )  # fmt: skip
 """Verdicts that `stop_on` accepts: those that can become true while a training runs."""
-AT_THE_END = ("trend", "speed", "noise_scale", "next_try")
-"""Findings that are about a training as a whole, and are left to its end."""
-OF_CURVES = ("divergence", "oscillation", "overfit", "plateau", "chance", "layers", "dead_units", "saturated_units")
-"""Findings that have to be true at two ends of epochs in a row: the noise of one epoch makes and unmakes them."""
+CERTAIN = ("not_finite", "unbounded_loss", "forecast")
+"""Findings at the end of an epoch that one look is enough for. Others have to be true at two in a row: the noise of one
+epoch makes and unmakes them, and what it makes of the program as their cause."""
 SHARE = 0.005
 """Share of the time of the training that the rules at the ends of epochs may take."""
 FIRST_STEPS, LAST_STEPS = 64, 512
@@ -245,7 +244,7 @@ class LiveFindings:
 
     def _diagnose(self, n_left: int | None) -> None:
         history = self._history()
-        true = diagnosis.diagnose(history)
+        true = diagnosis.diagnose(history, so_far=True)
         if n_left is not None:
             ahead = diagnosis.prospects(history, history.n_epochs + n_left)
             true += [] if ahead is None else [ahead]
@@ -260,8 +259,7 @@ class LiveFindings:
             for finding in true
             if finding.severity != "fine"
             and finding.name not in reported
-            and finding.name not in AT_THE_END
-            and (certain or finding.name not in OF_CURVES or (finding.name, finding.verdict) in self._before)
+            and (certain or finding.name in CERTAIN or (finding.name, finding.verdict) in self._before)
         ]
         if new:
             self._report(new)

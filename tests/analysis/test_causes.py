@@ -126,6 +126,23 @@ def test_a_loss_without_a_lowest_value():
         assert unbounded_loss(trained(classifier(), loss=bounded)) is None
 
 
+@pytest.mark.parametrize(
+    "described",
+    [
+        classifier(dense(2, "relu"), dense(32, "relu")),
+        classifier(layer("Flatten")),
+        classifier(optimizer={**SGD, "learning_rate": 5e-4}),
+        classifier(callbacks=[("EarlyStopping", {"monitor": "loss", "patience": 3})]),
+        classifier(fit={"epochs": 3}),
+    ],
+    ids=["narrow", "linear", "small rate", "early stopping", "short"],
+)
+def test_a_poor_result_is_no_failure_as_long_as_the_training_goes_on(described):
+    begun = trained(described, FALLING[:3], accuracy=accuracy(0.45, 3))
+    told = diagnosis.diagnose(begun, so_far=True)
+    assert "problem" not in {finding.severity for finding in told}
+
+
 def test_a_problem_of_the_program_is_the_cause():
     problems = diagnose_program(classifier(layer("Dropout", rate=0.9), dense(2, "relu")))
     assert problems[0].severity == "problem"

@@ -37,6 +37,12 @@ def test_what_proposes_no_value_or_is_fine_has_none():
     assert probabilities(unknown, finding("trend", "fine"), finding("speed", "hint", change=())) == [None] * 3
 
 
+def test_changes_that_were_never_tried_have_none():
+    metric = finding("accuracy_of_other_task", "problem", change=(Change("metrics", "Accuracy", "accuracy"),))
+    validation = finding("validation_scaled_differently", "problem", change=(Change("standardize", "train", "both"),))
+    assert probabilities(metric) == probabilities(validation) == [None]
+
+
 def test_in_words_where_it_is_more_likely_than_not():
     likely, unlikely = with_probabilities([finding("pixels", "problem"), finding("speed", "problem")], ["speed"])
     assert odds(likely) == " That lowered the held-out loss in 96% of made cases."

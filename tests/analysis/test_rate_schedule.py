@@ -16,11 +16,11 @@ EPOCH_OF = STEPS // (N // EPOCHS)
 X, Y = features(), labels()
 
 
-def trained(rates, end=0.6, callbacks=()):
+def trained(rates, end=0.6, callbacks=(), planned=EPOCHS):
     """A classifier of three classes whose accuracy ends at `end`."""
     described = program(
         dense(32, "relu"), dense(3, "softmax"), metrics=("accuracy",), x=X, y=Y, callbacks=callbacks,
-        optimizer={"name": "SGD"}, fit={"epochs": EPOCHS},
+        optimizer={"name": "SGD"}, fit={"epochs": planned},
     )  # fmt: skip
     steps = {"step": STEPS, "batch_loss": np.linspace(1.1, 1.0, N), "learning_rate": np.asarray(rates, float)}
     epochs = {
@@ -65,6 +65,12 @@ def test_usual_schedules_are_left_alone(name):
 @pytest.mark.parametrize("name", UNSUITABLE)
 def test_nothing_is_said_where_the_result_is_good(name):
     assert rate_schedule(trained(UNSUITABLE[name][0], end=0.99)) is None
+
+
+@pytest.mark.parametrize("name", UNSUITABLE)
+def test_a_part_of_a_training_tells_nothing(name):
+    """As while it trains: a warm-up grows at first, and restarts are still to come."""
+    assert rate_schedule(trained(UNSUITABLE[name][0], planned=2 * EPOCHS)) is None
 
 
 def test_a_callback_that_waits_on_a_plateau_is_left_alone():

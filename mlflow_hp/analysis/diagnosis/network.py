@@ -41,6 +41,11 @@ IN_ORDER = (
 MINOR = ("trend", "noise_scale")
 """Findings whose suggestion counts only if no other finding has one."""
 FALLS, RISES = ("trend", "still falling"), ("trend", "rising")
+OF_THE_WHOLE = (
+    "trend", "speed", "noise_scale", "rate_schedule", "stopped_early", "few_epochs", "moving_averages", "arrival",
+    "distance",
+)  # fmt: skip
+"""Findings that are about a training as a whole, and are left to its end."""
 HINTS = {"oscillation": 0.9, "layers": 0.9, "speed": 0.7, "dead_units": 0.5, "saturated_units": 0.5}
 """Finding -> share of the way from a constant prediction to a perfect one from which it is a hint, no problem."""
 LARGE = 2**28
@@ -77,6 +82,7 @@ def diagnose(
     n_classes: int | None = None,
     dead: Mapping[str, float] | None = None,
     saturated: Mapping[str, float] | None = None,
+    so_far: bool = False,
 ) -> list[Finding]:
     """Run all rules on a training: those on its program, its data, its curves and its layers.
 
@@ -94,6 +100,9 @@ def diagnose(
     saturated : mapping of str to float, optional
         Layer -> share of its outputs at the ends of the range of sigmoid or tanh, without layers whose outputs are
         those of the network. Defaults to the last shares that were recorded.
+    so_far : bool
+        Whether the training goes on: then its result is no failure yet, and rules on a training as a whole are left
+        out. Defaults to False.
 
     Returns
     -------
@@ -103,7 +112,10 @@ def diagnose(
     """
     regression = regression_of(history)
     if regression is not None:
-        return diagnose_regression(history, *regression)
+        of_descent = diagnose_regression(history, *regression)
+        return [
+            each for each in of_descent if not so_far or each.name not in OF_THE_WHOLE or each.verdict == "diverges"
+        ]
     dead = last_unit_shares(history.epochs, DEAD_UNITS) if dead is None else dead
     saturated = last_unit_shares(history.epochs, SATURATED_UNITS) if saturated is None else saturated
     results = [
@@ -115,12 +127,13 @@ def diagnose(
         chance(history, n_classes) or explains_nothing(history),
         certain_noise_scale(history) if _n_recorded(history) < LARGE else None,
     ]
+    results = [each for each in results if each is None or not so_far or each.name not in OF_THE_WHOLE]
     of_curves = _graded(_in_order(results), history, n_classes)
     program = _with_recorded_rate(history)
     of_program = diagnose_program(program, gradient_norm=_gradient_norm(history))
     guess = best_guess(history.program, n_classes)
     is_uneven = guess is not None and guess.accuracy > MOST_FREQUENT  # an accuracy hardly above it may be the best
-    reached = None if is_uneven else success(history, n_classes=n_classes)
+    reached = None if is_uneven or so_far else success(history, n_classes=n_classes)
     of_program = explain(of_program, suspicions(program), of_curves, reached)
     if history.meta.get("fit"):  # goes on with what earlier fits of its run have trained
         of_program = [finding for finding in of_program if finding.name != "few_steps"]

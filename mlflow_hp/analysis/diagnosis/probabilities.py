@@ -20,6 +20,14 @@ FOLLOWED = {
 """Kind of finding -> how often its change lowered the held-out loss by over 1 %, and how often it was made, by
 ``python -m benchmarks.diagnosis --proposals --all-of-them``. The first problem is the cause, and those behind it are
 mostly its effects: to change these alone seldom helps."""
+TRIED = {
+    "activation", "batch_normalization", "batch_size", "clipnorm", "dropout", "epochs", "kernel_initializer",
+    "last_activation", "layers", "learning_rate", "loss", "momentum", "optimizer", "rate", "regularizer",
+    "scale_targets", "shuffle", "standardize", "units",
+}  # fmt: skip
+"""Parameters that were changed in them: of other changes, such as of metrics, nothing was counted."""
+OF_VALIDATION = {"validation_scaled_differently", "classes_of_validation"}
+"""Findings that are about what is validated on, not about the training."""
 MORE_LIKELY = 0.6
 """Probability from which it is said in words."""
 
@@ -39,7 +47,8 @@ def with_probabilities(findings: Sequence[Finding], curve_rules: Collection[str]
     Returns
     -------
     list of Finding
-        The same. Those that are fine, or propose nothing that a program could change, have none.
+        The same. Those that are fine, propose nothing that a program could change, or a change that was never tried,
+        have none.
     """
     first = next((finding.name for finding in findings if finding.severity == "problem"), None)
     return [_with_probability(finding, finding.name == first, curve_rules) for finding in findings]
@@ -64,12 +73,13 @@ def odds(finding: Finding) -> str:
 
 
 def _with_probability(finding: Finding, is_first: bool, curve_rules: Collection[str]) -> Finding:
-    if finding.severity == "fine" or not any(change.new is not None for change in finding.change):
+    tried = any(change.new is not None and change.parameter in TRIED for change in finding.change)
+    if finding.severity == "fine" or not tried or finding.name in OF_VALIDATION:
         return finding
     if finding.severity == "problem":
         of_first = "problem of a curve" if finding.name in curve_rules else "problem of the program"
         kind = of_first if is_first else "further problem"
     else:
         kind = finding.verdict if finding.verdict in FOLLOWED else "hint"
-    improved, tried = FOLLOWED[kind]
-    return finding._replace(probability=round((improved + 1) / (tried + 2), 2))
+    n_improved, n_tried = FOLLOWED[kind]
+    return finding._replace(probability=round((n_improved + 1) / (n_tried + 2), 2))

@@ -31,7 +31,8 @@ def rate_schedule(history: TrainingHistory) -> Finding | None:
 
     It is below ``GONE`` of its largest value after less than ``SOON`` of the steps; or falls to ``FALLEN`` of its first
     value within the first epoch, for good, as where epochs are given for steps; or grows on a straight line to the end.
-    Where the result is ``GOOD_ENOUGH``, nothing is said, nor where ``ReduceLROnPlateau`` has waited with patience.
+    Where the result is ``GOOD_ENOUGH``, nothing is said, nor where ``ReduceLROnPlateau`` has waited with patience, nor
+    of a training that has not reached its planned epochs, for which the schedule was made.
 
     Parameters
     ----------
@@ -45,6 +46,8 @@ def rate_schedule(history: TrainingHistory) -> Finding | None:
     """
     rates = history.steps.get("learning_rate", np.zeros(0))
     if len(rates) < FEWEST_STEPS or not np.isfinite(rates).all() or rates.max() <= 0 or (rates == rates[0]).all():
+        return None
+    if history.n_epochs < (history.program.fit.get("epochs") or 0):
         return None
     reached = success(history, "val_")
     reached = success(history) if reached is None else reached
