@@ -308,7 +308,7 @@ def advice(method, **values):
 
 def test_what_is_proposed():
     assert advice("BFGS") == []
-    assert advice("SGD", learning_rate=0.01) == [("learning_rate", 0.01, 0.0033)]
+    assert advice("SGD", learning_rate=0.01) == [("learning_rate", 0.01, 5.3e-06)]
     assert advice("momentum") == [("iterations", 300, 1500)]
     assert advice("RMSprop", learning_rate=0.3) == [("learning_rate", 0.3, 0.1)]
     assert advice("Adam", learning_rate=None, x=0.0, y=1.0) == [("x", 0.0, 0.0), ("y", 1.0, 0.25)]
@@ -325,9 +325,9 @@ def test_advice_is_followed(go, monkeypatch):
     )
     status, top, children = go("--method", "SGD", "--learning_rate", "2e-4", "--iterations", "20", "--improve", "3")
     assert (status, top.data.tags["mlflow_hp.kind"]) == (0, "improvement")
-    assert set(children) == {"0 start", "1 learning_rate=6.7e-05", "2 iterations=100", "3 iterations=500"}
+    assert set(children) == {"0 start", "1 learning_rate=5.3e-06", "2 iterations=100", "3 iterations=500"}
     assert top.data.tags["mlflow_hp.best_run_id"] == children["3 iterations=500"].info.run_id
-    assert labels[-1][:2] == ["start (it diverged)", "1: learning_rate=6.7e-05 (it ended elsewhere)"]
+    assert labels[-1][:2] == ["start (it diverged)", "1: learning_rate=5.3e-06 (it ended elsewhere)"]
     assert "after 20 iterations it is at (" in top.data.tags["mlflow.note.content"]
 
 
