@@ -12,7 +12,7 @@ _MODULES = (
     "keyword_healthy", "healthy_programs", "healthy_regressions", "healthy_sequences", "keyword_network_faults",
     "keyword_training_faults", "healthy_schedules", "output_faults", "label_faults", "data_faults", "fit_faults",
     "network_faults", "regularisation_faults", "forum_faults", "forum_network_faults", "mutated_faults",
-    "guide_programs", "guide_networks", "course_faults", "course_programs",
+    "guide_programs", "guide_networks", "course_faults", "course_data_faults", "course_programs",
 )  # fmt: skip
 
 

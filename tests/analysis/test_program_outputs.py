@@ -1,4 +1,4 @@
-"""Last activation against loss against targets, and metrics against the task: the root cause, or silence."""
+"""Last activation against loss against targets: the root cause, or silence."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mlflow_hp.analysis.diagnosis import Change
-from mlflow_hp.analysis.diagnosis.program import diagnose_program, losses, metrics, outputs, ranges, task_of
+from mlflow_hp.analysis.diagnosis.program import diagnose_program, losses, outputs, ranges, task_of
 from mlflow_hp.history.program import Output, Program
 from tests.helpers.programs_described import (
     RNG,
@@ -240,37 +240,6 @@ FAULTS = {
         ("poisson_output", "problem", 'Dense(1, activation="exponential")'),
         [activation("linear", "exponential")],
     ),
-    "accuracy on a regression": (
-        network(1, "linear", loss="MeanSquaredError", y=heights(), metrics=["BinaryAccuracy"]),
-        ("accuracy_of_numbers", "problem", 'metrics=["mae"]'),
-        [Change("metrics", "BinaryAccuracy", "mean_absolute_error")],
-    ),
-    "equality as accuracy": (
-        network(1, "sigmoid", loss="BinaryCrossentropy", y=labels(k=2), metrics=["Accuracy"]),
-        ("accuracy_of_other_task", "problem", 'metrics=["accuracy"]'),
-        [Change("metrics", "Accuracy", "accuracy")],
-    ),
-    "binary accuracy of ten classes": (
-        network(10, "softmax", loss="CategoricalCrossentropy", y=one_hot(k=10), metrics=["BinaryAccuracy"]),
-        ("accuracy_of_other_task", "problem", 'metrics=["accuracy"]'),
-        [Change("metrics", "BinaryAccuracy", "accuracy")],
-    ),
-    "binary accuracy by its name": (
-        network(10, "softmax", loss="CategoricalCrossentropy", y=one_hot(k=10), metrics=["binary_accuracy"]),
-        ("accuracy_of_other_task", "problem", 'metrics=["accuracy"]'),
-        [Change("metrics", "binary_accuracy", "accuracy")],
-    ),
-    "binary accuracy beside another": (
-        network(10, "softmax", loss="CategoricalCrossentropy", y=one_hot(k=10),
-                metrics=["CategoricalAccuracy", "BinaryAccuracy"]),
-        ("accuracy_of_other_task", "hint", 'metrics=["accuracy"]'),
-        [Change("metrics", "BinaryAccuracy", "accuracy")],
-    ),
-    "the largest of one unit": (
-        network(1, "sigmoid", loss="BinaryCrossentropy", y=labels(k=2), metrics=["sparse_categorical_accuracy"]),
-        ("accuracy_of_other_task", "problem", 'metrics=["accuracy"]'),
-        [Change("metrics", "sparse_categorical_accuracy", "accuracy")],
-    ),
     "softmax of an autoencoder": (
         network(20, "softmax", loss="MeanSquaredError", y=np.random.default_rng(0).random((400, 20))),
         ("softmax_for_numbers", "problem", 'activation="sigmoid"'),
@@ -280,17 +249,6 @@ FAULTS = {
         network(1, "linear", loss="CosineSimilarity", y=heights()),
         ("loss_of_directions", "problem", 'loss="mean_squared_error"'),
         [Change("loss", "cosine_similarity", "mean_squared_error")],
-    ),
-    "accuracy of several labels": (
-        network(5, "sigmoid", loss="BinaryCrossentropy", y=several_labels(), metrics=["accuracy"]),
-        ("accuracy_of_other_task", "hint", 'metrics=["binary_accuracy"]'),
-        [Change("metrics", "accuracy", "binary_accuracy")],
-    ),
-    "accuracy of logits": (
-        network(1, "linear", loss="BinaryCrossentropy", loss_config={"from_logits": True}, y=labels(k=2),
-                metrics=["accuracy"]),
-        ("accuracy_of_logits", "hint", "metrics=[keras.metrics.BinaryAccuracy(threshold=0)]"),
-        [Change("metrics", "accuracy", "BinaryAccuracy(threshold=0)")],
     ),
 }  # fmt: skip
 
@@ -368,11 +326,6 @@ def test_text_as_labels():
     finding = losses.text_labels(faulty._replace(training=faulty.training._replace(targets=(target,))))
     assert (finding.severity, finding.change[0].parameter) == ("problem", "targets")
     assert losses.text_labels(faulty) is None
-
-
-def test_accuracy_of_an_autoencoder_is_a_hint():
-    several = network(4, "linear", loss="mse", y=RNG.normal(size=(400, 4)), metrics=["CategoricalAccuracy"])
-    assert metrics.accuracy_of_numbers(several).severity == "hint"
 
 
 def test_targets_that_leave_the_range_seldom_are_a_hint():

@@ -68,8 +68,9 @@ class ValidationReader:
 
     def begin(self, *, counts: bool) -> None:
         """Begin a validation, and count its data if asked for."""
-        self._data.start()
-        if not counts:
+        if counts:
+            self._data.start()
+        else:
             self._data.end_epoch()
         self._model.test_function = self._run
 
