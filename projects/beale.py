@@ -56,7 +56,7 @@ LOWER_RATE = 3
 """Divisor of a learning rate whose steps go back and forth: 67 % of 51 paths ended nearer."""
 FIRST_STEP = 0.1
 """Length of the first step, as a share of the distance of the start from the origin (at least 1), that the rate of a
-path that diverged is lowered to, and to a third at most: of 59 that diverged, 59 did not any more after this once, and 23
+path that diverged is lowered to, and to a third at most: of 59 that diverged, 59 did not any more after this once, 23
 after a third three times."""
 NEARER_START = 4
 """Divisor of x and y of a start that led elsewhere: 91 % of 88 paths of SciPy's methods, and 90 % of 50 of Keras', then
