@@ -143,6 +143,13 @@ def test_a_poor_result_is_no_failure_as_long_as_the_training_goes_on(described):
     assert "problem" not in {finding.severity for finding in told}
 
 
+@pytest.mark.parametrize(("n_epochs", "planned", "is_told"), [(5, 20, False), (10, 20, True), (10, 100, False)])
+def test_a_training_that_goes_on_may_be_at_chance_at_first(n_epochs, planned, is_told):
+    level = np.full(n_epochs, 1.1)
+    begun = trained(classifier(fit={"epochs": planned}), level, accuracy=np.full(n_epochs, 0.34))
+    assert ("chance" in {each.name for each in diagnosis.diagnose(begun, so_far=True)}) == is_told
+
+
 def test_a_problem_of_the_program_is_the_cause():
     problems = diagnose_program(classifier(layer("Dropout", rate=0.9), dense(2, "relu")))
     assert problems[0].severity == "problem"

@@ -9,6 +9,7 @@ import numpy as np
 
 from mlflow_hp.analysis.diagnosis.causes import explain
 from mlflow_hp.analysis.diagnosis.chance import MOST_FREQUENT, chance, explains_nothing
+from mlflow_hp.analysis.diagnosis.curve import MIN_EPOCHS
 from mlflow_hp.analysis.diagnosis.descent import divergence, oscillation, speed
 from mlflow_hp.analysis.diagnosis.finding import Finding, by_severity
 from mlflow_hp.analysis.diagnosis.generalization import does_not_generalize, moving_averages, overfit, plateau
@@ -46,6 +47,8 @@ OF_THE_WHOLE = (
     "distance",
 )  # fmt: skip
 """Findings that are about a training as a whole, and are left to its end."""
+UNDER_WAY = 0.2
+"""Share of the planned epochs, and at least ``MIN_EPOCHS``, before which a training that goes on may be at chance."""
 HINTS = {"oscillation": 0.9, "layers": 0.9, "speed": 0.7, "dead_units": 0.5, "saturated_units": 0.5}
 """Finding -> share of the way from a constant prediction to a perfect one from which it is a hint, no problem."""
 LARGE = 2**28
@@ -127,7 +130,9 @@ def diagnose(
         chance(history, n_classes) or explains_nothing(history),
         certain_noise_scale(history) if _n_recorded(history) < LARGE else None,
     ]
-    results = [each for each in results if each is None or not so_far or each.name not in OF_THE_WHOLE]
+    if so_far:
+        left_out = OF_THE_WHOLE if _is_well_under_way(history) else (*OF_THE_WHOLE, "chance")
+        results = [each for each in results if each is None or each.name not in left_out]
     of_curves = _graded(_in_order(results), history, n_classes)
     program = _with_recorded_rate(history)
     of_program = diagnose_program(program, gradient_norm=_gradient_norm(history))
@@ -165,6 +170,11 @@ def next_try_of(findings: Sequence[Finding]) -> Finding:
     return first._replace(
         name="next_try", verdict="try", text=text, evidence=evidence, severity="fine", cause=None, where={}
     )
+
+
+def _is_well_under_way(history: TrainingHistory) -> bool:
+    """Whether a training that goes on has had the time to rise above guessing."""
+    return history.n_epochs >= max(MIN_EPOCHS, UNDER_WAY * (history.program.fit.get("epochs") or 0))
 
 
 def _with_recorded_rate(history: TrainingHistory) -> Program:
