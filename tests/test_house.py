@@ -33,10 +33,10 @@ KNOWN_IN = {
     "PIL": {"plots"},
     "pandas": {"history", "analysis", "search", "tracking"},
     "pyarrow": {"history"},
-    "plotly": {"compare", "server"},
+    "plotly": {"compare", "run_page", "server"},
     "flask": {"server"},
     "click": {"cli"},
-    "jinja2": {"compare"},
+    "jinja2": {"compare", "run_page"},
 }  # fmt: skip
 """Libraries that only some packages know. Which package may import which: import-linter, in pyproject.toml."""
 

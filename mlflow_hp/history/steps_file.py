@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 MISSING_VERSION = 3
 """Version of the format since which values may be missing after the first row."""
+ALL = slice(None)
+"""All rows."""
 WIDE = 1024
 """Bytes of a row above which reading ahead costs more than it saves."""
 
@@ -75,8 +77,8 @@ class StepsFile:
             why = "" if problem is None else f": {problem}"
             raise UserError(f"{path} is damaged or cut off before the first step{why}; there is nothing to read")
 
-    def read(self, names: Sequence[str]) -> dict[str, np.ndarray]:
-        """Read columns, shape (rows, *shape) each, and no other part of the file.
+    def read(self, names: Sequence[str], rows: slice = ALL) -> dict[str, np.ndarray]:
+        """Read columns, shape (rows, *shape) each, and no other part of the file: of some rows, the chunks with them.
 
         Raises
         ------
@@ -84,10 +86,19 @@ class StepsFile:
             If one of them is damaged.
         """
         chosen = [field for field in self.fields if field.name in names]
-        arrays = {field.name: _Array.of(field, sum(self.chunk_rows)) for field in chosen}
-        for _ in self._read_into(chosen, lambda field, first, n_rows: arrays[field.name].rows(first, n_rows)):
+        start, stop, _ = rows.indices(sum(self.chunk_rows))
+        ends = np.cumsum(self.chunk_rows)
+        chunks = range(int(np.searchsorted(ends, start, side="right")), int(np.searchsorted(ends, stop)) + 1)
+        chunks = chunks[: max(0, len(self.chunk_rows) - chunks.start)] if stop > start else range(0)
+        offset = int(ends[chunks.start] - self.chunk_rows[chunks.start]) if chunks else 0
+        n_rows = sum(self.chunk_rows[number] for number in chunks)
+        arrays = {field.name: _Array.of(field, n_rows) for field in chosen}
+        for _ in self._read_into(
+            chosen, lambda field, first, n_rows: arrays[field.name].rows(first - offset, n_rows), chunks
+        ):
             pass
-        return {name: array.masked() for name, array in arrays.items()}
+        wanted = slice(start - offset, max(start, stop) - offset)
+        return {name: array.masked()[wanted] for name, array in arrays.items()}
 
     def drop_damaged(self) -> None:
         """Read everything, and drop the first damaged chunk and all later ones."""
@@ -114,11 +125,15 @@ class StepsFile:
             self._fill(file, number, first, arrays)
         return {field.name: array.masked() for field, array in arrays.items()}
 
-    def _read_into(self, fields: list[Field], target: Callable[[Field, int, int], _Array]) -> Iterator[None]:
+    def _read_into(
+        self, fields: list[Field], target: Callable[[Field, int, int], _Array], chunks: range | None = None
+    ) -> Iterator[None]:
         """Read `fields` chunk by chunk into the arrays that `target` returns for field, first row, number of rows."""
-        first = 0
+        chunks = range(len(self.chunk_rows)) if chunks is None else chunks
+        first = sum(self.chunk_rows[: chunks.start])
         with self._open() as file:
-            for number, n_rows in enumerate(self.chunk_rows):
+            for number in chunks:
+                n_rows = self.chunk_rows[number]
                 self._fill(file, number, first, {field: target(field, first, n_rows) for field in fields})
                 yield
                 first += n_rows

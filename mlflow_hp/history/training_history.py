@@ -14,7 +14,7 @@ from mlflow_hp.history.epoch_table import epoch_column, read_epochs
 from mlflow_hp.history.missing import missing_in, nan_where_missing
 from mlflow_hp.history.program import Program, read_program
 from mlflow_hp.history.schema import EPOCHS_FILE, STATISTICS, STEPS_FILE, Tensor, fields_of, statistics_of
-from mlflow_hp.history.steps_file import StepsFile
+from mlflow_hp.history.steps_file import ALL, StepsFile
 from mlflow_hp.history.unit_shares import without_unit_shares
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class TrainingHistory:
     n_steps : int
         Number of steps.
     read : callable
-        Names -> arrays.
+        Names, rows -> arrays; row 0 is before the first step.
     epochs : mapping of str to ndarray
         Columns of the epochs.
     complete : bool
@@ -88,7 +88,7 @@ class TrainingHistory:
         self,
         header: Mapping[str, Any],
         n_steps: int,
-        read: Callable[[Sequence[str]], dict[str, np.ndarray]],
+        read: Callable[[Sequence[str], slice], dict[str, np.ndarray]],
         epochs: Mapping[str, np.ndarray],
         *,
         complete: bool,
@@ -135,10 +135,10 @@ class TrainingHistory:
         if check:
             file.drop_damaged()
 
-        def read(names: Sequence[str]) -> dict[str, np.ndarray]:
+        def read(names: Sequence[str], rows: slice = ALL) -> dict[str, np.ndarray]:
             # row 0 is before the first step: it has weights, but nothing in the step columns
             columns = file.header["columns"]
-            return {name: array[1:] if name in columns else array for name, array in file.read(names).items()}
+            return {name: array[1:] if name in columns else array for name, array in file.read(names, rows).items()}
 
         epochs = read_epochs(path.with_name(EPOCHS_FILE), check=check)
         n_steps = sum(file.chunk_rows) - 1
@@ -205,7 +205,7 @@ class TrainingHistory:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle everything that was recorded, read now: the file may not exist where it is unpickled."""
         names = [field.name for group in fields_of(self._header) for field in group]
-        arrays = self._read(names)
+        arrays = self._read(names, ALL)
         return _in_memory, (
             dict(self._header), self.n_steps, arrays, dict(self.epochs), self.complete, self.program,
         )  # fmt: skip
@@ -217,8 +217,28 @@ class TrainingHistory:
     @cached_property
     def steps(self) -> Mapping[str, np.ndarray]:
         """Step columns, shape (n_steps,) each, NaN where a step has no such value; read on first access."""
-        arrays = self._read(self.columns)
-        return {name: nan_where_missing(arrays[name]) for name in self.columns}
+        return self.read_steps(self.columns)
+
+    def read_steps(self, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Read some of the step columns, and no other part of the file; `steps` reads all, and keeps them.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Names among ``columns``.
+
+        Returns
+        -------
+        dict of str to ndarray of shape (n_steps,)
+            The columns, NaN where a step has no such value.
+
+        Raises
+        ------
+        KeyError
+            For a name that is not among ``columns``.
+        """
+        arrays = self._read(names, ALL)
+        return {name: nan_where_missing(arrays[name]) for name in names}
 
     @property
     def epoch_metrics(self) -> tuple[str, ...]:
@@ -246,7 +266,7 @@ class TrainingHistory:
             For an unknown tensor, or if the weights themselves were not recorded.
         """
         self._check_recorded(tensor, "values")
-        return self._read([tensor])[tensor]
+        return self._read([tensor], ALL)[tensor]
 
     def statistics(self, tensor: str) -> dict[str, np.ndarray]:
         """Return each of ``STATISTICS`` of one tensor, in rows as of ``weights``.
@@ -272,7 +292,7 @@ class TrainingHistory:
         self._check_recorded(tensor, "values", "statistics")
         if self.recorded == "values":
             return dict(zip(STATISTICS, statistics_of(self.weights(tensor)).T, strict=True))
-        arrays = self._read([f"{tensor}/{key}" for key in STATISTICS])
+        arrays = self._read([f"{tensor}/{key}" for key in STATISTICS], ALL)
         return {key: nan_where_missing(arrays[f"{tensor}/{key}"]) for key in STATISTICS}
 
     def has_statistics(self, tensor: str) -> np.ndarray:
@@ -297,8 +317,43 @@ class TrainingHistory:
         if self.recorded == "values":
             return np.ones(self.n_steps + 1, bool)
         name = f"{tensor}/{STATISTICS[0]}"
-        missing = missing_in(self._read([name])[name])
+        missing = missing_in(self._read([name], ALL)[name])
         return np.ones(self.n_steps + 1, bool) if missing is None else ~missing
+
+    def part(self, start: int, stop: int) -> TrainingHistory:
+        """Return a stretch of the training, of which nothing else is read.
+
+        Parameters
+        ----------
+        start, stop : int
+            Its first step and the step after its last, counted from the first recorded one (0-based).
+
+        Returns
+        -------
+        TrainingHistory
+            With the steps of that stretch, and all epochs; row 0 of a tensor is before step `start`.
+
+        Raises
+        ------
+        ValueError
+            Unless 0 <= start <= stop <= n_steps.
+
+        Examples
+        --------
+        >>> from mlflow_hp import TrainingHistory
+        >>> history = TrainingHistory.from_arrays({"batch_loss": [4.0, 2.0, 1.0]})
+        >>> history.part(1, 3).steps["batch_loss"]
+        array([2., 1.])
+        """
+        if not 0 <= start <= stop <= self.n_steps:
+            raise ValueError(f"there are no steps {start} to {stop}: the training has {self.n_steps}, from 0 on")
+
+        def read(names: Sequence[str], rows: slice = ALL) -> dict[str, np.ndarray]:
+            first, last, _ = rows.indices(stop - start + 1)
+            return self._read(names, slice(start + first, start + max(first, last)))
+
+        complete, program = self.complete and stop == self.n_steps, self.program
+        return TrainingHistory(self._header, stop - start, read, self.epochs, complete=complete, program=program)
 
     def to_pandas(self) -> pd.DataFrame:
         """Make a table of the steps: their columns, and the weights or statistics after each; index "step".
@@ -338,7 +393,9 @@ def _in_memory(
 ) -> TrainingHistory:
     """Make a history of arrays in memory."""
 
-    def read(names: Sequence[str]) -> dict[str, np.ndarray]:
-        return {name: arrays[name] for name in names}
+    def read(names: Sequence[str], rows: slice = ALL) -> dict[str, np.ndarray]:
+        start, stop, _ = rows.indices(n_steps + 1)
+        steps = slice(start, max(start, stop - 1))
+        return {name: arrays[name][steps if name in header["columns"] else rows] for name in names}
 
     return TrainingHistory(header, n_steps, read, epochs, complete=complete, program=program)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 MAX_RUNS = 5000
 """Runs that the page lists; of an experiment with more, the newest."""
+MAX_CHILDREN = 500
+"""Nested runs that the page of a run lists."""
 MAX_TAG_LENGTH = 250
 """Longer tags (descriptions, diffs) are left out: no one filters by them."""
 CURVE_PREFIXES = (WEIGHTS_METRIC_PREFIX, UNITS_METRIC_PREFIX, SYSTEM_METRIC_PREFIX)
@@ -150,6 +152,26 @@ def runs(store: Any, experiment_id: str, run_ids: Sequence[str] = ()) -> dict[st
         "metric_names": metric_names,
         "left_out": n_runs - len(rows),
     }
+
+
+def children(store: Any, run_id: str) -> dict[str, Any]:
+    """Find the active runs nested in a run: ``ids`` of the first ``MAX_CHILDREN``, and the count of each status."""
+    from mlflow.store.tracking.dbmodels.models import SqlRun as R
+    from mlflow.store.tracking.dbmodels.models import SqlTag as T
+    from sqlalchemy import select
+
+    query = (
+        select(R.run_uuid, R.status)
+        .join(T, T.run_uuid == R.run_uuid)
+        .where(T.key == PARENT_TAG, T.value == run_id, R.lifecycle_stage == "active")
+        .order_by(R.start_time, R.run_uuid)
+    )
+    with store.ManagedSessionMaker() as session:
+        rows = session.execute(query).all()
+    statuses: dict[str, int] = {}
+    for _, status in rows:
+        statuses[status] = statuses.get(status, 0) + 1
+    return {"ids": [row[0] for row in rows[:MAX_CHILDREN]], "statuses": statuses}
 
 
 def _columns(rows: Iterable[tuple[str, str, Any]], row_of: dict[str, int]) -> Columns:

@@ -79,7 +79,8 @@ class StaticFiles:
 
         self._own = {
             item.name: item.read_bytes()
-            for item in files("mlflow_hp.server").joinpath("static").iterdir()
+            for package in ("mlflow_hp.server", "mlflow_hp.run_page")
+            for item in files(package).joinpath("static").iterdir()
             if item.is_file()
         }
         digest = hashlib.sha256(get_plotlyjs_version().encode())

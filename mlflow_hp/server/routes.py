@@ -15,6 +15,7 @@ from mlflow_hp.compare.judging import JUDGES
 from mlflow_hp.errors import UserError
 from mlflow_hp.server import queries, request_args
 from mlflow_hp.server.responses import accepts_gzip, add_headers, as_error, as_json
+from mlflow_hp.server.run_routes import add_run_routes
 from mlflow_hp.server.source import ReadableSource, plain_points
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def page_blueprint(readable: ReadFilter, static: StaticFiles) -> Blueprint:
         compared = sections(facts, source, metric=metric, unfinished=True, judge=judge, parts=tuple(parts) or PARTS)
         return as_json({"sections": [to_json(section) for section in compared], "lines": _lines(facts, metric, judge)})
 
+    add_run_routes(page, readable, static)
     return page
 
 

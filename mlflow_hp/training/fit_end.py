@@ -149,7 +149,7 @@ class FitEnd:
     def _report(self, history: TrainingHistory) -> TrainingReport:
         from mlflow_hp.training.report import TrainingReport
 
-        return TrainingReport(self._run_id, history)
+        return TrainingReport(self._run_id, history, self._recording.history_folder)
 
     def _log_best(self, best: BestEpoch) -> None:
         shift = self._recording.shift.epoch

@@ -7,22 +7,29 @@ from typing import TYPE_CHECKING, Any
 
 import mlflow
 
+from mlflow_hp._notice import warn
 from mlflow_hp.analysis import diagnosis
 from mlflow_hp.analysis.diagnosis.gradient_products import has_gradients, reason_unknown
+from mlflow_hp.errors import UserError
+from mlflow_hp.history import weight_snapshots
 from mlflow_hp.history.step_record import batch_values, gradient_norms, learning_rates
 from mlflow_hp.plots import figure, gradients, training
+from mlflow_hp.run_page.document import document
+from mlflow_hp.run_page.summary import summary
 from mlflow_hp.tracking import runs
 from mlflow_hp.tracking.artifact_bundle import ArtifactBundle
-from mlflow_hp.tracking.artifact_paths import DIAGNOSIS_FILE, PLOTS_FOLDER
+from mlflow_hp.tracking.artifact_paths import DIAGNOSIS_FILE, PLOTS_FOLDER, REPORT_FILE
 from mlflow_hp.tracking.names import file_name
 from mlflow_hp.tracking.params_and_tags import plain
 from mlflow_hp.tracking.runs import log_numbers
-from mlflow_hp.tracking.tags import DESCRIPTION_TAG
+from mlflow_hp.tracking.tags import DESCRIPTION_TAG, PARENT_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from matplotlib.axes import Axes
+    from mlflow.entities import Run
 
     from mlflow_hp.analysis.diagnosis import Finding
     from mlflow_hp.history import TrainingHistory
@@ -131,7 +138,9 @@ def _gradient_pictures(report: Report, history: TrainingHistory) -> None:
 
 
 class TrainingReport:
-    """Pictures, ``diagnosis.json``, finding metrics and a description: made in the constructor, uploaded by `upload`.
+    """Pictures, ``diagnosis.json``, finding metrics, description, ``report.html``; uploaded by `upload`.
+
+    A nested run has no ``report.html``, which has 2 MB: it may be one of hundreds.
 
     Parameters
     ----------
@@ -139,12 +148,16 @@ class TrainingReport:
         The run.
     history : TrainingHistory
         History of the training.
+    folder : Path, optional
+        Folder of the history, where snapshots of the weights may be. Defaults to None: there are none.
     """
 
-    def __init__(self, run_id: str, history: TrainingHistory) -> None:
+    def __init__(self, run_id: str, history: TrainingHistory, folder: Path | None = None) -> None:
         self._report = Report(run_id)
+        self._history, self._folder = history, folder
         try:
             findings = diagnosis.diagnose(history)
+            self._findings = findings
             self._numbers = diagnosis.to_metrics(findings)
             result = f"{diagnosis.result_in_words(history)}, by {_optimizer(history)}"
             ended_by = history.meta.get("ended_by")
@@ -166,10 +179,26 @@ class TrainingReport:
         """
         run_id = self._report.run_id
         log_numbers(run_id, self._numbers)
-        if DESCRIPTION_TAG not in mlflow.MlflowClient().get_run(run_id).data.tags:
+        run = mlflow.MlflowClient().get_run(run_id)
+        if DESCRIPTION_TAG not in run.data.tags:
             note = "" if cadence == EVERY_STEP else f"\nMLflow has metrics of {cadence}; the history has every step.\n"
             runs.set_description(run_id, self._description + note)
+            run.data.tags[DESCRIPTION_TAG] = self._description
+        if PARENT_TAG not in run.data.tags:
+            self._add_document(run)
         self._report.upload()
+
+    def _add_document(self, run: Run) -> None:
+        """Add ``report.html``; without it, if that fails, the rest is uploaded all the same."""
+        try:
+            kept = None if self._folder is None else weight_snapshots.load(self._folder / weight_snapshots.FILE)
+        except (UserError, OSError):
+            kept = None
+        try:
+            content = document(summary(run, self._findings), self._history, kept)
+            self._report.file(REPORT_FILE).write_text(content, encoding="utf-8")
+        except Exception as error:  # noqa: BLE001
+            warn(f"run {run.info.run_id} has no {REPORT_FILE}: {type(error).__name__}: {error}")
 
     def close(self) -> None:
         """Remove the local files."""

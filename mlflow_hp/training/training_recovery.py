@@ -100,7 +100,8 @@ def recover_training(
         runs.upload(recording.run_id, recording.folder / HISTORY, training_path(fit))
         if header["report"]:
             try:
-                with contextlib.closing(TrainingReport(recording.run_id, history)) as report:
+                report = TrainingReport(recording.run_id, history, recording.folder / HISTORY)
+                with contextlib.closing(report):
                     report.upload(cadence)
             except Exception as error:  # noqa: BLE001 - the record itself is complete
                 problems.append(f"there is no report: {type(error).__name__}: {error}")

@@ -9,7 +9,7 @@ export async function request(route, parameters = {}, signal = undefined) {
   for (const [key, value] of Object.entries(parameters)) {
     if (value !== undefined && value !== "" && value !== null) query.set(key, value);
   }
-  const response = await fetch(`api/${route}?${query}`, { signal, headers: { Accept: "application/json" } });
+  const response = await fetch(new URL(`../api/${route}?${query}`, import.meta.url), { signal, headers: { Accept: "application/json" } });
   const answer = await response.json().catch((error) => {
     if (response.ok) throw error; // for example, aborted while the body arrived
     return {};

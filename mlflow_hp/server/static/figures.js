@@ -1,9 +1,10 @@
 // Figures of the selected runs: curves, and the sections of the comparison.
 
 import { format, request, runs } from "./data.js";
+import { COLOURS, SETTINGS, library, themed } from "./plotting.js";
+import { elementOf } from "./sections.js";
 import { updateState, state } from "./state.js";
 
-const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#7B4EA3", "#C44E52", "#4D9A8A"];
 const PARTS = "overview,scores,differences,descents,importance,leaderboard,time"; // no curves: drawCurves draws them
 
 const curve = document.getElementById("curve");
@@ -11,40 +12,6 @@ const sections = document.getElementById("sections");
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const drawn = new Map(); // element -> {data, layout} before theming
 let lines = {}; // run id -> line style, from the comparison, so that a run has one colour in all figures
-let plotly = null;
-
-// Load plotly.js, which is large, when the first figure is drawn.
-function library() {
-  plotly ??= new Promise((resolve, reject) => {
-    const script = document.createElement("script");
-    script.src = new URL("plotly.js", import.meta.url);
-    script.onload = () => resolve(window.Plotly);
-    script.onerror = () => reject(new Error("The server did not send plotly.js."));
-    document.head.append(script);
-  });
-  return plotly;
-}
-
-function themed(layout) {
-  const style = getComputedStyle(document.documentElement);
-  const [text, grid] = ["--text", "--line"].map((name) => style.getPropertyValue(name).trim());
-  const axes = {};
-  for (const name of new Set(["xaxis", "yaxis", ...Object.keys(layout).filter((key) => /^[xy]axis\d*$/.test(key))])) {
-    axes[name] = { gridcolor: grid, zerolinecolor: grid, linecolor: grid, automargin: true, ...layout[name] };
-  }
-  const scenes = {};
-  for (const name of Object.keys(layout).filter((key) => /^scene\d*$/.test(key))) {
-    const own = (axis) => ({ gridcolor: grid, zerolinecolor: grid, ...layout[name][axis] });
-    scenes[name] = { ...layout[name], xaxis: own("xaxis"), yaxis: own("yaxis"), zaxis: own("zaxis") };
-  }
-  return {
-    margin: { l: 60, r: 16, t: layout.title ? 48 : 16, b: 48 }, autosize: true, height: 380, hovermode: "closest",
-    ...layout, ...axes, ...scenes,
-    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-    font: { family: "system-ui, sans-serif", size: 12, ...layout.font, color: text },
-    hoverlabel: { bgcolor: style.getPropertyValue("--raised").trim(), font: { color: text } },
-  };
-}
 
 export async function draw(element, figure) {
   const Plotly = await library();
@@ -52,10 +19,7 @@ export async function draw(element, figure) {
   const first = !drawn.has(element);
   drawn.set(element, figure);
   const data = figure.data.map((trace) => (lines[trace.meta] ? { ...trace, line: lines[trace.meta] } : trace));
-  await Plotly.react(element, data, themed(figure.layout ?? {}), {
-    responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d"],
-    showSendToCloud: false, plotlyServerURL: "", // by default, a button uploads the figure to Plotly's server
-  });
+  await Plotly.react(element, data, themed(figure.layout ?? {}), SETTINGS);
   if (first && element === curve) watchZoom();
 }
 
@@ -173,66 +137,4 @@ export function clear() {
   curveRequest?.abort();
   sectionsRequest?.abort();
   sections.replaceChildren();
-}
-
-function elementOf(section, old) {
-  const element = document.createElement("section");
-  element.dataset.key = section.key;
-  const heading = document.createElement(section.level === 3 ? "h3" : "h2");
-  heading.textContent = section.title;
-  element.append(heading, ...section.words.map(paragraph));
-  let plot = null;
-  if (section.figure) {
-    const figure = document.createElement("figure");
-    plot = old?.querySelector(".plot") ?? document.createElement("div"); // reused, so that it does not flicker
-    plot.className = "plot";
-    const caption = document.createElement("figcaption");
-    caption.className = "unseen";
-    caption.textContent = section.alt;
-    figure.append(plot, caption);
-    element.append(figure);
-  }
-  if (section.table) element.append(tableOf(section.table));
-  return { element, plot, figure: section.figure };
-}
-
-function paragraph(words) {
-  const element = document.createElement("p");
-  element.textContent = words;
-  return element;
-}
-
-function tableOf({ caption, columns, rows }) {
-  const box = document.createElement("div");
-  box.className = "wide";
-  box.tabIndex = 0;
-  box.setAttribute("role", "region");
-  box.setAttribute("aria-label", caption);
-  const table = document.createElement("table");
-  table.createCaption().textContent = caption;
-  const head = table.createTHead().insertRow();
-  for (const column of columns) {
-    const cell = document.createElement("th");
-    cell.scope = "col";
-    cell.textContent = column;
-    head.append(cell);
-  }
-  const body = table.createTBody();
-  for (const row of rows) {
-    const line = body.insertRow();
-    for (const value of row) {
-      const cell = line.insertCell();
-      if (value !== null && typeof value === "object") {
-        const link = document.createElement("a");
-        link.href = `../#/experiments/${value.experiment_id}/runs/${value.run_id}`;
-        link.textContent = value.name;
-        cell.append(link);
-      } else {
-        cell.textContent = value === null ? "" : format(value);
-        if (typeof value === "number") cell.className = "number";
-      }
-    }
-  }
-  box.append(table);
-  return box;
 }

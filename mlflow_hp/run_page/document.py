@@ -1,0 +1,104 @@
+"""Document: the page of a run as one HTML file that needs no server, network or other files."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import gzip
+import json
+import re
+from datetime import UTC, datetime
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+from markupsafe import Markup
+
+from mlflow_hp.run_page.descent import descent
+from mlflow_hp.run_page.microscope import microscope
+from mlflow_hp.tracking.params_and_tags import storable
+
+if TYPE_CHECKING:
+    from mlflow_hp.history import TrainingHistory
+    from mlflow_hp.history.weight_snapshots import Snapshots
+
+SCRIPTS = ("plotting.js", "answer.js", "descent.js", "microscope.js", "report.js")
+"""Scripts of the document, each after those that it imports."""
+STYLES = ("page.css", "run_page.css")
+MAX_COLUMNS = 200
+"""Columns of a heatmap, which keeps the file below 3 MB."""
+MAX_PATH = 2000
+"""Points of a path."""
+
+
+def document(summary: dict[str, Any], history: TrainingHistory, snapshots: Snapshots | None = None) -> str:
+    """Make the document of a training.
+
+    Parameters
+    ----------
+    summary : dict of str to object
+        As `mlflow_hp.run_page.summary.summary` returns.
+    history : TrainingHistory
+        Recorded training.
+    snapshots : Snapshots, optional
+        Weights that it has kept. Defaults to None.
+
+    Returns
+    -------
+    str
+        HTML, at most some 3 MB: plotly.js and the data are in it, compressed.
+    """
+    run = summary["run"]
+    shown = descent({run["id"]: history}, {run["id"]: snapshots})
+    for path in [] if shown is None else shown["paths"]:
+        every = -(-len(path["steps"]) // MAX_PATH)
+        for name in ("steps", "x", "y", "z"):
+            path[name] = [*path[name][:-1:every], *path[name][-1:]]
+    content = {
+        "summary": summary,
+        "descent": shown,
+        "names": {run["id"]: run["name"]},
+        "training": microscope(history, columns=MAX_COLUMNS),
+    }
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    return _template().render(
+        title=storable(run["name"]),
+        state=storable(f"{run['kind'] or 'run'} of {_day(run['started'])}, by {run['author']}"),
+        params=[(storable(name), storable(value)) for name, value in summary["params"]],
+        style=Markup("\n".join(_static(name) for name in STYLES)),  # noqa: S704 - ours
+        content=_packed(text.encode()),
+        plotly=_plotly(),
+        script=Markup(_script()),  # noqa: S704 - ours
+    )
+
+
+def _day(milliseconds: int) -> str:
+    return f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("mlflow_hp.run_page"), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.get_template("report.html")
+
+
+def _packed(data: bytes) -> str:
+    return base64.b64encode(gzip.compress(data, 9, mtime=0)).decode()
+
+
+@functools.cache
+def _plotly() -> str:
+    return _packed(files("plotly").joinpath("package_data", "plotly.min.js").read_bytes())
+
+
+@functools.cache
+def _static(name: str) -> str:
+    return files("mlflow_hp.run_page").joinpath("static", name).read_text(encoding="utf-8")
+
+
+@functools.cache
+def _script() -> str:
+    """All scripts as one module: their imports of one another are left out."""
+    return re.sub(r"^import .*\n", "", "\n".join(_static(name) for name in SCRIPTS), flags=re.MULTILINE)

@@ -1,0 +1,79 @@
+"""Artifacts of runs as files on the server's machine."""
+
+from __future__ import annotations
+
+import functools
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from mlflow.exceptions import MlflowException
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+PROXY_PATH = "/mlflow-artifacts/artifacts/"
+"""Path of the server's artifacts in an address by http."""
+MAX_DOWNLOADS = 32
+"""Downloads of other stores that are kept."""
+
+
+def local_path(run: Run, path: str) -> Path | None:
+    """Find an artifact as a local file or folder; of a store elsewhere, it is downloaded once for an ended run.
+
+    Parameters
+    ----------
+    run : mlflow.entities.Run
+        A run that the sender may read.
+    path : str
+        Path of the artifact below those of the run.
+
+    Returns
+    -------
+    Path or None
+        None if there is no such artifact, or its store does not answer.
+    """
+    uri = run.info.artifact_uri
+    try:
+        repository, prefix = _repository(uri)
+        folder = getattr(repository, "artifact_dir", None)  # of a store on this machine
+        if folder is not None:
+            found = Path(folder, prefix, path)
+            return found if found.exists() else None
+        return _downloaded(uri, path, run.info.end_time)
+    except (MlflowException, OSError, ValueError, KeyError):
+        return None
+
+
+def _repository(uri: str) -> tuple[Any, str]:
+    """Repository of an artifact URI, and the path in it; a URI of this server's own artifacts is resolved."""
+    from mlflow.server import ARTIFACTS_DESTINATION_ENV_VAR
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    parts = urlsplit(uri)
+    if parts.scheme == "mlflow-artifacts":
+        return get_artifact_repository(os.environ[ARTIFACTS_DESTINATION_ENV_VAR]), parts.path.lstrip("/")
+    if parts.scheme in ("http", "https") and PROXY_PATH in parts.path:
+        own = parts.path.partition(PROXY_PATH)[2]
+        return get_artifact_repository(os.environ[ARTIFACTS_DESTINATION_ENV_VAR]), own
+    return get_artifact_repository(uri), ""
+
+
+@functools.lru_cache(maxsize=MAX_DOWNLOADS)
+def _downloaded(uri: str, path: str, _ended: int | None) -> Path:
+    repository, prefix = _repository(uri)
+    target = _folder()
+    return Path(repository.download_artifacts(f"{prefix}/{path}".lstrip("/"), tempfile.mkdtemp(dir=target)))
+
+
+@functools.cache
+def _folder() -> str:
+    """Folder of the downloads, removed when the server ends."""
+    folder = tempfile.TemporaryDirectory(prefix="mlflow_hp_page_")
+    _kept.append(folder)
+    return folder.name
+
+
+_kept: list[Any] = []

@@ -1,0 +1,123 @@
+"""Recorded trainings of runs as the page reads them: histories, weights and findings from artifacts, else metrics."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from mlflow_hp.errors import UserError
+from mlflow_hp.history import TrainingHistory, weight_snapshots
+from mlflow_hp.history.schema import STEPS_FILE
+from mlflow_hp.history.step_record import FEW_WEIGHTS
+from mlflow_hp.run_page.descent import BUDGET, descent
+from mlflow_hp.run_page.from_metrics import from_metrics
+from mlflow_hp.run_page.microscope import microscope
+from mlflow_hp.run_page.summary import findings_from, summary
+from mlflow_hp.server.artifacts import local_path
+from mlflow_hp.tracking.artifact_paths import DIAGNOSIS_FILE, training_path
+from mlflow_hp.tracking.run_params import params_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from mlflow.entities import Run
+
+    from mlflow_hp.analysis.downsampling import Points
+    from mlflow_hp.history.weight_snapshots import Snapshots
+    from mlflow_hp.server.source import ReadableSource
+
+MAX_FINDINGS_BYTES = 2**20
+"""Longer files are not read as findings."""
+MAX_OPEN = 16
+"""Histories that are kept open."""
+PIXELS = 600
+
+
+def run_summary(run: Run) -> dict[str, Any]:
+    """Describe a run with the findings of its artifact."""
+    path = local_path(run, DIAGNOSIS_FILE)
+    is_text = path is not None and path.is_file() and path.stat().st_size <= MAX_FINDINGS_BYTES
+    text = path.read_text(encoding="utf-8", errors="replace") if path is not None and is_text else ""
+    return summary(run, findings_from(text))
+
+
+def training(run: Run, source: ReadableSource, fit: int, start: int | None, stop: int | None) -> dict[str, Any] | None:
+    """Show a fit of a run, or a stretch of it; while it runs, from the metrics that MLflow has by now."""
+    history = None if run.info.status == "RUNNING" else history_of(run, fit)
+    if history is not None:
+        return microscope(history, start or 0, stop)
+
+    def read(metric: str) -> Points | None:
+        last = None if stop is None else stop - 1
+        return source.points([run.info.run_id], metric, PIXELS, start, last).get(run.info.run_id)
+
+    params = params_of(run.data)
+    of_epoch = params.get("steps_per_epoch", "")
+    shown = from_metrics(run.data.metrics, read, int(of_epoch) if of_epoch.isdigit() else None)
+    if shown is not None and start is not None:
+        shown["start"], shown["stop"] = start, stop if stop is not None else shown["n_steps"]
+    return shown
+
+
+def descents(runs: Sequence[Run]) -> dict[str, Any] | None:
+    """Show the descents of the first fits of runs that have ended."""
+    return _descents(tuple((each.info.run_id, _folder(each, 0)) for each in runs))
+
+
+def weights_of(run: Run, fit: int) -> Snapshots | None:
+    """Read the weights that a fit has kept; None if there are none, or so few that each has a curve of its own."""
+    folder = _folder(run, fit)
+    kept = None if folder is None else _weights(*folder)
+    n_weights = 0 if kept is None else sum(values[0].size for values in kept.tensors.values())
+    return kept if n_weights > FEW_WEIGHTS else None
+
+
+def history_of(run: Run, fit: int) -> TrainingHistory | None:
+    """Open the history of a fit; None if the run has none, or what it has is damaged."""
+    folder = _folder(run, fit)
+    return None if folder is None else _opened(*folder)
+
+
+def _folder(run: Run, fit: int) -> tuple[Path, int, float] | None:
+    """Folder of a history, with size and time of its file, by which a changed one is told."""
+    folder = local_path(run, training_path(fit))
+    file = None if folder is None else folder / STEPS_FILE
+    if folder is None or file is None or not file.is_file():
+        return None
+    status = file.stat()
+    return folder, status.st_size, status.st_mtime
+
+
+@functools.lru_cache(maxsize=MAX_OPEN)
+def _opened(folder: Path, _size: int, _time: float) -> TrainingHistory | None:
+    try:
+        return TrainingHistory.open(folder)
+    except (UserError, ValueError, OSError):
+        return None
+
+
+@functools.lru_cache(maxsize=MAX_OPEN)
+def _descents(folders: tuple[tuple[str, tuple[Path, int, float] | None], ...]) -> dict[str, Any] | None:
+    histories, snapshots = {}, dict[str, "Snapshots | None"]()
+    for run_id, folder in folders:
+        history = None if folder is None else _opened(*folder)
+        if history is None or folder is None:
+            continue
+        histories[run_id], snapshots[run_id] = history, _snapshots(folder[0])
+    return descent(histories, snapshots) if histories else None
+
+
+@functools.lru_cache(maxsize=1)
+def _weights(folder: Path, size: int, time: float) -> Snapshots | None:
+    kept, history = _snapshots(folder), _opened(folder, size, time)
+    if kept is None and history is not None and history.recorded == "values":
+        kept = weight_snapshots.from_history(history, BUDGET)
+    return kept
+
+
+def _snapshots(folder: Path) -> Snapshots | None:
+    try:
+        return weight_snapshots.load(folder / weight_snapshots.FILE)
+    except (UserError, OSError):
+        return None

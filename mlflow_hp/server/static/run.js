@@ -1,0 +1,184 @@
+// Page of one run: loads what there is, and follows the run while it goes on.
+
+import { showAnswer } from "./answer.js";
+import { duration, format, formatDuration, request, unfinished } from "./data.js";
+import { Descent } from "./descent.js";
+import { Microscope } from "./microscope.js";
+import { SETTINGS, library, themed } from "./plotting.js";
+import { elementOf } from "./sections.js";
+import { RunTable } from "./nested_runs.js";
+import { WeightsView } from "./weights.js";
+
+const LIVE_MS = 1000; // between requests while the run goes on
+const PARTS = "overview,scores,differences,descents,importance,leaderboard";
+const MAX_SECTIONS = 100; // runs that are compared
+
+const element = (id) => document.getElementById(id);
+const runId = document.documentElement.dataset.run;
+const origin = new URL("../..", import.meta.url).href.replace(/\/$/, "");
+const inside = (id) => element(id).querySelector(":scope > div");
+
+let answer = null;
+let microscope = null;
+let descent = null;
+let weights = null;
+let table = null;
+
+async function showingErrors(work) {
+  try {
+    const result = await work();
+    element("status").textContent = "";
+    return result;
+  } catch (error) {
+    element("status").textContent = error.message;
+    return undefined;
+  }
+}
+
+async function loadRun() {
+  answer = await request("run", { run: runId });
+  const { run } = answer;
+  document.title = `${run.name} · mlflow_hp`;
+  element("name").textContent = run.name;
+  const seconds = duration(run);
+  element("state").textContent = `${run.kind || "run"}, ${run.status.toLowerCase()}${seconds === undefined ? "" : ` in ${formatDuration(seconds)}`}, by ${run.author}`;
+  element("state").dataset.status = run.status;
+  element("list").href = `../#e=${run.experiment_id}&r=${runId.slice(0, 12)}`;
+  element("stock").href = `../../#/experiments/${run.experiment_id}/runs/${runId}`;
+  showAnswer(element("answer"), answer, origin);
+  if (run.parent) {
+    const parent = document.createElement("p");
+    parent.append("Part of ", Object.assign(document.createElement("a"), { textContent: "its parent run", href: run.parent }), ".");
+    element("answer").prepend(parent);
+  }
+  showParams();
+}
+
+function showParams() {
+  element("params").hidden = !answer.params.length;
+  const rows = answer.params.map(([name, value]) => [name, value]);
+  inside("params").replaceChildren(elementOf({ title: "", words: [], level: 3, table: { caption: "Parameters of the run", columns: ["name", "value"], rows } }).element.querySelector("table"));
+}
+
+// ---- Training
+
+async function loadTraining() {
+  const { training } = await request("training", { run: runId });
+  element("microscope").hidden = !training;
+  if (!training) return;
+  microscope ??= new Microscope(inside("microscope"), {
+    fetchRange: async (start, stop) => (await request("training", { run: runId, start, stop })).training,
+    onStep: (step) => weights?.show(undefined, step),
+  });
+  await microscope.update(training);
+  showProgress(training);
+}
+
+function showProgress(training) {
+  const { run } = answer;
+  element("progress").hidden = !unfinished(run);
+  if (!unfinished(run)) return;
+  const params = Object.fromEntries(answer.params);
+  const total = Number(params.epochs) * Number(params.steps_per_epoch) * run.fits;
+  const done = training.n_steps;
+  const epoch = training.epochs.steps.length;
+  const seconds = (Date.now() - run.started) / 1000;
+  const words = [`step ${done.toLocaleString("en")}`, `${epoch} ${epoch === 1 ? "epoch" : "epochs"} done${params.epochs ? ` of ${params.epochs}` : ""}`];
+  const bar = document.createElement("progress");
+  bar.setAttribute("aria-label", "Steps done");
+  if (total >= done && done) {
+    words[0] += ` of ${total.toLocaleString("en")}`;
+    words.push(`${formatDuration(Math.round((seconds / done) * (total - done)))} left at this speed`);
+    Object.assign(bar, { max: total, value: done });
+  }
+  element("progress").replaceChildren(bar, ` ${words.join(", ")}`);
+}
+
+async function loadDescent() {
+  const others = new URLSearchParams(location.hash.slice(1)).get("with")?.split(",") ?? [];
+  const nested = answer.run.kind === "fold" ? [] : answer.children.ids.slice(0, 20);
+  const asked = [runId, ...others].filter((id) => /^[0-9a-f]+$/.test(id));
+  let found = await request("descent", { runs: asked.join(",") });
+  if (!found.descent && nested.length) found = await request("descent", { runs: nested.join(",") });
+  element("descent").hidden = !found.descent;
+  if (!found.descent) return;
+  descent ??= new Descent(inside("descent"));
+  descent.update(found.descent, found.names);
+}
+
+async function loadWeights() {
+  const { weights: first } = await request("weights", { run: runId });
+  element("weights").hidden = !first;
+  if (!first) return;
+  weights ??= new WeightsView(inside("weights"), async (tensor, step) => (await request("weights", { run: runId, tensor, step })).weights);
+  await weights.update(first);
+}
+
+// ---- Nested runs
+
+async function loadNested() {
+  const { ids, statuses } = answer.children;
+  element("combinations").hidden = !ids.length && !answer.counts.planned;
+  if (element("combinations").hidden) return;
+  table ??= new RunTable(element("combinations"));
+  await table.update(answer, ids, statuses);
+}
+
+async function loadSections() {
+  const ids = answer.children.ids.slice(0, MAX_SECTIONS);
+  if (ids.length < 2) return;
+  const { sections } = await request("sections", { runs: ids.join(","), parts: PARTS });
+  const items = sections.map((section) => elementOf(section));
+  element("sections").replaceChildren(...items.map((item) => item.element));
+  const Plotly = await library();
+  for (const { plot, figure } of items) if (plot) await Plotly.react(plot, figure.data, themed(figure.layout ?? {}), SETTINGS);
+}
+
+async function loadPictures() {
+  const query = new URLSearchParams({ run_id: runId, path: "plots" });
+  const response = await fetch(`${origin}/ajax-api/2.0/mlflow/artifacts/list?${query}`);
+  const files = response.ok ? (await response.json()).files ?? [] : [];
+  const pictures = files.map((file) => file.path).filter((path) => /\.(png|gif)$/.test(path));
+  element("pictures").hidden = !pictures.length;
+  const figures = pictures.map((path) => {
+    const words = path.replace(/^plots\//, "").replace(/\.\w+$/, "").replaceAll("_", " ");
+    const image = document.createElement("img");
+    Object.assign(image, { loading: "lazy", alt: words, src: `${origin}/get-artifact?${new URLSearchParams({ path, run_uuid: runId })}` });
+    const figure = document.createElement("figure");
+    figure.append(image, Object.assign(document.createElement("figcaption"), { textContent: words }));
+    return figure;
+  });
+  inside("pictures").replaceChildren(...figures);
+}
+
+// ---- Life
+
+async function loadEnded() {
+  await Promise.all([loadDescent, loadWeights, loadSections, loadPictures].map(showingErrors));
+}
+
+async function follow() {
+  if (!document.hidden) {
+    await showingErrors(async () => {
+      await loadRun();
+      await Promise.all([loadTraining(), loadNested()]);
+    });
+    if (answer && !unfinished(answer.run)) {
+      element("progress").hidden = true;
+      await loadEnded();
+      return;
+    }
+  }
+  setTimeout(follow, LIVE_MS);
+}
+
+await showingErrors(async () => {
+  await loadRun();
+  await Promise.all([loadTraining(), loadNested()].map((work) => work.catch((error) => (element("status").textContent = error.message))));
+});
+document.documentElement.dataset.shown = "first";
+if (answer) {
+  await loadEnded();
+  if (unfinished(answer.run)) setTimeout(follow, LIVE_MS);
+}
+document.documentElement.dataset.shown = "all";
