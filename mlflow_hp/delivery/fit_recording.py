@@ -274,6 +274,12 @@ class FitRecording:
         return self.folder / HISTORY
 
     @property
+    def open_history_folder(self) -> Path | None:
+        """Folder of the history while it is written; None if there is none yet."""
+        folder = None if self.folder is None else self.folder / HISTORY
+        return folder if folder is not None and folder.is_dir() else None
+
+    @property
     def n_unsent(self) -> int:
         """Number of metric points that MLflow does not have yet."""
         return self._sender.n_submitted - self._sender.n_sent

@@ -13,6 +13,8 @@ N_JUMPS = 5
 """Jumps that are listed."""
 BEFORE = 20
 """Steps before a jump that it is compared with."""
+LEAST = 5.0
+"""Rise above the mean before, in usual changes, from which it is a jump."""
 FEWEST = 5
 """Steps that a comparison takes at least."""
 MAX_LISTED = 20
@@ -61,7 +63,7 @@ def jumps(loss: np.ndarray, steps: np.ndarray, places: Mapping[str, np.ndarray])
     rise[:FEWEST] = np.nan
     height = np.where(np.isfinite(rise) & (values > before), rise, -np.inf)
     found: list[dict[str, Any]] = []
-    while len(found) < N_JUMPS and height.max() > 3.0:
+    while len(found) < N_JUMPS and height.max() > LEAST:
         best = int(height.argmax())
         at = int(known[best])
         place = {name: int(column[at]) for name, column in places.items()}

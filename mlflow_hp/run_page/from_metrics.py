@@ -53,8 +53,8 @@ def from_metrics(
     columns = {name: column for name in names if (column := _column(name)) is not None}
     series = {column: points for name, column in columns.items() if (points := read(name)) is not None}
     epochs = {name: points for name in _by_epoch(names)[:MAX_EPOCH_METRICS] if (points := read(name)) is not None}
-    if not series and not epochs:
-        return None
+    if not series and not any(name.startswith("val_") or f"val_{name}" in epochs for name in epochs):
+        return None  # metrics of another kind of run
     lengths = [int(points.steps[-1]) + 1 for points in series.values() if len(points.steps)]
     n_epochs = max((int(points.steps[-1]) + 1 for points in epochs.values() if len(points.steps)), default=0)
     n_steps = max(lengths, default=n_epochs)

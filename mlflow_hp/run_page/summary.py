@@ -53,9 +53,9 @@ def summary(run: Run, findings: Sequence[Finding]) -> dict[str, Any]:
     Returns
     -------
     dict of str to object
-        For strict JSON: ``run`` (id, name, experiment_id, status, kind, author, started and ended in ms, parent, fits),
-        ``result`` (the first paragraph of the description), ``settings`` and ``params``, ``findings``, ``command``
-        (that follows the advice, else None), ``counts`` of a search, ``best``, ``trouble``.
+        For strict JSON: ``run`` (id, name, experiment_id, status, kind, author, started and ended in ms, parent, fits);
+        ``result``, the first paragraph of the description that is no question; ``settings`` and ``params``;
+        ``findings``; ``command`` that follows the advice, or None; ``counts`` of a search; ``best``; ``trouble``.
     """
     info, tags = run.info, run.data.tags
     params = params_of(run.data)
@@ -74,7 +74,7 @@ def summary(run: Run, findings: Sequence[Finding]) -> dict[str, Any]:
             "parent": tags.get(PARENT_TAG),
             "fits": _integer(tags.get(FITS_TAG)) or 1,
         },
-        "result": tags.get(DESCRIPTION_TAG, "").strip().partition("\n\n")[0],
+        "result": _result(tags.get(DESCRIPTION_TAG, "")),
         "params": [[name, params[name]] for name in ordered],
         "settings": [[name, params[name]] for name in SETTINGS if name in params],
         "findings": [as_shown(finding) for finding in findings],
@@ -135,6 +135,12 @@ def findings_from(text: str) -> list[Finding]:
         return diagnosis.from_json(values)
     except (ValueError, TypeError, AttributeError):
         return []
+
+
+def _result(description: str) -> str:
+    """First paragraph of a description that is neither a question nor a heading."""
+    paragraphs = [each.strip() for each in description.strip().split("\n\n")]
+    return next((each for each in paragraphs if each and not each.endswith("?") and each[0] not in "#|!"), "")
 
 
 def _integer(text: str | None) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 from mlflow_hp._compat.mlflow import MAY_READ_RUNS, SERVER_STORE, runs_under_uvicorn
@@ -73,9 +74,24 @@ def create_app_with_basic_auth() -> Any:
             "read: install a newer MLflow, or serve the page without logins (--app-name mlflow-hp)"
         )
     _demand(MAY_READ_RUNS)
-    for path in add_page(app, readable_by_sender):
-        auth.BEFORE_REQUEST_VALIDATORS[(path, "GET")] = allow_every_user
+    paths = add_page(app, readable_by_sender)
+    auth.BEFORE_REQUEST_VALIDATORS = _Validators(auth.BEFORE_REQUEST_VALIDATORS, paths)
     return auth.create_app(app)
+
+
+class _Validators(dict[Any, Any]):
+    """MLflow's validators by path and method, and one for the page's routes, of which some have an id of a run."""
+
+    def __init__(self, validators: dict[Any, Any], paths: list[str]) -> None:
+        super().__init__(validators)
+        self._patterns = [re.compile(re.sub("<[^>]+>", "[0-9a-zA-Z]+", re.escape(path))) for path in paths]
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """Return the validator of a path and method."""
+        path, method = key
+        if method == "GET" and any(pattern.fullmatch(path) for pattern in self._patterns):
+            return allow_every_user
+        return super().get(key, default)
 
 
 def _demand(name: PrivateName) -> None:

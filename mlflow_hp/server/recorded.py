@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from typing import TYPE_CHECKING, Any
 
 from mlflow_hp.errors import UserError
@@ -14,7 +15,7 @@ from mlflow_hp.run_page.from_metrics import from_metrics
 from mlflow_hp.run_page.microscope import microscope
 from mlflow_hp.run_page.summary import findings_from, summary
 from mlflow_hp.server.artifacts import local_path
-from mlflow_hp.tracking.artifact_paths import DIAGNOSIS_FILE, training_path
+from mlflow_hp.tracking.artifact_paths import DIAGNOSIS_FILE, LIVE_LAYERS_FILE, training_path
 from mlflow_hp.tracking.run_params import params_of
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 MAX_FINDINGS_BYTES = 2**20
 """Longer files are not read as findings."""
+MAX_LAYERS_BYTES = 2**24
+"""Longer files are not read as heatmaps."""
 MAX_OPEN = 16
 """Histories that are kept open."""
 PIXELS = 600
@@ -55,9 +58,23 @@ def training(run: Run, source: ReadableSource, fit: int, start: int | None, stop
     params = params_of(run.data)
     of_epoch = params.get("steps_per_epoch", "")
     shown = from_metrics(run.data.metrics, read, int(of_epoch) if of_epoch.isdigit() else None)
+    if shown is not None and (layers := _live_layers(run)) is not None:
+        shown["heatmaps"], shown["note"] = layers["heatmaps"], layers["note"]
     if shown is not None and start is not None:
         shown["start"], shown["stop"] = start, stop if stop is not None else shown["n_steps"]
     return shown
+
+
+def _live_layers(run: Run) -> dict[str, Any] | None:
+    """Heatmaps that a training has uploaded while it goes on."""
+    path = local_path(run, LIVE_LAYERS_FILE)
+    if path is None or path.stat().st_size > MAX_LAYERS_BYTES:
+        return None
+    try:
+        layers = json.loads(path.read_text(encoding="utf-8"))
+        return {"heatmaps": list(layers["heatmaps"]), "note": layers["note"]}
+    except (OSError, ValueError, KeyError, TypeError):  # it is being written, or is of another program
+        return None
 
 
 def descents(runs: Sequence[Run]) -> dict[str, Any] | None:

@@ -7,6 +7,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+import mlflow
+
 from mlflow_hp._notice import warn
 from mlflow_hp.delivery import fit_numbers
 from mlflow_hp.delivery.duplicates import Duplicates
@@ -16,6 +18,7 @@ from mlflow_hp.delivery.metric_selection import MetricSelection
 from mlflow_hp.tracking import provenance, runs
 from mlflow_hp.tracking.home import local_folder, local_home
 from mlflow_hp.tracking.process_identity import this_process
+from mlflow_hp.tracking.store_uri import absolute_uri
 from mlflow_hp.tracking.tags import ENDED_BY_TAG, FINDINGS_TAG, WEIGHTS_TAG
 from mlflow_hp.training.capture import train_step_is_own
 from mlflow_hp.training.capture.manual_steps import ManualSteps
@@ -28,6 +31,7 @@ from mlflow_hp.training.fit_program import FitProgram
 from mlflow_hp.training.fit_snapshots import FitSnapshots
 from mlflow_hp.training.hyperparameters import hyperparameters, optimizer_params, optimizer_settings
 from mlflow_hp.training.live_findings import LiveFindings, upload_findings
+from mlflow_hp.training.live_layers import LiveLayers
 from mlflow_hp.training.tensor_names import earlier_names, renamed, renamed_rows, tags_with
 
 if TYPE_CHECKING:
@@ -111,6 +115,7 @@ class FitSession:
         self._unit_shares: dict[str, float] = {}
         self._n_left: int | None = None
         self.live: LiveFindings | None = None
+        self._live_layers: LiveLayers | None = None
         self._program = FitProgram(
             model,
             keras_params,
@@ -146,6 +151,9 @@ class FitSession:
         if self._settings.live is not None:
             live, publish = self._settings.live, self._publish
             self.live = LiveFindings(self.model, live, meta=meta, publish=publish, first_step=first_step)
+        if self._settings.report:
+            uri = absolute_uri(mlflow.get_tracking_uri())
+            self._live_layers = LiveLayers(self.run_id, uri, lambda: self.recording.open_history_folder)
         self.steps = self._make_steps()
         meta["reader"] = self.steps.kind
         self.steps.start(first_step)
@@ -312,6 +320,8 @@ class FitSession:
         is_complete : bool
             Whether the fit reached its end.
         """
+        if self._live_layers is not None:
+            self._live_layers.stop()
         if self.steps is not None:
             self.steps.stop()
         self.end_validation()  # which an exception may have left

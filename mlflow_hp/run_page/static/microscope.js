@@ -7,6 +7,7 @@ const CURVE_HEIGHT = 150; // pixels
 const GAP = 26;
 const LABELLED_ROWS = 24; // of a heatmap with more, only some rows have their name
 const WAIT_MS = 120; // from the end of a zoom to the request for its steps
+const NARROW = 600; // pixels
 const AROUND = 40; // steps shown on each side of an event
 
 export class Microscope {
@@ -70,7 +71,7 @@ export class Microscope {
   async draw() {
     const Plotly = await library();
     if (!this.root.isConnected) return;
-    const { data, layout, height } = figureOf(this.shown, this.range, this.log);
+    const { data, layout, height } = figureOf(this.shown, this.range, this.log, this.root.clientWidth < NARROW);
     this.plot.style.height = `${height}px`;
     await Plotly.react(this.plot, data, themed(layout), { ...SETTINGS, scrollZoom: false });
     if (!this.watched) this.watch();
@@ -122,7 +123,7 @@ export class Microscope {
   }
 }
 
-function figureOf(shown, range, log) {
+function figureOf(shown, range, log, narrow) {
   const panels = PANELS.filter((panel) => shown.curves.some((curve) => curve.panel === panel));
   const metrics = Object.entries(shown.epochs.values).filter(([name]) => !/(^|_)loss$/.test(name) && name !== "learning_rate");
   const rows = [
@@ -130,7 +131,7 @@ function figureOf(shown, range, log) {
     ...(metrics.length && shown.epochs.steps.length ? [{ metrics, height: CURVE_HEIGHT * 0.9 }] : []),
     ...shown.heatmaps.map((map) => ({ map, height: Math.min(360, Math.max(90, 26 + 15 * map.rows.length)) })),
   ];
-  const margin = { l: 96, r: 84, t: 34, b: 44 };
+  const margin = narrow ? { l: 60, r: 52, t: 96, b: 44 } : { l: 96, r: 84, t: 34, b: 44 };
   const inner = rows.reduce((sum, row) => sum + row.height, 0) + GAP * Math.max(0, rows.length - 1);
   const [start, stop] = range ?? [shown.start, shown.stop];
   const layout = {
@@ -146,7 +147,7 @@ function figureOf(shown, range, log) {
     top -= row.height + GAP;
     layout[`yaxis${number}`] = { domain, fixedrange: true, zeroline: false };
     const axes = { xaxis: "x", yaxis: `y${number}` };
-    if (row.map) drawHeatmap(row.map, axes, layout[`yaxis${number}`], domain, data);
+    if (row.map) drawHeatmap(row.map, axes, layout[`yaxis${number}`], domain, data, narrow ? 9 : 22);
     else if (row.metrics) drawMetrics(row.metrics, shown.epochs.steps, axes, layout[`yaxis${number}`], data, domain);
     else drawCurves(row.panel, shown, axes, layout[`yaxis${number}`], log, data);
   });
@@ -221,7 +222,7 @@ function drawMetrics(metrics, steps, axes, axis, data) {
   });
 }
 
-function drawHeatmap(map, axes, axis, domain, data) {
+function drawHeatmap(map, axes, axis, domain, data, length) {
   const values = map.values.flat().filter((value) => value !== null && (!map.log || value > 0));
   const scaled = (value) => (value === null || (map.log && value <= 0) ? null : map.log ? Math.log10(value) : value);
   const sorted = values.map(scaled).sort((a, b) => a - b);
@@ -233,7 +234,7 @@ function drawHeatmap(map, axes, axis, domain, data) {
   const ticks = map.log ? powers(low, high) : { tickvals: [0, 0.5, 1], ticktext: ["0", "0.5", "1"] };
   Object.assign(axis, {
     title: { text: "" }, type: "category", autorange: "reversed", tickvals: rows.filter((row) => row % every === 0),
-    ticktext: rows.filter((row) => row % every === 0).map((row) => escaped(shortened(map.rows[row]))), tickfont: { size: 10 }, showgrid: false,
+    ticktext: rows.filter((row) => row % every === 0).map((row) => escaped(shortened(map.rows[row], length))), tickfont: { size: 10 }, showgrid: false,
   });
   data.push({
     type: "heatmap", x: map.steps, y: map.rows.map(escaped), z: map.values.map((row) => row.map(scaled)), customdata: map.values, ...axes,
@@ -258,7 +259,7 @@ function powers(low, high) {
   return { tickvals, ticktext: tickvals.map((power) => (Number.isInteger(power) ? `10<sup>${power}</sup>` : format(10 ** power, 2))) };
 }
 
-const shortened = (name) => (name.length > 22 ? `…${name.slice(-21)}` : name);
+const shortened = (name, length) => (name.length > length ? `…${name.slice(1 - length)}` : name);
 const escaped = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 const place = ({ step, epoch, batch }) => `at step ${step}${epoch === undefined ? "" : ` (epoch ${epoch}${batch === undefined ? "" : `, batch ${batch}`})`}`;
 

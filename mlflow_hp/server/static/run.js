@@ -1,7 +1,7 @@
 // Page of one run: loads what there is, and follows the run while it goes on.
 
 import { showAnswer } from "./answer.js";
-import { duration, format, formatDuration, request, unfinished } from "./data.js";
+import { duration, formatDuration, request, unfinished } from "./data.js";
 import { Descent } from "./descent.js";
 import { Microscope } from "./microscope.js";
 import { SETTINGS, library, themed } from "./plotting.js";
@@ -10,7 +10,8 @@ import { RunTable } from "./nested_runs.js";
 import { WeightsView } from "./weights.js";
 
 const LIVE_MS = 1000; // between requests while the run goes on
-const PARTS = "overview,scores,differences,descents,importance,leaderboard";
+const SPEED_MS = 30_000; // over which the speed is measured
+const PARTS = "scores,differences,importance";
 const MAX_SECTIONS = 100; // runs that are compared
 
 const element = (id) => document.getElementById(id);
@@ -18,6 +19,7 @@ const runId = document.documentElement.dataset.run;
 const origin = new URL("../..", import.meta.url).href.replace(/\/$/, "");
 const inside = (id) => element(id).querySelector(":scope > div");
 
+const seen = []; // steps done at the last requests
 let answer = null;
 let microscope = null;
 let descent = null;
@@ -82,13 +84,17 @@ function showProgress(training) {
   const total = Number(params.epochs) * Number(params.steps_per_epoch) * run.fits;
   const done = training.n_steps;
   const epoch = training.epochs.steps.length;
-  const seconds = (Date.now() - run.started) / 1000;
+  seen.push({ done, at: Date.now() });
+  while (seen.length > 2 && seen[1].at < Date.now() - SPEED_MS) seen.shift();
+  // The speed of the last half minute; at first, of all time since the run began.
+  const isKnown = done > seen[0].done && Date.now() - seen[0].at > SPEED_MS / 5;
+  const perStep = isKnown ? (Date.now() - seen[0].at) / (done - seen[0].done) : (Date.now() - run.started) / done;
   const words = [`step ${done.toLocaleString("en")}`, `${epoch} ${epoch === 1 ? "epoch" : "epochs"} done${params.epochs ? ` of ${params.epochs}` : ""}`];
   const bar = document.createElement("progress");
   bar.setAttribute("aria-label", "Steps done");
   if (total >= done && done) {
     words[0] += ` of ${total.toLocaleString("en")}`;
-    words.push(`${formatDuration(Math.round((seconds / done) * (total - done)))} left at this speed`);
+    words.push(`${formatDuration(Math.round((perStep * (total - done)) / 1000))} left at this speed`);
     Object.assign(bar, { max: total, value: done });
   }
   element("progress").replaceChildren(bar, ` ${words.join(", ")}`);
