@@ -9,7 +9,7 @@ import numpy as np
 from mlflow_hp.tracking import artifact_paths, tags
 from projects import arguments, models, recorded
 from projects.arguments import Parameter
-from projects.datasets import data
+from projects.datasets import data, tables, targets
 from projects.experiment import Experiment, Outcome
 from projects.runner import main
 
@@ -22,6 +22,8 @@ PARAMETERS = [
     Parameter("data", "diabetes", str, "diabetes (in scikit-learn), or a CSV file or URL", several=False),
     Parameter("feature", "bmi", str, "column of the feature"),
     Parameter("target", "target", str, "column of the target", several=False),
+    targets.TASK._replace(help="of a CSV; a line is fitted, which is a regression: classification is refused"),
+    tables.HEADER,
     Parameter("learning_rate", "0.01", arguments.number(0, open_low=True), "learning rate"),
     Parameter("batch_size", "10", arguments.whole(1), "rows in a batch"),
     Parameter("epochs", "10", arguments.whole(1), "passes over the training part"),
@@ -166,6 +168,7 @@ def _report(run_id: str, descent: Descent, command: str) -> Outcome:
     about = (
         f"{descent.data.target} from {descent.data.feature}, {descent.data.source}: "
         f"{len(descent.data.x_train)} rows to train on, {len(descent.data.x_test)} to test."
+        f"{recorded.noted(descent.data.notes)}"
     )
     runs.set_description(run_id, recorded.description(QUESTION, about, history, settings, last, findings, command))
     with Report(run_id) as report:
@@ -204,7 +207,7 @@ def _pictures(report: Any, descent: Descent) -> None:
 
 
 EXPERIMENT = Experiment(
-    "cost_contour", QUESTION, PARAMETERS, train, compare, "final_J", compare_improved=compare_improved
+    "cost_contour", QUESTION, PARAMETERS, train, compare, "final_J", compare_improved=compare_improved, check=data.check
 )
 
 if __name__ == "__main__":

@@ -82,6 +82,9 @@ class Experiment(NamedTuple):
     improves_itself : bool
         Whether `train` follows the advice itself, in its own run, as a search does after it. Defaults to False: each
         training of an improvement is a nested run.
+    check : callable, optional
+        ``check(settings) -> list of str``: refuses data before a run begins, by a UserError, and returns what was
+        decided about them, in sentences. Defaults to one that refuses nothing.
 
     An experiment without a parameter that takes several values needs neither `compare` nor `objective`.
     """
@@ -97,6 +100,7 @@ class Experiment(NamedTuple):
     stepwise: bool = False
     improvement_objective: str = ""
     improves_itself: bool = False
+    check: Callable[[Settings], list[str]] = lambda _: []
 
 
 @contextlib.contextmanager

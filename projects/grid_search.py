@@ -38,7 +38,9 @@ def train(settings: Settings, command: str) -> Outcome:
     return search_runner.run(search_settings.SearchSetup(QUESTION, settings, command, data), search)
 
 
-EXPERIMENT = Experiment("grid_search", QUESTION, PARAMETERS, train, kind="search", improves_itself=True)
+EXPERIMENT = Experiment(
+    "grid_search", QUESTION, PARAMETERS, train, kind="search", improves_itself=True, check=search_settings.check
+)
 
 if __name__ == "__main__":
     main(EXPERIMENT)

@@ -92,7 +92,7 @@ def roughness(loss: np.ndarray) -> float:
     return float(np.abs(np.diff(loss, 2)).mean() / (np.ptp(loss) or 1.0))
 
 
-EXPERIMENT = Experiment("learning_rate", QUESTION, PARAMETERS, train, compare, "val_loss")
+EXPERIMENT = Experiment("learning_rate", QUESTION, PARAMETERS, train, compare, "val_loss", check=network.check)
 
 if __name__ == "__main__":
     main(EXPERIMENT)

@@ -115,6 +115,7 @@ EXPERIMENT = Experiment(
     "lowest_loss",
     compare_improved=compare_improved,
     improvement_objective="val_loss",
+    check=network.check,
 )
 
 if __name__ == "__main__":

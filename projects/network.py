@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mlflow_hp.tracking import tags
-from projects import arguments, models, recorded
+from projects import arguments, models, recorded, unit_scores
 from projects.arguments import Parameter
-from projects.datasets import samples
+from projects.datasets import samples, unsplit
 from projects.experiment import Outcome
 
 if TYPE_CHECKING:
@@ -191,6 +191,7 @@ def _report(
     if diagnosed:
         tested = model.evaluate(data.x_test, trained.labels(data.y_test), verbose=0, return_dict=True)
         numbers = {f"test_{name}": float(value) for name, value in tested.items()}
+        numbers |= {} if data.classes else unit_scores.of_test_part(data, model)
         dead, saturated = dead_shares(model, data.x_validation), saturated_shares(model, data.x_validation)
         saturated.pop(model.layers[-1].name, None)  # its outputs are predictions
         n_classes = len(data.classes) or None
@@ -204,7 +205,13 @@ def _report(
         results = {name: value for name, value in numbers.items() if name not in of_files}
         runs.log_numbers(run_id, diagnosis.to_metrics(findings) | results)
         last = result(history)
-        about = f"{data.source}: {data.sizes}, {len(data.classes) or 'no'} classes."
+        about = f"{data.source}: {data.sizes}, {len(data.classes) or 'no'} classes.{recorded.noted(data.notes)}"
+        if not data.classes:
+            mean, deviation = data.target_scale
+            about += (
+                f" Losses, and mean_absolute_error by epoch, are of the standardised target: in standard deviations of "
+                f"{deviation:.4g} around {mean:.4g}. Scores of the test part are in the target's own units."
+            )
         scores = last | {name: value for name, value in numbers.items() if name.startswith("test_")}
         text = recorded.description(question, about, history, trained.settings, scores, findings, command)
         runs.set_description(run_id, text)
@@ -215,8 +222,30 @@ def _report(
             _landscapes(report, {"path": trained})
     ranked, judged_by = _judged(trained, last)
     seconds = float(np.sum(history.epochs.get("seconds", np.zeros(1))))
+    sentences = [f"{f.verdict}: {f.text}" for f in findings]
+    if "test_root_mean_squared_error" in numbers:
+        sentences.insert(0, f"test part: {unit_scores.in_words(numbers)}.")
     table = {**ranked, **{name: value for name, value in numbers.items() if "/" not in name}, "seconds": seconds}
-    return Outcome(run_id, table, [f"{f.verdict}: {f.text}" for f in findings], trained, judged_by, findings)
+    return Outcome(run_id, table, sentences, trained, judged_by, findings)
+
+
+def check(settings: Settings) -> list[str]:
+    """Check data and loss before a run begins.
+
+    Returns
+    -------
+    list of str
+        What was decided about the data, in sentences.
+
+    Raises
+    ------
+    UserError
+        If the data cannot be trained on, or not with the loss.
+    """
+    lines = samples.check(settings)
+    if unsplit.is_table(settings["data"]) and "loss" in settings:
+        models.loss_for(samples.load(settings), settings["loss"])
+    return lines
 
 
 def _judged(trained: Trained, last: dict[str, float]) -> tuple[dict[str, float], str]:

@@ -54,7 +54,7 @@ def _report_gain(best: Trained, report: Report, setup: SearchSetup, estimator: A
     from sklearn.metrics import check_scoring
 
     baseline = search_runner.train_and_test("baseline", estimator, {}, setup)
-    scorer = check_scoring(baseline.estimator, setup.settings["scoring"])
+    scorer = check_scoring(baseline.estimator, setup.scoring)
     difference = gain.paired_gain(scorer, best.estimator, baseline.estimator, setup.data.x_test, setup.data.y_test)
     _draw(best, baseline, report)
     sentence = (
@@ -83,7 +83,9 @@ def _draw(best: Trained, baseline: Trained, report: Report) -> None:
         report.picture(f"{name}_by_epoch", training.draw_curves(training.curves_info(curves, "epoch", name)))
 
 
-EXPERIMENT = Experiment("random_search", QUESTION, PARAMETERS, train, kind="search", improves_itself=True)
+EXPERIMENT = Experiment(
+    "random_search", QUESTION, PARAMETERS, train, kind="search", improves_itself=True, check=search_settings.check
+)
 
 if __name__ == "__main__":
     main(EXPERIMENT)

@@ -116,6 +116,11 @@ def description(
     )
 
 
+def noted(notes: Sequence[str]) -> str:
+    """Continue a description of data with what was decided about them."""
+    return f" As it was read: {'; '.join(notes)}." if notes else ""
+
+
 def log_model(model: keras.Model, x: np.ndarray, register: str | None = None) -> None:
     """Log the model with signature and example, load it back, and log the largest difference of its predictions.
 

@@ -12,6 +12,7 @@ from mlflow_hp.errors import UserError
 from mlflow_hp.terminal import say
 from mlflow_hp.tracking import masked
 from projects import arguments, stopping
+from projects.datasets import tables
 from projects.experiment import Experiment, command, ending, first_line, quiet
 
 if TYPE_CHECKING:
@@ -33,16 +34,20 @@ def run(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
     texts = arguments.parse(argv, experiment.parameters, experiment.question)
     run_id = os.environ.get("MLFLOW_RUN_ID")  # set by `mlflow run`, which has started the run
     try:
-        with stopping.listening():
+        with stopping.listening(), tables.remembered():
             with quiet():
                 import mlflow
 
                 from mlflow_hp.tracking import runs
             runs.ensure_reachable()
+            if not run_id:
+                _check(experiment, texts)
             with (
                 mlflow.start_run(run_name=None if run_id else experiment.name) as active_run,
                 ending(active_run.info.run_id),
             ):
+                if run_id:
+                    _check(experiment, texts)
                 _run_in(experiment, texts, active_run)
     except UserError as error:
         say(f"{experiment.name}: {masked(str(error))}", file=sys.stderr)
@@ -56,6 +61,29 @@ def run(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
         say(f"{experiment.name}: {type(error).__name__}: {masked(first_line(error))}", file=sys.stderr)
         return EXIT_FAILED
     return 0
+
+
+def _check(experiment: Experiment, texts: dict[str, str]) -> None:
+    """Refuse bad data before the training, and say what was decided about them.
+
+    Of several combinations, one that can be trained is enough: the others fail in runs of their own. Values that cannot
+    be read are refused later, in a run.
+    """
+    with quiet():
+        import keras  # noqa: F401 - reading names of optimizers imports it, which prints messages
+    try:
+        combinations = arguments.combinations(texts, experiment.parameters)
+    except UserError:
+        return
+    errors = []
+    for settings in combinations:
+        try:
+            say(*experiment.check(settings))
+        except UserError as error:
+            errors.append(error)
+        else:
+            return
+    raise errors[0]
 
 
 def _run_in(experiment: Experiment, texts: dict[str, str], active_run: Any) -> None:

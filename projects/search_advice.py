@@ -199,7 +199,7 @@ def _cross_validate(setup: SearchSetup, search: Any, params: Mapping[str, Any]) 
             data.x_train,
             data.y_train,
             cv=search.cv,
-            scoring=settings["scoring"],
+            scoring=setup.scoring,
             n_jobs=search.n_jobs,
         )
     return scores

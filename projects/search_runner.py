@@ -137,7 +137,7 @@ def train_and_test(name: str, estimator: Any, params: Mapping[str, Any], setup: 
             active_run, params | {"seed": str(setup.settings["seed"])}, runs.run_tags("training", setup.digests)
         )
         recorder = recorded.fit_estimator(clone_of_best, (data.x_train, data.y_train), (data.x_test, data.y_test))
-        score = float(check_scoring(clone_of_best, setup.settings["scoring"])(clone_of_best, data.x_test, data.y_test))
+        score = float(check_scoring(clone_of_best, setup.scoring)(clone_of_best, data.x_test, data.y_test))
         runs.log_numbers(active_run.info.run_id, {tags.TEST_SCORE_METRIC: score})
     return Trained(clone_of_best, score, recorder.history)
 

@@ -9,10 +9,11 @@ import numpy as np
 
 from mlflow_hp.errors import UserError
 from mlflow_hp.tracking import tags
-from projects import arguments, grids, models
+from projects import arguments, grids, models, recorded
 from projects.arguments import Parameter
-from projects.datasets import samples
+from projects.datasets import samples, unsplit
 from projects.experiment import first_line
+from projects.unit_scores import ScorerInUnits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,6 +59,8 @@ SEARCH = [
     arguments.IMPROVE._replace(help="trainings that follow the advice about the winner of the search"),
 ]  # fmt: skip
 """Parameters of every search."""
+WITHOUT_VALIDATION = 1e-9
+"""Share of the training part that validates: of one sample, which is put back."""
 HALVING_FACTOR = 3
 """Ratio of the combinations of successive rounds of a halving search, and of their samples, inversely."""
 
@@ -76,6 +79,11 @@ class SearchSetup(NamedTuple):
         return self.settings["scoring"] or ("accuracy" if self.data.classes else "R2")
 
     @property
+    def scoring(self) -> str | ScorerInUnits | None:
+        """Scorer, as scikit-learn takes it."""
+        return scoring(self.data, self.settings)
+
+    @property
     def digests(self) -> dict[str, str]:
         """Tags that runs on the same data share."""
         return {tags.DATA_DIGEST_TAG: self.data.digest, tags.SPLIT_DIGEST_TAG: self.data.split_digest}
@@ -87,9 +95,25 @@ class SearchSetup(NamedTuple):
         used = ", ".join(f"{name} {arguments.text_of(value)}" for name, value in settings.items())
         return (
             f"**Data**: {data.source}, {len(data.x_train):,} samples to search on in {settings['cv']} folds, "
-            f"{len(data.x_test):,} to test; {len(data.classes) or 'no'} classes. Scores are {self.scorer}.\n\n"
+            f"{len(data.x_test):,} to test; {len(data.classes) or 'no'} classes. Scores are "
+            f"{self.scorer}.{recorded.noted(data.notes)}\n\n"
             f"**Settings**: {used}\n\n**To repeat it**: `{self.command}`\n"
         )
+
+
+def check(settings: Settings) -> list[str]:
+    """Check a table, and the scorer for it, before a run begins; return what was decided about it, in sentences.
+
+    Raises
+    ------
+    UserError
+        If it cannot be searched on.
+    """
+    settings = {**settings, "validation_size": WITHOUT_VALIDATION}
+    lines = samples.check(settings)
+    if unsplit.is_table(settings["data"]):
+        _check_scorer(settings["scoring"], load(settings), settings)
+    return lines
 
 
 def load(settings: Settings) -> Samples:
@@ -100,7 +124,7 @@ def load(settings: Settings) -> Samples:
     UserError
         If the data cannot be read, or are too few for the folds.
     """
-    data = samples.load({**settings, "validation_size": 1e-9})
+    data = samples.load({**settings, "validation_size": WITHOUT_VALIDATION})
     x = np.concatenate([data.x_train, data.x_validation])
     y = np.concatenate([data.y_train, data.y_validation])
     counts = np.bincount(y, minlength=len(data.classes)) if data.classes else np.array([len(y)])
@@ -159,10 +183,10 @@ def common(data: Samples, settings: Settings) -> dict[str, Any]:
     """
     from sklearn.model_selection import KFold, StratifiedKFold
 
-    _check_scorer(settings["scoring"], data)
+    _check_scorer(settings["scoring"], data, settings)
     folds = StratifiedKFold if data.classes else KFold
     keywords: dict[str, Any] = {
-        "scoring": settings["scoring"],
+        "scoring": scoring(data, settings),
         "cv": folds(settings["cv"], shuffle=True, random_state=settings["seed"]),
         "n_jobs": None if settings["dask"] else settings["n_jobs"],
         "refit": False,  # `search_runner.run` does it, recorded
@@ -174,20 +198,24 @@ def common(data: Samples, settings: Settings) -> dict[str, Any]:
     return keywords
 
 
-def _check_scorer(scoring: str | None, data: Samples) -> None:
+def scoring(data: Samples, settings: Settings) -> str | ScorerInUnits | None:
+    """Scorer of the settings, as scikit-learn takes it: in units of the target, if numbers are predicted."""
+    name: str | None = settings["scoring"]
+    return name if name is None or data.classes else ScorerInUnits(name, *data.target_scale)
+
+
+def _check_scorer(name: str | None, data: Samples, settings: Settings) -> None:
     from sklearn.dummy import DummyClassifier, DummyRegressor
     from sklearn.metrics import check_scoring, get_scorer_names
 
-    if scoring is None:
+    if name is None:
         return
-    grids.check_name(scoring, get_scorer_names(), "scoring")
+    grids.check_name(name, get_scorer_names(), "scoring")
     dummy = (DummyClassifier if data.classes else DummyRegressor)().fit(data.x_train, data.y_train)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            check_scoring(dummy, scoring)(dummy, data.x_train, data.y_train)
-    except ValueError as error:
+            check_scoring(dummy, scoring(data, settings))(dummy, data.x_train, data.y_train)
+    except (ValueError, AttributeError) as error:  # one of a regressor has no probabilities
         labels = f"{len(data.classes)} classes" if data.classes else "numbers to predict"
-        raise UserError(
-            f"scoring={scoring} cannot score these data, which have {labels}: {first_line(error)}"
-        ) from None
+        raise UserError(f"scoring={name} cannot score these data, which have {labels}: {first_line(error)}") from None

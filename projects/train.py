@@ -136,7 +136,7 @@ def _scores(trained: Trained, predicted: np.ndarray, report: Report) -> dict[str
     if not np.isfinite(predicted).all():
         return {}
     if not data.classes:
-        return {"test_r2": float(r2_score(data.y_test, predicted[:, 0]))}
+        return {}  # `network.train` scores numbers
     one_hot = np.eye(len(data.classes))[data.y_test]
     predicted_classes = predicted.argmax(axis=1)
     info = classification.confusion_info(data.y_test, predicted_classes, data.classes)
@@ -170,7 +170,7 @@ def _saved(model: keras.Model, x: np.ndarray, predicted: np.ndarray, report: Rep
     return {name: recorded.largest_difference(model.predict(x, verbose=0), predicted) for name, model in models.items()}
 
 
-EXPERIMENT = Experiment("train", QUESTION, PARAMETERS, train, network.compare, "val_loss")
+EXPERIMENT = Experiment("train", QUESTION, PARAMETERS, train, network.compare, "val_loss", check=network.check)
 
 if __name__ == "__main__":
     main(EXPERIMENT)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -11,10 +10,12 @@ import pandas as pd
 from sklearn.model_selection import train_test_split
 
 from mlflow_hp.errors import UserError
-from mlflow_hp.tracking import masked
-from projects.datasets import files
+from mlflow_hp.tracking import artifact_paths
+from projects.datasets import columns, files, tables
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from projects.arguments import Settings
 
 
@@ -33,6 +34,8 @@ class Regression(NamedTuple):
         Name, path or address of the data.
     digest, split_digest : str
         Shortened SHA-256 of the values, and of the row numbers in either part.
+    notes : sequence of str
+        What was decided about a CSV, in sentences. Defaults to none.
     """
 
     x_train: np.ndarray
@@ -45,10 +48,11 @@ class Regression(NamedTuple):
     source: str
     digest: str
     split_digest: str
+    notes: Sequence[str] = ()
 
 
 def regression(settings: Settings) -> Regression:
-    """Load the data that `settings` name: data, feature, target, test_size, seed, standardize.
+    """Load the data that `settings` name: data, header, task, feature, target, test_size, seed, standardize.
 
     The test part is ``ceil(test_size * n)`` rows, drawn with `seed`; mean and standard deviation for
     standardising are those of the training part.
@@ -58,15 +62,30 @@ def regression(settings: Settings) -> Regression:
     UserError
         The data cannot be read or trained on.
     """
-    table, source = _table(settings["data"])
+    if settings["task"] == "classification":
+        raise UserError(
+            "task=classification: a line is fitted here, which is a regression; mlflow run . -e train classifies"
+        )
+    read = _table(settings)
+    frame, source = read.frame, read.source
     feature, target = settings["feature"], settings["target"]
     for column, parameter in ((feature, "feature"), (target, "target")):
-        if column not in table.columns:
-            columns = textwrap.shorten(", ".join(map(str, table.columns)), 300, placeholder=" ...")
-            raise UserError(f"{parameter}={column!r}: {source} has the columns {columns}")
+        read.check_column(column, parameter)
     if feature == target:
         raise UserError(f"feature and target are both {feature!r}: choose two columns of {source}")
-    table = pd.DataFrame({column: files.numbers(table.loc[:, column], source) for column in (feature, target)})
+    notes = list(read.notes)
+    frame = frame.loc[:, [feature, target]]
+    if len(frame) and frame.isna().all().any():
+        empty: str = feature if frame[feature].isna().all() else target
+        raise UserError(f"column {empty!r} of {source} is missing in all rows: choose another")
+    is_whole = frame.notna().all(axis=1)
+    if not is_whole.all():
+        notes.append(f"{(~is_whole).sum():,} of {len(frame):,} rows left out, since {feature} or {target} is missing")
+        frame = frame[is_whole].reset_index(drop=True)
+    for column in (feature, target):
+        if not pd.api.types.is_numeric_dtype(frame[column]) and not pd.api.types.is_bool_dtype(frame[column]):
+            columns.refuse_dates(frame.loc[:, column], source)
+    table = pd.DataFrame({column: files.numbers(frame.loc[:, column], source) for column in (feature, target)})
     n, n_test = len(table), math.ceil(settings["test_size"] * len(table))
     if n - n_test < 2:
         raise UserError(
@@ -84,19 +103,37 @@ def regression(settings: Settings) -> Regression:
     x32, y32 = x.astype(np.float32)[:, None], y.astype(np.float32)
     return Regression(
         x32[train], y32[train], x32[test], y32[test], title, target, table, source,
-        files.digest_of(table.to_numpy()), files.digest_of(train, test),
+        files.digest_of(table.to_numpy()), files.digest_of(train, test), notes,
     )  # fmt: skip
+
+
+def check(settings: Settings) -> list[str]:
+    """Load the data that `settings` name; return what was decided about a CSV, in sentences.
+
+    Raises
+    ------
+    UserError
+        If the data cannot be read or trained on.
+    """
+    return tables.in_lines(settings["data"], regression(settings).notes)
 
 
 def log_input(regression: Regression, data: str) -> None:
     """Log the part to train on to the active run: its digest, shapes and source."""
+    import mlflow
+
     files.log_input(regression.x_train, regression.y_train, data, is_file=data != "diabetes")
+    if regression.notes:
+        columns = {"feature": str(regression.table.columns[0]), "target": regression.target}
+        mlflow.log_dict({"notes": list(regression.notes), **columns}, artifact_paths.PREPARATION_FILE)
 
 
-def _table(data: str) -> tuple[pd.DataFrame, str]:
-    """Table that `data` names, and its source."""
-    if data == "diabetes":
+def _table(settings: Settings) -> tables.Table:
+    """Table that `settings` name."""
+    if settings["data"] == "diabetes":
         from sklearn.datasets import load_diabetes
 
-        return load_diabetes(as_frame=True, scaled=False).frame, "scikit-learn's diabetes data"
-    return files.read_table(data), masked(data)
+        if settings["header"] != "auto":
+            raise UserError(f"header={settings['header']} is for CSV files, and data=diabetes is none")
+        return tables.Table(load_diabetes(as_frame=True, scaled=False).frame, "scikit-learn's diabetes data", True, [])
+    return tables.read(settings["data"], settings["header"])

@@ -7,7 +7,6 @@ import hashlib
 import io
 import os
 import textwrap
-import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -58,39 +57,6 @@ def path_of(data: str) -> str:
 def name_of(data: str) -> str:
     """Name of data: that of their file."""
     return masked(Path(path_of(data)).name)[:250] or "data"
-
-
-def read_table(data: str) -> pd.DataFrame:
-    """Read the CSV that `data` names.
-
-    Raises
-    ------
-    UserError
-        If it is not a CSV.
-    """
-    text, data = read_bytes(data), masked(data)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            table = pd.read_csv(io.BytesIO(text), index_col=False, low_memory=False)
-    except pd.errors.ParserWarning:  # without index_col, pandas would take the first values of the rows for their names
-        raise UserError(f"data={data!r} has more values in its rows than columns in its header: fix either") from None
-    except pd.errors.EmptyDataError:
-        raise UserError(f"data={data!r} is empty: name a CSV file with a header and rows") from None
-    except UnicodeDecodeError:
-        raise UserError(
-            f"data={data!r} cannot be read as CSV, since it is not text in UTF-8: save it as such "
-            "(from Latin-1: iconv -f latin1 -t utf-8), or name a comma-separated text file"
-        ) from None
-    except pd.errors.ParserError as error:
-        raise UserError(f"data={data!r} cannot be read as CSV ({error}): name a comma-separated text file") from None
-    header = str(table.columns[0])
-    for sign, name in ((";", "semicolons"), ("\t", "tabs")):
-        if len(table.columns) == 1 and sign in header:
-            raise UserError(
-                f"data={data!r} has {name} between its columns ({abbreviate(header)}): write it with commas"
-            )
-    return table
 
 
 def read_arrays(data: str, names: Sequence[str]) -> list[np.ndarray]:
@@ -164,13 +130,18 @@ def from_keras(data: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarra
     return *train, *test
 
 
-def numbers(column: pd.Series, source: str) -> pd.Series:
-    """Column as float64; an error names the first row that is not finite in float32, the type that is trained on."""
+def numbers(column: pd.Series, source: str, *, missing: bool = False) -> pd.Series:
+    """Column as float64; an error names the first row that is not finite in float32, the type that is trained on.
+
+    Missing cells are NaN if `missing` is set, else they are an error, too.
+    """
     if not len(column):
         raise UserError(f"{source} has a header and no rows: name data with rows")
-    numbers = pd.to_numeric(column, errors="coerce").astype(np.float64)
+    values = pd.to_numeric(column, errors="coerce").astype("Float64").to_numpy(np.float64, na_value=np.nan)
+    numbers = pd.Series(values, column.index, name=column.name)
     with np.errstate(over="ignore"):
-        broken = np.flatnonzero(~np.isfinite(numbers.to_numpy().astype(np.float32)))
+        is_broken = ~np.isfinite(values.astype(np.float32))
+    broken = np.flatnonzero(is_broken & column.notna().to_numpy() if missing else is_broken)
     if len(broken):
         value = column.iloc[broken[0]]
         value_text = "missing" if pd.isna(value) else abbreviate(value) if isinstance(value, str) else str(value)

@@ -139,8 +139,10 @@ def test_a_diverging_training_ends_well_and_says_so(go, store):
     json.loads(artifact(store, found, "diagnosis.json").read_text(), parse_constant=pytest.fail)
 
 
-def test_bad_input_from_the_data_and_the_model(go):
-    assert go("--feature", "height")[1].data.tags["mlflow_hp.error"].startswith("UserError: feature='height'")
+def test_bad_input_from_the_data_and_the_model(go, store, capfd):
+    assert run(EXPERIMENT, ["--feature", "height"]) == 2
+    assert "cost_contour: feature='height'" in capfd.readouterr().err
+    assert not store.search_runs([store.get_experiment_by_name("tests").experiment_id], "params.feature = 'height'")
     status, found = go("--momentum", "0.5", "--optimizer", "adam")
     assert (status, found.info.status) == (2, "FAILED")
 

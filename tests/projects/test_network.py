@@ -21,6 +21,7 @@ from tests.helpers.needs import since_mlflow
 SMALL = ["--max_samples", "300", "--hidden", "16"]
 DIGITS = {
     "data": "digits", "target": "target", "max_samples": 300, "test_size": 0.2, "validation_size": 0.2, "seed": 0,
+    "task": "auto", "header": "auto", "drop": None,
 }  # fmt: skip
 
 
@@ -209,8 +210,16 @@ def test_numbers_to_predict_from_a_table(go, store, table):
     assert found.data.metrics["test_r2"] > 0.9
     assert found.data.params["saved/keras_difference"] == "0.0"
     assert {"plots/samples.png", "plots/mean_absolute_error_by_epoch.png"} <= artifacts(store, found, "plots")
-    bad, _ = go(train.EXPERIMENT, *table, "--loss", "categorical_crossentropy", status=2)
-    assert "needs classes" in bad.data.tags["mlflow_hp.error"]
+
+
+def test_bad_input_about_a_table_makes_no_run(store, capsys, table):
+    for more, said in ((["--loss", "categorical_crossentropy"], "needs classes"),
+                       (["--target", "prize"], "has the columns a, b, c, price"),
+                       (["--task", "classification"], "too few rows for each to be a class")):  # fmt: skip
+        before = len(all_runs(store))
+        assert run(train.EXPERIMENT, [*table, *more]) == 2
+        assert said in capsys.readouterr().err
+        assert len(all_runs(store)) == before
 
 
 @pytest.mark.usefixtures("blank_pictures")

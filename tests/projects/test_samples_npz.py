@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from projects.datasets import samples
+from projects.datasets import unsplit
 from tests.helpers.needs import needs_file
 from tests.helpers.samples import load, npz, parts, pictures, refused, rows_of
 from tests.helpers.tutorial_data import SHARED
@@ -112,7 +112,7 @@ def test_files_that_are_no_npz(tmp_path):
         archive.writestr("readme.txt", "hello")
     texts = io.BytesIO()
     with zipfile.ZipFile(texts, "w") as archive:
-        for name in samples.PARTS:
+        for name in unsplit.PARTS:
             archive.writestr(name, "hello")
     single = io.BytesIO()
     np.save(single, np.arange(3))
