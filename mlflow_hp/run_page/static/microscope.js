@@ -137,7 +137,7 @@ function figureOf(shown, range, log, narrow) {
   const layout = {
     height: inner + margin.t + margin.b, margin, showlegend: true, dragmode: "zoom", uirevision: "steps",
     legend: { orientation: "h", y: 1, yanchor: "bottom", x: 0, font: { size: 11 } },
-    xaxis: { title: { text: "step" }, range: [start, Math.max(start + 1, stop)], autorange: false, anchor: `y${rows.length > 1 ? rows.length : ""}`, tickformat: ",d" },
+    xaxis: { title: { text: "step" }, range: [start, Math.max(start + 1, stop)], autorange: false, anchor: `y${rows.length > 1 ? rows.length : ""}`, tickformat: ",d", ...(stop - start < 10 ? { dtick: 1 } : {}) },
   };
   const data = [];
   let top = inner;

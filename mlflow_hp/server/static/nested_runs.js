@@ -1,6 +1,7 @@
 // Nested runs of a search, a sweep or an improvement, live: what is planned, running, done and failed.
 
 import { duration, format, formatDuration, request } from "./data.js";
+import { FoldCurves } from "./fold_curves.js";
 
 const MAX_ROWS = 200;
 const SCORES = [/^mean_score$/, /^mean_test_/, /^best\/val_loss$/, /^val_loss$/, /^loss$/];
@@ -8,16 +9,22 @@ const SCORES = [/^mean_score$/, /^mean_test_/, /^best\/val_loss$/, /^val_loss$/,
 export class RunTable {
   constructor(root) {
     this.root = root;
+    this.table = document.createElement("div");
+    const curves = document.createElement("div");
+    root.replaceChildren(this.table, curves);
+    this.curves = new FoldCurves(curves);
   }
 
   async update(answer, ids, statuses) {
     const columns = ids.length ? await request("runs", { experiment: answer.run.experiment_id, runs: ids.slice(0, 100).join(",") }) : null;
     const heading = Object.assign(document.createElement("h2"), { textContent: { search: "Candidates", sweep: "Combinations", improvement: "Trainings" }[answer.run.kind] ?? "Nested runs" });
-    this.root.replaceChildren(heading, this.counts(answer, ids.length, statuses));
-    if (columns) this.root.append(this.rows(columns, answer));
+    const parts = [heading, this.counts(answer, statuses)];
+    if (columns) parts.push(this.rows(columns, answer));
+    this.table.replaceChildren(...parts);
+    if (columns) await this.curves.update(this.ranked, columns.metric_names);
   }
 
-  counts(answer, n, statuses) {
+  counts(answer, statuses) {
     const { planned, running, done, failed } = answer.counts;
     const words = [];
     const finished = done ?? statuses.FINISHED ?? 0;
@@ -32,7 +39,7 @@ export class RunTable {
   }
 
   rows({ runs, params, metrics }, answer) {
-    const varied = Object.entries(params).filter(([, values]) => new Set(values.map(String)).size > 1).map(([name]) => name);
+    const varied = Object.entries(params).filter(([, values]) => new Set(values.filter((value) => value !== null)).size > 1).map(([name]) => name);
     const names = Object.keys(metrics);
     const score = SCORES.map((pattern) => names.find((name) => pattern.test(name))).find(Boolean);
     const head = ["run", "status", ...varied, ...(score ? [score] : []), "time"];
@@ -42,6 +49,7 @@ export class RunTable {
       const value = (index) => metrics[score][index] ?? (falls ? Infinity : -Infinity);
       order.sort((a, b) => (falls ? value(a) - value(b) : value(b) - value(a)) || 0);
     }
+    this.ranked = order.map((index) => ({ id: runs.id[index], name: runs.name[index] || runs.id[index] }));
     const table = document.createElement("table");
     table.createCaption().textContent = `${runs.id.length} nested runs${score ? `, the best ${score} first` : ""}`;
     const top = table.createTHead().insertRow();
