@@ -56,9 +56,9 @@ def jumps(loss: np.ndarray, steps: np.ndarray, places: Mapping[str, np.ndarray])
     values = loss[known]
     if len(values) < FEWEST + 1:
         return []
-    before = _mean_before(values, BEFORE)
-    usual = _mean_before(np.abs(np.diff(values, prepend=values[:1])), BEFORE)
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(all="ignore"):  # a loss of 1e300 is no reason to warn
+        before = _mean_before(values, BEFORE)
+        usual = _mean_before(np.abs(np.diff(values, prepend=values[:1])), BEFORE)
         rise = (values - before) / np.maximum(usual, 1e-12 * np.abs(before))
     rise[:FEWEST] = np.nan
     height = np.where(np.isfinite(rise) & (values > before), rise, -np.inf)
