@@ -1,0 +1,174 @@
+"""The page of one run as its user meets it: a real training, a real server, and headless Chromium."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import keras
+import mlflow
+import numpy as np
+import pytest
+from mlflow.entities import Metric
+
+import mlflow_hp
+from tests.helpers.needs import CHROMIUM, needed, needs_chromium
+from tests.helpers.servers import serving
+
+ARGUMENTS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+N_STEPS = 48  # 4 batches of 12 epochs
+
+pytestmark = [pytest.mark.slow, needs_chromium]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """A server with a linear regression, recorded there by `TrainingRecorder`."""
+    folder = tmp_path_factory.mktemp("run_page")
+    with serving(folder, "mlflow-hp") as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", server)
+        mlflow.set_tracking_uri(server)
+        keras.utils.set_random_seed(0)
+        x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        model.compile(keras.optimizers.SGD(0.05), "mse")
+        with mlflow.start_run(run_name="a line") as run:
+            model.fit(x, 2 * x + 1, batch_size=16, epochs=12, verbose=0, callbacks=[mlflow_hp.TrainingRecorder()])
+        mlflow.set_tracking_uri(None)
+        yield {"server": server, "run": run.info.run_id, "client": mlflow.MlflowClient(server), "folder": folder}
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    playwright = needed("playwright.sync_api", "playwright")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS.split())
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def browse(chromium):
+    """Opens an address; at the end nothing may have been complained of."""
+    complaints, contexts = [], []
+
+    def opened(address, width=1280, scheme="light"):
+        contexts.append(chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(60_000)
+        page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(address)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def until(page, condition):
+    """Wait as playwright's own function would, which the page's policy lets evaluate nothing."""
+    while not page.evaluate(condition):
+        page.wait_for_timeout(50)
+
+
+def shown(page):
+    until(page, "document.documentElement.dataset.shown === 'all'")
+    return page
+
+
+def pixels(page):
+    return page.evaluate("document.querySelector('canvas.descent').toDataURL()")
+
+
+def violations(page):
+    axe = needed("axe_playwright_python.sync_playwright", "axe-playwright-python")
+    found = axe.Axe().run(page).response["violations"]
+    return [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found]
+
+
+def test_the_descent_has_a_time_and_turns(browse, served):
+    page = shown(browse(f"{served['server']}/hp/run/{served['run']}"))
+    assert "a line" in page.locator("h1").inner_text()
+    assert page.locator("#descent output").inner_text() == f"{N_STEPS} of {N_STEPS} steps"
+    at_end = pixels(page)
+    page.locator(".time").fill("5")
+    until(page, f"document.querySelector('#descent output').textContent === '5 of {N_STEPS} steps'")
+    page.wait_for_timeout(100)
+    early = pixels(page)
+    assert early != at_end
+    page.get_by_role("button", name="Surface").click()
+    page.wait_for_timeout(200)
+    solid = pixels(page)
+    page.locator("canvas.descent").focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_timeout(200)
+    assert len({early, solid, pixels(page)}) == 3
+    page.get_by_role("button", name="Play").click()
+    until(page, "Number(document.querySelector('.time').value) > 6")
+    page.get_by_role("button", name="Pause").click()
+    stopped = page.locator(".time").input_value()
+    page.wait_for_timeout(300)
+    assert page.locator(".time").input_value() == stopped
+
+
+def test_a_brush_on_one_chart_selects_the_steps_of_all(browse, served):
+    page = shown(browse(f"{served['server']}/hp/run/{served['run']}"))
+    said = page.locator("#microscope .bar span")
+    assert said.inner_text() == f"steps 0 to {N_STEPS - 1} of {N_STEPS}"
+    page.locator("#microscope").scroll_into_view_if_needed()
+    box = page.locator("#microscope .plot .nsewdrag").nth(1).bounding_box()
+    y = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + box["width"] * 0.5, y)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.75, y, steps=4)
+    page.mouse.up()
+    until(
+        page, f"document.querySelector('#microscope .bar span').textContent !== 'steps 0 to {N_STEPS - 1} of {N_STEPS}'"
+    )
+    first, last = (int(word) for word in said.inner_text().split() if word.isdigit() and int(word) < N_STEPS)
+    assert abs(first - N_STEPS // 2) <= 1
+    assert abs(last - 3 * N_STEPS // 4) <= 1
+    drawn = page.evaluate(
+        "document.querySelector('#microscope .plot').data.filter(t => t.type === 'heatmap').map(t => t.x)"
+    )
+    assert len(drawn) == 3
+    assert all((edges[0], edges[-1]) == (first, last + 1) for edges in drawn)  # asked of the server, step by step
+    page.get_by_role("button", name="All steps").click()
+    until(
+        page, f"document.querySelector('#microscope .bar span').textContent === 'steps 0 to {N_STEPS - 1} of {N_STEPS}'"
+    )
+
+
+def test_a_run_that_goes_on_is_followed_to_its_end(browse, served):
+    client = served["client"]
+    run_id = client.create_run("0", tags={"mlflow_hp.kind": "training"}, run_name="going").info.run_id
+
+    def log(step):
+        client.log_batch(run_id, [Metric("batch/loss", 1.0 / (step + 1), round(time.time() * 1000), step)])
+
+    log(0)
+    page = shown(browse(f"{served['server']}/hp/run/{run_id}"))
+    for step in range(1, 4):
+        log(step)
+        until(page, f"document.querySelector('#progress').textContent.includes('step {step + 1}')")
+    client.set_terminated(run_id)
+    until(page, "document.querySelector('#state').textContent.includes('finished')")
+    until(page, "document.querySelector('#progress').hidden")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (375, "dark")])
+def test_looks_and_accessibility(browse, served, width, scheme):
+    page = shown(browse(f"{served['server']}/hp/run/{served['run']}", width, scheme))
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert violations(page) == []
+
+
+def test_the_document_needs_no_server(browse, served):
+    files = list(Path(served["folder"]).rglob(f"{served['run']}/artifacts/report.html"))
+    assert len(files) == 1
+    page = shown(browse(files[0].as_uri()))
+    assert page.locator("#descent output").inner_text() == f"{N_STEPS} of {N_STEPS} steps"
+    until(page, "document.querySelectorAll('#microscope .plot .subplot').length > 3")
+    assert violations(page) == []
