@@ -24,10 +24,11 @@ import psutil
 from tqdm import tqdm
 
 from mlflow_hp.analysis.surfaces.grid import coarse_to_fine
-from mlflow_hp.analysis.surfaces.plane import principal_plane, project, random_plane, window
+from mlflow_hp.analysis.surfaces.plane import WeightPlane, principal_plane, project, random_plane, window
 from mlflow_hp.history.weight_snapshots import Snapshots, Thinner
 from mlflow_hp.training import loss_landscape as room
 from mlflow_hp.training.capture.step_layout import tensors_of
+from mlflow_hp.training.plane_losses import losses_on_plane
 
 MIB = 2**20
 
@@ -114,8 +115,8 @@ def loss(resolution: int, samples: int) -> None:
         a, b = (np.linspace(low, high, resolution) for low, high in ranges)
         grid = np.stack(np.meshgrid(a, b), axis=-1).reshape(-1, 2)
 
-        def evaluate(points: np.ndarray, plane: room.WeightPlane = plane) -> np.ndarray:
-            return room.losses_on_plane(model, plane, points, x, y, n_samples=samples)
+        def evaluate(points: np.ndarray, plane: WeightPlane = plane) -> np.ndarray:
+            return losses_on_plane(model, plane, points, x, y, n_samples=samples)
 
         start = time.perf_counter()
         full = evaluate(grid).reshape(len(b), len(a))

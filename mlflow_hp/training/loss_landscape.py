@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
-from keras import ops, tree
 from tqdm import tqdm
 
-from mlflow_hp._compat.keras import build_loss, compute_loss
 from mlflow_hp.analysis.surfaces.grid import coarse_to_fine
-from mlflow_hp.analysis.surfaces.plane import (
-    Landscape,
-    WeightPlane,
-    match_tensors,
-    principal_plane,
-    project,
-    random_plane,
-    window,
-)
+from mlflow_hp.analysis.surfaces.plane import Landscape, principal_plane, project, random_plane, window
 from mlflow_hp.errors import UserError
-from mlflow_hp.training.capture.step_layout import to_numpy
+from mlflow_hp.training.plane_losses import PlaneLosses, variables_of_plane
+from mlflow_hp.training.stateless_loss import draw_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from mlflow_hp.history.weight_snapshots import Snapshots
 
@@ -37,9 +26,6 @@ UNIT = np.array([[-1.0, -1.0], [1.0, 1.0]])
 
 TOLERANCE = 0.02
 """Relative error of the loss allowed for interpolated points."""
-
-POINTS_PER_CALL = 32
-"""Points that one call of the compiled function computes."""
 
 
 def landscape(
@@ -117,169 +103,13 @@ def landscape(
         ranges = window([*paths.values(), UNIT], 0.0)
     a, b = (np.linspace(low, high, resolution) for low, high in ranges)
     with tqdm(total=a.size * b.size, desc="loss landscape", unit=" points", leave=False, disable=not progress) as bar:
-        losses = _Losses(model, plane, x, y, n_samples=n_samples, batch_size=1024, seed=seed, progress=bar.update)
+        variables = variables_of_plane(model, plane)
+        rows = draw_rows(x, y, n_samples=n_samples, batch_size=1024, seed=seed)
+        losses = PlaneLosses(model, plane, variables, rows, progress=bar.update)
         loss, evaluated = coarse_to_fine(losses, a, b, TOLERANCE)
         bar.update(a.size * b.size - evaluated)
     steps = {label: run.steps for label, run in snapshots.items()}
-    return Landscape(
-        a, b, loss, paths, steps, kind, plane.variance_shares, _sampling(runs), losses.n_samples, evaluated
-    )
-
-
-def losses_on_plane(
-    model: Any,
-    plane: WeightPlane,
-    points: np.ndarray,
-    x: Any,
-    y: Any,
-    *,
-    n_samples: int = 2000,
-    batch_size: int = 1024,
-    seed: int = 0,
-    progress: Callable[[int], Any] | None = None,
-) -> np.ndarray:
-    """Compute the compiled loss at points of a plane, in inference mode, with the losses of regularisers.
-
-    The result equals ``model.evaluate`` with those weights. The model is not modified: it is called with other values
-    in place of its trainable variables.
-
-    Parameters
-    ----------
-    model : keras.Model
-        Compiled, of the plane's architecture, on any backend of Keras.
-    plane : WeightPlane
-        As from `principal_plane` or `random_plane`.
-    points : ndarray of shape (k, 2)
-        Coordinates (a, b): the trainable weights are ``origin + a d1 + b d2``.
-    x, y : array_like, or nested structures of them
-        Inputs and targets, as for ``model.evaluate``.
-    n_samples : int
-        Number of rows, drawn by `seed`, that the loss is the mean of; all if there are no more. Defaults to 2000.
-    batch_size : int
-        Rows that go through the network at a time. Defaults to 1024.
-    seed : int
-        Seed for drawing the rows. Defaults to 0.
-    progress : callable, optional
-        Called with the number of points just computed. Defaults to nothing.
-
-    Returns
-    -------
-    ndarray of shape (k,)
-        Losses as float64.
-
-    Raises
-    ------
-    UserError
-        If the model is not compiled or not built, or its trainable tensors are not the plane's.
-    """
-    losses = _Losses(model, plane, x, y, n_samples=n_samples, batch_size=batch_size, seed=seed, progress=progress)
-    return losses(points)
-
-
-class _Losses:
-    """Function from points (k, 2) to losses (k,): holds the data, and the computation compiled once."""
-
-    def __init__(
-        self,
-        model: Any,
-        plane: WeightPlane,
-        x: Any,
-        y: Any,
-        *,
-        n_samples: int,
-        batch_size: int,
-        seed: int,
-        progress: Callable[[int], Any] | None,
-    ) -> None:
-        self._progress = progress or (lambda _: None)
-        x, y = (tree.map_structure(_as_evaluated, data) for data in (x, y))
-        lengths = {len(array) for array in tree.flatten((x, y))}
-        if len(lengths) != 1 or not min(lengths) or n_samples < 1 or batch_size < 1:
-            raise UserError(
-                f"x and y have {sorted(lengths)} rows, n_samples={n_samples}, batch_size={batch_size}: give x and y "
-                "equally many rows, one or more, and positive numbers"
-            )
-        variables = _variables(model, plane)
-        n = lengths.pop()
-        rows = np.arange(n)
-        if n_samples < n:
-            rows = np.sort(np.random.default_rng(seed).choice(n, n_samples, replace=False))
-        self.n_samples = len(rows)
-        parts = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-        self._batches = [tree.map_structure(lambda v, i=part: ops.convert_to_tensor(v[i]), (x, y)) for part in parts]
-        self._shares = [len(part) / len(rows) for part in parts]
-        build_loss(model, *self._batches[0])
-        self._losses = _compiled(model, variables, plane)
-
-    def __call__(self, points: np.ndarray) -> np.ndarray:
-        points = np.asarray(points, np.float32)
-        losses = np.zeros(len(points))
-        for start in range(0, len(points), POINTS_PER_CALL):
-            part = points[start : start + POINTS_PER_CALL]
-            padded = np.concatenate(
-                [part, np.repeat(part[:1], POINTS_PER_CALL - len(part), axis=0)]
-            )  # one shape: one trace
-            for (x, y), share in zip(self._batches, self._shares, strict=True):
-                losses[start : start + len(part)] += share * self._losses(padded, x, y)[: len(part)]
-            self._progress(len(part))
-        return losses
-
-
-def _variables(model: Any, plane: WeightPlane) -> list[Any]:
-    """The model's trainable variables, in the order of the plane's tensors."""
-    from mlflow_hp.training.capture.step_layout import tensors_of
-
-    if not getattr(model, "compiled", False):
-        raise UserError(f"the model {model.name!r} is not compiled, so it has no loss; call model.compile(loss=...)")
-    if not model.built:
-        raise UserError(f"the model {model.name!r} has no weights yet; call it once on data")
-    named = {t.name: v for t, v in zip(tensors_of(model), model.weights, strict=True) if t.trainable}
-    shapes = {name: tuple(variable.shape) for name, variable in named.items()}
-    plane_shapes = {name: values.shape for name, values in plane.origin.items()}
-    names = match_tensors(plane_shapes, shapes, ("the paths", "the model"))
-    return [named[name] for name in names.values()]
-
-
-def _compiled(model: Any, variables: list[Any], plane: WeightPlane) -> Callable[[np.ndarray, Any, Any], np.ndarray]:
-    """Compile the function (points (k, 2), x, y) -> losses (k,) by the backend, unless the model runs eagerly."""
-    origin, first, second = (
-        [ops.convert_to_tensor(weights[name].astype(np.float32)) for name in plane.origin]
-        for weights in (plane.origin, *plane.directions)
-    )
-
-    def losses(points: Any, x: Any, y: Any) -> Any:
-        def loss(point: Any) -> Any:
-            weights = [o + point[0] * d1 + point[1] * d2 for o, d1, d2 in zip(origin, first, second, strict=True)]
-            # model.stateless_call with the loss inside: the losses that layers add in their call are part of it
-            with keras.StatelessScope(list(zip(variables, weights, strict=True)), collect_losses=True):
-                total = compute_loss(model, x, y, model(x, training=False))
-            return ops.cast(total, "float32")
-
-        return ops.map(loss, points)
-
-    backend = keras.backend.backend()
-    if model.run_eagerly:
-        compiled = losses
-    elif backend == "tensorflow":
-        import tensorflow as tf
-
-        compiled = tf.function(losses)
-    elif backend == "jax":
-        compiled = import_module("jax").jit(losses)
-    else:
-        compiled = losses
-
-    def computed(points: np.ndarray, x: Any, y: Any) -> np.ndarray:
-        values = compiled(ops.convert_to_tensor(points), x, y)
-        return np.asarray(to_numpy(values), np.float64)
-
-    return computed
-
-
-def _as_evaluated(data: Any) -> np.ndarray:
-    """Convert to an array as ``model.evaluate`` does: floats in Keras' precision."""
-    array = np.asarray(data)
-    return array.astype(keras.config.floatx()) if array.dtype.kind == "f" else array
+    return Landscape(a, b, loss, paths, steps, kind, plane.variance_shares, _sampling(runs), rows.n, evaluated)
 
 
 def _sampling(runs: list[Snapshots]) -> str:

@@ -20,7 +20,7 @@ from mlflow_hp._compat.private_name import UnsupportedVersionError
 from mlflow_hp.analysis.surfaces.plane import random_plane
 from mlflow_hp.search.speedups.model_signature import architecture
 from mlflow_hp.tracking import devices
-from mlflow_hp.training.loss_landscape import losses_on_plane
+from mlflow_hp.training.plane_losses import losses_on_plane
 from tests.helpers.changed_names import change
 from tests.helpers.fits import LABELS, X, Y, bare, network, record, regression, same_weights
 

@@ -18,7 +18,8 @@ from mlflow_hp.history.weight_snapshots import Thinner
 from mlflow_hp.plots import figure
 from mlflow_hp.plots.landscape import draw_landscape, landscape_info
 from mlflow_hp.training.capture.step_layout import tensors_of
-from mlflow_hp.training.loss_landscape import landscape, losses_on_plane
+from mlflow_hp.training.loss_landscape import landscape
+from mlflow_hp.training.plane_losses import losses_on_plane
 from tests.helpers.fits import LABELS, X, Y, network, regression
 from tests.helpers.needs import needed
 
@@ -281,7 +282,7 @@ def test_every_kind_of_picture_is_drawn(name, tmp_path):
 
 PROGRAM = """
 import json, keras, numpy as np
-from mlflow_hp.training.loss_landscape import losses_on_plane
+from mlflow_hp.training.plane_losses import losses_on_plane
 from mlflow_hp.analysis.surfaces.plane import random_plane
 keras.utils.set_random_seed(0)
 x, y = np.random.rand(40, 3).astype("float32"), np.arange(40) % 2
