@@ -14,15 +14,19 @@ if TYPE_CHECKING:
     from mlflow_hp.training.loss_landscape import landscape as landscape
     from mlflow_hp.training.report import Report as Report
     from mlflow_hp.training.report import training_pictures as training_pictures
+    from mlflow_hp.training.spectrum import HessianSpectrum as HessianSpectrum
+    from mlflow_hp.training.spectrum import hessian_spectrum as hessian_spectrum
     from mlflow_hp.training.step_recorder import StepRecorder as StepRecorder
     from mlflow_hp.training.step_recorder import record_steps as record_steps
 
 _MODULES = {
     "BestEpoch": "best_epoch",
+    "HessianSpectrum": "spectrum",
     "Report": "report",
     "StepRecorder": "step_recorder",
     "TrainingRecorder": "callback",
     "dead_shares": "dead_units",
+    "hessian_spectrum": "spectrum",
     "landscape": "loss_landscape",
     "record_steps": "step_recorder",
     "saturated_shares": "dead_units",
@@ -31,10 +35,12 @@ _MODULES = {
 
 __all__ = [
     "BestEpoch",
+    "HessianSpectrum",
     "Report",
     "StepRecorder",
     "TrainingRecorder",
     "dead_shares",
+    "hessian_spectrum",
     "landscape",
     "record_steps",
     "saturated_shares",

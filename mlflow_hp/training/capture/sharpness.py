@@ -3,9 +3,9 @@
 A step of gradient descent is stable along an eigenvector while learning rate x eigenvalue < 2 (Cohen et al. 2021,
 "Gradient descent on neural networks typically occurs at the edge of stability").
 
-The loss is computed as in the training step, dropout and all, in a `keras.StatelessScope`: no variable is assigned. A
-product of Hessian and vector is a gradient of the gradient, reverse over reverse. The iteration is with ``H + s I``:
-the shift ``s`` makes it find the largest eigenvalue also where another one is more negative.
+The loss is computed as in the training step, dropout and all, in a `keras.StatelessScope`: no variable is assigned.
+The iteration is with ``H + s I``: the shift ``s`` makes it find the largest eigenvalue also where another one is more
+negative.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ import tensorflow as tf
 from mlflow_hp._compat.keras import compute_loss, strategy_of
 from mlflow_hp.training.capture import train_step_is_own, warn_of_no_sharpness
 from mlflow_hp.training.capture.graph_operations import changing_operations
+from mlflow_hp.training.capture.hessian_product import hessian_product, vector_dtype
 from mlflow_hp.training.capture.step_layout import Unwrappable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from mlflow_hp.training.capture.hessian_product import Tensors
 
 SHARPNESS = "sharpness"
 """Column of the largest eigenvalue."""
@@ -31,8 +32,6 @@ TOLERANCE = 0.01
 MOST_ITERATIONS = 100
 RANDOM_SHARE = 0.1
 """Share of a random vector in the start, so that no direction is missed for good."""
-
-Tensors = list[tf.Tensor]
 
 
 def sharpness_of(model: Any, every: int | None, data: Any) -> Sharpness | None:
@@ -83,7 +82,7 @@ class Sharpness:
         if not variables:
             raise Unwrappable("the model has no trainable weights")
         with tf.init_scope():
-            self._vectors = [tf.Variable(tf.zeros(v.shape, _dtype_of(v)), trainable=False) for v in variables]
+            self._vectors = [tf.Variable(tf.zeros(v.shape, vector_dtype(v)), trainable=False) for v in variables]
             self._step = tf.Variable(0, dtype=tf.int64, trainable=False)
         self._has_arg = "training" in inspect.signature(model.call).parameters
         self._product = tf.function(self._hessian_product, reduce_retracing=True, autograph=False)
@@ -142,21 +141,7 @@ class Sharpness:
 
     def _hessian_product(self, data: Any, weights: Tensors, vectors: Tensors) -> Tensors:
         """Multiply the Hessian with vectors."""
-        with tf.GradientTape() as tape:
-            tape.watch(weights)
-            gradients = self._gradients(data, weights)
-            connected = [i for i, gradient in enumerate(gradients) if gradient is not None]
-            targets = [tf.convert_to_tensor(gradients[i]) for i in connected]
-        directions = [tf.cast(vectors[i], gradient.dtype) for i, gradient in zip(connected, targets, strict=True)]
-        products = tape.gradient(targets, weights, directions, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        return [tf.cast(product, vector.dtype) for product, vector in zip(products, vectors, strict=True)]
-
-    def _gradients(self, data: Any, weights: Tensors) -> Sequence[Any]:
-        with tf.GradientTape() as tape:
-            tape.watch(weights)
-            loss = self._loss(data, weights)
-        gradients: Sequence[Any] = tape.gradient(loss, weights)
-        return gradients
+        return hessian_product(lambda values: self._loss(data, values), weights, vectors)
 
     def _loss(self, data: Any, weights: Tensors) -> Any:
         """Compute the loss as Keras' ``train_step`` does."""
@@ -165,11 +150,6 @@ class Sharpness:
         with keras.StatelessScope(state_mapping=values, collect_losses=True):
             outputs = self._model(x, training=True) if self._has_arg else self._model(x)
             return compute_loss(self._model, x, y, outputs, sample_weight, training=True)
-
-
-def _dtype_of(variable: Any) -> tf.DType:
-    dtype = tf.as_dtype(variable.dtype)
-    return dtype if dtype.size >= 4 else tf.float32
 
 
 def _dot(one: Tensors, other: Tensors) -> tf.Tensor:
