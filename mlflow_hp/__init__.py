@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mlflow_hp.improvement.api import improve as improve
     from mlflow_hp.search.record_search import record_search as record_search
     from mlflow_hp.training.callback import TrainingRecorder as TrainingRecorder
+    from mlflow_hp.training.loss_barrier import barrier as barrier
     from mlflow_hp.training.run_diagnosis import diagnose as diagnose
     from mlflow_hp.training.step_recorder import record_steps as record_steps
 
@@ -33,6 +34,7 @@ _MODULES = {
     "TrainingWarning": "errors",
     "UserError": "errors",
     "autolog": "autologging.api",
+    "barrier": "training.loss_barrier",
     "compare_runs": "compare.api",
     "diagnose": "training.run_diagnosis",
     "improve": "improvement.api",
@@ -49,6 +51,7 @@ __all__ = [
     "TrainingWarning",
     "UserError",
     "autolog",
+    "barrier",
     "compare_runs",
     "diagnose",
     "improve",

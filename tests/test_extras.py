@@ -21,6 +21,7 @@ OF_TRAINING = (
     {f"mlflow_hp.{name}" for name in ("TrainingRecorder", "autolog", "autologging.autolog", "record_steps")}
     | {f"mlflow_hp.training.{name}" for name in ("StepRecorder", "TrainingRecorder", "record_steps")}
     | {f"mlflow_hp.training.{name}" for name in ("dead_shares", "landscape", "saturated_shares")}
+    | {"mlflow_hp.barrier", "mlflow_hp.training.HessianSpectrum", "mlflow_hp.training.hessian_spectrum"}
     | {"mlflow_hp.improve", "mlflow_hp.improvement.improve"}
 )
 OF_SERVER = {"mlflow_hp.compare_runs", "mlflow_hp.compare.compare_runs"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import mlflow
 from mlflow.exceptions import MlflowException
@@ -95,13 +95,24 @@ def load_snapshots(run_id: str, tracking_uri: str | None = None, *, fit: int = 0
     return weight_snapshots.load(_download(run_id, path, tracking_uri, "snapshots of the weights", recorder))
 
 
-def _download(run_id: str, path: str, tracking_uri: str | None, kind: str, recorder: str) -> str:
-    """Download the artifact `path` of a run and return its local path; an error names the `recorder` that writes it."""
+def existing_run(run_id: str, tracking_uri: str | None = None) -> Any:
+    """Return a run.
+
+    Raises
+    ------
+    UserError
+        If the store does not answer, or the run does not exist.
+    """
     ensure_reachable(tracking_uri)
     try:
-        mlflow.MlflowClient(tracking_uri).get_run(run_id)
+        return mlflow.MlflowClient(tracking_uri).get_run(run_id)
     except MlflowException as error:
         raise UserError(f"run {run_id!r}: {error.message}; check the id and tracking_uri=") from error
+
+
+def _download(run_id: str, path: str, tracking_uri: str | None, kind: str, recorder: str) -> str:
+    """Download the artifact `path` of a run and return its local path; an error names the `recorder` that writes it."""
+    existing_run(run_id, tracking_uri)
     try:
         return mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=path, tracking_uri=tracking_uri)
     except (MlflowException, OSError) as error:

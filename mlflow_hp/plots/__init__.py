@@ -1,7 +1,7 @@
 """Plots in two steps: an ``..._info`` function computes the numbers, a ``draw_...`` function draws them on Axes.
 
 Public: the modules `classification`, `gradients`, `range_test`, `regression_line`, `surface`, `surface_animation` and
-`training`, and the drawing of a network's loss landscape.
+`training`, and the drawing of a network's loss landscape and of the loss between two ends.
 """
 
 from __future__ import annotations
@@ -18,13 +18,17 @@ if TYPE_CHECKING:
     from mlflow_hp.plots import surface as surface
     from mlflow_hp.plots import surface_animation as surface_animation
     from mlflow_hp.plots import training as training
+    from mlflow_hp.plots.barrier import barrier_info as barrier_info
+    from mlflow_hp.plots.barrier import draw_barrier as draw_barrier
     from mlflow_hp.plots.landscape import draw_landscape as draw_landscape
     from mlflow_hp.plots.landscape import landscape_info as landscape_info
     from mlflow_hp.plots.surface import SurfaceInfo as SurfaceInfo
 
 _MODULES = {
     "SurfaceInfo": "surface",
+    "barrier_info": "barrier",
     "classification": "classification",
+    "draw_barrier": "barrier",
     "draw_landscape": "landscape",
     "gradients": "gradients",
     "landscape_info": "landscape",
@@ -37,7 +41,9 @@ _MODULES = {
 
 __all__ = [
     "SurfaceInfo",
+    "barrier_info",
     "classification",
+    "draw_barrier",
     "draw_landscape",
     "gradients",
     "landscape_info",
