@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from mlflow_hp.analysis.surfaces.barrier import Barrier
 
-MAX_NAME = 40
+MAX_NAME = 60
 """Letters of the name of a run in labels."""
 
 
@@ -26,6 +26,8 @@ class BarrierInfo(NamedTuple):
         Positions, 0 to 1.
     losses : dict of str to ndarray of shape (n,)
         Losses by label, which names the height of the barrier; nan where not finite.
+    styles : tuple of int
+        Number of the style of each of the losses: one way has the same in all pictures.
     ends : tuple of float
         Losses at the two ends.
     label : str
@@ -36,6 +38,7 @@ class BarrierInfo(NamedTuple):
 
     t: np.ndarray
     losses: dict[str, np.ndarray]
+    styles: tuple[int, ...]
     ends: tuple[float, float]
     label: str
     title: str
@@ -78,15 +81,22 @@ def barrier_info(barrier: Barrier) -> BarrierInfo:
         for name, (values, height) in ways.items()
         if values is not None
     }
-    first, second = (short(title, MAX_NAME) for title in barrier.titles)
     notes = [f"loss over {barrier.n_samples:,} samples"]
     if barrier.curve is not None:
         notes.append(f"curve trained for {barrier.curve_steps:,} steps")
-    notes.append(f"alignment {barrier.alignment}" if barrier.aligned is None else barrier.alignment)
     if barrier.batch_norm:
         notes.append(f"batch normalisation: {barrier.batch_norm}")
-    ends = float(barrier.line[0]), float(barrier.line[-1])
-    return BarrierInfo(barrier.t, losses, ends, f"position t, from {first} (0) to {second} (1)", " · ".join(notes))
+    alignment = f"alignment {barrier.alignment}" if barrier.aligned is None else barrier.alignment
+    first, second = (short(title, MAX_NAME) for title in barrier.titles)
+    separator = "\n" if len(first) + len(second) > MAX_NAME else " "
+    return BarrierInfo(
+        barrier.t,
+        losses,
+        tuple(index for index, (values, _) in enumerate(ways.values()) if values is not None),
+        (float(barrier.line[0]), float(barrier.line[-1])),
+        f"position t, from {first} (0){separator}to {second} (1)",
+        f"{' · '.join(notes)}\n{alignment}",
+    )
 
 
 def draw_barrier(info: BarrierInfo, axes: Axes | None = None) -> Axes:
@@ -120,8 +130,8 @@ def draw_barrier(info: BarrierInfo, axes: Axes | None = None) -> Axes:
     if axes is None:
         axes = new_axes(8.0, 5.0)
     straight = (1 - info.t) * info.ends[0] + info.t * info.ends[1]
-    for index, (label, losses) in enumerate(info.losses.items()):
-        axes.plot(info.t, losses, linewidth=1.8, label=label, zorder=3, **style_of(index))
+    for style, (label, losses) in zip(info.styles, info.losses.items(), strict=True):
+        axes.plot(info.t, losses, linewidth=1.8, label=label, zorder=3, **style_of(style))
     axes.plot(info.t, straight, ":", color=COLOURS[7], linewidth=1.2, label="between the losses of the ends", zorder=2)
     axes.plot([0, 1], info.ends, "o", color="white", markeredgecolor="black", markersize=7, zorder=4, clip_on=False)
     log_if_wide(axes, np.concatenate([*info.losses.values(), straight]))

@@ -127,7 +127,9 @@ def barrier(
     _check_others(ends, model, normalizations)
     rows = draw_rows(x, y, n_samples=n_samples, batch_size=None if normalizations else 1024, seed=seed)
     alignment = _align(model, variables, weights, titles[1], seed) if align else _Alignment("left out on request")
-    with tqdm(desc="curve", total=curve_steps, unit=" steps", leave=False, disable=not progress) as bar:
+    with tqdm(
+        desc="curve", total=curve_steps, unit=" steps", leave=False, disable=not (progress and curve_steps)
+    ) as bar:
         bend = None
         if curve_steps:
             first, second = (list(side.values()) for side in weights)

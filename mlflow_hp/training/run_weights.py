@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -92,23 +93,31 @@ def logged_model(run_id: str, tracking_uri: str | None) -> Any:
     outputs = getattr(getattr(run, "outputs", None), "model_outputs", None) or []
     names = [file.path for file in client.list_artifacts(run_id, SAVED_FOLDER)]
     try:
-        if outputs:
-            uri = f"models:/{outputs[-1].model_id}"
-            return mlflow.keras.load_model(mlflow.artifacts.download_artifacts(uri, tracking_uri=tracking_uri))
-        if SAVED_MODEL in names:
-            import keras
-
-            with tempfile.TemporaryDirectory() as folder:
-                return keras.models.load_model(
-                    mlflow.artifacts.download_artifacts(
-                        run_id=run_id, artifact_path=SAVED_MODEL, tracking_uri=tracking_uri, dst_path=folder
-                    )
-                )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the optimizer's state, which is not needed
+            return _loaded(run_id, outputs, names, tracking_uri)
     except Exception as error:  # code of layers of one's own, or of another version
         raise UserError(
             f"the model logged to run {run_id} cannot be loaded: {type(error).__name__}: {error}; give model=, and "
             "record the weights with TrainingRecorder(snapshot_megabytes=64)"
         ) from error
+
+
+def _loaded(run_id: str, outputs: list[Any], saved: list[str], tracking_uri: str | None) -> Any:
+    """Load the last of the logged models `outputs`, else the `saved` one; None if there is none."""
+    if outputs:
+        uri = f"models:/{outputs[-1].model_id}"
+        path = mlflow.artifacts.download_artifacts(uri, tracking_uri=tracking_uri)
+        of_tensorflow = "tensorflow" in mlflow.models.Model.load(path).flavors  # as MLflow's own autologging does
+        return (mlflow.tensorflow if of_tensorflow else mlflow.keras).load_model(path)
+    if SAVED_MODEL in saved:
+        import keras
+
+        with tempfile.TemporaryDirectory() as folder:
+            file = mlflow.artifacts.download_artifacts(
+                run_id=run_id, artifact_path=SAVED_MODEL, tracking_uri=tracking_uri, dst_path=folder
+            )
+            return keras.models.load_model(file)
     return None
 
 

@@ -43,6 +43,8 @@ def test_what_was_left_out_is_missing_and_the_reason_is_in_the_title():
     assert list(info.losses) == ["straight line: barrier 2.5"]
     assert "alignment left out: its layers are no chain" in info.title
     assert "curve" not in info.title
+    without = barrier_info(between(aligned=None))
+    assert without.styles == (0, 2)  # the curve has its colour, whatever else is there
 
 
 @pytest.mark.parametrize("line", [[1.0, 2, 4, 3, 2], [1.0, np.inf, np.nan, 1e4, 2], [1e-6, 1, 4, 3, 1e-5]])

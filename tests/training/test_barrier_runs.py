@@ -57,6 +57,31 @@ def test_ends_are_read_from_snapshots_histories_and_logged_models():
     assert between.titles[1] == "logged"
 
 
+@pytest.mark.parametrize("flavor", ["keras", "tensorflow"])
+def test_a_logged_model_is_read_in_either_flavor_of_mlflow(flavor):
+    model = regression()
+    with mlflow.start_run() as run:
+        getattr(mlflow, flavor).log_model(model, name="model", pip_requirements=[])
+    snapshots = record(regression(), y=Y, recorder=mlflow_hp.TrainingRecorder(report=False, snapshot_megabytes=1))
+    between = mlflow_hp.barrier(run.info.run_id, snapshots.run_id, None, X, Y, curve_steps=0)
+    assert between.sources == ("logged model", "snapshots")
+    assert between.line[0] == pytest.approx(model.evaluate(X, Y, verbose=0), rel=1e-5)
+
+
+def test_the_model_that_an_experiment_saved_is_read(tmp_path):
+    model = regression()
+    model.save(tmp_path / "model.keras")
+    with mlflow.start_run() as run:
+        mlflow.log_artifact(tmp_path / "model.keras", "saved")
+    between = mlflow_hp.barrier(run.info.run_id, run.info.run_id, None, X, Y, curve_steps=0)
+    assert between.line[0] == pytest.approx(model.evaluate(X, Y, verbose=0), rel=1e-5)
+    (tmp_path / "model.keras").write_bytes(b"no model")
+    with mlflow.start_run() as run:
+        mlflow.log_artifact(tmp_path / "model.keras", "saved")
+    with pytest.raises(UserError, match="cannot be loaded"):
+        mlflow_hp.barrier(run.info.run_id, run.info.run_id, None, X, Y, curve_steps=0)
+
+
 def test_the_last_fit_of_a_run_is_its_end_and_layers_may_have_other_numbers():
     def model():
         built = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, "relu"), keras.layers.Dense(1)])

@@ -15,7 +15,7 @@ class Barrier(NamedTuple):
     """Losses between the ends of two trainings of one architecture.
 
     The height of a barrier is the highest of ``loss(t) - ((1 - t) loss(0) + t loss(1))`` over `t` (Entezari et al.
-    2022, "The role of permutation invariance in linear mode connectivity of neural networks", definition 1; Frankle et
+    2022, "The role of permutation invariance in linear mode connectivity of neural networks", equation 1; Frankle et
     al. 2020 subtract the mean of the two ends instead). It is 0 if the ends are connected, and infinite where a loss on
     the way is not finite.
 
