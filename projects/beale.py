@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from mlflow_hp.tracking import artifact_paths, tags
-from projects import arguments, minimisers
+from projects import arguments, captions, minimisers
 from projects.arguments import Parameter
 from projects.experiment import Experiment, Outcome
 from projects.runner import main
@@ -42,6 +42,8 @@ FLAT_COST = 0.452
 """Limit of f next to y = 1 as x grows without end: min over t of the sum of (c_k + k t)^2, with t = x (y - 1)."""
 MAX_LOGGED = 10_000
 """Points of a path that are logged as metrics; a longer path is downsampled. The file path.csv has all points."""
+MOST_IN_ONE = 7
+"""Paths in one picture; more are drawn by family of methods, a panel each."""
 LOWEST_DRAWN = 1e-30
 """Lower values are drawn at this height: a logarithmic axis has no 0."""
 MAX_DRAWN = 1e6
@@ -118,7 +120,7 @@ def compare(run_id: str, outcomes: dict[str, Outcome]) -> list[str]:
     from mlflow_hp.training import Report
 
     descents = {label.removeprefix("method="): outcome.record for label, outcome in outcomes.items()}
-    with Report(run_id) as report:
+    with Report(run_id, captions.caption([descent.settings for descent in descents.values()])) as report:
         info = _surface_info(descents)
         report.picture("paths", surface_plots.draw_surface(info))
         _curves(report, descents, "f")
@@ -291,7 +293,7 @@ def _report(run_id: str, descent: Descent, command: str, *, animate: bool) -> Ou
         f"**{result}**\n\n{diagnosis.findings_in_words([finding])}\n\n"
         f"**{QUESTION}**\n\n**Settings**: {used}\n\n**To repeat it**: `{command}`\n",
     )
-    with Report(run_id) as report:
+    with Report(run_id, f"{method}, {captions.caption([settings])}") as report:
         report.findings([finding])
         pd.DataFrame(descent.columns).rename_axis("iteration").to_csv(report.file("path.csv"))
         info = _surface_info({method: descent})
@@ -319,21 +321,48 @@ def _surface_info(descents: dict[str, Descent]) -> SurfaceInfo:
         best=f"minimum ({best.x:g}, {best.y:g}), f",
         numbering=surface_plots.StepNumbering("iteration", 0),
         title="paths on Beale's function",
+        groups=_families(descents),
     )
+
+
+def _families(descents: dict[str, Descent]) -> dict[str, str] | None:
+    """Family of methods of each path, where there are too many paths for one picture."""
+    if len(descents) <= MOST_IN_ONE:
+        return None
+    return {label: minimisers.family(descent.settings["method"]) for label, descent in descents.items()}
 
 
 def _curves(report: Report, descents: dict[str, Descent], name: str) -> None:
     """Draw a column of all descents by iteration, on a logarithmic axis if some take far more iterations."""
-    from mlflow_hp.plots import training
+    from mlflow_hp.plots import panels, training
 
     columns = {label: np.maximum(descent.columns[name], LOWEST_DRAWN) for label, descent in descents.items()}
-    curves = [training.Curve(np.arange(len(values)), values, label) for label, values in columns.items()]
-    axes = training.draw_curves(training.curves_info(curves, "iteration (0: the start)", name.replace("_", " ")))
+    groups = _families(descents)
+    families = groups or dict.fromkeys(columns, "")
+    y_label = {"f": "f(x, y)", "gradient_norm": "norm of the gradient of f"}[name]
+    highest = MAX_DRAWN * max(float(values[0]) for values in columns.values())
+    pictures = {
+        family: training.curves_info(
+            [
+                training.Curve(np.arange(len(values)), np.where(values <= highest, values, np.nan), label)
+                for label, values in columns.items()
+                if families[label] == family
+            ],
+            "iteration (0: the start)",
+            y_label,
+            groups=groups,
+        )._replace(first_not_finite=None)
+        for family in dict.fromkeys(families.values())
+    }
+    title = f"{y_label} by iteration, on Beale's function"
+    if groups is None:
+        axes = training.draw_curves(pictures[""]._replace(title=title))
+    else:
+        axes = panels.draw_panels(panels.panels_info(pictures, title))
     lengths = [len(values) for values in columns.values()]
     if max(lengths) > 20 * min(lengths):
         axes.set_xscale("symlog", linthresh=1)
         axes.set_xlim(0, 1.1 * max(lengths))
-    axes.set_ylim(top=min(axes.get_ylim()[1], MAX_DRAWN * max(float(values[0]) for values in columns.values())))
     report.picture(f"{name}_by_iteration", axes)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mlflow_hp.tracking import artifact_paths, tags
-from projects import arguments, models, recorded
+from projects import arguments, captions, models, recorded
 from projects.arguments import Parameter
 from projects.datasets import data, tables, targets
 from projects.experiment import Experiment, Outcome
@@ -90,8 +90,9 @@ def train(settings: Settings, command: str) -> Outcome:
 
 def compare(run_id: str, outcomes: dict[str, Outcome]) -> list[str]:
     """Draw all paths on one surface (one for each data and scale), and all losses in one picture."""
+    from mlflow_hp.analysis import window_width
+    from mlflow_hp.plots import panels, training
     from mlflow_hp.plots import surface as surface_plots
-    from mlflow_hp.plots import training
     from mlflow_hp.training import Report
 
     descents = {label: outcome.record for label, outcome in outcomes.items()}
@@ -99,7 +100,7 @@ def compare(run_id: str, outcomes: dict[str, Outcome]) -> list[str]:
     for label, descent in descents.items():
         key = (descent.data.digest, descent.data.split_digest, descent.data.feature)
         surfaces.setdefault(key, {})[label] = descent
-    with Report(run_id) as report:
+    with Report(run_id, captions.caption([descent.settings for descent in descents.values()])) as report:
         for index, group in enumerate(surfaces.values()):
             first = next(iter(group.values()))
             paths = {label: (descent.w, descent.b) for label, descent in group.items()}
@@ -117,6 +118,9 @@ def compare(run_id: str, outcomes: dict[str, Outcome]) -> list[str]:
         ]
         axes = training.draw_curves(training.curves_info(by_step, "step (-1: before the first)", "cost J"))
         report.picture("cost_by_step", axes)
+        width = min(window_width(descent.history.n_steps) for descent in descents.values())
+        by_batch = {label: training.loss_by_batch(descent.history, width) for label, descent in descents.items()}
+        report.picture("loss_by_batch", panels.draw_panels(panels.panels_info(by_batch, "loss of each batch")))
     return []
 
 
@@ -158,7 +162,7 @@ def _report(run_id: str, descent: Descent, command: str) -> Outcome:
     from mlflow_hp.analysis import diagnosis
     from mlflow_hp.compare import surface_numbers
     from mlflow_hp.tracking import runs
-    from mlflow_hp.training import Report
+    from mlflow_hp.training import Report, settings_in_words
 
     settings, history, surface = descent.settings, descent.history, descent.surface
     findings = diagnosis.diagnose_regression(history, surface, descent.w, descent.b, settings)
@@ -171,7 +175,8 @@ def _report(run_id: str, descent: Descent, command: str) -> Outcome:
         f"{recorded.noted(descent.data.notes)}"
     )
     runs.set_description(run_id, recorded.description(QUESTION, about, history, settings, last, findings, command))
-    with Report(run_id) as report:
+    about = f"{descent.data.target} from {descent.data.feature}, {settings_in_words(history)}"
+    with Report(run_id, about) as report:
         report.findings(findings)
         _pictures(report, descent)
     columns = {

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from mlflow_hp.errors import UserError
-from projects import arguments, models, network
+from projects import arguments, captions, models, network
 from projects.arguments import Parameter
 from projects.datasets import samples
 from projects.experiment import Experiment, Outcome
@@ -74,7 +74,7 @@ def compare_improved(run_id: str, outcomes: dict[str, Outcome]) -> list[str]:
     is_test = {label: outcome.record.settings["learning_rate"] is None for label, outcome in outcomes.items()}
     test = next((outcome.record for label, outcome in outcomes.items() if is_test[label]), None)
     if test is not None:
-        with Report(run_id) as report:
+        with Report(run_id, captions.caption([test.settings])) as report:
             _draw(test, report)
     at_constant_rates = {label: outcome for label, outcome in outcomes.items() if not is_test[label]}
     return network.compare(run_id, at_constant_rates) if at_constant_rates else []

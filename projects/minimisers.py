@@ -78,6 +78,16 @@ METHODS: dict[str, ScipyMethod | KerasMethod] = {
 """Name -> method. SciPy's dogleg is left out: it needs a Hessian that is positive definite along the whole path."""
 
 
+def family(method: str) -> str:
+    """Name the family of a method of ``METHODS`` by what it knows of the function."""
+    spec = METHODS[method]
+    if isinstance(spec, KerasMethod):
+        return "Keras' optimizers: gradient, fixed rate"
+    if spec.hessian:
+        return "SciPy: gradient and Hessian"
+    return "SciPy: gradient, line search" if spec.gradient else "SciPy: values of f only"
+
+
 class Ending(NamedTuple):
     """Result of a minimisation.
 

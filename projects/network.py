@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mlflow_hp.tracking import tags
-from projects import arguments, models, recorded, unit_scores
+from projects import arguments, captions, models, recorded, unit_scores
 from projects.arguments import Parameter
 from projects.datasets import samples, unsplit
 from projects.experiment import Outcome
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from mlflow_hp.analysis import Finding
     from mlflow_hp.history import Snapshots, TrainingHistory
+    from mlflow_hp.plots import training as training_plots
     from mlflow_hp.training import BestEpoch, Report
     from projects.arguments import Settings
     from projects.datasets.samples import Samples
@@ -141,29 +142,44 @@ def train(
 
 def compare(run_id: str, outcomes: Mapping[str, Outcome]) -> list[str]:
     """Draw the losses, metrics and learning rates of all trainings together, and their paths on one plane."""
-    from mlflow_hp.plots import training
+    from mlflow_hp.analysis import window_width
+    from mlflow_hp.plots import panels, training
     from mlflow_hp.training import Report
 
     several = {label: outcome.record for label, outcome in outcomes.items()}
     first = next(iter(several.values()))
-    with Report(run_id) as report:
-        for name in [name for name in first.history.epoch_metrics if name != "learning_rate"]:
-            curves = [
-                training.Curve(trained.history.epochs["epoch"], trained.history.epochs[name], label)
-                for label, trained in several.items()
-                if name in trained.history.epochs
-            ]
-            report.picture(f"{name}_by_epoch", training.draw_curves(training.curves_info(curves, "epoch", name)))
+    with Report(run_id, captions.caption([trained.settings for trained in several.values()])) as report:
+        names = [name for name in first.history.epoch_metrics if name != "learning_rate"]
+        for name in dict.fromkeys(name.removeprefix("val_") for name in names):
+            shown = [each for each in (name, f"val_{name}") if each in names]
+            infos = [_by_epoch(several, each) for each in shown]
+            for each, info in zip(shown, training.on_one_scale(infos), strict=True):
+                report.picture(f"{each}_by_epoch", training.draw_curves(info))
+        width = min(window_width(trained.history.n_steps) for trained in several.values())
+        by_batch = {label: training.loss_by_batch(trained.history, width) for label, trained in several.items()}
+        report.picture("loss_by_batch", panels.draw_panels(panels.panels_info(by_batch, "loss of each batch")))
         curves = [
             training.Curve(trained.history.steps["step"], trained.history.steps["learning_rate"], label)
             for label, trained in several.items()
         ]
-        report.picture(
-            "learning_rate_by_step", training.draw_curves(training.curves_info(curves, "step", "learning rate"))
-        )
+        if any(np.ptp(curve.y) for curve in curves):
+            rates = training.curves_info(curves, "step", "learning rate")
+            report.picture("learning_rate_by_step", training.draw_curves(rates))
         if first.settings["landscape"]:
             _landscapes(report, several)
     return []
+
+
+def _by_epoch(several: Mapping[str, Trained], name: str) -> training_plots.CurvesInfo:
+    """Curves of a metric of several trainings by epoch."""
+    from mlflow_hp.plots import training
+
+    curves = [
+        training.Curve(trained.history.epochs["epoch"], trained.history.epochs[name], label)
+        for label, trained in several.items()
+        if name in trained.history.epochs
+    ]
+    return training.curves_info(curves, "epoch", training.metric_in_words(name))
 
 
 def result(history: TrainingHistory) -> dict[str, float]:
@@ -183,7 +199,7 @@ def _report(
 
     from mlflow_hp.analysis import diagnosis
     from mlflow_hp.tracking import runs
-    from mlflow_hp.training import Report, dead_shares, saturated_shares, training_pictures
+    from mlflow_hp.training import Report, dead_shares, saturated_shares, settings_in_words, training_pictures
 
     data, model, history = trained.samples, trained.model, trained.history
     numbers: dict[str, float] = {}
@@ -196,7 +212,7 @@ def _report(
         saturated.pop(model.layers[-1].name, None)  # its outputs are predictions
         n_classes = len(data.classes) or None
         findings = diagnosis.diagnose(history, n_classes=n_classes, dead=dead, saturated=saturated)
-    with Report(run_id) as report:
+    with Report(run_id, f"data {trained.settings['data']}, {settings_in_words(history)}") as report:
         if extend_report is not None:
             extra_findings, extra_numbers = extend_report(trained, report)
             findings, numbers = [*extra_findings, *findings], numbers | extra_numbers

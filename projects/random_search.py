@@ -80,7 +80,10 @@ def _draw(best: Trained, baseline: Trained, report: Report) -> None:
             for label, history in histories.items()
             for part, key in (("training", name), ("test", f"val_{name}"))
         ]
-        report.picture(f"{name}_by_epoch", training.draw_curves(training.curves_info(curves, "epoch", name)))
+        report.picture(
+            f"{name}_by_epoch",
+            training.draw_curves(training.curves_info(curves, "epoch", training.metric_in_words(name))),
+        )
 
 
 EXPERIMENT = Experiment(

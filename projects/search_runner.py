@@ -13,7 +13,7 @@ import numpy as np
 from mlflow_hp.delivery import held
 from mlflow_hp.errors import UserError
 from mlflow_hp.tracking import tags
-from projects import arguments, clusters, grids, recorded, search_advice
+from projects import arguments, captions, clusters, grids, recorded, search_advice
 from projects.arguments import IMPROVE
 from projects.datasets import samples
 from projects.experiment import Outcome, ending
@@ -76,7 +76,7 @@ def run(
     setup = setup._replace(command=re.sub(r" -P resume=\S+", "", setup.command))  # a repetition is a new search
     runs.set_tags(active_id, setup.digests)
     samples.log_input(setup.data, setup.settings["data"])
-    with Report(active_id) as report:
+    with Report(active_id, f"data {setup.settings['data']}") as report:
         samples.picture(report, setup.data)
     run_id, reasons = _fit(setup, search, active_id)
     if not math.isfinite(search.best_score_):
@@ -95,7 +95,7 @@ def run(
             numbers[tags.TEST_SCORE_METRIC] = best.test_score
             lines = [f"The best of the search has {setup.scorer} {best.test_score:.4g} on the test part."]
             if extend_report is not None:
-                with Report(run_id) as report:
+                with Report(run_id, captions.caption([setup.settings])) as report:
                     lines, extra_numbers = extend_report(best, report)
                 numbers |= extra_numbers
             with held("finishing the report"):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mlflow_hp.analysis.downsampling import downsample as downsample
     from mlflow_hp.analysis.search_results import SearchResults as SearchResults
     from mlflow_hp.analysis.search_results import from_cv_results as from_cv_results
+    from mlflow_hp.analysis.smoothing import window_width as window_width
     from mlflow_hp.analysis.surfaces.beale import BealeSurface as BealeSurface
     from mlflow_hp.analysis.surfaces.linear_regression import LinearRegressionSurface as LinearRegressionSurface
 
@@ -26,6 +27,7 @@ _MODULES = {
     "diagnosis": "diagnosis",
     "downsample": "downsampling",
     "from_cv_results": "search_results",
+    "window_width": "smoothing",
 }
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "diagnosis",
     "downsample",
     "from_cv_results",
+    "window_width",
 ]
 
 __getattr__, __dir__ = lazy_names(__name__, _MODULES)

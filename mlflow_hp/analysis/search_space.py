@@ -50,6 +50,13 @@ class Parameter(NamedTuple):
             return self.codes.astype(np.float64)
         return np.array(self.levels, np.float64)[self.codes]
 
+    @property
+    def is_drawn(self) -> bool:
+        """Whether values look drawn from a range, as in a random search: not round, and few candidates share one."""
+        if self.kind == "category" or 2 * len(self.levels) <= len(self.codes):
+            return False
+        return any(not math.isclose(level, float(f"{level:.2g}"), rel_tol=1e-9) for level in self.levels)
+
 
 def value_text(value: Any) -> str:
     """Short text of a value: numbers to four digits, functions and classes by name, others on one line."""

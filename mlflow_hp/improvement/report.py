@@ -172,14 +172,23 @@ def _draw(run_id: str, trainings: Sequence[TrainingResult]) -> None:
     metrics: dict[str, None] = {}
     for history in histories.values():
         metrics |= dict.fromkeys(name for name in history.epoch_metrics if name != "learning_rate")
-    with Report(run_id) as report:
-        for metric in metrics:
-            curves = [
-                plots.Curve(history.epochs["epoch"], history.epochs[metric], label)
-                for label, history in histories.items()
-                if metric in history.epochs
+    with Report(run_id, f"{len(histories)} trainings, each by the advice of the one before") as report:
+        for metric in dict.fromkeys(name.removeprefix("val_") for name in metrics):
+            shown = [name for name in (metric, f"val_{metric}") if name in metrics]
+            infos = [
+                plots.curves_info(
+                    [
+                        plots.Curve(history.epochs["epoch"], history.epochs[name], label)
+                        for label, history in histories.items()
+                        if name in history.epochs
+                    ],
+                    "epoch",
+                    plots.metric_in_words(name),
+                )
+                for name in shown
             ]
-            report.picture(f"{metric}_by_epoch", plots.draw_curves(plots.curves_info(curves, "epoch", metric)))
+            for name, info in zip(shown, plots.on_one_scale(infos), strict=True):
+                report.picture(f"{name}_by_epoch", plots.draw_curves(info))
 
 
 def verdict_text(training: TrainingResult) -> str:

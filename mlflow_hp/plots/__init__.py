@@ -1,7 +1,7 @@
 """Plots in two steps: an ``..._info`` function computes the numbers, a ``draw_...`` function draws them on Axes.
 
-Public: the modules `classification`, `gradients`, `range_test`, `regression_line`, `surface`, `surface_animation` and
-`training`, and the drawing of a network's loss landscape and of the loss between two ends.
+Public: the modules `classification`, `gradients`, `panels`, `range_test`, `regression_line`, `surface`,
+`surface_animation` and `training`, and the drawing of a network's loss landscape and of the loss between two ends.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from mlflow_hp._lazy import lazy_names
 if TYPE_CHECKING:
     from mlflow_hp.plots import classification as classification
     from mlflow_hp.plots import gradients as gradients
+    from mlflow_hp.plots import panels as panels
     from mlflow_hp.plots import range_test as range_test
     from mlflow_hp.plots import regression_line as regression_line
     from mlflow_hp.plots import surface as surface
@@ -32,6 +33,7 @@ _MODULES = {
     "draw_landscape": "landscape",
     "gradients": "gradients",
     "landscape_info": "landscape",
+    "panels": "panels",
     "range_test": "range_test",
     "regression_line": "regression_line",
     "surface": "surface",
@@ -47,6 +49,7 @@ __all__ = [
     "draw_landscape",
     "gradients",
     "landscape_info",
+    "panels",
     "range_test",
     "regression_line",
     "surface",

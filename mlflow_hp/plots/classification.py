@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from mlflow_hp.plots.figure import COLOURS, add_title, figure_of, new_axes, short
+from mlflow_hp.plots.figure import add_note, figure_of, finish, new_axes
+from mlflow_hp.plots.wording import short
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,7 +118,7 @@ def draw_samples(info: SamplesInfo, axes: Axes | None = None) -> Axes:
     axes.set_ylim(-(rows - 1) * (tall + 2 * gap) - tall - gap / 4, 1.6 * gap)
     axes.set_aspect("equal")
     axes.set_axis_off()
-    add_title(axes, "samples with their labels")
+    finish(axes, "samples with their labels")
     return axes
 
 
@@ -189,9 +190,9 @@ def draw_confusion(info: ConfusionInfo, axes: Axes | None = None) -> Axes:
     axes.set_yticks(range(n), names, fontsize=9 if n <= 30 else 6)
     accuracy = float(np.trace(info.counts)) / max(int(info.counts.sum()), 1)
     axes.set(xlabel="predicted class", ylabel="true class")
-    axes.set_title(f"{accuracy:.1%} of {int(info.counts.sum())} samples right", fontsize=10, color=COLOURS[7])
+    add_note(axes, f"{accuracy:.1%} of {int(info.counts.sum()):,} samples right")
     axes.spines[:].set_visible(False)
-    add_title(axes, "confusion matrix")
+    finish(axes, "confusion matrix")
     return axes
 
 
@@ -211,7 +212,7 @@ def _draw_rows(info: SamplesInfo, axes: Axes | None) -> Axes:
         axes.set_xticks(range(width), features, rotation=90, fontsize=9)
     else:
         axes.set(xlabel="feature")
-    add_title(axes, "samples, feature by feature")
+    finish(axes, "samples, feature by feature")
     return axes
 
 

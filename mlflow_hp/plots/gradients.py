@@ -8,23 +8,22 @@ import numpy as np
 
 from mlflow_hp.analysis.diagnosis import noise_scale_by_step
 from mlflow_hp.history.step_record import gradient_norms, learning_rates
+from mlflow_hp.plots.curves import Curve, curves_info
 from mlflow_hp.plots.figure import (
     COLOURS,
     MAX_DRAWN,
-    MAX_LINE_LENGTH,
-    add_title,
     figure_of,
+    finish,
     new_axes,
-    short,
     whole_numbers,
 )
-from mlflow_hp.plots.training import Curve, curves_info
+from mlflow_hp.plots.wording import MAX_LINE_LENGTH, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from mlflow_hp.history import TrainingHistory
-    from mlflow_hp.plots.training import CurvesInfo
+    from mlflow_hp.plots.curves import CurvesInfo
 
 MAX_BINS = 200
 """Largest number of columns, of equally many steps each."""
@@ -117,7 +116,7 @@ def draw_gradient_norms(info: GradientNormsInfo, axes: Axes | None = None) -> Ax
     axes.invert_yaxis()
     axes.set(xlabel="step", ylabel="from input to output")
     whole_numbers(axes)
-    add_title(axes, "norm of the gradient by tensor and step")
+    finish(axes, "norm of the gradient by tensor and step")
     return axes
 
 

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from mlflow_hp.plots.figure import COLOURS, add_title, figure_of, new_axes
-from mlflow_hp.plots.search_style import MAX_VALUE_LENGTH, add_note, format_value, lowest_shown, short
+from mlflow_hp.plots.figure import COLOURS, add_note, figure_of, finish, new_axes
+from mlflow_hp.plots.search_style import MAX_VALUE_LENGTH, format_value, lowest_shown
+from mlflow_hp.plots.ticks import round_edges, tick_text
+from mlflow_hp.plots.wording import short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,8 +19,11 @@ if TYPE_CHECKING:
 
 MAX_LEVELS = 12
 """A numeric parameter with more distinct values is divided into intervals."""
-INTERVALS = 6
-"""Number of intervals, of equal width on the parameter's axis."""
+INTERVALS = 8
+"""Largest number of intervals, between round numbers and of about equal width on the parameter's axis."""
+MIN_CELLS = 4
+MIN_SHARE_FILLED = 0.7
+"""Least number of cells with a candidate, and their share of all, for which a heatmap is worth its paper."""
 MAX_WRITTEN = 15
 """Up to this many rows and columns, values are written into the cells."""
 CROSS = "\N{MULTIPLICATION SIGN}"
@@ -90,6 +95,12 @@ def heatmap_info(results: SearchResults, x: str, y: str) -> HeatmapInfo:
                        lowest_shown(score[np.isfinite(score)]), results.scorer, " · ".join(title))  # fmt: skip
 
 
+def is_filled(info: HeatmapInfo) -> bool:
+    """Whether candidates fill a heatmap: two rows and columns at least, most of the cells, and four of them."""
+    filled = info.counts > 0
+    return bool(min(filled.shape) > 1 and filled.sum() >= MIN_CELLS and filled.mean() >= MIN_SHARE_FILLED)
+
+
 def draw_heatmap(info: HeatmapInfo, axes: Axes | None = None) -> Axes:
     """Draw coloured cells with a frame around the best one; cells without a candidate are white."""
     from matplotlib.patches import Rectangle
@@ -126,17 +137,17 @@ def draw_heatmap(info: HeatmapInfo, axes: Axes | None = None) -> Axes:
     axes.set_yticks(info.y.ticks, [short(label, MAX_VALUE_LENGTH) for label in info.y.labels], fontsize=size)
     axes.set(xlabel=info.x.name, ylabel=info.y.name)
     add_note(axes, info.title)
-    add_title(axes, f"{info.scorer} by {info.x.name} and {info.y.name}")
+    finish(axes, f"{info.scorer} by {info.x.name} and {info.y.name}")
     return axes
 
 
 def _cells(parameter: Parameter) -> Cells:
-    """Divide a parameter into a cell per level, or per interval if it has many."""
+    """Divide a parameter into a cell per level, or per interval if it has many, or a value of each candidate's own."""
     n = len(parameter.levels)
-    if parameter.kind == "category" or n <= MAX_LEVELS:
+    if parameter.kind == "category" or (n <= MAX_LEVELS and not parameter.is_drawn):
         return Cells(parameter.name, parameter.codes, n, np.arange(n, dtype=float), parameter.labels)
-    values = np.log(parameter.numbers) if parameter.kind == "log" else parameter.numbers
-    edges = np.linspace(values.min(), values.max(), INTERVALS + 1)
-    cell = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, INTERVALS - 1)
-    labels = [f"{edge:.3g}" for edge in (np.exp(edges) if parameter.kind == "log" else edges)]
-    return Cells(parameter.name, cell, INTERVALS, np.arange(INTERVALS + 1) - 0.5, labels)
+    values = parameter.numbers
+    edges = round_edges(float(values.min()), float(values.max()), INTERVALS, log=parameter.kind == "log")
+    last = len(edges) - 2
+    cell = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, last)
+    return Cells(parameter.name, cell, last + 1, np.arange(last + 2) - 0.5, [tick_text(edge) for edge in edges])

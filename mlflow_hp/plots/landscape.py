@@ -10,14 +10,17 @@ from mlflow_hp.analysis.downsampling import downsample
 from mlflow_hp.plots.descent_paths import MAX_POINTS
 from mlflow_hp.plots.figure import (
     COLOURS,
-    add_title,
+    add_note,
     axes_with_room_for_legend,
     figure_of,
+    finish,
     legend_on_right,
     new_axes,
     style_of,
 )
 from mlflow_hp.plots.surface import LEVELS
+from mlflow_hp.plots.ticks import rounded, tick_text, whole_ticks
+from mlflow_hp.plots.wording import in_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,7 +50,8 @@ class LandscapeInfo(NamedTuple):
     loss : ndarray of shape (len(b), len(a))
         Loss at (b[row], a[column]); nan where it is not finite.
     levels : ndarray
-        Contour levels, ascending, geometrically spaced above the lowest loss; empty if the loss is flat.
+        Contour levels, ascending: round numbers, about geometrically spaced above the lowest loss; empty if the loss is
+        flat.
     lowest : float
         Lowest loss on the grid.
     paths : dict of str to PlanePath
@@ -105,7 +109,7 @@ def landscape_info(landscape: Landscape) -> LandscapeInfo:
     if above.size:
         top = float(above.max())
         bottom = min(max(float(np.quantile(above, VALLEY)), 1e-6 * top), top / 10)
-        levels = lowest + np.geomspace(bottom, top, LEVELS)
+        levels = rounded(lowest + np.geomspace(bottom, top, LEVELS))
     paths = {label: _drawn(path, landscape.steps[label]) for label, path in landscape.paths.items()}
     if landscape.variance_shares is None:
         labels = ("random direction 1", "random direction 2")
@@ -160,7 +164,7 @@ def draw_landscape(info: LandscapeInfo, axes: Axes | None = None) -> Axes:
     _contours(info, axes)
     for index, (label, path) in enumerate(info.paths.items()):
         if several:
-            axes.plot(path.a, path.b, linewidth=1.6, label=label, zorder=3, **style_of(index))
+            axes.plot(path.a, path.b, linewidth=1.6, label=in_words(label), zorder=3, **style_of(index))
         else:
             _by_step(path, axes)
         size, colour = (6, style_of(index)["color"]) if several else (9, COLOURS[1])
@@ -175,8 +179,8 @@ def draw_landscape(info: LandscapeInfo, axes: Axes | None = None) -> Axes:
         legend_on_right(axes)
     elif info.paths:
         axes.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2)
-    axes.set_title(info.title, fontsize=8, color="#555555", loc="left")
-    add_title(axes, "loss around the trained weights")
+    add_note(axes, info.title)
+    finish(axes, "loss around the trained weights")
     return axes
 
 
@@ -214,27 +218,26 @@ def _contours(info: LandscapeInfo, axes: Axes) -> None:
     axes.imshow(above, norm=norm, cmap=colours, alpha=0.5, extent=window, origin="lower", aspect="auto", zorder=0,
                 interpolation="bilinear")  # fmt: skip
     lines = axes.contour(info.a, info.b, info.loss, info.levels, colors="#4a6785", linewidths=0.8, zorder=1)
-    digits = _digits(info.levels[::2])
-    labels = axes.clabel(lines, list(info.levels[::2]), fontsize=8, fmt=f"%.{digits}g", colors="#1f3347")
+    labels = axes.clabel(lines, list(info.levels[::2]), fontsize=8, fmt=tick_text, colors="#1f3347")
     for label in labels:
         label.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
-
-
-def _digits(levels: np.ndarray) -> int:
-    """Number of significant digits that keeps the labels of the levels distinct, at least three."""
-    return next((n for n in range(3, 9) if len({f"{level:.{n}g}" for level in levels}) == len(levels)), 9)
 
 
 def _by_step(path: PlanePath, axes: Axes) -> None:
     """Draw a path coloured by the number of steps taken, with a colour bar."""
     from matplotlib.collections import LineCollection
-    from matplotlib.ticker import MaxNLocator
 
     points = np.column_stack([path.a, path.b])
     if len(points) > 2:
         segments = np.stack([points[:-1], points[1:]], axis=1)
         lines = LineCollection(list(segments), cmap="plasma", array=path.steps[1:], linewidths=2.0, zorder=3)
         axes.add_collection(lines)
-        figure_of(axes).colorbar(lines, ax=axes, label="steps taken", pad=0.02, ticks=MaxNLocator(integer=True))
+        figure_of(axes).colorbar(
+            lines,
+            ax=axes,
+            label="steps taken",
+            pad=0.02,
+            ticks=whole_ticks(),
+        )
     else:
         axes.plot(path.a, path.b, color=COLOURS[1], linewidth=2.0, zorder=3)

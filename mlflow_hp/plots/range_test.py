@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from mlflow_hp.plots.figure import COLOURS, add_title, log_if_wide, new_axes
+from mlflow_hp.plots.figure import COLOURS, finish, log_if_wide, new_axes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +23,7 @@ class RangeTestInfo(NamedTuple):
     loss : ndarray of shape (n,)
         Loss of each batch.
     smoothed : ndarray of shape (n,)
-        Its running mean.
+        Its centred mean over a twentieth of all batches.
     marks : dict of str to tuple of float
         Label -> (learning rate, height).
     divergence : float or None
@@ -61,7 +61,7 @@ def range_test_info(test: RangeTest, divergence: float | None) -> RangeTestInfo:
 
 
 def draw_range_test(info: RangeTestInfo, axes: Axes | None = None) -> Axes:
-    """Draw the loss of each batch and its running mean against the learning rate, with the marked rates.
+    """Draw the loss of each batch and its centred mean against the learning rate, with the marked rates.
 
     Parameters
     ----------
@@ -76,10 +76,14 @@ def draw_range_test(info: RangeTestInfo, axes: Axes | None = None) -> Axes:
         Axes with the picture.
     """
     axes = new_axes() if axes is None else axes
+    axes.plot(info.learning_rate, info.loss, ".", color=COLOURS[0], alpha=0.35, markersize=4, label="each batch")
     axes.plot(
-        info.learning_rate, info.loss, ".", color=COLOURS[0], alpha=0.35, markersize=4, label="of the batch alone"
+        info.learning_rate,
+        info.smoothed,
+        color=COLOURS[1],
+        linewidth=2.0,
+        label="mean of the batches around (5 % of all)",
     )
-    axes.plot(info.learning_rate, info.smoothed, color=COLOURS[1], linewidth=2.0, label="running mean")
     for index, (label, (rate, height)) in enumerate(info.marks.items()):
         axes.plot([rate], [height], "o*"[index], color=COLOURS[2 + 2 * index], markeredgecolor="black",
                   markersize=(10, 15)[index], zorder=5, label=label)  # fmt: skip
@@ -90,5 +94,5 @@ def draw_range_test(info: RangeTestInfo, axes: Axes | None = None) -> Axes:
     axes.set(xlabel="learning rate", ylabel="loss")
     axes.grid(visible=True, alpha=0.25)
     axes.legend(frameon=False, loc="best")
-    add_title(axes, "learning rate range test: loss by learning rate")
+    finish(axes, "learning rate range test: loss by learning rate")
     return axes

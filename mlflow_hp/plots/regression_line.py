@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from mlflow_hp.plots.figure import COLOURS, add_title, new_axes
+from mlflow_hp.plots.figure import COLOURS, finish, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,5 +58,5 @@ def draw_fit(info: FitInfo, axes: Axes | None = None) -> Axes:
     axes.set(xlabel=info.labels[0], ylabel=info.labels[1])
     axes.grid(visible=True, alpha=0.25)
     axes.legend(frameon=False, loc="best")
-    add_title(axes, "data and regression line")
+    finish(axes, "data and regression line")
     return axes

@@ -9,8 +9,9 @@ import numpy as np
 from mlflow_hp.plots.figure import (
     COLOURS,
     DECADES_FOR_LOG,
-    add_title,
+    add_note,
     axes_with_room_for_legend,
+    finish,
     legend_on_right,
     new_axes,
     style_of,
@@ -18,13 +19,17 @@ from mlflow_hp.plots.figure import (
 )
 from mlflow_hp.plots.search_style import (
     MAX_LEGEND_LENGTH,
-    add_note,
+    TABLE_FONT,
     legend_below,
     limits_of,
     lowest_shown,
+    row_inches,
     row_labels,
-    short,
+    row_limits,
+    row_ticks,
+    spread_in_words,
 )
+from mlflow_hp.plots.wording import in_words, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,6 +58,10 @@ class ScoresInfo(NamedTuple):
         Lower edge of the plot, at which lower scores are drawn.
     scorer, title : str
         Name of the score, and a note on what is left out.
+    header : str
+        Header of the table that the labels are, as by `row_labels`. Defaults to none.
+    n_splits : int
+        Number of folds. Defaults to 0, unknown.
     """
 
     labels: list[str]
@@ -62,6 +71,8 @@ class ScoresInfo(NamedTuple):
     low: float
     scorer: str
     title: str
+    header: str = ""
+    n_splits: int = 0
 
 
 def scores_info(results: SearchResults, winner: Winner) -> ScoresInfo:
@@ -73,10 +84,9 @@ def scores_info(results: SearchResults, winner: Winner) -> ScoresInfo:
     test = f" (p ≥ {winner.level:g}, Nadeau-Bengio, Holm)"
     notes = [_count(int(np.sum(group == "tied")), "not significantly worse than the best", test)]
     notes += _left_out(results, mean, low)
-    labels, key = row_labels(results, chosen)
-    if len(chosen) <= MAX_NAMED:
-        notes.append(key)
-    return ScoresInfo(labels, mean, results.std[chosen], group, low, results.scorer, " · ".join(filter(None, notes)))
+    labels, header = row_labels(results, chosen)
+    return ScoresInfo(labels, mean, results.std[chosen], group, low, results.scorer, " · ".join(filter(None, notes)),
+                      header, results.fold_scores.shape[1])  # fmt: skip
 
 
 def draw_scores(info: ScoresInfo, axes: Axes | None = None) -> Axes:
@@ -84,8 +94,8 @@ def draw_scores(info: ScoresInfo, axes: Axes | None = None) -> Axes:
     n = len(info.mean)
     named = n <= MAX_NAMED
     if axes is None:
-        longest = max(map(len, info.labels), default=0)
-        axes = new_axes(6.0 + 0.075 * longest, max(2.6, 0.24 * n + 1.7)) if named else new_axes(9.0, 5.0)
+        wide = 6.0 + row_inches(info.labels, info.header)
+        axes = new_axes(wide, max(2.6, 0.24 * n + 1.7)) if named else new_axes(9.0, 5.0)
     rank, shown = np.arange(n), np.maximum(info.mean, info.low)
     for group, (colour, label) in GROUPS.items():
         chosen = info.group == group
@@ -98,15 +108,16 @@ def draw_scores(info: ScoresInfo, axes: Axes | None = None) -> Axes:
         else:
             axes.errorbar(rank[chosen] + 1, shown[chosen], yerr=info.std[chosen], **style)
     limits = limits_of(info.mean, info.std, info.low)
+    score = f"{info.scorer}: {spread_in_words(info.n_splits)}" if info.n_splits else f"{info.scorer}, mean ± std"
     if named:
-        axes.set_yticks(rank, info.labels, fontsize=8)
-        axes.set(xlabel=info.scorer, xlim=limits, ylim=(n - 0.4, -0.6))
+        row_ticks(axes, info.labels, info.header)
+        axes.set(xlabel=score, xlim=limits, ylim=row_limits(n, info.header))
     else:
-        axes.set(xlabel="rank", ylabel=info.scorer, ylim=limits, xlim=(0, n + 1))
+        axes.set(xlabel="rank (1: the best)", ylabel=score, ylim=limits, xlim=(0, n + 1))
     axes.grid(visible=True, alpha=0.25, axis="x" if named else "y")
     legend_below(axes)
     add_note(axes, info.title)
-    add_title(axes, f"{info.scorer} of the candidates")
+    finish(axes, f"{info.scorer} of each candidate, the best first")
     return axes
 
 
@@ -150,7 +161,7 @@ def time_info(results: SearchResults, winner: Winner) -> TimeInfo:
     for word, index in (("best", winner.best), ("cheapest within one standard error", winner.cheapest)):
         at = np.flatnonzero(chosen == index)
         if at.size and int(at[0]) not in marked.values():
-            marked[f"{word}: {short(results.labels[index], MAX_LEGEND_LENGTH)}"] = int(at[0])
+            marked[f"{word}: {short(in_words(results.labels[index]), MAX_LEGEND_LENGTH)}"] = int(at[0])
     low = lowest_shown(mean)
     title = " · ".join(_left_out(results, mean, low))
     return TimeInfo(seconds, mean, _groups(results, winner)[chosen], front, marked, low, results.scorer, title)
@@ -181,11 +192,15 @@ def draw_time(info: TimeInfo, axes: Axes | None = None) -> Axes:
     seconds = info.seconds
     if seconds.size and seconds.min() > 0 and np.log10(seconds.max() / seconds.min()) > DECADES_FOR_LOG / 2:
         axes.set_xscale("log")
-    axes.set(xlabel="fit seconds per fold", ylabel=info.scorer, ylim=limits_of(info.mean, 0 * info.mean, info.low))
+    axes.set(
+        xlabel="fit time per fold (seconds)",
+        ylabel=f"{info.scorer}, mean over the folds",
+        ylim=limits_of(info.mean, 0 * info.mean, info.low),
+    )
     axes.grid(visible=True, alpha=0.25)
     legend_below(axes)
     add_note(axes, info.title)
-    add_title(axes, f"{info.scorer} by fit time")
+    finish(axes, f"{info.scorer} by fit time")
     return axes
 
 
@@ -200,50 +215,61 @@ class FoldsInfo(NamedTuple):
         Scores; nan where a fold failed.
     scorer, title : str
         Name of the score, and a note on what is left out.
+    header : str
+        As in `ScoresInfo`. Defaults to none.
     """
 
     labels: list[str]
     scores: np.ndarray
     scorer: str
     title: str
+    header: str = ""
 
 
 def folds_info(results: SearchResults) -> FoldsInfo:
     """Compute the scores by fold of the best ``MAX_NAMED`` candidates."""
     ranked = np.argsort(results.ranks, kind="stable")
     ranked = ranked[np.isfinite(results.fold_scores[ranked]).any(axis=1)][:MAX_NAMED]
-    labels, key = row_labels(results, ranked)
+    labels, header = row_labels(results, ranked)
     n = len(results.candidates)
-    notes = [f"the best {len(ranked)} of {n:,}" if len(ranked) < n else "", key]
-    return FoldsInfo(labels, results.fold_scores[ranked], results.scorer, " · ".join(filter(None, notes)))
+    note = f"the best {len(ranked)} of {n:,}" if len(ranked) < n else ""
+    return FoldsInfo(labels, results.fold_scores[ranked], results.scorer, note, header)
 
 
 def draw_folds(info: FoldsInfo, axes: Axes | None = None) -> Axes:
     """Draw a line per candidate from fold to fold if there are few, else a box of quartiles with its folds."""
     n, n_splits = info.scores.shape
-    longest = max(map(len, info.labels), default=0)
     lines = n <= MAX_LINES
     if axes is None:
-        axes = axes_with_room_for_legend(info.labels) if lines else new_axes(6.0 + 0.075 * longest, 0.24 * n + 1.2)
+        wide = 6.0 + row_inches(info.labels, info.header)
+        axes = axes_with_room_for_legend([info.header, *info.labels]) if lines else new_axes(wide, 0.24 * n + 1.2)
     if lines:
         for index, (label, scores) in enumerate(zip(info.labels, info.scores, strict=True)):
-            axes.plot(np.arange(n_splits), scores, marker="o", label=label, linewidth=1.5, **style_of(index))
-        axes.set(xlabel="fold", ylabel=info.scorer)
+            axes.plot(
+                np.arange(n_splits),
+                scores,
+                marker="o",
+                label=label if info.header else in_words(label),
+                linewidth=1.5,
+                **style_of(index),
+            )
+        axes.set(xlabel="fold (0: the first)", ylabel=info.scorer)
         axes.set_xlim(-0.3, n_splits - 0.7)
         whole_numbers(axes)
         if n:
-            legend_on_right(axes)
+            legend_on_right(axes, info.header, TABLE_FONT if info.header else None)
     else:
         low, middle, high = np.nanquantile(info.scores, [0.25, 0.5, 0.75], axis=1)
         axes.barh(range(n), high - low, left=low, height=0.6, color="#E4E4E4")
         axes.plot(middle, range(n), "|", color=COLOURS[1], markersize=11, markeredgewidth=2, label="median")
         rows = np.broadcast_to(np.arange(n)[:, None], info.scores.shape)
         axes.plot(info.scores, rows, ".", color=COLOURS[0], markersize=5, alpha=0.7)
-        axes.set_yticks(range(n), info.labels, fontsize=8)
-        axes.set(xlabel=f"{info.scorer}, each fold", ylim=(n - 0.4, -0.6))
+        row_ticks(axes, info.labels, info.header)
+        note = "dots: the folds, bar: median, box: quartiles"
+        axes.set(xlabel=f"{info.scorer} ({note})", ylim=row_limits(n, info.header))
     axes.grid(visible=True, alpha=0.25, axis="both" if lines else "x")
     add_note(axes, info.title)
-    add_title(axes, f"{info.scorer} by fold")
+    finish(axes, f"{info.scorer} by fold")
     return axes
 
 

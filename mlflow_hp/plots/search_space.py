@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from mlflow_hp.plots.figure import COLOURS, add_title, new_axes
+from mlflow_hp.plots.figure import COLOURS, add_note, finish, new_axes
 from mlflow_hp.plots.search_style import (
     MAX_NAME_LENGTH,
     MAX_VALUE_LENGTH,
-    format_value,
     legend_below,
     lowest_shown,
-    short,
 )
+from mlflow_hp.plots.ticks import round_values, tick_text
+from mlflow_hp.plots.wording import short
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,7 +73,7 @@ def parallel_info(results: SearchResults) -> ParallelInfo:
     finite = score[np.isfinite(score)]
     top = float(finite.max()) if finite.size else low + 1.0
     span = top - low or 1.0
-    ticks = {format_value(low + share * span, span): share for share in (0.0, 0.25, 0.5, 0.75, 1.0)}
+    ticks = {tick_text(value): float((value - low) / span) for value in round_values(low, low + span)}
     axes.append(ParallelAxis(results.scorer, np.clip((score - low) / span, 0.0, 1.0), ticks))
     notes = []
     if n_failed := int(np.isnan(score).sum()):
@@ -121,14 +121,16 @@ def draw_parallel(info: ParallelInfo, axes: Axes | None = None) -> Axes:
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
     axes.set(xlim=(-0.25, n_axes - 0.65), ylim=(-0.05, 1.05))
-    if info.title:
-        axes.set_xlabel(info.title, fontsize=8, color="#555555", loc="left")
-    add_title(axes, f"{info.scorer} of the candidates, by their parameters")
+    add_note(axes, info.title)
+    finish(axes, f"{info.scorer} of the candidates, by their parameters")
     return axes
 
 
 class ParameterInfo(NamedTuple):
-    """Score by one numeric parameter: values, mean and std (n_candidates,), and whether the axis is logarithmic."""
+    """Score by one numeric parameter: values, mean and std (n_candidates,), and whether the axis is logarithmic.
+
+    `n_splits` is the number of folds; 0 if unknown.
+    """
 
     name: str
     values: np.ndarray
@@ -136,6 +138,7 @@ class ParameterInfo(NamedTuple):
     std: np.ndarray
     log: bool
     scorer: str
+    n_splits: int = 0
 
 
 def parameter_info(results: SearchResults, name: str) -> ParameterInfo:
@@ -144,15 +147,19 @@ def parameter_info(results: SearchResults, name: str) -> ParameterInfo:
     succeeded = np.isfinite(results.mean)
     order = np.argsort(parameter.numbers[succeeded], kind="stable")
     values, mean, std = (array[succeeded][order] for array in (parameter.numbers, results.mean, results.std))
-    return ParameterInfo(name, values, mean, std, parameter.kind == "log", results.scorer)
+    return ParameterInfo(name, values, mean, std, parameter.kind == "log", results.scorer,
+                         results.fold_scores.shape[1])  # fmt: skip
 
 
 def draw_parameter(info: ParameterInfo, axes: Axes | None = None) -> Axes:
     """Draw the mean as a line, and one standard deviation over the folds as a band."""
     axes = new_axes() if axes is None else axes
-    axes.fill_between(info.values, info.mean - info.std, info.mean + info.std, color=COLOURS[0], alpha=0.2,
-                      label="one standard deviation over the folds")  # fmt: skip
-    axes.plot(info.values, info.mean, "o-", color=COLOURS[0], markersize=4, label="mean")
+    folds = f"the {info.n_splits} folds" if info.n_splits else "the folds"
+    if info.n_splits != 1:
+        axes.fill_between(info.values, info.mean - info.std, info.mean + info.std, color=COLOURS[0], alpha=0.2,
+                          label=f"± one standard deviation over {folds}")  # fmt: skip
+    label = "the only fold" if info.n_splits == 1 else f"mean over {folds}"
+    axes.plot(info.values, info.mean, "o-", color=COLOURS[0], markersize=4, label=label)
     if info.mean.size:
         best = int(np.argmax(info.mean))
         axes.plot(info.values[best], info.mean[best], "o", color=COLOURS[1], label="best")
@@ -161,7 +168,7 @@ def draw_parameter(info: ParameterInfo, axes: Axes | None = None) -> Axes:
     axes.set(xlabel=info.name, ylabel=info.scorer)
     axes.grid(visible=True, alpha=0.25)
     axes.legend(frameon=False, fontsize=8)
-    add_title(axes, f"{info.scorer} by {info.name}")
+    finish(axes, f"{info.scorer} by {info.name}")
     return axes
 
 
@@ -207,7 +214,7 @@ def draw_importance(info: ImportanceInfo, axes: Axes | None = None) -> Axes:
     axes.set(xlabel="share", xlim=(0, 1.1))
     axes.invert_yaxis()
     legend_below(axes)
-    add_title(axes, "importance of the parameters")
+    finish(axes, "importance of the parameters")
     return axes
 
 
@@ -224,11 +231,13 @@ def _parallel_axis(parameter: Parameter, order: np.ndarray) -> ParallelAxis:
     low, high = float(scaled[0]), float(scaled[-1])
     span = high - low or 1.0
     heights = (scaled - low) / span
-    if n <= MAX_LEVELS:
+    if n <= MAX_LEVELS and not parameter.is_drawn:
         tick_heights = _without_overlap(dict(zip(parameter.labels, heights.tolist(), strict=True)))
     else:
-        values = np.linspace(low, high, 5)
-        tick_heights = {f"{np.exp(v) if parameter.kind == 'log' else v:.3g}": float((v - low) / span) for v in values}
+        is_log = parameter.kind == "log"
+        values = round_values(float(levels[0]), float(levels[-1]), log=is_log)
+        at = (np.log(values) if is_log else values) - low
+        tick_heights = {tick_text(value): float(height / span) for value, height in zip(values, at, strict=True)}
     return ParallelAxis(parameter.name, heights[parameter.codes[order]], tick_heights)
 
 

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlflow_hp.plots.figure import figure_of, short
+from mlflow_hp.analysis.search_space import ABSENT, value_text
+from mlflow_hp.plots.figure import figure_of
+from mlflow_hp.plots.wording import cut_middle, escaped, in_words, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,13 +20,11 @@ FAR_BELOW = 10.0
 MAX_NAME_LENGTH = 60
 """Letters of a candidate's name in a row."""
 MAX_LEGEND_LENGTH = 110
+MAX_TABLE_LENGTH, MIN_COLUMN = 90, 9
+"""Letters of a row of a table of candidates, and of a column at least."""
+TABLE_FONT = "monospace"
 MAX_VALUE_LENGTH = 24
 """Letters of a parameter's value."""
-
-
-def add_note(axes: Axes, note: str) -> None:
-    """Write a small note above the axes on what is drawn and what is left out."""
-    axes.set_title(note, fontsize=8, color="#555555", loc="left", wrap=True)
 
 
 def legend_below(axes: Axes) -> None:
@@ -55,15 +55,51 @@ def limits_of(mean: np.ndarray, std: np.ndarray, low: float) -> tuple[float, flo
 
 
 def row_labels(results: SearchResults, chosen: np.ndarray) -> tuple[list[str], str]:
-    """Label the candidates `chosen`; long labels have the values only, and the second result names the parameters."""
+    """Label the candidates `chosen`, a row each.
+
+    Where labels are long, they are the columns of a table in letters of equal width, of the values only, and the second
+    result is the table's header, with the parameters' names; else it is empty.
+    """
     names = results.labels
     labels = [names[index] for index in chosen]
-    key = ""
-    if len(results.parameters) > 1 and max(map(len, labels), default=0) > MAX_NAME_LENGTH:
-        parameters = [results.parameter(name) for name in results.parameters]
-        labels = [" | ".join(p.labels[p.codes[index]] for p in parameters) for index in chosen]
-        key = f"names: {' | '.join(results.parameters)}"
-    return [short(label, MAX_NAME_LENGTH) for label in labels], short(key, 2 * MAX_LEGEND_LENGTH)
+    if len(results.parameters) < 2 or max(map(len, labels), default=0) <= MAX_NAME_LENGTH:
+        return [short(label, MAX_NAME_LENGTH) for label in labels], ""
+    room = max(MIN_COLUMN, MAX_TABLE_LENGTH // len(results.parameters))
+    columns = []
+    for name in results.parameters:
+        cells = [name, *(value_text(results.candidates[index].get(name, ABSENT)) for index in chosen)]
+        cells = [cell if len(cell) <= room else cut_middle(cell, room) for cell in cells]
+        width = max(map(len, cells))
+        columns.append([cell.rjust(width) for cell in cells])
+    header, *rows = ["  ".join(cells) for cells in zip(*columns, strict=True)]
+    return [escaped(row) for row in rows], escaped(header)
+
+
+def row_ticks(axes: Axes, labels: list[str], header: str) -> None:
+    """Label rows 0, 1, ... from the top of the y axis, below the `header` of a table if there is one."""
+    if not header:
+        axes.set_yticks(range(len(labels)), [in_words(label) for label in labels], fontsize=8)
+        return
+    axes.set_yticks(range(-1, len(labels)), [header, *labels], fontsize=7.5, family=TABLE_FONT)
+    axes.get_yticklabels()[0].set_fontweight("bold")
+    axes.yaxis.get_major_ticks()[0].tick1line.set_visible(False)
+
+
+def row_limits(n: int, header: str) -> tuple[float, float]:
+    """Limits of a y axis of `n` rows, with room for a header."""
+    return n - 0.4, -1.6 if header else -0.6
+
+
+def row_inches(labels: list[str], header: str) -> float:
+    """Width of the labels of rows."""
+    return 0.075 * max(map(len, [header, *labels]), default=0)
+
+
+def spread_in_words(n_splits: int) -> str:
+    """Meaning of a point and its error bar."""
+    if n_splits < 2:
+        return "on the only fold"
+    return f"mean ± standard deviation over {n_splits} folds"
 
 
 def format_value(value: float, span: float) -> str:

@@ -6,16 +6,20 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
+from mlflow_hp.plots.contours import coloured_path
+from mlflow_hp.plots.contours import draw_contours as draw_contours  # noqa: PLC0414 - public here
 from mlflow_hp.plots.descent_paths import DrawnPath, StepNumbering, drawn_path, leaving_step, max_height, n_points_below
 from mlflow_hp.plots.figure import (
     COLOURS,
-    add_title,
     axes_with_room_for_legend,
-    figure_of,
+    finish,
     legend_on_right,
     new_axes,
-    style_of,
+    styles_of,
 )
+from mlflow_hp.plots.panel_grid import outer_labels, panel_grid, title_panel
+from mlflow_hp.plots.ticks import rounded
+from mlflow_hp.plots.wording import capitalized, in_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +32,10 @@ LEVELS = 16
 """Contour lines."""
 MARGIN = 0.15
 """Free share of the width on each side of paths and minimum."""
+LINE_WIDTH, WIDER, MAX_LINE_WIDTH = 1.4, 0.5, 3.9
+"""Width of the first of several paths in points, what each next one is wider by, and the largest width."""
+OTHER_GROUP = "others"
+"""Title of the panel of paths that have no group."""
 LOWEST_SHARE = 0.001
 """Share of a fixed window that lies below the lowest contour."""
 
@@ -69,7 +77,7 @@ class SurfaceInfo(NamedTuple):
     cost : ndarray of shape (GRID, GRID)
         Cost J at (b[row], w[column]).
     levels : ndarray
-        Contour levels, ascending, geometrically spaced above the minimum, so that the valley shows.
+        Contour levels, ascending, round numbers about geometrically spaced above the minimum, so that the valley shows.
     paths : dict of str to DrawnPath
         Paths by label.
     minimum : tuple of float
@@ -82,6 +90,8 @@ class SurfaceInfo(NamedTuple):
         How the points of a path are numbered.
     title : str
         Title of the figure.
+    groups : dict of str to str, optional
+        Label -> group of each path; each group has a panel of its own. Defaults to None, for one picture of all.
 
     Examples
     --------
@@ -105,6 +115,7 @@ class SurfaceInfo(NamedTuple):
     best: str
     numbering: StepNumbering
     title: str
+    groups: dict[str, str] | None = None
 
 
 def surface_info(
@@ -116,6 +127,7 @@ def surface_info(
     best: str = "least squares, J",
     numbering: StepNumbering = StepNumbering(),  # noqa: B008 - immutable
     title: str = "descent on the cost surface",
+    groups: Mapping[str, str] | None = None,
 ) -> SurfaceInfo:
     """Compute the visible window, the surface on a grid, and its contour levels.
 
@@ -137,6 +149,8 @@ def surface_info(
         How the points of a path are numbered. Defaults to steps, with -1 before the first.
     title : str
         Title of the figure. Defaults to ``"descent on the cost surface"``.
+    groups : mapping of str to str, optional
+        Label -> group of each path, such as a family of methods, as in `SurfaceInfo`. Defaults to None.
 
     Returns
     -------
@@ -163,12 +177,14 @@ def surface_info(
         lines = np.geomspace(max(min(float(cost.min()) - lowest, top / 10), top / 1000), top * 1.5, LEVELS)
     else:
         lines = np.geomspace(np.quantile(cost, LOWEST_SHARE) - lowest, cost.max() - lowest, LEVELS)
-    return SurfaceInfo(w, b, cost, lowest + lines, drawn, (best_w, best_b, lowest), labels, best, numbering,
-                       title)  # fmt: skip
+    return SurfaceInfo(w, b, cost, rounded(lowest + lines), drawn, (best_w, best_b, lowest), labels, best, numbering,
+                       title, dict(groups) if groups else None)  # fmt: skip
 
 
 def draw_surface(info: SurfaceInfo, axes: Axes | None = None) -> Axes:
     """Draw contours with their values, paths with start and end, and the minimum.
+
+    Where the paths have groups, and no `axes` are given, each group is drawn in a panel of its own.
 
     Parameters
     ----------
@@ -182,61 +198,67 @@ def draw_surface(info: SurfaceInfo, axes: Axes | None = None) -> Axes:
     Axes
         Axes with the picture.
     """
+    if info.groups and axes is None:
+        return _draw_groups(info)
     several = len(info.paths) > 1
     if axes is None:
         axes = axes_with_room_for_legend(list(info.paths), 8.0, 6.0) if several else new_axes(9.0, 6.0)
     draw_contours(info, axes)
     if several:
-        for index, (label, path) in enumerate(info.paths.items()):
-            style = style_of(index)
-            axes.plot(
-                path.w, path.b, linewidth=1.6, label=label, zorder=4 - (index + 1) / (len(info.paths) + 1), **style
-            )
-            axes.plot(path.w[:1], path.b[:1], "s", color="white", markeredgecolor="black", markersize=6, zorder=4)
-            if not path.cut:
-                axes.plot(path.w[-1:], path.b[-1:], "o", color=style["color"], markeredgecolor="black", markersize=7,
-                          zorder=5)  # fmt: skip
+        _draw_paths(info, axes)
         legend_on_right(axes)
     else:
         for path in info.paths.values():
-            _coloured_path(path, info.numbering, axes)
+            coloured_path(path, info.numbering, axes)
         axes.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=4)
-    if leaving := [path for path in info.paths.values() if path.cut]:
-        if several:
-            note = f"{len(leaving)} of {len(info.paths)} paths end outside the plot"
-        else:
+        if leaving := [path for path in info.paths.values() if path.cut]:
             note = "the path leaves the plot"
             if len(leaving[0].steps) > 1:
                 note += f" {info.numbering.describe(leaving_step(leaving[0], info.w, info.b))}"
-        axes.set_title(note, fontsize=10, color=COLOURS[1])
-    add_title(axes, info.title)
+            axes.set_title(note, fontsize=10, color=COLOURS[1])
+    finish(axes, info.title)
     return axes
 
 
-def draw_contours(info: SurfaceInfo, axes: Axes) -> None:
-    """Draw the surface in colours, its contours with their values, and the minimum, without paths.
+def _draw_groups(info: SurfaceInfo) -> Axes:
+    """Draw the paths of each group in a panel of its own, over the same surface."""
+    assert info.groups is not None
+    members: dict[str, dict[str, DrawnPath]] = {}
+    for label, path in info.paths.items():
+        members.setdefault(info.groups.get(label, OTHER_GROUP), {})[label] = path
+    panels = panel_grid(len(members), 5.2, 4.6, most_columns=2)
+    for axes, (group, paths) in zip(panels, members.items(), strict=True):
+        draw_contours(info, axes)
+        _draw_paths(info._replace(paths=paths, groups=None), axes)
+        axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=4)
+        title_panel(axes, capitalized(group))
+    outer_labels(panels)
+    finish(panels[0], info.title)
+    return panels[0]
 
-    Parameters
-    ----------
-    info : SurfaceInfo
-        Numbers to draw.
-    axes : Axes
-        Axes to draw on.
+
+def _draw_paths(info: SurfaceInfo, axes: Axes) -> None:
+    """Draw several paths with their starts (squares) and ends (circles), and count those that end outside.
+
+    The first is on top; the wider ones below show at its sides where paths coincide.
     """
-    from matplotlib.colors import LogNorm
-    from matplotlib.patheffects import withStroke
-
-    above = np.maximum(info.cost - info.minimum[2], 1e-300)
-    lowest, highest = info.levels[[0, -1]] - info.minimum[2]
-    norm = LogNorm(lowest, highest * (highest / lowest))  # the lighter half of the colours keeps labels readable
-    window = (info.w[0], info.w[-1], info.b[0], info.b[-1])
-    axes.imshow(above, norm=norm, cmap="Blues", alpha=0.5, extent=window, origin="lower", aspect="auto", zorder=0)
-    lines = axes.contour(info.w, info.b, info.cost, info.levels, colors="#4a6785", linewidths=0.8, zorder=1)
-    for label in axes.clabel(lines, list(info.levels[::2]), fontsize=8, fmt=_short, colors="#1f3347"):
-        label.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
-    axes.plot(*info.minimum[:2], "*", color=COLOURS[4], markeredgecolor="black", markersize=15, zorder=5,
-              label=f"{info.best} = {_short(info.minimum[2])}")  # fmt: skip
-    axes.set(xlabel=info.labels[0], ylabel=info.labels[1], xlim=info.w[[0, -1]], ylim=info.b[[0, -1]])
+    styles = styles_of(list(info.paths), info.groups)
+    for index, (label, path) in enumerate(info.paths.items()):
+        style = styles[label]
+        axes.plot(
+            path.w,
+            path.b,
+            linewidth=1.6,
+            label=in_words(label),
+            zorder=4 - (index + 1) / (len(info.paths) + 1),
+            **style,
+        )
+        axes.plot(path.w[:1], path.b[:1], "s", color="white", markeredgecolor="black", markersize=6, zorder=4)
+        if not path.cut:
+            axes.plot(path.w[-1:], path.b[-1:], "o", color=style["color"], markeredgecolor="black", markersize=7,
+                      zorder=5)  # fmt: skip
+    if n_leaving := sum(path.cut for path in info.paths.values()):
+        axes.set_title(f"{n_leaving} of {len(info.paths)} paths end outside the plot", fontsize=10, color=COLOURS[1])
 
 
 def _heights(surface: Surface, w: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -250,32 +272,3 @@ def _axis(values: np.ndarray) -> np.ndarray:
     low, high = float(values.min()), float(values.max())
     width = (high - low) or max(abs(low), 1.0)
     return np.linspace(low - MARGIN * width, high + MARGIN * width, GRID)
-
-
-def _coloured_path(path: DrawnPath, numbering: StepNumbering, axes: Axes) -> None:
-    """Draw a path coloured by step, with a colour bar, its start and its end."""
-    from matplotlib.collections import LineCollection
-    from matplotlib.ticker import MaxNLocator
-
-    points = np.column_stack([path.w, path.b])
-    if len(points) > 2:
-        segments = np.stack([points[:-1], points[1:]], axis=1)
-        lines = LineCollection(
-            list(segments), cmap="plasma", array=path.steps[1:] + numbering.start, linewidths=2.0, zorder=3
-        )
-        axes.add_collection(lines)
-        figure_of(axes).colorbar(lines, ax=axes, label=numbering.unit, pad=0.02, ticks=MaxNLocator(integer=True))
-    else:
-        axes.plot(path.w, path.b, color=COLOURS[1], linewidth=2.0, zorder=3)
-    axes.plot(path.w[:1], path.b[:1], "s", color="white", markeredgecolor="black", markersize=9, zorder=4,
-              label="start")  # fmt: skip
-    if not path.cut:
-        axes.plot(path.w[-1:], path.b[-1:], "o", color=COLOURS[1], markeredgecolor="black", markersize=9, zorder=4,
-                  label="end")  # fmt: skip
-
-
-def _short(value: float) -> str:
-    """Format to three digits, without an exponent for numbers of common size."""
-    if value == 0 or 1e-3 <= abs(value) < 1e5:
-        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
-    return f"{value:.2g}"

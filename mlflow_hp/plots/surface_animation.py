@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mlflow_hp.plots.animation import write_gif
-from mlflow_hp.plots.figure import COLOURS, add_title, axes_with_room_for_legend, legend_on_right, new_axes, style_of
+from mlflow_hp.plots.figure import COLOURS, axes_with_room_for_legend, finish, legend_on_right, new_axes, styles_of
 from mlflow_hp.plots.surface import draw_contours
+from mlflow_hp.plots.wording import in_words
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,11 +39,12 @@ def animate_surface(info: SurfaceInfo, file: Path, frames: int = 60, per_second:
     several = len(info.paths) > 1
     axes = axes_with_room_for_legend(list(info.paths), 6.0, 5.0) if several else new_axes(7.0, 5.0)
     draw_contours(info, axes)
-    add_title(axes, info.title)
+    finish(axes, info.title)
     trails = []
-    for index, (label, path) in enumerate(info.paths.items()):
-        style = style_of(index) if several else {"color": COLOURS[1]}
-        (line,) = axes.plot([], [], linewidth=1.5, label=label, animated=True, **style)
+    styles = styles_of(list(info.paths), info.groups)
+    for label, path in info.paths.items():
+        style = styles[label] if several else {"color": COLOURS[1]}
+        (line,) = axes.plot([], [], linewidth=1.5, label=in_words(label), animated=True, **style)
         (head,) = axes.plot([], [], "o", color=style["color"], markersize=7, animated=True)
         trails.append((path, line, head))
     text = axes.text(0.02, 0.97, "", transform=axes.transAxes, va="top", fontsize=10, animated=True,

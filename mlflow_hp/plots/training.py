@@ -2,126 +2,39 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlflow_hp.analysis.downsampling import downsample
+from mlflow_hp.analysis.smoothing import centred_mean, window_width
 from mlflow_hp.history.step_record import batch_values, learning_rates
-from mlflow_hp.plots.figure import (
-    COLOURS,
-    MAX_DRAWN,
-    add_title,
-    axes_with_room_for_legend,
-    legend_on_right,
-    log_if_wide,
-    new_axes,
-    style_of,
-    whole_numbers,
-)
+from mlflow_hp.plots.curves import Curve as Curve  # noqa: PLC0414 - public here, as are the others
+from mlflow_hp.plots.curves import CurvesInfo as CurvesInfo  # noqa: PLC0414
+from mlflow_hp.plots.curves import curves_info as curves_info  # noqa: PLC0414
+from mlflow_hp.plots.curves import draw_curves as draw_curves  # noqa: PLC0414
+from mlflow_hp.plots.curves import on_one_scale as on_one_scale  # noqa: PLC0414
+from mlflow_hp.plots.figure import MAX_DRAWN
+from mlflow_hp.plots.wording import metric_in_words as metric_in_words  # noqa: PLC0414
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from matplotlib.axes import Axes
-
     from mlflow_hp.history import TrainingHistory
 
-MAX_POINTS = 5000
-"""Points of a curve that are drawn; a longer one is downsampled."""
-MAX_MARKED_EPOCHS = 30
-"""Up to this many epochs, a curve has a marker at each."""
 
+def loss_by_batch(history: TrainingHistory, width: int | None = None) -> CurvesInfo:
+    """Compute curves by step: the loss of each batch, its centred moving average, and the validation loss.
 
-class Curve(NamedTuple):
-    """One curve: x (n,), y (n,), its label, and its style ("line", "points" or "steps").
-
-    Attributes
-    ----------
-    x : ndarray of shape (n,)
-        Values on the x axis.
-    y : ndarray of shape (n,)
-        Values on the y axis.
-    label : str
-        Label in the legend.
-    style : {"line", "points", "steps"}
-        How it is drawn. Defaults to ``"line"``.
-    """
-
-    x: np.ndarray
-    y: np.ndarray
-    label: str
-    style: str = "line"
-
-
-class CurvesInfo(NamedTuple):
-    """Curves of one plot.
-
-    Attributes
-    ----------
-    curves : list of Curve
-        Curves from back to front.
-    x_label, y_label : str
-        Labels of the axes.
-    references : dict of str to float
-        Label -> height of a dashed line.
-    first_not_finite : float or None
-        First x at which a curve is NaN or infinite.
-    is_log : bool
-        Whether the y axis is logarithmic however far the values spread. Defaults to False.
-    """
-
-    curves: list[Curve]
-    x_label: str
-    y_label: str
-    references: dict[str, float]
-    first_not_finite: float | None
-    is_log: bool = False
-
-
-def curves_info(
-    curves: list[Curve],
-    x_label: str,
-    y_label: str,
-    references: Mapping[str, float] | None = None,
-    *,
-    is_log: bool = False,
-) -> CurvesInfo:
-    """Downsample `curves` without losing a spike, and find where they stop being finite.
-
-    Parameters
-    ----------
-    curves : list of Curve
-        Lines, from back to front.
-    x_label : str
-        Name of the x axis.
-    y_label : str
-        Name of the y axis.
-    references : mapping of str to float, optional
-        Label -> height of a dashed line. Defaults to None.
-    is_log : bool
-        Whether the y axis is logarithmic however far the values spread. Defaults to False.
-
-    Returns
-    -------
-    CurvesInfo
-        Numbers for `draw_curves`.
-    """
-    broken = [curve.x[~np.isfinite(curve.y)] for curve in curves]
-    first = min((float(x[0]) for x in broken if len(x)), default=None)
-    drawn = [_downsampled(curve) for curve in curves]
-    return CurvesInfo(drawn, x_label, y_label, dict(references or {}), first, is_log)
-
-
-def loss_by_batch(history: TrainingHistory) -> CurvesInfo:
-    """Compute curves of the loss of each batch, and of the running loss that Keras shows, by step.
-
-    A training without a ``loss``, such as one of several networks, has the curves of all its values of batches.
+    Keras' running loss begins again at each epoch, and can rise while the loss falls: it is drawn only where the losses
+    of the batches are unknown. The validation loss stands at the last step of its epoch. A training without a
+    ``loss``, such as one of several networks, has the curves of all its values of batches.
 
     Parameters
     ----------
     history : TrainingHistory
         Recorded training.
+    width : int, optional
+        Number of batches, odd, that the moving average is over. Defaults to a twentieth of all, from 5 to 501.
 
     Returns
     -------
@@ -131,12 +44,24 @@ def loss_by_batch(history: TrainingHistory) -> CurvesInfo:
     steps = history.steps
     curves = []
     if "batch_loss" in steps:
-        curves.append(Curve(steps["step"], steps["batch_loss"], "of the batch alone", "points"))
-    if "running_loss" in steps:
-        curves.append(Curve(steps["step"], steps["running_loss"], "running mean of the epoch"))
+        loss = np.asarray(steps["batch_loss"], np.float64)
+        width = window_width(len(loss)) if width is None else width
+        curves = [Curve(steps["step"], loss, "each batch", "points")]
+        if len(loss) >= width:
+            mean = centred_mean(np.where(np.abs(loss) <= MAX_DRAWN, loss, np.nan), width)
+            curves.append(Curve(steps["step"], mean, f"mean of the {width} batches around"))
+    elif "running_loss" in steps:
+        curves = [Curve(steps["step"], steps["running_loss"], "mean since the beginning of the epoch", "points")]
     if not curves:
         curves = [Curve(steps["step"], values, name, "points") for name, values in batch_values(steps).items()]
-    return curves_info(curves, "step", "loss")
+    elif "epoch" in steps and "val_loss" in history.epochs:
+        last = {int(epoch): step for epoch, step in zip(steps["epoch"], steps["step"], strict=True)}
+        epochs = history.epochs["epoch"]
+        known = np.array([int(epoch) in last for epoch in epochs], bool)
+        at = np.array([last[int(epoch)] for epoch in epochs[known]])
+        if known.any():
+            curves.append(Curve(at, history.epochs["val_loss"][known], "validation, after each epoch", "marked"))
+    return curves_info(curves, "step", _with_loss_name("loss", history), title="loss of each batch")
 
 
 def metric_by_epoch(history: TrainingHistory, metric: str = "loss") -> CurvesInfo:
@@ -160,7 +85,8 @@ def metric_by_epoch(history: TrainingHistory, metric: str = "loss") -> CurvesInf
         for label, name in names.items()
         if name in history.epochs
     ]
-    return curves_info(curves, "epoch", metric)
+    words = metric_in_words(metric)
+    return curves_info(curves, "epoch", _with_loss_name(words, history), title=f"{words} by epoch")
 
 
 def learning_rate_by_step(history: TrainingHistory) -> CurvesInfo:
@@ -202,66 +128,7 @@ def weights_by_step(values: np.ndarray, name: str, references: Mapping[str, floa
     return curves_info([curve], "step (-1: before the first)", name, references)
 
 
-def draw_curves(info: CurvesInfo, axes: Axes | None = None) -> Axes:
-    """Draw curves and reference lines, and mark where values stop being finite.
-
-    The y axis is logarithmic if the values span many decades, or if `info` asks for it.
-
-    Parameters
-    ----------
-    info : CurvesInfo
-        Numbers to draw.
-    axes : Axes, optional
-        Axes to draw on. Defaults to those of a new figure.
-
-    Returns
-    -------
-    Axes
-        Axes with the picture.
-    """
-    labels = [*(curve.label for curve in info.curves), *info.references]
-    legend_right = len(labels) > 5
-    if axes is None:
-        axes = axes_with_room_for_legend(labels) if legend_right else new_axes()
-    points = sum(curve.style == "points" for curve in info.curves)
-    curves = [curve._replace(y=np.where(np.abs(curve.y) <= MAX_DRAWN, curve.y, np.nan)) for curve in info.curves]
-    for index, curve in enumerate(curves):
-        style = style_of(index) | {"label": curve.label, "zorder": 2 + index}
-        if curve.style == "points":
-            many = len(curve.x) > 300
-            style |= {"linestyle": "none", "marker": ".", "markersize": 3 if many else 5}
-            axes.plot(curve.x, curve.y, alpha=0.35 if many else 0.7, **style)
-            continue
-        if curve.style == "line" and info.x_label == "epoch" and len(curve.x) <= MAX_MARKED_EPOCHS:
-            style |= {"marker": "o", "markersize": 4}
-        axes.plot(curve.x, curve.y, drawstyle="steps-post" if curve.style == "steps" else "default",
-                  linewidth=2.0 if points else 1.6, **style)  # fmt: skip
-    for index, (label, height) in enumerate(info.references.items()):
-        axes.axhline(height, color=COLOURS[(2 + index) % 7], linestyle="--", linewidth=1.3, label=label)
-    if info.is_log and any((curve.y > 0).any() for curve in curves):
-        axes.set_yscale("log")
-    else:
-        log_if_wide(axes, np.concatenate([np.empty(0), *(curve.y for curve in curves)]))
-    axes.set(xlabel=info.x_label, ylabel=info.y_label)
-    whole_numbers(axes)
-    if axes.get_xlim()[1] - axes.get_xlim()[0] < 1:  # a single step or epoch
-        axes.set_xlim(axes.get_xlim()[0] - 0.5, axes.get_xlim()[1] + 0.5)
-    if not any(np.isfinite(curve.y).any() for curve in curves):
-        axes.set_yticks([])
-        axes.text(0.5, 0.5, "no finite value", transform=axes.transAxes, ha="center", color=COLOURS[7])
-    axes.grid(visible=True, alpha=0.25)
-    if info.first_not_finite is not None:
-        axes.axvline(info.first_not_finite, color=COLOURS[1], linewidth=1.0)
-        note = f"not finite from {info.x_label.split(' ')[0]} {info.first_not_finite:.0f}"
-        axes.set_title(note, color=COLOURS[1], fontsize=10)
-    if legend_right:
-        legend_on_right(axes)
-    elif len(labels) > 1:
-        axes.legend(loc="best", edgecolor="none", framealpha=0.85)  # a line behind it leaves the text readable
-    add_title(axes, f"{info.y_label} by {info.x_label.split(' (')[0]}")
-    return axes
-
-
-def _downsampled(curve: Curve) -> Curve:
-    index = downsample(curve.x, curve.y, buckets=MAX_POINTS // 2)
-    return curve._replace(x=curve.x[index], y=curve.y[index])
+def _with_loss_name(label: str, history: TrainingHistory) -> str:
+    """Name the loss function behind the label ``loss``, if a single one was recorded."""
+    name = (history.meta.get("params") or {}).get("loss")
+    return f"{label} ({metric_in_words(name)})" if label == "loss" and isinstance(name, str) and name else label

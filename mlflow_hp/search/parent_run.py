@@ -70,7 +70,7 @@ class SearchRecording:
         self._search = search
         self._results_before = getattr(search, "cv_results_", None)
         self._previous = previous
-        self._experiment_id = parent.info.experiment_id
+        self._experiment_id, self._run_name = parent.info.experiment_id, parent.info.run_name
         self._parent_tags = parent.data.tags
         self._remarks: set[str] = set()
         self._stored_manifests: set[str] = set()
@@ -305,11 +305,17 @@ class SearchRecording:
                 for number, results in self._results.items()
             }
             self._writer.parent.log_if_missing("tags", {DESCRIPTION_TAG: describe_search(fits)})
-            draw_search(self._writer.report_folder, fits)
+            draw_search(self._writer.report_folder, fits, self._about())
             self._writer.parent.log_report()
         except Exception as error:  # noqa: BLE001 - the search itself has succeeded
             self._problem(f"pictures or description are missing: {type(error).__name__}: {error}")
         self._writer.parent.log_metrics([(REPORT_SECONDS_METRIC, time.perf_counter() - started, time.time(), 0)])
+
+    def _about(self) -> str:
+        """Name of the run, and kind of the search, for the small print of its pictures."""
+        estimator = type(getattr(self._search, "estimator", None)).__name__
+        kind = type(self._search).__name__ + (f" of {estimator}" if estimator != "NoneType" else "")
+        return f"run {self._run_name} · {kind}" if self._run_name else kind
 
     def _ranking_scorer(self, results: Mapping[str, Any]) -> str | None:
         """The scorer named by `refit`; None if that is no scorer, as it may be with a single one."""

@@ -11,7 +11,7 @@ import numpy as np
 from mlflow_hp.analysis.importance import importance, variance_shares
 from mlflow_hp.analysis.search_results import plus_minus
 from mlflow_hp.analysis.significance import winner
-from mlflow_hp.plots import heatmap
+from mlflow_hp.plots import heatmap, score_by_parameter
 from mlflow_hp.plots import search as plots
 from mlflow_hp.plots import search_space as parameter_plots
 from mlflow_hp.training.report import Report
@@ -43,8 +43,12 @@ class _Subfolder(Report):
 class _LocalReport(Report):
     """Report in a folder of this machine; not sent to MLflow."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, about: str) -> None:
         self._root = folder
+        self.about = about
+
+    def subtitle(self) -> str:
+        return self.about
 
     def file(self, name: str) -> Path:
         path = self._root / name
@@ -59,7 +63,7 @@ def describe_search(fits: Mapping[int, SearchResults]) -> str:
     return "\n".join(parts if len(parts) == 1 else headed)
 
 
-def draw_search(folder: Path, fits: Mapping[int, SearchResults]) -> None:
+def draw_search(folder: Path, fits: Mapping[int, SearchResults], about: str = "") -> None:
     """Draw the pictures of a search into a folder, laid out as the artifacts of its parent run.
 
     Parameters
@@ -68,8 +72,10 @@ def draw_search(folder: Path, fits: Mapping[int, SearchResults]) -> None:
     fits : mapping of int to SearchResults
         Results of each fit of the search, by number (0-based). The pictures of all but fit 0 go to
         ``plots/fit_<number>``.
+    about : str
+        Run and search, written below the title of each picture. Defaults to nothing.
     """
-    report = _LocalReport(folder)
+    report = _LocalReport(folder, about)
     for number, results in fits.items():
         search_pictures(_Subfolder(report, f"fit_{number}") if number else report, results)
 
@@ -86,7 +92,8 @@ def search_pictures(report: Report, results: SearchResults, test_to_train: float
     """Add all applicable pictures of a search to `report`; `test_to_train` as in `significance.winner`.
 
     ``scores``, ``scores_by_fold``, ``score_by_fit_time``. If several parameters vary: ``parallel_coordinates``,
-    ``importance`` and ``heatmap_<x>_<y>`` of each pair; if a single numeric one does: ``score_by_<name>``.
+    ``importance``, ``heatmap_<x>_<y>`` of each pair whose values fill a grid, and, if they do so of not all pairs,
+    ``score_by_parameter``; if a single numeric one does: ``score_by_<name>``.
     """
     best = winner(results, test_to_train)
     report.picture("scores_by_fold", plots.draw_folds(plots.folds_info(results)))
@@ -110,8 +117,13 @@ def search_pictures(report: Report, results: SearchResults, test_to_train: float
     names = list(results.parameters)
     if len(names) > MAX_PAIRED:
         names = sorted(names, key=lambda name: -shares.get(name, 0.0))[:MAX_PAIRED]
-    for x, y in itertools.combinations(names, 2):
-        report.picture(_file(f"heatmap_{x}_{y}"), heatmap.draw_heatmap(heatmap.heatmap_info(results, x, y)))
+    pairs = {(x, y): heatmap.heatmap_info(results, x, y) for x, y in itertools.combinations(names, 2)}
+    filled = {pair: of_pair for pair, of_pair in pairs.items() if heatmap.is_filled(of_pair)}
+    for (x, y), of_pair in filled.items():
+        report.picture(_file(f"heatmap_{x}_{y}"), heatmap.draw_heatmap(of_pair))
+    if best is not None and len(filled) < len(pairs):
+        drawn = score_by_parameter.draw_parameters(score_by_parameter.parameters_info(results, names))
+        report.picture("score_by_parameter", drawn)
 
 
 def result_sentence(results: SearchResults) -> str:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mlflow_hp.training.loss_landscape import landscape as landscape
     from mlflow_hp.training.report import Report as Report
     from mlflow_hp.training.report import training_pictures as training_pictures
+    from mlflow_hp.training.settings_text import settings_in_words as settings_in_words
     from mlflow_hp.training.spectrum import HessianSpectrum as HessianSpectrum
     from mlflow_hp.training.spectrum import hessian_spectrum as hessian_spectrum
     from mlflow_hp.training.step_recorder import StepRecorder as StepRecorder
@@ -30,6 +31,7 @@ _MODULES = {
     "landscape": "loss_landscape",
     "record_steps": "step_recorder",
     "saturated_shares": "dead_units",
+    "settings_in_words": "settings_text",
     "training_pictures": "report",
 }
 
@@ -44,6 +46,7 @@ __all__ = [
     "landscape",
     "record_steps",
     "saturated_shares",
+    "settings_in_words",
     "training_pictures",
 ]
 

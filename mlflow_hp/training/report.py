@@ -21,8 +21,10 @@ from mlflow_hp.tracking.artifact_bundle import ArtifactBundle
 from mlflow_hp.tracking.artifact_paths import DIAGNOSIS_FILE, PLOTS_FOLDER, REPORT_FILE
 from mlflow_hp.tracking.names import file_name
 from mlflow_hp.tracking.params_and_tags import plain
+from mlflow_hp.tracking.run_name import run_name
 from mlflow_hp.tracking.runs import log_numbers
 from mlflow_hp.tracking.tags import DESCRIPTION_TAG, PARENT_TAG
+from mlflow_hp.training.settings_text import is_constant, settings_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,6 +48,9 @@ class Report(ArtifactBundle):
     ----------
     run_id : str
         Id of the run.
+    about : str
+        Settings in words, written below the title of each picture after the name of the run. Defaults to ``""``; then
+        `training_pictures` sets it to those of the training.
 
     Examples
     --------
@@ -61,8 +66,15 @@ class Report(ArtifactBundle):
     ['diagnosis.json']
     """
 
+    def __init__(self, run_id: str, about: str = "") -> None:
+        super().__init__(run_id)
+        self.about = about
+        self._run_name: str | None = None
+
     def picture(self, name: str, axes: Axes) -> None:
         """Add a picture as ``plots/<name>.png``; characters that a file name cannot have are replaced.
+
+        A figure that this package made gets a line with the run's name and settings below its title.
 
         Parameters
         ----------
@@ -71,7 +83,20 @@ class Report(ArtifactBundle):
         axes : Axes
             Axes of the figure to keep.
         """
+        figure.add_subtitle(axes, self.subtitle())
         figure.save(axes, self.file(f"{PLOTS_FOLDER}/{file_name(name)}.png"))
+
+    def subtitle(self) -> str:
+        """Name and settings of the run, for the small print of pictures.
+
+        Returns
+        -------
+        str
+            Both, or the settings alone if MLflow does not say the name.
+        """
+        if self._run_name is None:
+            self._run_name = run_name(self.run_id)
+        return " · ".join(filter(None, (f"run {self._run_name}" if self._run_name else "", self.about)))
 
     def findings(self, findings: Sequence[Finding]) -> None:
         """Add findings as ``diagnosis.json``.
@@ -88,7 +113,9 @@ class Report(ArtifactBundle):
 def training_pictures(report: Report, history: TrainingHistory) -> None:
     """Add the pictures that a training allows: losses by batch and by epoch, metrics by epoch, learning rate.
 
-    Of recorded gradients also their norms, if there are several tensors, the noise scale, and the sharpness.
+    A learning rate that does not change has no picture: the small print of the others says it. Curves by epoch need two
+    epochs; the losses by batch have the validation loss of an only one. Of recorded gradients also their norms, if
+    there are several tensors, the noise scale, and the sharpness.
 
     Parameters
     ----------
@@ -112,14 +139,15 @@ def training_pictures(report: Report, history: TrainingHistory) -> None:
     ...     report.upload()
     ...     report.close()
     >>> [file.path for file in mlflow.MlflowClient().list_artifacts(run.info.run_id, "plots")]
-    ['plots/learning_rate_by_step.png', 'plots/loss_by_batch.png', 'plots/loss_by_epoch.png']
+    ['plots/loss_by_batch.png']
     """
+    report.about = report.about or settings_in_words(history)
     if batch_values(history.steps) or "running_loss" in history.steps:
         report.picture("loss_by_batch", training.draw_curves(training.loss_by_batch(history)))
     metrics = [name for name in history.epochs if f"val_{name}" in history.epochs or name == "loss"]
-    for metric in metrics:
+    for metric in metrics if history.n_epochs > 1 or not history.n_steps else []:
         report.picture(f"{metric}_by_epoch", training.draw_curves(training.metric_by_epoch(history, metric)))
-    if learning_rates(history.steps):
+    if not all(is_constant(rate) for rate in learning_rates(history.steps).values()):
         report.picture("learning_rate_by_step", training.draw_curves(training.learning_rate_by_step(history)))
     _gradient_pictures(report, history)
 

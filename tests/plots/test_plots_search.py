@@ -97,7 +97,7 @@ def test_numbers_of_many_values_are_drawn_in_intervals():
     rates = np.geomspace(1e-4, 1e2, 30)
     info = heatmap.heatmap_info(results([{"r": r, "k": k} for r in rates for k in (1, 2)], RNG.normal(size=(60, 3))),
                                 "r", "k")  # fmt: skip
-    assert info.x.n == heatmap.INTERVALS == 6
+    assert info.x.n == 6
     assert info.x.labels == ["0.0001", "0.001", "0.01", "0.1", "1", "10", "100"]
     np.testing.assert_array_equal(info.x.ticks, np.arange(7) - 0.5)
     assert info.counts.sum() == 60
@@ -116,12 +116,22 @@ def test_scores_in_order_and_who_is_left_out():
     assert "1 with a failed fold" in info.title
 
 
-def test_long_names_become_values_with_a_key():
+def test_long_names_become_columns_below_their_parameters():
     found = many(9, 3)
-    labels, key = search_style.row_labels(found, np.arange(9))
-    assert key.startswith("names: classifier__learning_rate | classifier__activation")
-    assert all(label.count("|") == 2 or "…" in label for label in labels)
-    assert max(map(len, labels)) <= search_style.MAX_NAME_LENGTH
+    labels, header = search_style.row_labels(found, np.arange(9))
+    assert header.split()[0].startswith("classifier__")
+    assert len({len(row) for row in (header, *labels)}) == 1  # equal width, so that columns are aligned
+    for row, candidate in zip(labels, found.candidates, strict=True):
+        assert str(candidate["units"]) in row
+    axes = search.draw_folds(search.folds_info(many(9, 3)))
+    ticks = dict(zip(axes.get_yticks(), (text.get_text() for text in axes.get_yticklabels()), strict=True))
+    assert ticks[-1] == search.folds_info(many(9, 3)).header or ticks[-1].split()[-1] == "units"
+
+
+def test_short_names_are_in_words():
+    found = results([{"learning_rate": r, "C": c} for r in (0.1, 1.0) for c in (1, 2)], RNG.normal(size=(4, 3)))
+    axes = search.draw_scores(search.scores_info(found, winner(found)))
+    assert "learning rate 0.1, C 2" in [text.get_text() for text in axes.get_yticklabels()]
 
 
 def test_the_pareto_front_is_who_none_beats():
@@ -140,7 +150,7 @@ def test_time_marks_best_and_cheapest():
     scores = np.array([[0.90, 0.92, 0.94], [0.91, 0.91, 0.93], [0.3, 0.31, 0.33], [np.nan] * 3])
     found = results([{"a": i} for i in range(4)], scores, [10, 2, 1, 0.1])
     info = search.time_info(found, winner(found))
-    assert list(info.marked) == ["best: a=0", "cheapest within one standard error: a=1"]
+    assert list(info.marked) == ["best: a 0", "cheapest within one standard error: a 1"]
     assert info.seconds[list(info.marked.values())].tolist() == [10, 2]
     assert info.seconds[info.front].tolist() == [1, 2, 10]
 
@@ -162,7 +172,7 @@ def test_parallel_axes_run_from_0_to_1():
     assert kind.ticks == {"x": 0.0, "y": 1.0}
     np.testing.assert_allclose(rate.heights, [0, 0, 0.5, 0.5, 1, 1])
     np.testing.assert_allclose(score.heights, np.arange(6) / 5)
-    assert list(score.ticks)[-1] == "5.25"
+    assert score.ticks == pytest.approx({f"{tick:g}": (tick - 0.25) / 5 for tick in (1, 2, 3, 4, 5)})
 
 
 def test_who_is_far_below_does_not_set_the_scale():

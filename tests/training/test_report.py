@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import keras
 import mlflow
 import numpy as np
 import pytest
@@ -23,7 +24,6 @@ def test_pictures_findings_and_description(store):
     assert sorted(a.path for a in store.list_artifacts(fitted.run_id, "plots")) == [
         "plots/accuracy_by_epoch.png",
         "plots/gradient_norms_by_step.png",
-        "plots/learning_rate_by_step.png",
         "plots/loss_by_batch.png",
         "plots/loss_by_epoch.png",
     ]
@@ -36,6 +36,16 @@ def test_pictures_findings_and_description(store):
     change = (loss[1] - loss[2]) / loss[1]
     assert told["trend"]["evidence"]["loss_change_at_end"] == pytest.approx(change)
     assert run.data.metrics["diagnosis/loss_change_at_end"] == pytest.approx(change)
+
+
+def test_a_learning_rate_has_a_picture_only_if_it_changes(store):
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 2, 0.5)
+    model = regression()
+    model.compile(keras.optimizers.SGD(schedule), "mse")
+    fitted = reported(model=model, epochs=1)
+    names = {artifact.path for artifact in store.list_artifacts(fitted.run_id, "plots")}
+    assert "plots/learning_rate_by_step.png" in names
+    assert "plots/loss_by_epoch.png" not in names  # of one point
 
 
 def test_pictures_of_gradients(store):
