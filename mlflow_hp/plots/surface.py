@@ -32,8 +32,10 @@ LEVELS = 16
 """Contour lines."""
 MARGIN = 0.15
 """Free share of the width on each side of paths and minimum."""
-LINE_WIDTH, WIDER, MAX_LINE_WIDTH = 1.4, 0.5, 3.9
-"""Width of the first of several paths in points, what each next one is wider by, and the largest width."""
+LINE_WIDTH, WIDER = 1.5, 0.45
+"""Width of a line in points; and of the paths in a panel, what each next one is wider by."""
+MAX_WIDER = 7
+"""Up to this many paths in a panel differ in width."""
 OTHER_GROUP = "others"
 """Title of the panel of paths that have no group."""
 LOWEST_SHARE = 0.001
@@ -229,7 +231,7 @@ def _draw_groups(info: SurfaceInfo) -> Axes:
     panels = panel_grid(len(members), 5.2, 4.6, most_columns=2)
     for axes, (group, paths) in zip(panels, members.items(), strict=True):
         draw_contours(info, axes)
-        _draw_paths(info._replace(paths=paths, groups=None), axes)
+        _draw_paths(info._replace(paths=paths, groups=None), axes, WIDER if len(paths) <= MAX_WIDER else 0.0)
         axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=4)
         title_panel(axes, capitalized(group))
     outer_labels(panels)
@@ -237,10 +239,10 @@ def _draw_groups(info: SurfaceInfo) -> Axes:
     return panels[0]
 
 
-def _draw_paths(info: SurfaceInfo, axes: Axes) -> None:
+def _draw_paths(info: SurfaceInfo, axes: Axes, wider: float = 0.0) -> None:
     """Draw several paths with their starts (squares) and ends (circles), and count those that end outside.
 
-    The first is on top; the wider ones below show at its sides where paths coincide.
+    The first is on top. Each next one is wider by `wider` points: it shows at the sides where paths coincide.
     """
     styles = styles_of(list(info.paths), info.groups)
     for index, (label, path) in enumerate(info.paths.items()):
@@ -248,7 +250,7 @@ def _draw_paths(info: SurfaceInfo, axes: Axes) -> None:
         axes.plot(
             path.w,
             path.b,
-            linewidth=1.6,
+            linewidth=LINE_WIDTH + wider * index,
             label=in_words(label),
             zorder=4 - (index + 1) / (len(info.paths) + 1),
             **style,
