@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from mlflow_hp.plots.figure import COLOURS, add_title, log_if_wide, new_axes, short, style_of
+from mlflow_hp.plots.figure import COLOURS, add_note, finish, log_if_wide, new_axes, short, style_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -139,6 +139,6 @@ def draw_barrier(info: BarrierInfo, axes: Axes | None = None) -> Axes:
     axes.set_xlabel(info.label)
     axes.set_ylabel("loss")
     axes.legend(frameon=False, fontsize=9)
-    axes.set_title(info.title, fontsize=8, color="#555555", loc="left", wrap=True)
-    add_title(axes, "loss between the ends of two trainings")
+    add_note(axes, info.title)
+    finish(axes, "loss between the ends of two trainings")
     return axes

@@ -40,8 +40,8 @@ def local_path(run: Run, path: str) -> Path | None:
         repository, prefix = _repository(uri)
         folder = getattr(repository, "artifact_dir", None)  # of a store on this machine
         if folder is not None:
-            found = Path(folder, prefix, path)
-            return found if found.exists() else None
+            local = Path(folder, prefix, path)
+            return local if local.exists() else None
         return _downloaded(uri, path, run.info.end_time)
     except (MlflowException, OSError, ValueError, KeyError):
         return None

@@ -85,9 +85,9 @@ def descents(runs: Sequence[Run]) -> dict[str, Any] | None:
 def weights_of(run: Run, fit: int) -> Snapshots | None:
     """Read the weights that a fit has kept; None if there are none, or so few that each has a curve of its own."""
     folder = _folder(run, fit)
-    kept = None if folder is None else _weights(*folder)
-    n_weights = 0 if kept is None else sum(values[0].size for values in kept.tensors.values())
-    return kept if n_weights > FEW_WEIGHTS else None
+    snapshots = None if folder is None else _weights(*folder)
+    n_weights = 0 if snapshots is None else sum(values[0].size for values in snapshots.tensors.values())
+    return snapshots if n_weights > FEW_WEIGHTS else None
 
 
 def history_of(run: Run, fit: int) -> TrainingHistory | None:
@@ -97,7 +97,7 @@ def history_of(run: Run, fit: int) -> TrainingHistory | None:
 
 
 def _folder(run: Run, fit: int) -> tuple[Path, int, float] | None:
-    """Folder of a history, with size and time of its file, by which a changed one is told."""
+    """Folder of a history, with size and time of its file, by which a changed one is recognised."""
     folder = local_path(run, training_path(fit))
     file = None if folder is None else folder / STEPS_FILE
     if folder is None or file is None or not file.is_file():
@@ -127,10 +127,10 @@ def _descents(folders: tuple[tuple[str, tuple[Path, int, float] | None], ...]) -
 
 @functools.lru_cache(maxsize=1)
 def _weights(folder: Path, size: int, time: float) -> Snapshots | None:
-    kept, history = _snapshots(folder), _opened(folder, size, time)
-    if kept is None and history is not None and history.recorded == "values":
-        kept = weight_snapshots.from_history(history, BUDGET)
-    return kept
+    snapshots, history = _snapshots(folder), _opened(folder, size, time)
+    if snapshots is None and history is not None and history.recorded == "values":
+        snapshots = weight_snapshots.from_history(history, BUDGET)
+    return snapshots
 
 
 def _snapshots(folder: Path) -> Snapshots | None:

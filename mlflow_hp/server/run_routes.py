@@ -48,10 +48,10 @@ def add_run_routes(page: Blueprint, readable: ReadFilter, static: StaticFiles) -
         run_ids = [run_id for run_id in request_args.texts(names) if run_id.isalnum()]
         if len(run_ids) > MAX_DESCENTS:
             raise UserError(f"{names}= names {len(run_ids)} runs: at most {MAX_DESCENTS} are drawn on one surface")
-        found = source.runs(run_ids)
-        if not found:
+        readable_runs = source.runs(run_ids)
+        if not readable_runs:
             raise UnknownRunError(f"There is no run {request_args.quoted(','.join(run_ids))} that you may read.")
-        return [found[run_id] for run_id in run_ids if run_id in found], source
+        return [readable_runs[run_id] for run_id in run_ids if run_id in readable_runs], source
 
     @page.get(RUN_PATH)
     def run_page(run_id: str) -> Response:
@@ -63,27 +63,27 @@ def add_run_routes(page: Blueprint, readable: ReadFilter, static: StaticFiles) -
 
     @page.get("/api/run")
     def run() -> Response:
-        (found, *_), _ = runs("run")
-        answer = recorded.run_summary(found)
-        answer["children"] = queries.children(server_store(), found.info.run_id)
+        (of_run, *_), _ = runs("run")
+        answer = recorded.run_summary(of_run)
+        answer["children"] = queries.children(server_store(), of_run.info.run_id)
         return as_json(answer)
 
     @page.get("/api/training")
     def training() -> Response:
-        (found, *_), source = runs("run")
+        (of_run, *_), source = runs("run")
         start, stop = request_args.integer("start"), request_args.integer("stop")
         fit = request_args.integer("fit") or 0
-        return as_json({"training": recorded.training(found, source, fit, start, stop)})
+        return as_json({"training": recorded.training(of_run, source, fit, start, stop)})
 
     @page.get("/api/descent")
     def descent() -> Response:
-        found, _ = runs("runs")
-        names = {each.info.run_id: each.info.run_name or each.info.run_id for each in found}
-        return as_json({"descent": recorded.descents(found), "names": names})
+        drawn, _ = runs("runs")
+        names = {each.info.run_id: each.info.run_name or each.info.run_id for each in drawn}
+        return as_json({"descent": recorded.descents(drawn), "names": names})
 
     @page.get("/api/weights")
     def weights() -> Response:
-        (found, *_), _ = runs("run")
-        kept = recorded.weights_of(found, request_args.integer("fit") or 0)
+        (of_run, *_), _ = runs("run")
+        snapshots = recorded.weights_of(of_run, request_args.integer("fit") or 0)
         tensor, step = request_args.text("tensor"), request_args.integer("step")
-        return as_json({"weights": None if kept is None else histogram(kept, tensor, step)})
+        return as_json({"weights": None if snapshots is None else histogram(snapshots, tensor, step)})

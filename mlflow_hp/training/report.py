@@ -219,11 +219,11 @@ class TrainingReport:
     def _add_document(self, run: Run) -> None:
         """Add ``report.html``; without it, if that fails, the rest is uploaded all the same."""
         try:
-            kept = None if self._folder is None else weight_snapshots.load(self._folder / weight_snapshots.FILE)
+            snapshots = None if self._folder is None else weight_snapshots.load(self._folder / weight_snapshots.FILE)
         except (UserError, OSError):
-            kept = None
+            snapshots = None
         try:
-            content = document(summary(run, self._findings), self._history, kept)
+            content = document(summary(run, self._findings), self._history, snapshots)
             self._report.file(REPORT_FILE).write_text(content, encoding="utf-8")
         except Exception as error:  # noqa: BLE001
             warn(f"run {run.info.run_id} has no {REPORT_FILE}: {type(error).__name__}: {error}")
