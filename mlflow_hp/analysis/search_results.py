@@ -143,14 +143,31 @@ class SearchResults(NamedTuple):
         str
             The table.
         """
-        order = np.argsort(self.ranks, kind="stable")[:n]
-        rows = [["rank", *self.parameters, self.scorer, "fit seconds"], ["---"] * (len(self.parameters) + 3)]
-        for index in order:
-            values = [self.candidates[index].get(name, "") for name in self.parameters]
+        columns, rows = self.best_rows(n)
+        cells = [columns, ["---"] * len(columns), *([_cell(cell) for cell in row] for row in rows)]
+        return "\n".join(f"| {' | '.join(row)} |" for row in cells)
+
+    def best_rows(self, n: int) -> tuple[list[str], list[list[str]]]:
+        """Table of the best `n` candidates as texts.
+
+        Parameters
+        ----------
+        n : int
+            How many.
+
+        Returns
+        -------
+        columns : list of str
+            Headings: rank, varied parameters, scorer, fit seconds.
+        rows : list of list of str
+            A row for each candidate, the best first.
+        """
+        columns, rows = ["rank", *self.parameters, self.scorer, "fit seconds"], []
+        for index in np.argsort(self.ranks, kind="stable")[:n]:
+            values = [value_text(self.candidates[index].get(name, "")) for name in self.parameters]
             score = "failed" if np.isnan(self.mean[index]) else plus_minus(self.mean[index], self.std[index])
-            seconds = f"{self.fit_seconds[index]:.3g}"
-            rows.append([str(self.ranks[index]), *map(_cell, values), score, seconds])
-        return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+            rows.append([str(self.ranks[index]), *values, score, f"{self.fit_seconds[index]:.3g}"])
+        return columns, rows
 
 
 def from_cv_results(cv_results: Mapping[str, Any], scorer: str | None = None) -> SearchResults:

@@ -61,11 +61,11 @@ def document(summary: dict[str, Any], history: TrainingHistory, snapshots: Snaps
         "training": microscope(history, columns=MAX_COLUMNS),
     }
     text = json.dumps(content, separators=(",", ":"), allow_nan=False)
-    return _template().render(
+    return template("report.html").render(
         title=storable(run["name"]),
         state=storable(f"{run['kind'] or 'run'} of {_day(run['started'])}, by {run['author']}"),
         params=[(storable(name), storable(value)) for name, value in summary["params"]],
-        style=Markup("\n".join(_static(name) for name in STYLES)),  # noqa: S704 - ours
+        style=style(),
         content=_packed(text.encode()),
         plotly=_plotly(),
         script=Markup(_script()),  # noqa: S704 - ours
@@ -77,11 +77,28 @@ def _day(milliseconds: int) -> str:
 
 
 @functools.cache
-def _template() -> jinja2.Template:
+def template(name: str) -> jinja2.Template:
+    """Get a template of the documents, in which texts are escaped.
+
+    Parameters
+    ----------
+    name : str
+        Name of its file.
+    """
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("mlflow_hp.run_page"), autoescape=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.PackageLoader("mlflow_hp.run_page"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return environment.get_template("report.html")
+    return environment.get_template(name)
+
+
+@functools.cache
+def style() -> Markup:
+    """Style sheet of the documents, that of the page."""
+    return Markup("\n".join(_static(name) for name in STYLES))  # noqa: S704 - ours
 
 
 def _packed(data: bytes) -> str:

@@ -14,6 +14,8 @@ from mlflow_hp.analysis.significance import winner
 from mlflow_hp.plots import heatmap, score_by_parameter
 from mlflow_hp.plots import search as plots
 from mlflow_hp.plots import search_space as parameter_plots
+from mlflow_hp.run_page.illustrated import Part, illustrated
+from mlflow_hp.tracking.artifact_paths import PLOTS_FOLDER, REPORT_FILE
 from mlflow_hp.training.report import Report
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from mlflow_hp.analysis.search_results import SearchResults
     from mlflow_hp.analysis.significance import Winner
 
+MAX_LISTED = 50
+"""Candidates in the table of the report."""
 MAX_PAIRED = 6
 """Number of parameters, the most important ones, of which each pair gets a heatmap."""
 
@@ -78,6 +82,21 @@ def draw_search(folder: Path, fits: Mapping[int, SearchResults], about: str = ""
     report = _LocalReport(folder, about)
     for number, results in fits.items():
         search_pictures(_Subfolder(report, f"fit_{number}") if number else report, results)
+    parts = [_part(results, f"Fit {number}" if len(fits) > 1 else "") for number, results in fits.items()]
+    content = illustrated("Search", about, parts, _by_caption(folder / PLOTS_FOLDER))
+    report.file(REPORT_FILE).write_text(content, encoding="utf-8")
+
+
+def _part(results: SearchResults, heading: str) -> Part:
+    """Sentences about a fit of a search, and the table of its best candidates."""
+    sentences = [result_sentence(results), *search_sentences(results)]
+    return Part(heading, sentences, *results.best_rows(MAX_LISTED))
+
+
+def _by_caption(folder: Path) -> dict[str, Path]:
+    """Pictures by caption; the scores first."""
+    files = sorted(folder.rglob("*.png"), key=lambda path: (path.stem != "scores", path.as_posix()))
+    return {path.relative_to(folder).with_suffix("").as_posix().replace("_", " "): path for path in files}
 
 
 def search_description(results: SearchResults) -> str:
