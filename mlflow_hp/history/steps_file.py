@@ -60,6 +60,7 @@ class StepsFile:
         if not self._size:
             raise UserError(f"{path} is empty: if it is a copy, copy it again; otherwise nothing was recorded")
         self.header, self.fields, self._columns, offset = _read_header(path, self._size)
+        self._position = {field.name: number for number, field in enumerate(self.fields)}
         self.chunk_rows: list[int] = []
         self._offsets: list[int] = []
         problem: Exception | None = None
@@ -85,7 +86,8 @@ class StepsFile:
         ValueError
             If one of them is damaged.
         """
-        chosen = [field for field in self.fields if field.name in names]
+        wanted_names = set(names)
+        chosen = [field for field in self.fields if field.name in wanted_names]
         start, stop, _ = rows.indices(sum(self.chunk_rows))
         ends = np.cumsum(self.chunk_rows)
         chunks = range(int(np.searchsorted(ends, start, side="right")), int(np.searchsorted(ends, stop)) + 1)
@@ -145,10 +147,8 @@ class StepsFile:
             layout = self._read_layout(file, number, self._offsets[number])
             if layout.n_rows != n_rows:
                 raise ValueError(f"it has {layout.n_rows} rows now")
-            for i, field in enumerate(self.fields):
-                if field not in arrays:
-                    continue
-                values, bitmap = arrays[field].values, None
+            for field, array in arrays.items():
+                i, values, bitmap = self._position[field.name], array.values, None
                 _read_into(values, file, layout.offsets[i])
                 if i in layout.bitmaps:
                     bitmap = np.empty(bitmap_size(n_rows), np.uint8)
@@ -157,7 +157,7 @@ class StepsFile:
                     raise ValueError("it has another checksum than when it was written")
                 if bitmap is not None and field.can_miss:
                     missing = read_bitmap(bitmap, n_rows)
-                    arrays[field].missing[:], values[missing] = missing, np.nan
+                    array.missing[:], values[missing] = missing, np.nan
         except MALFORMED as error:
             self._raise_damaged(field if field in arrays else None, first, n_rows, error)
 

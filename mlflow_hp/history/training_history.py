@@ -295,6 +295,31 @@ class TrainingHistory:
         arrays = self._read([f"{tensor}/{key}" for key in STATISTICS], ALL)
         return {key: nan_where_missing(arrays[f"{tensor}/{key}"]) for key in STATISTICS}
 
+    def read_statistics(self, keys: Sequence[str] = STATISTICS) -> dict[str, dict[str, np.ndarray]]:
+        """Read statistics of all trainable tensors in one pass over the file, as `statistics` does of one.
+
+        Parameters
+        ----------
+        keys : sequence of str
+            Which of ``STATISTICS``. Defaults to all.
+
+        Returns
+        -------
+        dict of str to dict of str to ndarray of shape (n_steps + 1,)
+            Tensor -> statistic -> values, float64, NaN in rows without.
+
+        Raises
+        ------
+        ValueError
+            If neither weights nor statistics were recorded.
+        """
+        tensors = [tensor.name for tensor in self.tensors if tensor.trainable]
+        if self.recorded != "statistics":
+            of_all = {tensor: self.statistics(tensor) for tensor in tensors}
+            return {tensor: {key: values[key] for key in keys} for tensor, values in of_all.items()}
+        arrays = self._read([f"{tensor}/{key}" for tensor in tensors for key in keys], ALL)
+        return {tensor: {key: nan_where_missing(arrays[f"{tensor}/{key}"]) for key in keys} for tensor in tensors}
+
     def has_statistics(self, tensor: str) -> np.ndarray:
         """Return the rows that have statistics of one tensor: those of a large one are not taken at every step.
 

@@ -22,7 +22,7 @@ MAX_COLUMNS = 300
 """Columns of a heatmap at most."""
 MAX_CELLS = 50_000
 """Cells of a heatmap at most; one of many tensors has fewer columns."""
-MAX_READS = 60_000
+MAX_READS = 40_000
 """Columns times chunks of the file that a heatmap is read from at most, which takes a second; beyond that, evenly
 spaced stretches of the steps are read."""
 STRETCH = 256
@@ -189,10 +189,10 @@ def _heatmaps(history: TrainingHistory, start: int, stop: int, columns: int) -> 
     for begin, end in stretches:
         part = history.part(begin, end)
         gradients = part.read_steps([gradient_column(name) for name in with_gradient])
-        for name in tensors_with_statistics:
-            statistics = part.statistics(name)
+        statistics = part.read_statistics((UPDATE_RATIO, NORM)) if tensors_with_statistics else {}
+        for name, of_tensor in statistics.items():
             for key in (UPDATE_RATIO, NORM):
-                values[key].setdefault(name, []).append(statistics[key][1:])
+                values[key].setdefault(name, []).append(of_tensor[key][1:])
         for name in with_gradient:
             values["gradient_norm"].setdefault(name, []).append(gradients[gradient_column(name)])
     titles = {UPDATE_RATIO: "update ratio", "gradient_norm": "gradient norm", NORM: "weight norm"}

@@ -7,7 +7,8 @@ const TURNED = { yaw: -0.6, pitch: 0.62 };
 const HEIGHT = 0.9; // of the surface, where its sides are 2
 const BANDS = 24; // of colour, so that their edges are contours
 const SECONDS = 8; // of a whole play
-const NEAR = 0.6; // pixels: points closer than that are one
+const NEAR = 1; // pixels: points closer than that are one
+const HALOED = 2000; // steps of a path that is drawn with a halo, against the surface behind it
 const STEP = Math.PI / 24; // of a turn by the arrow keys
 
 export class Descent {
@@ -17,7 +18,8 @@ export class Descent {
     this.pitch = TOP;
     this.zoom = 1;
     this.time = Infinity; // number of steps done; Infinity for the end
-    this.surface = document.createElement("canvas"); // drawn again only when the view changes
+    this.surface = document.createElement("canvas"); // surface and whole paths: drawn again only when the view changes
+    this.trail = document.createElement("canvas"); // paths up to the time: what is new is added
     this.canvas = document.createElement("canvas");
     this.canvas.tabIndex = 0;
     this.canvas.setAttribute("role", "img");
@@ -151,7 +153,9 @@ export class Descent {
   // ---- Time
 
   setTime(steps, redraw = false) {
+    const isWhole = this.time >= this.last;
     this.time = Math.min(steps, this.last);
+    if (isWhole !== this.time >= this.last) redraw = true; // the whole paths come or go
     this.slider.value = this.time;
     this.now.textContent = `${Math.round(this.time).toLocaleString("en")} of ${this.last.toLocaleString("en")} steps`;
     this.draw(redraw);
@@ -196,7 +200,7 @@ export class Descent {
     const ratio = window.devicePixelRatio || 1;
     const [width, height] = [this.canvas.clientWidth, this.canvas.clientHeight];
     if (this.canvas.width !== Math.round(width * ratio) || this.canvas.height !== Math.round(height * ratio)) {
-      for (const canvas of [this.canvas, this.surface]) [canvas.width, canvas.height] = [Math.round(width * ratio), Math.round(height * ratio)];
+      for (const canvas of [this.canvas, this.surface, this.trail]) [canvas.width, canvas.height] = [Math.round(width * ratio), Math.round(height * ratio)];
       this.stale = true;
     }
     const above = this.pitch >= TOP - 1e-6 && Math.abs(this.yaw) < 1e-6;
@@ -223,32 +227,66 @@ export class Descent {
           path.sy[i] = this.view.y(path.x[i], path.y[i], path.z[i]);
         }
       }
+      this.paintWhole(ratio);
+      this.trailed = null;
       this.stale = false;
     }
+    this.paintTrail(ratio);
     const pen = this.canvas.getContext("2d");
     pen.setTransform(1, 0, 0, 1, 0, 0);
     pen.clearRect(0, 0, this.canvas.width, this.canvas.height);
     pen.drawImage(this.surface, 0, 0);
+    pen.drawImage(this.trail, 0, 0);
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
-    pen.lineJoin = "round";
     pen.save();
-    if (above) {
-      pen.beginPath();
-      pen.rect(centre[0] - sx, centre[1] - sy, 2 * sx, 2 * sy);
-      pen.clip();
-    }
-    for (const path of this.paths) this.paintPath(pen, path);
+    this.clip(pen);
+    for (const path of this.paths) this.paintEnds(pen, path);
     this.paintMinimum(pen);
     pen.restore();
-    this.frames = (this.frames ?? 0) + 1; // for the benchmark
   }
 
-  paintPath(pen, path) {
+  clip(pen) {
+    const { above, frame } = this.view;
+    if (!above) return;
+    pen.beginPath();
+    pen.rect(frame.left, frame.top, frame.right - frame.left, frame.bottom - frame.top);
+    pen.clip();
+  }
+
+  // The whole paths, pale.
+  paintWhole(ratio) {
+    const pen = this.surface.getContext("2d");
+    pen.setTransform(ratio, 0, 0, ratio, 0, 0);
+    pen.save();
+    this.clip(pen);
+    if (this.time < this.last) for (const path of this.paths) strokePath(pen, path, 0, path.n, path.color, 1, 0.35);
+    pen.restore();
+  }
+
+  // The paths up to the time; as it goes on, only what is new.
+  paintTrail(ratio) {
+    const pen = this.trail.getContext("2d");
+    const from = this.trailed !== null && this.trailed <= this.time ? this.trailed : null;
+    pen.setTransform(1, 0, 0, 1, 0, 0);
+    if (from === null) pen.clearRect(0, 0, this.trail.width, this.trail.height);
+    pen.setTransform(ratio, 0, 0, ratio, 0, 0);
+    pen.save();
+    this.clip(pen);
+    for (const path of this.paths) {
+      const start = from === null ? 0 : lastAt(path.steps, from);
+      const until = lastAt(path.steps, this.time);
+      if (!path.n || (from !== null && start === until)) continue;
+      if (until - start < HALOED) strokePath(pen, path, start, until + 1, colour("raised"), 4, 1);
+      strokePath(pen, path, start, until + 1, path.color, 2.2, 1);
+    }
+    pen.restore();
+    this.trailed = this.time;
+  }
+
+  // Start and position of a path.
+  paintEnds(pen, path) {
     if (!path.n) return;
     const until = lastAt(path.steps, this.time);
-    strokePath(pen, path, 0, path.n, path.color, 1, 0.35);
-    strokePath(pen, path, 0, until + 1, colour("raised"), 4, 0.8);
-    strokePath(pen, path, 0, until + 1, path.color, 2.2, 1);
     pen.fillStyle = colour("raised");
     pen.strokeStyle = path.color;
     pen.lineWidth = 2;
@@ -280,38 +318,42 @@ export class Descent {
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     pen.clearRect(0, 0, this.view.width, this.view.height);
     if (this.mesh && this.view.above) this.paintMap(pen, ratio);
-    else if (this.mesh) this.paintMesh(pen);
+    else if (this.mesh) this.paintMesh(pen, ratio);
     this.paintAxes(pen);
   }
 
-  paintMesh(pen) {
+  // Turned: triangles of bands of height, far ones first, into the pixels; a canvas fills thousands of small shapes slowly.
+  paintMesh(pen, ratio) {
     const { x, y, z } = this.mesh;
     const { view } = this;
-    // Far quads first: the order of rows and columns is that of their depth.
-    const columns = order(x.length - 1, view.depth(1, 0) > 0);
-    const rows = order(y.length - 1, view.depth(0, 1) > 0);
-    const outer = Math.abs(view.depth(1, 0)) > Math.abs(view.depth(0, 1)) ? [columns, rows, true] : [rows, columns, false];
-    const px = y.map((b) => x.map((a) => view.x(a, b)));
-    const py = y.map((b, j) => x.map((a, i) => view.y(a, b, z[j][i] === null ? HEIGHT : this.up(z[j][i]))));
-    pen.lineWidth = 0.7;
-    for (const one of outer[0]) {
-      for (const other of outer[1]) {
-        const [i, j] = outer[2] ? [one, other] : [other, one];
-        const corners = [z[j][i], z[j][i + 1], z[j + 1][i + 1], z[j + 1][i]];
-        if (corners.includes(null)) continue;
-        const [low, high] = this.box.z;
-        const share = high > low ? (corners.reduce((a, b) => a + b) / 4 - low) / (high - low) : 0;
-        pen.fillStyle = pen.strokeStyle = shade(Math.floor(share * BANDS) / BANDS);
-        pen.beginPath();
-        pen.moveTo(px[j][i], py[j][i]);
-        pen.lineTo(px[j][i + 1], py[j][i + 1]);
-        pen.lineTo(px[j + 1][i + 1], py[j + 1][i + 1]);
-        pen.lineTo(px[j + 1][i], py[j + 1][i]);
-        pen.closePath();
-        pen.fill();
-        pen.stroke(); // closes the gaps between neighbours
+    const [width, height] = [this.surface.width, this.surface.height];
+    const image = pen.createImageData(width, height);
+    const target = new Uint32Array(image.data.buffer);
+    const shades = Uint32Array.from({ length: BANDS + 1 }, (_, band) => {
+      const [red, green, blue] = mixed(band / BANDS);
+      return (255 << 24) | (blue << 16) | (green << 8) | red; // little-endian, as all browsers' machines are
+    });
+    const [low, high] = this.box.z;
+    const n = x.length;
+    const [px, py, pz] = [0, 1, 2].map(() => new Float32Array(n * y.length));
+    for (let j = 0; j < y.length; j += 1) {
+      for (let i = 0; i < n; i += 1) {
+        const value = z[j][i];
+        px[j * n + i] = view.x(x[i], y[j]) * ratio;
+        py[j * n + i] = view.y(x[i], y[j], value === null ? HEIGHT : this.up(value)) * ratio;
+        pz[j * n + i] = value === null ? NaN : high > low ? ((value - low) / (high - low)) * BANDS : 0;
       }
     }
+    const columns = order(n - 1, view.depth(1, 0) > 0);
+    const rows = order(y.length - 1, view.depth(0, 1) > 0);
+    const byColumn = Math.abs(view.depth(1, 0)) > Math.abs(view.depth(0, 1));
+    const quad = (i, j) => {
+      const [p, q, r, s] = [j * n + i, j * n + i + 1, (j + 1) * n + i + 1, (j + 1) * n + i];
+      fillTriangle(target, width, height, shades, px, py, pz, p, q, r);
+      fillTriangle(target, width, height, shades, px, py, pz, p, r, s);
+    };
+    for (const one of byColumn ? columns : rows) for (const other of byColumn ? rows : columns) byColumn ? quad(one, other) : quad(other, one);
+    pen.putImageData(image, 0, 0);
   }
 
   // From above: each pixel has the height between its four neighbours, and the edges of the bands are contours.
@@ -415,6 +457,31 @@ function strokePath(pen, path, start, stop, color, width, opacity) {
   }
   pen.stroke();
   pen.globalAlpha = 1;
+}
+
+// Fill a triangle of projected points with the shades of its bands of height, pixel by pixel.
+function fillTriangle(target, width, height, shades, px, py, pz, p, q, r) {
+  const [ax, ay, bx, by, cx, cy] = [px[p], py[p], px[q], py[q], px[r], py[r]];
+  const area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax);
+  if (!area || Number.isNaN(pz[p] + pz[q] + pz[r])) return;
+  const left = Math.max(0, Math.floor(Math.min(ax, bx, cx)));
+  const right = Math.min(width - 1, Math.ceil(Math.max(ax, bx, cx)));
+  const top = Math.max(0, Math.floor(Math.min(ay, by, cy)));
+  const bottom = Math.min(height - 1, Math.ceil(Math.max(ay, by, cy)));
+  const [slopeB, slopeC] = [(cy - ay) / area, -(by - ay) / area]; // of the weights of b and c along a row
+  const edge = -0.51 / Math.max(1, Math.sqrt(Math.abs(area))); // a little more than the triangle: no gaps between neighbours
+  for (let y = top; y <= bottom; y += 1) {
+    let b = ((left - ax) * (cy - ay) - (y - ay) * (cx - ax)) / area;
+    let c = ((bx - ax) * (y - ay) - (by - ay) * (left - ax)) / area;
+    for (let at = y * width + left, end = y * width + right; at <= end; at += 1) {
+      if (b >= edge && c >= edge && b + c <= 1 - edge) {
+        const band = pz[p] + b * (pz[q] - pz[p]) + c * (pz[r] - pz[p]);
+        target[at] = shades[band < 0 ? 0 : band >= BANDS ? BANDS : band | 0];
+      }
+      b += slopeB;
+      c += slopeC;
+    }
+  }
 }
 
 // Index of the last step that is not after `time`.
