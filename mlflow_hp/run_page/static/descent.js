@@ -6,6 +6,7 @@ const TOP = Math.PI / 2; // pitch of the view from above
 const TURNED = { yaw: -0.6, pitch: 0.62 };
 const HEIGHT = 0.9; // of the surface, where its sides are 2
 const BANDS = 24; // of colour, so that their edges are contours
+const REST_MS = 200; // without a move of the view, until it rests
 const SECONDS = 8; // of a whole play
 const NEAR = 1; // pixels: points closer than that are one
 const HALOED = 2000; // steps of a path that is drawn with a halo, against the surface behind it
@@ -111,6 +112,17 @@ export class Descent {
   look(yaw, pitch) {
     [this.yaw, this.pitch] = [yaw, Math.min(TOP, Math.max(0.15, pitch))];
     this.showView();
+    this.moves();
+  }
+
+  // While the view moves, paths are drawn as plain pixels; smooth again when it rests.
+  moves() {
+    this.isMoving = true;
+    clearTimeout(this.rest);
+    this.rest = setTimeout(() => {
+      this.isMoving = false;
+      this.draw(true);
+    }, REST_MS);
     this.draw(true);
   }
 
@@ -147,7 +159,7 @@ export class Descent {
 
   magnify(factor) {
     this.zoom = Math.min(20, Math.max(0.5, this.zoom * factor));
-    this.draw(true);
+    this.moves();
   }
 
   // ---- Time
@@ -219,24 +231,25 @@ export class Descent {
       atX: (px) => (px - centre[0]) / (sx * this.zoom),
       atY: (py) => (centre[1] - py) / (sy * this.zoom),
     };
+    this.isQuick = this.isMoving && !above;
     if (this.stale) {
-      this.paintSurface(ratio);
       for (const path of this.paths) {
         for (let i = 0; i < path.n; i += 1) {
           path.sx[i] = this.view.x(path.x[i], path.y[i]);
           path.sy[i] = this.view.y(path.x[i], path.y[i], path.z[i]);
         }
       }
-      this.paintWhole(ratio);
+      this.paintSurface(ratio);
+      if (!this.isQuick) this.paintWhole(ratio);
       this.trailed = null;
       this.stale = false;
     }
-    this.paintTrail(ratio);
+    if (!this.isQuick) this.paintTrail(ratio);
     const pen = this.canvas.getContext("2d");
     pen.setTransform(1, 0, 0, 1, 0, 0);
     pen.clearRect(0, 0, this.canvas.width, this.canvas.height);
     pen.drawImage(this.surface, 0, 0);
-    pen.drawImage(this.trail, 0, 0);
+    if (!this.isQuick) pen.drawImage(this.trail, 0, 0);
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     pen.save();
     this.clip(pen);
@@ -317,13 +330,18 @@ export class Descent {
     const pen = this.surface.getContext("2d");
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     pen.clearRect(0, 0, this.view.width, this.view.height);
-    if (this.mesh && this.view.above) this.paintMap(pen, ratio);
-    else if (this.mesh) this.paintMesh(pen, ratio);
+    if (this.view.above) {
+      if (this.mesh) this.paintMap(pen, ratio);
+    } else {
+      const image = this.mesh ? this.meshImage(pen, ratio) : pen.createImageData(this.surface.width, this.surface.height);
+      if (this.isQuick) this.drawPixels(image, ratio);
+      pen.putImageData(image, 0, 0);
+    }
     this.paintAxes(pen);
   }
 
   // Turned: triangles of bands of height, far ones first, into the pixels; a canvas fills thousands of small shapes slowly.
-  paintMesh(pen, ratio) {
+  meshImage(pen, ratio) {
     const { x, y, z } = this.mesh;
     const { view } = this;
     const [width, height] = [this.surface.width, this.surface.height];
@@ -331,7 +349,7 @@ export class Descent {
     const target = new Uint32Array(image.data.buffer);
     const shades = Uint32Array.from({ length: BANDS + 1 }, (_, band) => {
       const [red, green, blue] = mixed(band / BANDS);
-      return (255 << 24) | (blue << 16) | (green << 8) | red; // little-endian, as all browsers' machines are
+      return packed(red, green, blue);
     });
     const [low, high] = this.box.z;
     const n = x.length;
@@ -353,7 +371,19 @@ export class Descent {
       fillTriangle(target, width, height, shades, px, py, pz, p, r, s);
     };
     for (const one of byColumn ? columns : rows) for (const other of byColumn ? rows : columns) byColumn ? quad(one, other) : quad(other, one);
-    pen.putImageData(image, 0, 0);
+    return image;
+  }
+
+  // The paths up to the time, two pixels wide.
+  drawPixels(image, ratio) {
+    const target = new Uint32Array(image.data.buffer);
+    for (const path of this.paths) {
+      const [red, green, blue] = [1, 3, 5].map((at) => parseInt(path.color.slice(at, at + 2), 16));
+      const until = lastAt(path.steps, this.time);
+      for (let i = 1; i <= until; i += 1) {
+        drawLine(target, image.width, image.height, packed(red, green, blue), path.sx[i - 1] * ratio, path.sy[i - 1] * ratio, path.sx[i] * ratio, path.sy[i] * ratio);
+      }
+    }
   }
 
   // From above: each pixel has the height between its four neighbours, and the edges of the bands are contours.
@@ -457,6 +487,20 @@ function strokePath(pen, path, start, stop, color, width, opacity) {
   }
   pen.stroke();
   pen.globalAlpha = 1;
+}
+
+const packed = (red, green, blue) => (255 << 24) | (blue << 16) | (green << 8) | red; // little-endian, as all browsers' machines are
+
+function drawLine(target, width, height, color, x, y, toX, toY) {
+  const n = Math.max(1, Math.ceil(Math.max(Math.abs(toX - x), Math.abs(toY - y))));
+  if (!(n < 4 * (width + height))) return; // far out of the view
+  const [dx, dy] = [(toX - x) / n, (toY - y) / n];
+  for (let i = 0; i <= n; i += 1) {
+    const [px, py] = [(x + i * dx) | 0, (y + i * dy) | 0];
+    if (px < 0 || py < 0 || px >= width - 1 || py >= height - 1) continue;
+    const at = py * width + px;
+    target[at] = target[at + 1] = target[at + width] = target[at + width + 1] = color;
+  }
 }
 
 // Fill a triangle of projected points with the shades of its bands of height, pixel by pixel.
