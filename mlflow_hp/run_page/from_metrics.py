@@ -79,6 +79,17 @@ def from_metrics(
     }  # fmt: skip
 
 
+def _note(*, has_steps: bool, has_ratios: bool) -> str | None:
+    if not has_steps:
+        return "This run has metrics by epoch only: a step here is an epoch."
+    if has_ratios:
+        return (
+            "The heatmap has the smallest, median and largest update ratio of the layers; each layer's own come from a "
+            "training's history, from its first ten seconds on."
+        )
+    return None
+
+
 def _column(metric: str) -> str | None:
     """Column of a history whose values are a metric of steps; None for other metrics."""
     if metric == SHARPNESS_METRIC:
