@@ -74,9 +74,8 @@ def from_metrics(
         "heatmaps": [each._asdict() for each in (*_ratio_heatmap(ratios, n_steps), *units)],
         "jumps": [] if loss is None else jumps(loss.values, loss.steps, {}),
         "not_finite": sorted(broken, key=lambda each: each["step"]),
-        "note": "While it trains, each layer's statistics are on the way: the heatmap has the smallest, median and "
-        "largest update ratio of the layers." if ratios else None,
-    }  # fmt: skip
+        "note": _note(has_steps=bool(series), has_ratios=bool(ratios)),
+    }
 
 
 def _note(*, has_steps: bool, has_ratios: bool) -> str | None:
