@@ -3,8 +3,8 @@
     python -m benchmarks.run_page
 
 Opened are a training of a million steps, and one of 240 tensors, in headless Chromium with nothing in its cache: from
-the call of the address until everything is drawn. Frames are counted while five descents of 10,000 steps are turned as a
-surface, and while they play. The delay is from a training's log of a step to the page that shows it.
+the call of the address until everything is drawn. Frames are counted while five descents of 10,000 steps are turned as
+a surface, and while they play. The delay is from a training's log of a step to the page that shows it.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def summary(run: Run, findings: Sequence[Finding]) -> dict[str, Any]:
         },
         "result": _result(tags.get(DESCRIPTION_TAG, "")),
         "params": [[name, params[name]] for name in ordered],
-        "settings": [[name, params[name]] for name in SETTINGS if name in params],
+        "settings": [[name, params[name]] for name in SETTINGS if params.get(name, "None") != "None"],
         "findings": [as_shown(finding) for finding in findings],
         "command": f"mlflow-hp improve {info.run_id}" if follows else None,
         "counts": {name: _integer(tags[tag]) for name, tag in COUNTS.items() if tag in tags},

@@ -124,7 +124,8 @@ export class Microscope {
 }
 
 function figureOf(shown, range, log, narrow) {
-  const panels = PANELS.filter((panel) => shown.curves.some((curve) => curve.panel === panel));
+  const hasLosses = shown.epochs.steps.length && ["loss", "val_loss"].some((name) => shown.epochs.values[name]);
+  const panels = PANELS.filter((panel) => (panel === "loss" && hasLosses) || shown.curves.some((curve) => curve.panel === panel));
   const metrics = Object.entries(shown.epochs.values).filter(([name]) => !/(^|_)loss$/.test(name) && name !== "learning_rate");
   const rows = [
     ...panels.map((panel) => ({ panel, height: CURVE_HEIGHT * (panel === "loss" ? 1.6 : 0.8) })),
@@ -158,11 +159,12 @@ const QUIET = ["batch_loss", "running_loss"];
 
 function drawCurves(panel, shown, axes, axis, log, data) {
   const curves = shown.curves.filter((curve) => curve.panel === panel);
-  const positive = curves.every((curve) => curve.values.every((value) => value === null || value > 0));
+  const ofEpochs = panel === "loss" ? ["loss", "val_loss"].flatMap((name) => (shown.epochs.values[name] ? [{ values: shown.epochs.values[name] }] : [])) : [];
+  const positive = [...curves, ...ofEpochs].every((curve) => curve.values.every((value) => value === null || value > 0));
   const constant = curves.length === 1 && new Set(curves[0].values).size === 1;
   const onLog = panel === "loss" ? log && positive : panel !== "gradient cosine" && positive && !constant;
   Object.assign(axis, { title: { text: panel }, type: onLog ? "log" : "linear", exponentformat: "power", nticks: 5 });
-  if (onLog) axis.dtick = logTick(curves);
+  if (onLog) axis.dtick = logTick([...curves, ...ofEpochs]);
   if (constant && curves[0].values[0]) axis.range = [0, curves[0].values[0] * 2];
   const smooth = curves.some((curve) => curve.column.startsWith("smooth_"));
   let number = 0;
@@ -208,6 +210,7 @@ function drawCurves(panel, shown, axes, axis, log, data) {
 // Whole powers of ten where the values span several, else plotly's own choice.
 function logTick(curves) {
   const known = curves.flatMap((curve) => curve.values.filter((value) => value > 0));
+  if (!known.length) return undefined;
   const magnitudes = Math.log10(Math.max(...known) / Math.min(...known));
   return magnitudes > 8 ? Math.ceil(magnitudes / 4) : magnitudes > 2 ? 1 : undefined;
 }
