@@ -39,7 +39,7 @@ EUROPEAN = "a;b\n1;2,5\n3;4,5\n-5;1.000,25\n"
         (joined(",").rstrip("\n"), []),
         (joined(",", end="\n\n"), []),
         (joined(",").encode("utf-8-sig"), []),
-        (gzip.compress(joined(",").encode()), []),
+        (gzip.compress(joined(",").encode(), mtime=0), []),
         (joined(",").encode("utf-16"), ["read as UTF-16"]),
         (joined(";"), ["the columns are separated by semicolons"]),
         (joined("\t"), ["the columns are separated by tabs"]),
