@@ -72,6 +72,22 @@ def say(*lines: object, file: TextIO | None = None) -> None:
         print(_encodable(printable(line), stream), file=stream, flush=True)
 
 
+def is_live() -> bool:
+    """Whether stderr is shown while it is written, in a terminal or a notebook: else progress bars fill a log.
+
+    Returns
+    -------
+    bool
+        False for a file, a pipe, or no stderr.
+    """
+    if "ipykernel" in sys.modules:
+        return True
+    try:
+        return sys.stderr is not None and sys.stderr.isatty()
+    except ValueError:  # closed
+        return False
+
+
 @contextlib.contextmanager
 def escape_output() -> Iterator[None]:
     """Escape everything that is printed in the block, also by other libraries, except line ends.

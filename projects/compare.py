@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 PARAMETERS = [
     Parameter("runs", "none", arguments.optional(str), "ids of runs, comma-separated, each with those nested in it",
               several=False),
-    Parameter("experiment", "none", arguments.optional(str), "name of an experiment, all runs of which are compared",
+    Parameter("experiment", "none", arguments.optional(str), "name of an experiment, all runs of which are compared; "
+              "none: that of the runs, or without any the active one",
               several=False),
     Parameter("filter", "none", arguments.optional(str), "which runs of the experiment, in MLflow's search syntax",
               several=False),
@@ -39,7 +40,10 @@ def train(settings: Settings, command: str) -> Outcome:
 
     from mlflow_hp.compare import compare_runs
 
-    run_id = mlflow.active_run().info.run_id
+    active_run = mlflow.active_run()
+    run_id = active_run.info.run_id
+    if not settings["runs"] and not settings["experiment"]:
+        settings = {**settings, "experiment": mlflow.get_experiment(active_run.info.experiment_id).name}
     comparison = compare_runs(
         [part.strip() for part in (settings["runs"] or "").split(",") if part.strip()],
         experiments=[settings["experiment"]] if settings["experiment"] else [],

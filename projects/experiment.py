@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from mlflow_hp.analysis import Finding
     from projects.arguments import Parameter, Settings
 
+TELLING = ("learning_rate",)
+"""Parameters in the name of a run with the default settings."""
+
 
 class Outcome(NamedTuple):
     """Result of one training, for the comparison with others.
@@ -179,6 +182,19 @@ def command(experiment: Experiment, settings: Mapping[str, Any]) -> str:
     defaults = {p.name: arguments.default_texts(p) for p in experiment.parameters}
     options = [f"-P {shlex.quote(f'{k}={v}')}" for k, v in texts.items() if v not in defaults[k]]
     return " ".join(["mlflow run . -e", experiment.name, "--env-manager local", *options])
+
+
+def run_name(experiment: Experiment, texts: Mapping[str, str]) -> str:
+    """Name of a run: the experiment, and its settings, those first that differ from the defaults."""
+    from mlflow_hp.tracking import run_presentation
+
+    changed = {
+        parameter.name: texts[parameter.name]
+        for parameter in experiment.parameters
+        if parameter.name in texts and texts[parameter.name] not in arguments.default_texts(parameter)
+    }
+    telling = {name: texts[name] for name in TELLING if texts.get(name, "none") != "none"}
+    return run_presentation.run_name(experiment.name, changed or telling)
 
 
 def first_line(error: BaseException) -> str:

@@ -13,13 +13,15 @@ from mlflow_hp.terminal import say
 from mlflow_hp.tracking import masked
 from projects import arguments, stopping
 from projects.datasets import tables
-from projects.experiment import Experiment, command, ending, first_line, quiet
+from projects.experiment import Experiment, command, ending, first_line, quiet, run_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from projects.arguments import Settings
 
+LOCAL_PAGE = "http://127.0.0.1:5000/hp/run/"
+"""Page of a run at the server that `mlflow-hp ui` starts."""
 EXIT_BAD_INPUT, EXIT_FAILED, EXIT_KILLED = 2, 1, 130
 
 
@@ -42,8 +44,9 @@ def run(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
             runs.ensure_reachable()
             if not run_id:
                 _check(experiment, texts)
+            name = run_name(experiment, texts)
             with (
-                mlflow.start_run(run_name=None if run_id else experiment.name) as active_run,
+                mlflow.start_run(run_name=None if run_id else name) as active_run,
                 ending(active_run.info.run_id),
             ):
                 if run_id:
@@ -87,7 +90,7 @@ def _check(experiment: Experiment, texts: dict[str, str]) -> None:
 
 
 def _run_in(experiment: Experiment, texts: dict[str, str], active_run: Any) -> None:
-    from mlflow_hp.tracking import runs, tags
+    from mlflow_hp.tracking import run_presentation, runs, tags
     from projects.improving import improve
     from projects.sweep import sweep
 
@@ -99,6 +102,7 @@ def _run_in(experiment: Experiment, texts: dict[str, str], active_run: Any) -> N
     kind = "sweep" if is_sweep else "improvement" if improves else experiment.kind
     runs.log_once(active_run, tags=runs.run_tags(kind, {tags.EXPERIMENT_TAG: experiment.name}))
     runs.log_code(active_run.info.run_id)
+    run_presentation.present(active_run.info.run_id, run_name(experiment, texts))
     if is_sweep:
         runs.log_once(active_run, params=texts)
         if arguments.IMPROVE.name in combinations[0]:
@@ -112,7 +116,7 @@ def _run_in(experiment: Experiment, texts: dict[str, str], active_run: Any) -> N
     elif not is_sweep:
         findings = experiment.train(settings, command(experiment, settings)).findings
     say("", *findings, "")
-    say(f"Look at it: mlflow ui --backend-store-uri {_quoted_store()}   (run {active_run.info.run_id})")
+    say(*_where_to_look(active_run.info.run_id))
 
 
 def _improves(experiment: Experiment, texts: dict[str, str], combinations: list[Settings]) -> bool:
@@ -131,7 +135,16 @@ def _improves(experiment: Experiment, texts: dict[str, str], combinations: list[
     )
 
 
-def _quoted_store() -> str:
+def _where_to_look(run_id: str) -> list[str]:
+    """Address of the page of a run, and the command that serves it, where no server does."""
     import mlflow
 
-    return shlex.quote(mlflow.get_tracking_uri())
+    from mlflow_hp.tracking import page_address
+
+    address, uri = page_address(run_id), mlflow.get_tracking_uri()
+    if address is not None:
+        return [f"Look at it: {address}   (run {run_id})"]
+    if uri.startswith(("http://", "https://")):
+        return [f"Look at it: mlflow-hp show {run_id}   (run {run_id})"]
+    command = f"mlflow-hp ui --store {shlex.quote(masked(uri))}"
+    return [f"Look at it: {command}", f"            then {LOCAL_PAGE}{run_id}   (run {run_id})"]

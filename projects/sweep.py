@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from mlflow_hp.delivery import held
 from mlflow_hp.errors import UserError
-from mlflow_hp.terminal import printable
+from mlflow_hp.terminal import is_live, printable
 from mlflow_hp.tracking import artifact_paths, plain, runs, tags
 from mlflow_hp.training import Report
 from projects import arguments
@@ -53,7 +53,7 @@ def sweep(experiment: Experiment, combinations: list[Settings], parent: Any, rep
     failures: dict[str, Exception] = {}
     run_ids: dict[str, str] = {}
     try:
-        with tqdm(combinations, unit="run", desc=experiment.name, dynamic_ncols=True) as bar:
+        with tqdm(combinations, unit="run", desc=experiment.name, dynamic_ncols=True, disable=not is_live()) as bar:
             for settings in bar:
                 label = arguments.label(settings, names)
                 bar.set_postfix_str(printable(label))
@@ -121,9 +121,10 @@ def _compare(
         for name, value in combinations[0].items()
         if name not in (*names, arguments.IMPROVE.name)
     )
-    beginning = f"**{experiment.question}**\n\n**Result**: {result} (run `{outcomes[best].run_id}`).\n\n"
+    beginning = f"**Result**: {result} (run `{outcomes[best].run_id}`).\n\n"
     ending_text = (
-        f"{_markdown(table)}\n\n**Settings** of all: {common_settings or 'none'}\n\n**To repeat it**: `{repeat}`\n"
+        f"{_markdown(table)}\n\n**{experiment.question}**\n\n"
+        f"**Settings** of all: {common_settings or 'none'}\n\n**To repeat it**: `{repeat}`\n"
     )
     runs.set_description(parent_id, beginning + ending_text)  # before the artifacts, whose store may fail
     with Report(parent_id) as report:

@@ -1,4 +1,4 @@
-"""Private names of MLflow: its active runs, the store of a client, and its server."""
+"""Private names of MLflow: its active runs, the store of a client, its server, and its words for random names."""
 
 from __future__ import annotations
 
@@ -28,6 +28,15 @@ CLIENT = PrivateName(
     "mlflow", "MlflowClient", "_tracking_client", fallback="points are read and sent one by one, which takes longer"
 )
 """Part of an `MlflowClient` that holds its store. Fallback: the methods of the client itself."""
+
+NAMES = "mlflow.utils.name_utils"
+KEEP_NAMES = "runs keep the random names that MLflow gives them"
+
+PREDICATES = PrivateName("mlflow", NAMES, "_GENERATOR_PREDICATES", kind=(list, tuple), fallback=KEEP_NAMES)
+"""Adjectives of MLflow's random names. Fallback: no name counts as random."""
+
+NOUNS = PrivateName("mlflow", NAMES, "_GENERATOR_NOUNS", kind=(list, tuple), fallback=KEEP_NAMES)
+"""Nouns of MLflow's random names. Fallback: as above."""
 
 UPGRADE = "install a version that has it"
 
@@ -172,6 +181,16 @@ def _runs_of_thread() -> list[Any]:
 def _finish(monitor: Any) -> None:
     with contextlib.suppress(Exception):
         monitor.finish()
+
+
+def words_of_random_names() -> tuple[frozenset[str], frozenset[str]]:
+    """Return the adjectives and the nouns of MLflow's random names, in lower case; empty if they are unknown."""
+    try:
+        predicates, nouns = PREDICATES.of(), NOUNS.of()
+    except UnsupportedVersionError as error:
+        warn_once(error)
+        return frozenset(), frozenset()
+    return frozenset(str(word).lower() for word in predicates), frozenset(str(word).lower() for word in nouns)
 
 
 def store_of(client: Any) -> Any:

@@ -13,7 +13,9 @@ from mlflow_hp.cli.diagnose import diagnose
 from mlflow_hp.cli.improve import improve
 from mlflow_hp.cli.recover import recover
 from mlflow_hp.cli.repeat import repeat
+from mlflow_hp.cli.show import show
 from mlflow_hp.cli.sync import sync
+from mlflow_hp.cli.ui import ui
 from mlflow_hp.terminal import escape_output
 
 if TYPE_CHECKING:
@@ -24,11 +26,12 @@ __all__ = ["EXIT_BAD_INPUT", "EXIT_DIFFERS", "EXIT_KILLED", "commands", "main"]
 
 @click.group(
     "mlflow-hp",
-    commands=[compare, diagnose, improve, recover, repeat, sync],
+    commands=[compare, diagnose, improve, recover, repeat, show, sync, ui],
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+@click.version_option(package_name="mlflow-hp", prog_name="mlflow-hp")
 def commands() -> None:
-    """Compare, diagnose, improve, recover, repeat and copy runs of Keras models in MLflow."""
+    """Show, compare, diagnose, improve, recover, repeat and copy runs of Keras models in MLflow."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

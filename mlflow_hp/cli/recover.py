@@ -10,7 +10,7 @@ import click
 
 from mlflow_hp.cli.command import EXIT_DIFFERS, Command, at_most_one, show_progress
 from mlflow_hp.errors import UserError
-from mlflow_hp.terminal import printable, say
+from mlflow_hp.terminal import is_live, printable, say
 
 
 @click.command(cls=Command)
@@ -67,7 +67,8 @@ def _recover_one(recording: Any, *, take_over: bool) -> None:
     from mlflow_hp.tracking.redaction import masked
     from mlflow_hp.training import recovery
 
-    with tqdm(desc=f"metrics of {printable(recording.run_id)}", unit=" points", unit_scale=True, delay=1.0) as bar:
+    name = f"metrics of {printable(recording.run_id)}"
+    with tqdm(desc=name, unit=" points", unit_scale=True, delay=1.0, disable=not is_live()) as bar:
         recovered = recovery.recover(recording, functools.partial(show_progress, bar), take_over=take_over, kinds=KINDS)
     if recovered is not None:
         problems = f"; {'; '.join(recovered.problems)}" if recovered.problems else ""

@@ -180,7 +180,7 @@ def _record(
     lines = "\n".join(f"- {plain(line)}" for line in comparison.summary)
     runs.set_description(
         run_id,
-        f"**What differs, and is it real?**\n\n{lines}\n\nThe report is `{COMPARISON_FILE}`.\n\n"
+        f"{lines}\n\n**What differs, and is it real?** The report is `{COMPARISON_FILE}`.\n\n"
         f"**To repeat it**: `{command}`\n",
     )
     try:

@@ -181,7 +181,7 @@ def _reason(run: RunFacts, metric: str, parents: set[str | None], *, unfinished:
     if run.status in ("RUNNING", "SCHEDULED") and not unfinished:
         return "it has not ended"
     if run.status in ("FAILED", "KILLED"):
-        return f"it did not end well: {run.status}"
+        return f"its status is {run.status}, not FINISHED"
     if run.data_digest is None:
         return (
             "its data are not known: record it with this package, call mlflow.log_input, or set the tag "

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from mlflow_hp.analysis.search_space import value_text
+from mlflow_hp.tracking.run_presentation import run_name
 from mlflow_hp.tracking.tags import CV_PARAM, SPACE_PARAM_PREFIX
 
 if TYPE_CHECKING:
@@ -58,6 +59,13 @@ def _text(value: Any) -> str:
     if getattr(value, "shape", None) == () and item is not None:
         value = item()
     return repr(value) if isinstance(value, float) else value_text(value)
+
+
+def search_name(search: Any) -> str:
+    """Name of the parent run of a search, as ``GridSearchCV of Ridge``: its class and the estimator's."""
+    steps = getattr(search.estimator, "steps", None)
+    estimator = steps[-1][1] if steps else search.estimator  # of a pipeline, what it ends in
+    return run_name(f"{type(search).__name__} of {type(estimator).__name__}")
 
 
 def search_params(search: Any) -> dict[str, str]:

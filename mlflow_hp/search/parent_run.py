@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +20,13 @@ from mlflow_hp.search.cv_results import csv_path, to_csv, write_ranks, write_sum
 from mlflow_hp.search.live.after_fit import record_after_fit
 from mlflow_hp.search.live.family import Family
 from mlflow_hp.search.live.observer import SearchFit
-from mlflow_hp.search.naming import search_params
+from mlflow_hp.search.naming import search_name, search_params
 from mlflow_hp.search.resume.fold_cache import FoldCache
-from mlflow_hp.search.resume.manifest import LONGEST_TAG
+from mlflow_hp.search.resume.manifest import LONGEST_MANIFEST_TAG
 from mlflow_hp.search.resume.previous_run import close_dead
 from mlflow_hp.search.speedups.model_reuse import forget_models
 from mlflow_hp.tracking import runs, uncommitted_code
+from mlflow_hp.tracking.run_presentation import present
 from mlflow_hp.tracking.server_health import ensure_reachable, reason
 from mlflow_hp.tracking.tags import (
     DESCRIPTION_TAG,
@@ -232,7 +234,7 @@ class SearchRecording:
             return
         self._stored_manifests.add(manifest.id)
         text = manifest.text()
-        if len(text) <= LONGEST_TAG:
+        if len(text) <= LONGEST_MANIFEST_TAG:
             self._writer.parent.write_verbatim({f"{MANIFEST_TAG_PREFIX}{manifest.id}": text})
         else:
             self._writer.parent.write_verbatim(artifacts={manifest.path: text})
@@ -248,6 +250,7 @@ class SearchRecording:
         parent.log_if_missing("tags", tags)
         parent.set_tags(late_params.tag(self.run_id))
         self._writer.do(self._add_code)
+        self._writer.do(functools.partial(present, self.run_id, search_name(search), self._writer.tracking_uri))
         self._writer.do(self._close_dead)
 
     def _add_code(self) -> None:

@@ -64,8 +64,8 @@ def connect(target_uri: str, source_uri: str | None = None) -> Stores:
     if source_uri == target_uri:
         raise _same_store(source_uri, target_uri)
     _ensure_exists(source_uri)
-    for uri in (source_uri, target_uri):
-        ensure_reachable(uri)
+    for option, uri in (("--from", source_uri), ("--to", target_uri)):
+        ensure_reachable(uri, option=option)
     stores = Stores(_client(source_uri, "--from"), _client(target_uri, "--to"), source_uri, target_uri)
     if isinstance(stores.target, FolderClient):
         stores.target.ensure_undamaged()

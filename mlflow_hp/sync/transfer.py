@@ -19,6 +19,7 @@ from mlflow_hp.sync import points, run_contents
 from mlflow_hp.sync.copies import Copies, experiments_at_target
 from mlflow_hp.sync.files import Artifacts
 from mlflow_hp.sync.lock import Lock
+from mlflow_hp.terminal import is_live
 from mlflow_hp.tracking.datasets import log_inputs
 from mlflow_hp.tracking.tags import SYNCED_TAG
 
@@ -116,7 +117,7 @@ class _Transfer:
 
     def run(self) -> None:
         runs = [run for run in self._scope.runs if run.info.run_id not in self._copies.copied_from_target]
-        with tqdm(total=len(runs), unit="run", disable=None) as self._bar:
+        with tqdm(total=len(runs), unit="run", disable=not is_live()) as self._bar:
             self._for_each(self._complete_model, {model.model_id: model for model in self._scope.models})
             models = [self._target.get_logged_model(self._id_map[model.model_id]) for model in self._scope.models]
             self._target_links = run_contents.links_of(models)

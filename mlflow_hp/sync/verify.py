@@ -12,6 +12,7 @@ from tqdm import tqdm
 from mlflow_hp.sync import points, run_contents
 from mlflow_hp.sync.copies import Copies
 from mlflow_hp.sync.files import Artifacts
+from mlflow_hp.terminal import is_live
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -47,7 +48,10 @@ def compare(stores: Stores, scope: Scope) -> Verification:
     """Read both sides again and compare them run by run and model by model, artifacts by content."""
     comparer = _Comparer(stores, scope)
     runs = [run for run in scope.runs if run.info.run_id not in comparer.copies.copied_from_target]
-    with ThreadPoolExecutor(_AT_ONCE) as pool, tqdm(total=len(runs), desc="compared", unit="run", disable=None) as bar:
+    with (
+        ThreadPoolExecutor(_AT_ONCE) as pool,
+        tqdm(total=len(runs), desc="compared", unit="run", disable=not is_live()) as bar,
+    ):
         results = [*pool.map(functools.partial(_guarded, comparer.model), scope.models)]
         for result in pool.map(functools.partial(_guarded, comparer.run), runs):
             results.append(result)

@@ -51,6 +51,29 @@ def storable(text: str) -> str:
     return text.replace("\0", r"\0").encode(errors="backslashreplace").decode()
 
 
+def without_markup(text: str) -> str:
+    r"""Remove the markdown of a text that `plain` has escaped: emphasis, code spans and backslashes.
+
+    Parameters
+    ----------
+    text : str
+        Markdown.
+
+    Returns
+    -------
+    str
+        Text for a terminal, on one line.
+
+    Examples
+    --------
+    >>> from mlflow_hp.tracking.params_and_tags import without_markup
+    >>> without_markup(r"**loss 1.5** after `fold_\*`")
+    'loss 1.5 after fold_*'
+    """
+    text = re.sub(r"(?<!\\)(\*\*|`)", "", " ".join(text.split()))
+    return re.sub(r"\\([\\`*\[\]<|])", r"\1", text)
+
+
 def plain(text: str) -> str:
     r"""Escape a text for markdown, on one line, also in a cell of a table.
 

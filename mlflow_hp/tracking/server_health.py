@@ -28,7 +28,7 @@ _REPORTED_STATUS = re.compile(r"failed with error code (\d{3})\b")
 T = TypeVar("T")
 
 
-def ensure_reachable(tracking_uri: str | None = None, seconds: float = 5.0) -> None:
+def ensure_reachable(tracking_uri: str | None = None, seconds: float = 5.0, *, option: str = "") -> None:
     """Check that a tracking server answers, within seconds; MLflow's own calls fail only after minutes.
 
     The request is MLflow's own, with its certificates, proxies, tokens, headers and open connections.
@@ -39,6 +39,8 @@ def ensure_reachable(tracking_uri: str | None = None, seconds: float = 5.0) -> N
         Defaults to the active tracking URI. Stores that are not behind a server are not checked.
     seconds : float
         Longest wait for the server. Defaults to 5.
+    option : str
+        Option of a command that has named the server. Defaults to none: it is set by MLFLOW_TRACKING_URI.
 
     Raises
     ------
@@ -59,16 +61,18 @@ def ensure_reachable(tracking_uri: str | None = None, seconds: float = 5.0) -> N
         )
         status = answer.status_code
     except Exception as error:
-        raise _outage(tracking_uri, masked(str(error))) from error
+        raise _outage(tracking_uri, masked(str(error)), option) from error
     if status >= SERVER_ERROR:
-        raise _outage(tracking_uri, f"it answers {status}")
+        raise _outage(tracking_uri, f"it answers {status}", option)
 
 
-def _outage(tracking_uri: str, reason: str) -> UserError:
-    return UserError(
-        f"the tracking server {masked(tracking_uri)} does not answer ({reason}): start it, or set MLFLOW_TRACKING_URI "
-        "to another (unset, runs are stored in ./mlflow.db)"
+def _outage(tracking_uri: str, reason: str, option: str) -> UserError:
+    remedy = (
+        f"name another store with {option}"
+        if option
+        else "set MLFLOW_TRACKING_URI to another (unset, runs are stored in ./mlflow.db)"
     )
+    return UserError(f"the tracking server {masked(tracking_uri)} does not answer ({reason}): start it, or {remedy}")
 
 
 def within(seconds: float, call: Callable[[], T]) -> T:

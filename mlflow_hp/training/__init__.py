@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from mlflow_hp.training.loss_landscape import landscape as landscape
     from mlflow_hp.training.report import Report as Report
     from mlflow_hp.training.report import training_pictures as training_pictures
+    from mlflow_hp.training.run_account import account_lines as account_lines
+    from mlflow_hp.training.run_account import describe_run as describe_run
     from mlflow_hp.training.settings_text import settings_in_words as settings_in_words
     from mlflow_hp.training.spectrum import HessianSpectrum as HessianSpectrum
     from mlflow_hp.training.spectrum import hessian_spectrum as hessian_spectrum
@@ -26,8 +28,10 @@ _MODULES = {
     "Report": "report",
     "StepRecorder": "step_recorder",
     "TrainingRecorder": "callback",
+    "account_lines": "run_account",
     "dead_shares": "dead_units",
     "hessian_spectrum": "spectrum",
+    "describe_run": "run_account",
     "landscape": "loss_landscape",
     "record_steps": "step_recorder",
     "saturated_shares": "dead_units",
@@ -41,7 +45,9 @@ __all__ = [
     "Report",
     "StepRecorder",
     "TrainingRecorder",
+    "account_lines",
     "dead_shares",
+    "describe_run",
     "hessian_spectrum",
     "landscape",
     "record_steps",

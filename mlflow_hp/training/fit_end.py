@@ -15,6 +15,7 @@ from tqdm import tqdm
 from mlflow_hp._notice import is_silent, log
 from mlflow_hp.delivery.fit_numbers import FitNumbers
 from mlflow_hp.delivery.late_params import late_params
+from mlflow_hp.terminal import is_live
 from mlflow_hp.tracking import devices, provenance, runs
 from mlflow_hp.tracking.artifact_paths import training_path
 from mlflow_hp.tracking.tags import (
@@ -185,7 +186,12 @@ class FitEnd:
         started = time.perf_counter()
         recording, n_unsent = self._recording, self._recording.n_unsent
         with tqdm(
-            total=n_unsent, desc="metrics to MLflow", unit=" points", unit_scale=True, delay=1.0, disable=is_silent()
+            total=n_unsent,
+            desc="metrics to MLflow",
+            unit=" points",
+            unit_scale=True,
+            delay=1.0,
+            disable=is_silent() or not is_live(),
         ) as bar:
             all_sent = bool(recording.flush(lambda: bar.update(n_unsent - recording.n_unsent - bar.n)))
         seconds = time.perf_counter() - started

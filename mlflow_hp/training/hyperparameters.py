@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import re
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
+from mlflow_hp.tracking.run_presentation import run_name
+from mlflow_hp.tracking.tags import BATCH_SIZE_PARAM
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+NAMING_PARAMS = ("learning_rate", BATCH_SIZE_PARAM)
+"""Params in the name of a run, the most telling first."""
 
 
 def optimizer_settings(optimizer: Any) -> dict[str, Any]:
@@ -105,6 +112,38 @@ def hyperparameters(model: Any, keras_params: Mapping[str, Any]) -> dict[str, An
     if model.steps_per_execution != 1:
         params["steps_per_execution"] = model.steps_per_execution
     return {name: value for name, value in params.items() if value is not None}
+
+
+def training_name(model: Any, params: Mapping[str, Any]) -> str:
+    """Name of the run of a training: the model, its learning rate, and its batch size, where they are known.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A model that the user has named appears by that name, others by their class.
+    params : mapping of str to object
+        Params of the training.
+
+    Examples
+    --------
+    >>> import keras
+    >>> from mlflow_hp.training.hyperparameters import training_name
+    >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    >>> training_name(model, {"loss": "mse", "learning_rate": 0.01, "batch_size": 32})
+    'Sequential learning_rate=0.01 batch_size=32'
+    """
+    cls = type(model).__name__
+    own = str(getattr(model, "name", "") or cls)
+    is_own = not re.fullmatch(rf"{re.escape(_snake_case(cls))}(_\d+)?", own)
+    known = {name: params[name] for name in NAMING_PARAMS if params.get(name) is not None}
+    return run_name(own if is_own else cls, known)
+
+
+def _snake_case(name: str) -> str:
+    """Name that Keras gives to an object of a class."""
+    name = re.sub(r"\W+", "", name)
+    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
 def _is_plain(value: Any) -> bool:

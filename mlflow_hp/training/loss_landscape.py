@@ -10,6 +10,7 @@ from tqdm import tqdm
 from mlflow_hp.analysis.surfaces.grid import coarse_to_fine
 from mlflow_hp.analysis.surfaces.plane import Landscape, principal_plane, project, random_plane, window
 from mlflow_hp.errors import UserError
+from mlflow_hp.terminal import is_live
 from mlflow_hp.training.plane_losses import PlaneLosses, variables_of_plane
 from mlflow_hp.training.stateless_loss import draw_rows
 
@@ -102,7 +103,9 @@ def landscape(
     if kind == "random":
         ranges = window([*paths.values(), UNIT], 0.0)
     a, b = (np.linspace(low, high, resolution) for low, high in ranges)
-    with tqdm(total=a.size * b.size, desc="loss landscape", unit=" points", leave=False, disable=not progress) as bar:
+    with tqdm(
+        total=a.size * b.size, desc="loss landscape", unit=" points", leave=False, disable=not (progress and is_live())
+    ) as bar:
         variables = variables_of_plane(model, plane)
         rows = draw_rows(x, y, n_samples=n_samples, batch_size=1024, seed=seed)
         losses = PlaneLosses(model, plane, variables, rows, progress=bar.update)

@@ -18,8 +18,9 @@ from mlflow_hp.delivery.metric_selection import MetricSelection
 from mlflow_hp.tracking import provenance, runs
 from mlflow_hp.tracking.home import local_folder, local_home
 from mlflow_hp.tracking.process_identity import this_process
+from mlflow_hp.tracking.run_presentation import present
 from mlflow_hp.tracking.store_uri import absolute_uri
-from mlflow_hp.tracking.tags import ENDED_BY_TAG, FINDINGS_TAG, WEIGHTS_TAG
+from mlflow_hp.tracking.tags import BATCH_SIZE_PARAM, ENDED_BY_TAG, FINDINGS_TAG, WEIGHTS_TAG
 from mlflow_hp.training.capture import train_step_is_own
 from mlflow_hp.training.capture.manual_steps import ManualSteps
 from mlflow_hp.training.capture.steps import Steps
@@ -29,7 +30,7 @@ from mlflow_hp.training.fit_epochs import FitEpochs
 from mlflow_hp.training.fit_problems import FitProblems
 from mlflow_hp.training.fit_program import FitProgram
 from mlflow_hp.training.fit_snapshots import FitSnapshots
-from mlflow_hp.training.hyperparameters import hyperparameters, optimizer_params, optimizer_settings
+from mlflow_hp.training.hyperparameters import hyperparameters, optimizer_params, optimizer_settings, training_name
 from mlflow_hp.training.live_findings import LiveFindings, upload_findings
 from mlflow_hp.training.live_layers import LiveLayers
 from mlflow_hp.training.tensor_names import earlier_names, renamed, renamed_rows, tags_with
@@ -114,6 +115,7 @@ class FitSession:
         self._snapshots = FitSnapshots(model, settings.snapshot_megabytes, self.problems.note)
         self._unit_shares: dict[str, float] = {}
         self._n_left: int | None = None
+        self._is_presented = False
         self.live: LiveFindings | None = None
         self._live_layers: LiveLayers | None = None
         self._program = FitProgram(
@@ -253,6 +255,15 @@ class FitSession:
 
     def _add(self, rows: Rows) -> None:
         self.recording.add(renamed_rows(rows, self._names))
+        self._present()
+
+    def _present(self) -> None:
+        """Show the run by its name, as soon as the size of its batches is known."""
+        if not self._is_presented:
+            self._is_presented = True
+            params = {**self._meta.get("params", {}), BATCH_SIZE_PARAM: self.recording.batch_size or None}
+            name = training_name(self.model, params)
+            self.recording.do("its name", functools.partial(present, self.run_id, name))
 
     def _note_host(self, reason: str, every: int) -> Callable[[], object]:
         self._meta["reader"] = "host"

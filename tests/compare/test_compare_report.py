@@ -71,7 +71,7 @@ def test_it_is_recorded_as_a_run_of_its_own(store, experiment, tmp_path):
     assert run.data.params == {"experiments": name_of(store, experiment), "by": "author", **counts}
     assert not run.data.metrics
     description = run.data.tags["mlflow.note.content"]
-    assert description.startswith("**What differs, and is it real?**\n\n- 5 runs by ")
+    assert description.startswith("- 5 runs by ")
     assert "**To repeat it**: `" in description
     assert "comparison.html" in [artifact.path for artifact in store.list_artifacts(found.run_id)]
     assert file.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")

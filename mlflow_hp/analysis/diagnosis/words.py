@@ -52,7 +52,7 @@ def result_in_words(history: TrainingHistory, further: Mapping[str, float] | Non
 
 
 def findings_in_words(findings: Sequence[Finding]) -> str:
-    """Format findings as Markdown: problems, what to try, hints, and what else was noticed.
+    """Format findings as Markdown: what to try, problems, hints, and what else was noticed.
 
     Parameters
     ----------
@@ -64,14 +64,12 @@ def findings_in_words(findings: Sequence[Finding]) -> str:
     str
         Paragraphs and lists.
     """
-    parts: list[str] = []
+    tries = (finding for finding in findings if finding.name == "next_try" and finding.suggestion)
+    parts = [f"**What to try**: {plain(f'{each.suggestion}.{odds(each)}')}" for each in tries]
     for severity, heading in HEADINGS.items():
         lines = [_line(finding) for finding in findings if finding.severity == severity and finding.name != "next_try"]
         if lines:
             parts.append(f"**{heading}**\n\n" + "\n".join(lines))
-        if severity == "problem":
-            tries = (finding for finding in findings if finding.name == "next_try" and finding.suggestion)
-            parts += [f"**What to try**: {plain(f'{each.suggestion}.{odds(each)}')}" for each in tries]
     return "\n\n".join(parts) or "Nothing out of the ordinary."
 
 

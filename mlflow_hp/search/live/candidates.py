@@ -9,6 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mlflow_hp.search.naming import candidate_name, param_values, space_of, varying
+from mlflow_hp.terminal import is_live
 from mlflow_hp.tracking.artifact_paths import TRACEBACK_FILE
 from mlflow_hp.tracking.tags import (
     CANDIDATE_TAG,
@@ -175,7 +176,7 @@ class Candidates:
         self._n_planned = 0
         self._ended_earlier: set[int] = set()  # runs of an earlier process, not reopened
         self._n_by_status: Counter[str] = Counter()
-        self._bar: Any = tqdm(desc="search", unit=" fits", total=0, disable=not progress)
+        self._bar: Any = tqdm(desc="search", unit=" fits", total=0, disable=not (progress and is_live()))
 
     def plan(self, fit: PlannedFit) -> None:
         """Add a planned fit."""

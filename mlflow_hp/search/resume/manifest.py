@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 
 LONGEST_TAG = 5000
+"""Longest result of a fold that is a tag, in characters."""
+LONGEST_MANIFEST_TAG = 500
+"""Longest manifest that is a tag, in characters."""
 
 
 class Manifest(NamedTuple):
