@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 EXTRAS = {
     "distributed": "dask",
     "keras": "training",
+    "mcp": "mcp",
     "plotly": "server",
     "scikeras": "training",
     "tensorflow": "training",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Any
 
+from mlflow_hp.errors import UserError
 from mlflow_hp.tracking import artifact_paths
 from projects import arguments
 from projects.arguments import Parameter
@@ -34,6 +36,50 @@ PARAMETERS = [
 QUESTION = "What differs between the runs, which differences are real, and what matters?"
 
 
+def check(settings: Settings) -> list[str]:
+    """Check that there are runs to compare.
+
+    Returns
+    -------
+    list of str
+        Nothing to say.
+
+    Raises
+    ------
+    UserError
+        If a run or the experiment does not exist, or nothing matches.
+    """
+    import mlflow
+
+    from mlflow_hp.compare import gather, open_source
+
+    client = mlflow.MlflowClient()
+    run_ids, experiment = _run_ids(settings), settings["experiment"]
+    if not run_ids and not experiment:
+        experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME") or _name_by_id(client)
+    active = client.get_experiment_by_name(experiment) if experiment else None
+    if experiment and active is None:
+        raise UserError(
+            f"there is no experiment {experiment!r}: name one with -P experiment=NAME, or runs with -P runs=ID,ID"
+        )
+    ids = [] if active is None else [active.experiment_id]
+    if not gather(open_source(client), run_ids, ids, settings["filter"] or ""):
+        raise UserError(
+            f"nothing to compare: {f'the experiment {experiment!r}' if experiment else 'the store'} has no runs that "
+            "match; name an experiment with -P experiment=NAME, or runs with -P runs=ID,ID"
+        )
+    return []
+
+
+def _name_by_id(client: Any) -> str:
+    """Name of the experiment in which runs are started, by MLFLOW_EXPERIMENT_ID."""
+    return str(client.get_experiment(os.environ.get("MLFLOW_EXPERIMENT_ID") or "0").name)
+
+
+def _run_ids(settings: Settings) -> list[str]:
+    return [part.strip() for part in (settings["runs"] or "").split(",") if part.strip()]
+
+
 def train(settings: Settings, command: str) -> Outcome:
     """Compare into the active run."""
     import mlflow
@@ -45,7 +91,7 @@ def train(settings: Settings, command: str) -> Outcome:
     if not settings["runs"] and not settings["experiment"]:
         settings = {**settings, "experiment": mlflow.get_experiment(active_run.info.experiment_id).name}
     comparison = compare_runs(
-        [part.strip() for part in (settings["runs"] or "").split(",") if part.strip()],
+        _run_ids(settings),
         experiments=[settings["experiment"]] if settings["experiment"] else [],
         filter_string=settings["filter"] or "",
         metric=settings["metric"],
@@ -60,7 +106,7 @@ def train(settings: Settings, command: str) -> Outcome:
     return Outcome(run_id, {"runs": float(comparison.n_runs)}, sentences, None)
 
 
-EXPERIMENT = Experiment("compare", QUESTION, PARAMETERS, train, kind="comparison")
+EXPERIMENT = Experiment("compare", QUESTION, PARAMETERS, train, kind="comparison", check=check)
 
 if __name__ == "__main__":
     main(EXPERIMENT)

@@ -11,6 +11,7 @@ from mlflow_hp.cli.command import EXIT_BAD_INPUT, EXIT_DIFFERS, EXIT_KILLED
 from mlflow_hp.cli.compare import compare
 from mlflow_hp.cli.diagnose import diagnose
 from mlflow_hp.cli.improve import improve
+from mlflow_hp.cli.mcp import mcp
 from mlflow_hp.cli.recover import recover
 from mlflow_hp.cli.repeat import repeat
 from mlflow_hp.cli.show import show
@@ -26,7 +27,7 @@ __all__ = ["EXIT_BAD_INPUT", "EXIT_DIFFERS", "EXIT_KILLED", "commands", "main"]
 
 @click.group(
     "mlflow-hp",
-    commands=[compare, diagnose, improve, recover, repeat, show, sync, ui],
+    commands=[compare, diagnose, improve, mcp, recover, repeat, show, sync, ui],
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(package_name="mlflow-hp", prog_name="mlflow-hp")

@@ -72,7 +72,7 @@ def all_runs(store):
 def test_one_training(go):
     status, top, children, out, _ = go("--rate", "0.2")
     assert (status, top.info.status, children) == (0, "FINISHED", {})
-    assert top.info.run_name == "fake"
+    assert top.info.run_name == "fake rate=0.2"
     assert top.data.params == {"rate": "0.2", "size": "1"}
     assert top.data.tags["mlflow_hp.kind"] == "training"
     assert "cost 0.1" in out
@@ -103,7 +103,8 @@ def test_a_training_that_ends_badly(go, store, rate, exit_status, status, said):
         assert "an unlucky rate" in mlflow.artifacts.load_text(f"runs:/{top.info.run_id}/{artifacts[0]}")
 
 
-def test_several_values(go, store):
+def test_several_values(go, store, monkeypatch):
+    monkeypatch.setattr("projects.sweep.is_live", lambda: True)  # as in a terminal
     status, top, children, out, err = go("--rate", "0.1,0.2,0.4", "--size", "1,2")
     assert (status, top.info.status) == (0, "FINISHED")
     assert len(children) == 6

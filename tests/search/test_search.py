@@ -272,7 +272,14 @@ def test_runs_open_and_close_while_the_search_runs(store, n_jobs, monkeypatch, t
     assert nothing_runs(store, recording.run_id)
 
 
-def test_the_progress_bar(capfd):
+def test_without_a_terminal_there_is_no_progress_bar(store, capfd):
+    with mlflow_hp.record_search(search := grid(), report=False):
+        search.fit(X, Y)
+    assert "12/12" not in capfd.readouterr().err
+
+
+def test_the_progress_bar(capfd, monkeypatch):
+    monkeypatch.setattr("mlflow_hp.search.live.candidates.is_live", lambda: True)  # as in a terminal
     with mlflow_hp.record_search(search := grid(), report=False):
         search.fit(X, Y)
     shown = capfd.readouterr().err
