@@ -130,24 +130,16 @@ def compare(run_id: str, outcomes: dict[str, Outcome]) -> list[str]:
 
 
 def findings(descents: dict[str, Descent]) -> list[str]:
-    """Summarize several methods by how they ended: a sentence in markdown for each group, the cheapest first."""
+    """Group several methods by how they ended, in markdown, the cheapest first; their ends are in the table of all."""
     groups: dict[str, list[str]] = {}
     for label in sorted(descents, key=lambda label: descents[label].ending.evaluations):
         groups.setdefault(descents[label].finding.verdict, []).append(label)
 
     def describe(label: str, verdict: str) -> str:
         descent = descents[label]
-        ending, end = descent.ending, descent.end
-        counts = {"f": ending.nfev, "its gradient": ending.njev, "its Hessian": ending.nhev}
-        details = ", ".join(f"{n} of {function}" for function, n in counts.items() if n)
-        cost = f"{ending.evaluations} evaluations ({details})"
-        if verdict == DIVERGED:
-            return f"{label} after {descent.iterations} iterations"
-        if verdict == REACHED_IT:
-            return f"{label} in {cost}"
-        claim = "; it calls that a success" if ending.success and verdict in (FLAT, ELSEWHERE) else ""
-        point = f"({end['x']:.4g}, {end['y']:.4g}), f = {end['f']:.3g}, gradient norm {end['gradient_norm']:.2g}"
-        return f"{label} at {point}, after {cost}{claim}"
+        n = f"{descent.iterations} iterations" if verdict == DIVERGED else f"{descent.ending.evaluations} evaluations"
+        claim = ", which it calls a success" if descent.ending.success and verdict in (FLAT, ELSEWHERE) else ""
+        return f"{label} ({n}{claim})"
 
     meanings = {
         REACHED_IT: f"Reached the minimum within {REACHED:g}",
@@ -158,7 +150,7 @@ def findings(descents: dict[str, Descent]) -> list[str]:
     }
     return [
         f"**{meaning}** ({len(groups[verdict])} of {len(descents)}): "
-        + "; ".join(describe(label, verdict) for label in groups[verdict])
+        + ", ".join(describe(label, verdict) for label in groups[verdict])
         + "."
         for verdict, meaning in meanings.items()
         if verdict in groups

@@ -15,6 +15,7 @@ from mlflow_hp.compare.html_report import Head, page
 from mlflow_hp.compare.parts import sections
 from mlflow_hp.compare.source import open_source
 from mlflow_hp.errors import UserError
+from mlflow_hp.terminal import printable
 from mlflow_hp.tracking import provenance, runs
 from mlflow_hp.tracking.artifact_paths import COMPARISON_FILE
 from mlflow_hp.tracking.params_and_tags import plain
@@ -57,6 +58,12 @@ class Comparison(NamedTuple):
             elif section.key.split("-")[0] in ("scores", "leaderboard", "importance", "differences"):
                 lines += section.words[:2]
         return lines
+
+    def __str__(self) -> str:
+        return "\n".join([*map(printable, self.summary), f"Report: artifact {COMPARISON_FILE} of run {self.run_id}"])
+
+    def __repr__(self) -> str:
+        return f"Comparison of {count(self.n_runs, 'run')}, run {self.run_id}:\n{self}"
 
 
 def compare_runs(

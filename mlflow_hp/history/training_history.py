@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlflow_hp.history import tables
+from mlflow_hp.history import display, tables
 from mlflow_hp.history.arrays import checked_arrays
 from mlflow_hp.history.epoch_table import epoch_column, read_epochs
 from mlflow_hp.history.missing import missing_in, nan_where_missing
@@ -213,6 +213,13 @@ class TrainingHistory:
     def __deepcopy__(self, memo: object) -> TrainingHistory:
         """Return the history itself, which is immutable."""
         return self
+
+    def __repr__(self) -> str:
+        return display.text_of(self)
+
+    def _repr_html_(self) -> str:
+        """Write it as HTML for a notebook: a table, and the curve of the loss by step."""
+        return display.html_of(self)
 
     @cached_property
     def steps(self) -> Mapping[str, np.ndarray]:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.lib.format import read_array_header_1_0, read_magic
 
 from mlflow_hp.errors import UserError
+from mlflow_hp.terminal import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,6 +58,13 @@ class Snapshots(NamedTuple):
     tensors: dict[str, np.ndarray]
     every: int
     n_steps: int
+
+    def __repr__(self) -> str:
+        n_weights = sum(math.prod(array.shape[1:]) for array in self.tensors.values())
+        return (
+            f"Snapshots: {len(self.steps)} of {self.n_steps:,} steps, every {self.every}; {n_weights:,} weights in "
+            f"{len(self.tensors)} tensors: {printable(', '.join(self.tensors))}"
+        )
 
 
 class Thinner:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import html
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from mlflow_hp.delivery.late_params import late_params
 from mlflow_hp.delivery.search_sender import SearchSender
 from mlflow_hp.errors import UserError
 from mlflow_hp.search.cv_results import csv_path, to_csv, write_ranks, write_summary
+from mlflow_hp.search.display import recording_lines
 from mlflow_hp.search.live.after_fit import record_after_fit
 from mlflow_hp.search.live.family import Family
 from mlflow_hp.search.live.observer import SearchFit
@@ -25,6 +27,7 @@ from mlflow_hp.search.resume.fold_cache import FoldCache
 from mlflow_hp.search.resume.manifest import LONGEST_MANIFEST_TAG
 from mlflow_hp.search.resume.previous_run import close_dead
 from mlflow_hp.search.speedups.model_reuse import forget_models
+from mlflow_hp.terminal import printable
 from mlflow_hp.tracking import runs, uncommitted_code
 from mlflow_hp.tracking.run_presentation import present
 from mlflow_hp.tracking.server_health import ensure_reachable, reason
@@ -43,6 +46,7 @@ from mlflow_hp.tracking.tags import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mlflow_hp.analysis.search_results import SearchResults
     from mlflow_hp.search.resume.manifest import Manifest
     from mlflow_hp.search.resume.previous_run import PreviousRun
 
@@ -91,6 +95,23 @@ class SearchRecording:
         self._abandoned = False
         abandon_in_child(self)
         late_params.add(self.run_id, {}, self._parent_tags)
+
+    def __repr__(self) -> str:
+        lines = recording_lines(self.run_id, getattr(self, "_search", None), self.last_results)
+        return "\n".join(map(printable, lines))
+
+    def _repr_html_(self) -> str:
+        """Write it as HTML for a notebook."""
+        return f"<div>{'<br>'.join(map(html.escape, repr(self).splitlines()))}</div>"
+
+    @property
+    def last_results(self) -> SearchResults | None:
+        """Results of the last fit that has ended; None before."""
+        results = getattr(self, "_results", None)
+        if not results:
+            return None
+        last = next(reversed(results.values()))
+        return from_cv_results(last, self._ranking_scorer(last))
 
     def abandon(self) -> None:
         """Stop recording in a forked child process: the parent process records the search."""

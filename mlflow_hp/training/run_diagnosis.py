@@ -59,9 +59,9 @@ def diagnose(run: str | TrainingHistory, tracking_uri: str | None = None, *, fit
     ('problem', 'last_activation', 'sigmoid')
     """
     if isinstance(run, TrainingHistory):
-        return diagnosis.diagnose(run)
+        return diagnosis.Findings(diagnosis.diagnose(run))
     try:
-        return diagnosis.diagnose(load_history(run, tracking_uri, fit=fit))
+        return diagnosis.Findings(diagnosis.diagnose(load_history(run, tracking_uri, fit=fit)))
     except UserError:
         stored = _stored(run, tracking_uri)
         if stored is not None:
@@ -88,6 +88,6 @@ def _stored(run_id: str, tracking_uri: str | None) -> list[Finding] | None:
         path = mlflow.artifacts.download_artifacts(
             run_id=run_id, artifact_path=DIAGNOSIS_FILE, tracking_uri=tracking_uri
         )
-        return diagnosis.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
+        return diagnosis.Findings(diagnosis.from_json(json.loads(Path(path).read_text(encoding="utf-8"))))
     except (MlflowException, OSError, ValueError, TypeError):
         return None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from mlflow_hp.analysis.diagnosis.chance import chance, explains_nothing
 from mlflow_hp.analysis.diagnosis.descent import divergence, oscillation, speed
-from mlflow_hp.analysis.diagnosis.finding import Change, Finding, from_json, to_json, to_metrics
+from mlflow_hp.analysis.diagnosis.finding import Change, Finding, Findings, from_json, to_json, to_metrics
 from mlflow_hp.analysis.diagnosis.forecast import Forecast, forecast, prospects
 from mlflow_hp.analysis.diagnosis.generalization import overfit, plateau
 from mlflow_hp.analysis.diagnosis.layers import dead_units, layers, saturated_units, update_ratios
@@ -39,6 +39,7 @@ __all__ = [
     "REVERSALS",
     "Change",
     "Finding",
+    "Findings",
     "Forecast",
     "GradientNoise",
     "NoiseScaleSeries",

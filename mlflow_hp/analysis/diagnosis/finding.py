@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import math
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from mlflow_hp.terminal import printable
 from mlflow_hp.tracking.tags import DIAGNOSIS_METRIC_PREFIX
 
 if TYPE_CHECKING:
@@ -81,6 +83,35 @@ class Finding(NamedTuple):
     where: dict[str, Any] = {}  # noqa: RUF012
     change: tuple[Change, ...] = ()
     probability: float | None = None
+
+    def __repr__(self) -> str:
+        tries = f" Try: {self.suggestion}" if self.suggestion else ""
+        return printable(f"<{self.severity}: {self.verdict}: {self.text}{tries}>")
+
+    def _repr_html_(self) -> str:
+        """Write it as HTML for a notebook."""
+        tries = f"<div>Try: {html.escape(str(self.suggestion))}</div>" if self.suggestion else ""
+        verdict, text = html.escape(str(self.verdict)), html.escape(str(self.text))
+        return f"<div><b>{html.escape(str(self.severity))}: {verdict}</b><div>{text}</div>{tries}</div>"
+
+
+class Findings(list[Finding]):
+    """List of findings, the most important first, that shows one on a line.
+
+    Examples
+    --------
+    >>> from mlflow_hp.analysis import Finding
+    >>> from mlflow_hp.analysis.diagnosis import Findings
+    >>> Findings([Finding("speed", "too slow", "The loss still falls.", {}, "train for more epochs", "hint")])
+    <hint: too slow: The loss still falls. Try: train for more epochs>
+    """
+
+    def __repr__(self) -> str:
+        return "\n".join(map(repr, self)) or "no findings"
+
+    def _repr_html_(self) -> str:
+        """Write them as HTML for a notebook."""
+        return "".join(finding._repr_html_() for finding in self) or "<div>no findings</div>"
 
 
 def to_json(findings: Sequence[Finding]) -> dict[str, Any]:
