@@ -18,7 +18,7 @@ run: $(READY)  ## train, and record every batch
 	@echo 'Now `make ui`, and open http://127.0.0.1:5000'
 
 ui: $(READY)  ## look at the runs
-	$(ACTIVE) mlflow server --app-name mlflow-hp --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
+	$(ACTIVE) mlflow-hp ui
 
 test: $(READY)  ## pass the tests; ALL=1: with every combination, which takes half as long again
 	$(ACTIVE) python -m pytest --numprocesses 3 --dist worksteal --durations 12 $(if $(ALL),,-m 'not thorough')

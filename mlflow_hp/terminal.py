@@ -72,6 +72,11 @@ def say(*lines: object, file: TextIO | None = None) -> None:
         print(_encodable(printable(line), stream), file=stream, flush=True)
 
 
+def count(n: int, noun: str) -> str:
+    """Format a count: ``1 run``, ``2 runs``."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
 def is_live() -> bool:
     """Whether stderr is shown while it is written, in a terminal or a notebook: else progress bars fill a log.
 

@@ -111,7 +111,7 @@ def run(
             _describe(run_id, setup, lines, findings, results)
     if run_id != active_id:
         runs.set_tags(active_id, {tags.WENT_ON_WITH_TAG: run_id})
-        runs.set_description(active_id, f"**{setup.question}**\n\nThis resumed run `{run_id}`: look there.\n")
+        runs.set_description(active_id, f"**This resumed run `{run_id}`**: look there.\n\n**{setup.question}**\n")
         lines = [*lines, f"All of that is in run {run_id}, which this resumed."]
     return Outcome(run_id, numbers, [line.replace("`", "") for line in [*lines, *findings]], results)
 

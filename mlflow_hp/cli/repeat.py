@@ -6,7 +6,7 @@ import click
 
 from mlflow_hp.cli.command import EXIT_DIFFERS, Command, at_most_one, print_some
 from mlflow_hp.cli.consent import ask, show
-from mlflow_hp.terminal import say
+from mlflow_hp.terminal import count, say
 
 
 @click.command(cls=Command)
@@ -46,5 +46,5 @@ def repeat(
     comparison = run_comparison.compare(original, repetition)
     say("", f"run {original.info.run_id}, and {repetition.info.run_id}: {comparison.compared}")
     print_some(comparison.differences)
-    say(f"{len(comparison.differences)} differences" if comparison.differences else "the same, bit for bit")
+    say(count(len(comparison.differences), "difference") if comparison.differences else "the same, bit for bit")
     return EXIT_DIFFERS if comparison.differences else 0

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from mlflow_hp.cli.command import EXIT_DIFFERS, Command, print_some
-from mlflow_hp.terminal import say
+from mlflow_hp.terminal import count, say
 
 
 @click.command(cls=Command)
@@ -47,8 +47,8 @@ def sync(
     pair.ensure_distinct(selected)
     result = transfer.copy_missing(pair, selected, thorough=verify, on_wait=_say_problem)
     say(
-        f"{result.new} runs new, {result.completed} completed, {result.unchanged} unchanged; "
-        f"{result.points:,} metric points and {result.files:,} artifacts sent"
+        f"{count(result.new, 'run')} new, {result.completed:,} completed, {result.unchanged:,} unchanged; "
+        f"{count(result.points, 'metric point')} and {count(result.files, 'artifact')} sent"
     )
     if result.copied_from_target:
         say(f"{result.copied_from_target} left out: they are copies of runs of the target")
@@ -70,7 +70,7 @@ def _say_comparison(comparison: Any) -> bool:
     for kind, (n_source, n_target) in comparison.counts.items():
         say(f"{kind:14}{n_source:>12,}{n_target:>12,}")
     print_some(comparison.differences)
-    say(f"{len(comparison.differences)} differences" if comparison.differences else "no differences")
+    say(count(len(comparison.differences), "difference") if comparison.differences else "no differences")
     return bool(comparison.differences)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from mlflow_hp.terminal import count as count  # noqa: PLC0414 - of the texts of a comparison
+
 
 def number(value: float, digits: int = 4) -> str:
     """Format a number to `digits` significant digits, without an exponent from 0.001 up to a million."""
@@ -14,11 +16,6 @@ def number(value: float, digits: int = 4) -> str:
     if 1e-3 <= abs(value) < 1e6:
         return f"{value:.{max(digits - 1 - math.floor(math.log10(abs(value))), 0)}f}"
     return f"{value:.{digits}g}"
-
-
-def count(n: int, noun: str) -> str:
-    """Format a count: ``1 run``, ``2 runs``."""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
 def duration(seconds: float) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlflow_hp.terminal import printable
+from mlflow_hp.terminal import count, printable
 
 if TYPE_CHECKING:
     from mlflow_hp.history.training_history import TrainingHistory
@@ -34,7 +34,7 @@ def facts(history: TrainingHistory) -> dict[str, str]:
     dict of str to str
         Name -> text on one line, whose names may be anyone's: not escaped for HTML.
     """
-    shown = {"length": f"{_count(history.n_steps, 'step')}, {_count(history.n_epochs, 'epoch')}"}
+    shown = {"length": f"{count(history.n_steps, 'step')}, {count(history.n_epochs, 'epoch')}"}
     if not history.complete:
         shown["length"] += ", cut off or still running"
     optimizer = history.meta.get("optimizer") or {}
@@ -46,7 +46,7 @@ def facts(history: TrainingHistory) -> dict[str, str]:
     if history.tensors:
         n_weights = sum(math.prod(tensor.shape) for tensor in history.tensors)
         of = {"values": "all values", "statistics": "statistics", "none": "nothing"}.get(history.recorded, "")
-        shown["weights"] = f"{n_weights:,} in {_count(len(history.tensors), 'tensor')}; recorded: {of} of them"
+        shown["weights"] = f"{n_weights:,} in {count(len(history.tensors), 'tensor')}; recorded: {of} of them"
     shown["columns"] = ", ".join(history.columns)
     return {name: printable(value) for name, value in shown.items()}
 
@@ -94,7 +94,3 @@ def _extremes(steps: np.ndarray, values: np.ndarray) -> np.ndarray:
     parts = np.array_split(steps, MAX_POINTS // 2 - 1)
     chosen += [part[[int(np.argmin(values[part])), int(np.argmax(values[part]))]] for part in parts]
     return np.unique(np.concatenate(chosen))
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"

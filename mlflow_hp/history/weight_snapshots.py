@@ -14,7 +14,7 @@ import numpy as np
 from numpy.lib.format import read_array_header_1_0, read_magic
 
 from mlflow_hp.errors import UserError
-from mlflow_hp.terminal import printable
+from mlflow_hp.terminal import count, printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,9 +61,10 @@ class Snapshots(NamedTuple):
 
     def __repr__(self) -> str:
         n_weights = sum(math.prod(array.shape[1:]) for array in self.tensors.values())
+        names = printable(", ".join(self.tensors))
         return (
-            f"Snapshots: {len(self.steps)} of {self.n_steps:,} steps, every {self.every}; {n_weights:,} weights in "
-            f"{len(self.tensors)} tensors: {printable(', '.join(self.tensors))}"
+            f"Snapshots: {len(self.steps)} of {count(self.n_steps, 'step')}, every {self.every}; "
+            f"{count(n_weights, 'weight')} in {count(len(self.tensors), 'tensor')}: {names}"
         )
 
 

@@ -15,6 +15,7 @@ from mlflow_hp.plots import heatmap, score_by_parameter
 from mlflow_hp.plots import search as plots
 from mlflow_hp.plots import search_space as parameter_plots
 from mlflow_hp.run_page.illustrated import Part, illustrated
+from mlflow_hp.terminal import count
 from mlflow_hp.tracking.artifact_paths import PLOTS_FOLDER, REPORT_FILE
 from mlflow_hp.training.report import Report
 
@@ -102,7 +103,7 @@ def _by_caption(folder: Path) -> dict[str, Path]:
 def search_description(results: SearchResults) -> str:
     """Description of a search in Markdown: the result first, then its size, sentences, and a table of the best ten."""
     n_candidates, n_splits = results.fold_scores.shape
-    size = f"**{n_candidates:,} candidates, {n_splits} folds each**"
+    size = f"**{count(n_candidates, 'candidate')}, {count(n_splits, 'fold')} each**"
     sentences = "\n".join(f"- {sentence}" for sentence in search_sentences(results))
     return f"**Result**: {result_sentence(results)}\n\n{size}\n\n{sentences}\n\n{results.to_markdown(10)}\n"
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow.entities import ViewType
 
-from mlflow_hp.tracking.tags import SYNCED_FROM_TAG, SYNCED_TAG
+from mlflow_hp.tracking.tags import RUN_PAGE_TAG, SYNCED_FROM_TAG, SYNCED_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,8 +35,8 @@ def origin(tags: Mapping[str, str], own: str) -> str:
 
 
 def own_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    """Drop the tags that sync sets."""
-    return {name: value for name, value in tags.items() if name not in (SYNCED_FROM_TAG, SYNCED_TAG)}
+    """Drop the tags that sync sets, and the address of the page, which is that of one server."""
+    return {name: value for name, value in tags.items() if name not in (SYNCED_FROM_TAG, SYNCED_TAG, RUN_PAGE_TAG)}
 
 
 def ids_in(text: str) -> set[str]:

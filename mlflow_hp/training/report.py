@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 EVERY_STEP = "every step"
 """Cadence of a training of which MLflow has the metrics of all steps."""
 
+PICTURES_OF = {"layers": ("gradient_norms_by_step",), "rate_schedule": ("learning_rate_by_step",)}
+"""Name of a finding -> pictures that show it better than the loss."""
+
 
 class Report(ArtifactBundle):
     """Collects files, pictures and findings, and uploads them to a run together.
@@ -165,6 +168,14 @@ def _gradient_pictures(report: Report, history: TrainingHistory) -> None:
             report.picture(name, training.draw_curves(info))
 
 
+def _first_picture(report: Report, findings: Sequence[Finding]) -> str | None:
+    """Artifact path of the picture that shows the most important finding, of those that were drawn; None for none."""
+    first = next((finding for finding in findings if finding.severity != "fine" and finding.name != "next_try"), None)
+    names = [*PICTURES_OF.get("" if first is None else first.name, ()), "loss_by_epoch", "loss_by_batch"]
+    paths = [f"{PLOTS_FOLDER}/{name}.png" for name in names]
+    return next((path for path in paths if report.file(path).is_file()), None)
+
+
 class TrainingReport:
     """Pictures, ``diagnosis.json``, finding metrics, description, ``report.html``; uploaded by `upload`.
 
@@ -193,6 +204,8 @@ class TrainingReport:
             self._description = f"{result}{end}\n\n{diagnosis.findings_in_words(findings)}\n"
             self._report.findings(findings)
             training_pictures(self._report, history)
+            if (path := _first_picture(self._report, findings)) is not None:
+                self._description += f"\nThe picture to look at first: `{path}`\n"
         except BaseException:
             self.close()
             raise

@@ -45,7 +45,7 @@ def to(tmp_path_factory):
 
 def test_sync(source, to, capsys):
     assert cli.main(["sync", "--to", to]) == 0
-    assert capsys.readouterr().out == ("1 runs new, 0 completed, 0 unchanged; 1 metric points and 0 artifacts sent\n")
+    assert capsys.readouterr().out == ("1 run new, 0 completed, 0 unchanged; 1 metric point and 0 artifacts sent\n")
     assert cli.main(["sync", "--to", to, "--verify", source.info.run_id]) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "0 runs new, 0 completed, 1 unchanged; 0 metric points and 0 artifacts sent"

@@ -98,7 +98,7 @@ def test_hostile_names_are_text():
 
 def test_snapshots_are_a_line():
     snapshots = Snapshots(np.array([0, 2, 4]), {"dense/kernel": np.zeros((3, 5, 2), np.float32)}, every=2, n_steps=4)
-    assert repr(snapshots) == "Snapshots: 3 of 4 steps, every 2; 10 weights in 1 tensors: dense/kernel"
+    assert repr(snapshots) == "Snapshots: 3 of 4 steps, every 2; 10 weights in 1 tensor: dense/kernel"
 
 
 def test_findings_are_a_line_each():

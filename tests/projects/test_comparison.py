@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mlflow
 import pytest
 
 from projects.compare import EXPERIMENT
@@ -26,8 +27,8 @@ def test_it_records_into_its_own_run(store, run_ids, capsys):
     assert "comparison.html" in [artifact.path for artifact in store.list_artifacts(made.info.run_id)]
 
 
-def test_by_default_the_active_experiment_is_compared(store, tmp_path, run_ids, monkeypatch, capsys):
-    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", store.get_run(run_ids[0]).info.experiment_id)
+def test_by_default_the_active_experiment_is_compared(store, tmp_path, run_ids, capsys):
+    mlflow.set_experiment(experiment_id=store.get_run(run_ids[0]).info.experiment_id)
     assert run(EXPERIMENT, []) == 0
     made = store.get_run(capsys.readouterr().out.rpartition("(run ")[2].strip().rstrip(")"))
     assert made.data.params["n_runs"] == "2"
@@ -41,9 +42,9 @@ def test_by_default_the_active_experiment_is_compared(store, tmp_path, run_ids, 
         (["--runs", "0" * 32], "0" * 32),
     ],
 )
-def test_bad_input_is_said_before_a_run_is_started(store, tmp_path, monkeypatch, capsys, arguments, complaint):
+def test_bad_input_is_said_before_a_run_is_started(store, tmp_path, capsys, arguments, complaint):
     experiment = new_experiment(store, tmp_path)
-    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", experiment)
+    mlflow.set_experiment(experiment_id=experiment)
     assert run(EXPERIMENT, arguments) == 2
     assert complaint in capsys.readouterr().err
     assert not store.search_runs([experiment])

@@ -31,6 +31,7 @@ def test_pictures_findings_and_description(store):
     description = run.data.tags["mlflow.note.content"]
     assert description.startswith("**accuracy ")
     assert "after 3 epochs (15 steps); 162 parameters, by Adam, learning rate 0.001" in description
+    assert description.rstrip().endswith("The picture to look at first: `plots/loss_by_epoch.png`")
     told = json.loads(Path(store.download_artifacts(fitted.run_id, "diagnosis.json")).read_text())
     loss = fitted.keras_history.history["loss"]
     change = (loss[1] - loss[2]) / loss[1]
