@@ -22,7 +22,7 @@ KNOWN_IN = {
     "tensorflow": {"_compat", "training", "search"},
     "mlflow": {
         "_compat", "tracking", "history", "delivery", "training", "search", "sync", "compare", "server", "reproduce",
-        "cli", "autologging", "improvement",
+        "cli", "autologging", "improvement", "assistant",
     },
     "sklearn": {"_compat", "search"},
     "joblib": {"_compat", "analysis", "search"},
