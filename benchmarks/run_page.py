@@ -23,8 +23,7 @@ import requests
 from mlflow.entities import Metric
 
 from mlflow_hp.history import HistoryWriter, Tensor
-from mlflow_hp.history.program import Program, write_program
-from tests.helpers.programs_described import dense, program
+from mlflow_hp.history.program import ArrayStatistics, DataStatistics, Layer, Output, Program, write_program
 from tests.helpers.servers import serving
 
 if TYPE_CHECKING:
@@ -124,13 +123,14 @@ def _line(client: Any, root: Path, n_steps: int, seed: int) -> str:
 
 def _program() -> Program:
     """Description of a linear regression on 1,000 samples, whose surface has its minimum near (0, 0)."""
-    rng = np.random.default_rng(9)
-    x, y = rng.normal(size=(1000, 1)), 0.3 * rng.normal(size=(1000, 1))
-    described = program(dense(1), loss="MeanSquaredError", x=x, y=y)
-    assert described.training is not None
-    (of_x,) = described.training.inputs
-    of_x = of_x._replace(target_products=(float((x * y).mean()),))
-    return described._replace(training=described.training._replace(inputs=(of_x,)))
+    of_x = ArrayStatistics(
+        "", (1,), "float32", 1000, 32, (0.1,), (1.0,), (-3.0,), (3.0,), (0.0,), is_integer=False,
+        target_products=(0.02,),
+    )  # fmt: skip
+    of_y = ArrayStatistics("", (1,), "float32", 1000, 32, (0.0,), (0.3,), (-1.0,), (1.0,), (0.0,), is_integer=False)
+    layer = Layer("dense", "Dense", activation="linear", config={"units": 1}, n_weights=2)
+    output = Output("dense", "dense", "linear", (1,), "MeanSquaredError")
+    return Program((layer,), (output,), fit={"epochs": 1}, training=DataStatistics((of_x,), (of_y,)))
 
 
 def _written(
