@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/ready
 LOWEST := $(VENV)/lowest
+DOCS := build/docs-venv
 # What meets other libraries' versions: of resume, what it knows code and values by does not.
 SEARCHES := $(filter-out %_resume_code.py %_isolation.py %_fingerprint.py %_bytecode.py,$(wildcard tests/search/test_search*.py))
 VERSIONED := $(SEARCHES) tests/compat tests/server/test_page.py tests/tracking/test_runs.py tests/training/test_capture.py
@@ -11,7 +12,7 @@ OTHERS := 3.12 3.13
 export UV_SYSTEM_CERTS := 1
 ACTIVE := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: run ui test test-lowest test-python lint format benchmark clean
+.PHONY: run ui test test-lowest test-python docs package lint format benchmark clean
 
 run: $(READY)  ## train, and record every batch
 	$(ACTIVE) MLFLOW_HTTP_REQUEST_MAX_RETRIES="$${MLFLOW_HTTP_REQUEST_MAX_RETRIES:-1}" mlflow run . --env-manager local
@@ -22,9 +23,11 @@ ui: $(READY)  ## look at the runs
 
 test: $(READY)  ## pass the tests; ALL=1: with every combination, which takes half as long again
 	$(ACTIVE) python -m pytest --numprocesses 3 --dist worksteal --durations 12 $(if $(ALL),,-m 'not thorough')
+	$(ACTIVE) python docs/versions.py 'make test'
 
 test-lowest: $(LOWEST)/ready  ## pass the tests that meet the lowest versions of all libraries; ALL=1: all that are not slow
 	$(LOWEST)/bin/python -m pytest --numprocesses 3 --dist worksteal -m 'not slow and not thorough' $(if $(ALL),,$(VERSIONED))
+	$(LOWEST)/bin/python docs/versions.py 'make test-lowest'
 
 test-python: $(READY)  ## pass the tests that are not slow on the other Pythons, as far as uv finds or brings them
 	for version in $(OTHERS); do \
@@ -32,8 +35,17 @@ test-python: $(READY)  ## pass the tests that are not slow on the other Pythons,
 	    $(VENV)/bin/uv venv --quiet --clear --python $$version $(VENV)/$$version \
 	    || { echo "not tested on Python $$version, which uv did not find"; continue; }; \
 	  $(VENV)/bin/uv pip install --quiet --python $(VENV)/$$version/bin/python --editable '.[dev]' && \
-	  $(VENV)/$$version/bin/python -m pytest --numprocesses 3 --dist worksteal -m 'not slow and not thorough' || exit 1; \
+	  $(VENV)/$$version/bin/python -m pytest --numprocesses 3 --dist worksteal -m 'not slow and not thorough' && \
+	  $(VENV)/$$version/bin/python docs/versions.py 'make test-python' || exit 1; \
 	done
+
+docs: $(DOCS)/ready  ## build the site into build/docs/html: run every block of the documentation, draw every picture, check every link
+	PATH="$(CURDIR)/$(DOCS)/bin:$$PATH" PYTHONPATH=. python -m docs.site
+
+package: $(READY)  ## build the sdist and the wheel into dist, and check what an index would refuse
+	rm -rf dist
+	$(VENV)/bin/uv build --quiet
+	$(VENV)/bin/uv tool run --quiet twine check --strict dist/*
 
 lint: $(READY)
 	$(ACTIVE) ruff check .
@@ -58,6 +70,13 @@ $(READY): pyproject.toml
 	$(VENV)/bin/uv pip install --quiet --compile-bytecode --python $(VENV)/bin/python --editable '.[dev]' \
 	|| $(VENV)/bin/python -m pip install --quiet --editable '.[dev]'  # which knows other settings of a mirror
 	touch $(READY)
+
+$(DOCS)/ready: pyproject.toml
+	$(PYTHON) -m venv --clear $(DOCS)
+	$(DOCS)/bin/python -m pip install --quiet uv
+	$(DOCS)/bin/uv pip install --quiet --compile-bytecode --python $(DOCS)/bin/python --editable '.[docs]' \
+	|| $(DOCS)/bin/python -m pip install --quiet --editable '.[docs]'
+	touch $@
 
 $(LOWEST)/ready: $(READY)
 	$(VENV)/bin/uv venv --quiet --clear --python $(VENV)/bin/python $(LOWEST)

@@ -1,10 +1,12 @@
 """Draw docs/pictures/diagnosis.png: made curves, each with the verdict of its diagnosis.
 
-python docs/diagnosis_picture.py
+python docs/diagnosis_picture.py         # into docs/pictures
+python docs/diagnosis_picture.py FILE
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -80,8 +82,8 @@ def history(made: Made) -> TrainingHistory:
     return TrainingHistory.from_arrays({"step": np.arange(10), "batch_loss": batches}, epochs, program=program)
 
 
-def draw() -> None:
-    """Draw the picture."""
+def draw(picture: Path) -> None:
+    """Draw the picture into a file."""
     figure, grid = plt.subplots(2, 4, figsize=(12, 5.6), layout="constrained")
     for axes, made in zip(grid.flat, trainings(), strict=True):
         findings = [each for each in diagnosis.diagnose(history(made)) if each.severity != "fine"]
@@ -101,8 +103,8 @@ def draw() -> None:
         axes.set_ylabel("loss")
         axes.legend(fontsize=9, frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(PICTURE, dpi=100)
+    figure.savefig(picture, dpi=100)
 
 
 if __name__ == "__main__":
-    draw()
+    draw(Path(sys.argv[1]) if sys.argv[1:] else PICTURE)

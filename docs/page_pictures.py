@@ -1,0 +1,145 @@
+"""Draw page.png, page_mobile.png and compare.png: runs of two authors on the page and in a report, in Chromium.
+
+    python docs/page_pictures.py build/pictures/page.png   # all three, into the folder of this one
+
+The status is 3 if there is no Chromium: then nothing is drawn.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+NO_BROWSER = 3
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome") or ""
+RATES = {"Ada": "0.5,0.1", "Grace": "0.02,0.004"}
+SERVER_SECONDS = 180
+
+
+def record(environment: dict[str, str]) -> str:
+    """Record two authors' descents and searches; return the id of the experiment."""
+    for author, rates in RATES.items():
+        words = ["-m", "projects.cost_contour", "--standardize", "true", "--optimizer", "sgd", "--epochs", "6",
+                 "--learning_rate", rates, "--animate", "false"]  # fmt: skip
+        subprocess.run(
+            [sys.executable, *words], check=True, cwd=ROOT, capture_output=True,
+            env=environment | {"MLFLOW_HP_AUTHOR": author},
+        )  # fmt: skip
+    import mlflow
+
+    mlflow.set_tracking_uri(environment["MLFLOW_TRACKING_URI"])
+    experiment = mlflow.get_experiment_by_name("descents")
+    return str(experiment.experiment_id)
+
+
+def search() -> None:
+    """Record a search of each author on the same folds."""
+    from sklearn.datasets import load_digits
+    from sklearn.linear_model import SGDClassifier
+    from sklearn.model_selection import GridSearchCV
+
+    import mlflow_hp
+
+    x, y = load_digits(return_X_y=True)
+    for author, alphas in {"Ada": [1e-4, 1e-3, 1e-2], "Grace": [1e-1, 1.0]}.items():
+        os.environ["MLFLOW_HP_AUTHOR"] = author
+        grid = GridSearchCV(SGDClassifier(random_state=0), {"alpha": alphas}, cv=5)
+        with mlflow_hp.record_search(grid):
+            grid.fit(x / 16, y)
+
+
+def serve(environment: dict[str, str]) -> tuple[subprocess.Popen[bytes], str]:
+    """Start the server, and return it with its address when it answers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [f"{sysconfig.get_path('scripts')}/mlflow", "server", "--app-name", "mlflow-hp", "--workers", "1",
+             "--port", str(port), "--backend-store-uri", environment["MLFLOW_TRACKING_URI"]]  # fmt: skip
+    log = Path(environment["MLFLOW_HP_FOLDER"]).with_name("server.log").open("wb")
+    server = subprocess.Popen(words, env=environment, stdout=log, stderr=log, start_new_session=True)
+    address, end = f"http://127.0.0.1:{port}/hp/", time.monotonic() + SERVER_SECONDS
+    while server.poll() is None and time.monotonic() < end:
+        try:
+            with urllib.request.urlopen(address, timeout=10):
+                return server, address
+        except OSError:
+            time.sleep(0.5)
+    raise SystemExit(f"the server did not answer at {address}")
+
+
+def draw(pictures: Path, address: str, experiment: str, report: Path) -> None:
+    """Take the pictures of the page and of the report."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        for name, width, height, scheme in (("page", 1280, 1100, "light"), ("page_mobile", 400, 860, "dark")):
+            page = _page(browser, width, height, scheme)
+            page.goto(f"{address}#e={experiment}")
+            page.wait_for_selector("#table tbody tr")
+            page.locator("#table tbody tr").first.focus()
+            page.keyboard.press("Control+a")
+            page.wait_for_selector("#curve .main-svg")
+            page.wait_for_selector("#sections h2")
+            page.wait_for_timeout(1500)
+            page.screenshot(path=pictures / f"{name}.png", full_page=name == "page")
+        page = _page(browser, 1000, 1100, "light")
+        page.goto(report.as_uri())
+        page.wait_for_timeout(1500)
+        page.screenshot(path=pictures / "compare.png", full_page=False)
+        browser.close()
+
+
+def _page(browser: Any, width: int, height: int, scheme: str) -> Any:
+    page = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme).new_page()
+    page.set_default_timeout(60_000)
+    return page
+
+
+def main(pictures: Path) -> int:
+    """Record, serve, and take the pictures."""
+    if not CHROMIUM:
+        return NO_BROWSER
+    with tempfile.TemporaryDirectory(prefix="mlflow_hp_pictures_") as folder:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW")}
+        environment = kept | {
+            "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+            "MLFLOW_EXPERIMENT_NAME": "descents",
+            "MLFLOW_HP_FOLDER": f"{folder}/journals",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            "PYTHONPATH": str(ROOT),
+        }
+        os.chdir(folder)
+        os.environ.update(environment)
+        import mlflow
+
+        mlflow.set_tracking_uri(environment["MLFLOW_TRACKING_URI"])
+        mlflow.create_experiment("descents", artifact_location=Path(folder, "artifacts").as_uri())
+        experiment = record(environment)
+        search()
+        report = Path(folder, "report.html")
+        subprocess.run(
+            [f"{sysconfig.get_path('scripts')}/mlflow-hp", "compare", "--experiment", "descents", "--by", "author",
+             "--output", report], check=True, env=environment, capture_output=True,
+        )  # fmt: skip
+        server, address = serve(environment)
+        try:
+            draw(pictures, address, experiment, report)
+        finally:
+            os.killpg(server.pid, 15)
+            server.wait()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(Path(sys.argv[1]).absolute().parent))

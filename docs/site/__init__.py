@@ -1,0 +1,1 @@
+"""The documentation's site: its code blocks are run and its pictures drawn by the build."""
