@@ -43,13 +43,15 @@ def record(environment: dict[str, str]) -> str:
 
 
 def search() -> None:
-    """Record a search of each author on the same folds."""
+    """Record a search of each author on the same folds, in another experiment."""
+    import mlflow
     from sklearn.datasets import load_digits
     from sklearn.linear_model import SGDClassifier
     from sklearn.model_selection import GridSearchCV
 
     import mlflow_hp
 
+    mlflow.set_experiment("digits")
     x, y = load_digits(return_X_y=True)
     for author, alphas in {"Ada": [1e-4, 1e-3, 1e-2], "Grace": [1e-1, 1.0]}.items():
         os.environ["MLFLOW_HP_AUTHOR"] = author
@@ -83,27 +85,61 @@ def draw(pictures: Path, address: str, experiment: str, report: Path) -> None:
 
     with sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        for name, width, height, scheme in (("page", 1280, 1100, "light"), ("page_mobile", 400, 860, "dark")):
-            page = _page(browser, width, height, scheme)
-            page.goto(f"{address}#e={experiment}")
-            page.wait_for_selector("#table tbody tr")
-            page.locator("#table tbody tr").first.focus()
-            page.keyboard.press("Control+a")
-            page.wait_for_selector("#curve .main-svg")
-            page.wait_for_selector("#sections h2")
-            page.wait_for_timeout(1500)
-            page.screenshot(path=pictures / f"{name}.png", full_page=name == "page")
-        page = _page(browser, 1000, 1100, "light")
+        page = _page_of_descents(browser, address, experiment, 1280, "light")
+        page.screenshot(path=pictures / "page.png")
+        _add_section(page, "Descents on one surface", pictures / "page.png")
+        page = _page_of_descents(browser, address, experiment, 400, "dark")
+        page.screenshot(path=pictures / "page_mobile.png")
+        page = _new_page(browser, 1000, "light")
         page.goto(report.as_uri())
         page.wait_for_timeout(1500)
-        page.screenshot(path=pictures / "compare.png", full_page=False)
+        _add_section(page, "Scores, and which differences are real", pictures / "compare.png", is_first=True)
+        _add_section(page, "Descents on one surface", pictures / "compare.png")
         browser.close()
 
 
-def _page(browser: Any, width: int, height: int, scheme: str) -> Any:
-    page = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme).new_page()
+def _new_page(browser: Any, width: int, scheme: str) -> Any:
+    page = browser.new_context(viewport={"width": width, "height": 860}, color_scheme=scheme).new_page()
     page.set_default_timeout(60_000)
     return page
+
+
+def _page_of_descents(browser: Any, address: str, experiment: str, width: int, scheme: str) -> Any:
+    """Open the page at an experiment, and select its trainings."""
+    page = _new_page(browser, width, scheme)
+    page.goto(f"{address}#e={experiment}")
+    page.wait_for_selector("#table tbody tr")
+    page.fill("#filter", "learning_rate=")
+    page.locator("#table tbody tr").first.focus()
+    page.keyboard.press("Control+a")
+    page.wait_for_selector("#curve .main-svg")
+    page.wait_for_selector("#sections h2")
+    page.wait_for_timeout(1500)
+    return page
+
+
+def _add_section(page: Any, title: str, picture: Path, *, is_first: bool = False) -> None:
+    """Add the first section of this title, down to the next heading, to a picture from above."""
+    import io
+
+    from PIL import Image
+
+    places = page.evaluate(
+        """() => [...document.querySelectorAll("h2, h3, hr")].map(
+            (each) => [each.innerText, each.getBoundingClientRect().top + scrollY])"""
+    )
+    end = page.evaluate("document.documentElement.scrollHeight")
+    number = next(number for number, (text, _) in enumerate(places) if text.strip() == title)
+    top = places[number][1] - 8
+    bottom = min([at for _, at in places[number + 1 :] if at > top + 20] + [end]) - 8
+    clip = {"x": 0, "y": top, "width": page.viewport_size["width"], "height": bottom - top}
+    parts = [Image.open(io.BytesIO(page.screenshot(full_page=True, clip=clip))).convert("RGB")]
+    if not is_first:
+        parts.insert(0, Image.open(picture).convert("RGB"))
+    whole = Image.new("RGB", (max(each.width for each in parts), sum(each.height for each in parts)), "white")
+    for place, part in enumerate(parts):
+        whole.paste(part, (0, sum(each.height for each in parts[:place])))
+    whole.save(picture)
 
 
 def main(pictures: Path) -> int:
@@ -115,6 +151,7 @@ def main(pictures: Path) -> int:
         environment = kept | {
             "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
             "MLFLOW_EXPERIMENT_NAME": "descents",
+            "MLFLOW_HP_AUTHOR": "Ada",
             "MLFLOW_HP_FOLDER": f"{folder}/journals",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             "PYTHONPATH": str(ROOT),
@@ -129,8 +166,9 @@ def main(pictures: Path) -> int:
         search()
         report = Path(folder, "report.html")
         subprocess.run(
-            [f"{sysconfig.get_path('scripts')}/mlflow-hp", "compare", "--experiment", "descents", "--by", "author",
-             "--output", report], check=True, env=environment, capture_output=True,
+            [f"{sysconfig.get_path('scripts')}/mlflow-hp", "compare", "--experiment", "digits",
+             "--experiment", "descents", "--by", "author", "--output", report],
+            check=True, env=environment, capture_output=True,
         )  # fmt: skip
         server, address = serve(environment)
         try:

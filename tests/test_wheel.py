@@ -1,13 +1,16 @@
-"""The wheel: the whole package with its data and nothing else, installed where nothing else of the project is."""
+"""The wheel and the sdist: the whole package and nothing else, installed where nothing else of the project is."""
 
 from __future__ import annotations
 
+import email
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -22,6 +25,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(UV is None, reason="uv is not
 
 def run(*words, cwd=None):
     environ = os.environ | {"UV_SYSTEM_CERTS": "1"}  # certificates that pip trusts, too
+    environ.pop("PYTHONPATH", None)  # the checkout
     done = subprocess.run([*map(str, words)], capture_output=True, text=True, cwd=cwd, env=environ)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -39,15 +43,31 @@ def environment(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
+def index(tmp_path_factory):
+    """A local index: a folder with the sdist, and with the wheel that is built from it."""
     source, built = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("built")
-    for name in ("mlflow_hp", "projects"):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    run(UV, "build", "--quiet", "--wheel", "--no-build-isolation", "--python", sys.executable, "-o", built, source)
-    (path,) = built.glob("*.whl")
+    for name in ("mlflow_hp", "projects", "tests"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "version_1"))
+    for path in (each for each in ROOT.iterdir() if each.is_file() and not each.name.startswith(".")):
+        shutil.copy(path, source)
+    run(UV, "build", "--quiet", "--no-build-isolation", "--python", sys.executable, "-o", built, source)
+    return built
+
+
+@pytest.fixture(scope="module")
+def wheel(index):
+    (path,) = index.glob("*.whl")
     return path
+
+
+@pytest.fixture
+def beside_libraries(index, environment):
+    """An environment with the wheel from the index alone; the libraries are those that the tests have."""
+    install(environment, "--no-deps", "--no-index", "--find-links", index, "mlflow-hp")
+    (site,) = environment.glob("lib/python*/site-packages")
+    libraries = sysconfig.get_path("purelib")  # its .pth files, as of this checkout, are not read
+    (site / "libraries.pth").write_text(libraries)
+    return environment
 
 
 def outcome(environment):
@@ -65,14 +85,54 @@ def test_all_of_the_package_and_nothing_else(wheel):
     assert there == {path.relative_to(ROOT).as_posix() for path in files}
 
 
-def test_every_public_name_can_be_imported(wheel, environment):
-    """The wheel alone is installed; the libraries are those of the environment that runs the tests."""
-    install(environment, "--no-deps", wheel)
-    (site,) = environment.glob("lib/python*/site-packages")
-    (site / "libraries.pth").write_text(
-        sysconfig.get_path("purelib")
-    )  # its .pth files, as of this checkout, are not read
-    assert outcome(environment) == {}
+def test_the_sdist_has_the_package_and_no_half_of_the_tests(index):
+    (path,) = index.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "SECURITY.md", "mlflow_hp/py.typed"} <= names
+    assert {name.partition("/")[0] for name in names if "/" in name} == {"mlflow_hp", "mlflow_hp.egg-info"}
+
+
+def test_the_metadata_say_who_for_what_and_which_pythons(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (each for each in archive.namelist() if each.endswith("/METADATA"))
+        metadata = email.message_from_bytes(archive.read(name))
+    assert metadata["Author"] == metadata["Maintainer"] == "mlflow_hp maintainers"
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    pythons = [each.rpartition(" :: ")[2] for each in metadata.get_all("Classifier") if "Python :: 3." in each]
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    others = re.search(r"^OTHERS := (.*)$", makefile, re.MULTILINE).group(1).split()
+    assert pythons == [metadata["Requires-Python"].removeprefix(">="), *others]
+
+
+def test_every_public_name_can_be_imported(beside_libraries):
+    assert outcome(beside_libraries) == {}
+
+
+def test_the_command_a_training_and_the_page(beside_libraries, tmp_path):
+    program = """
+import json, sys
+import keras, mlflow, numpy as np
+import mlflow_hp
+from mlflow_hp.server.app import create_app
+import mlflow.server
+
+x = np.ones((8, 2))
+model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+model.compile("sgd", "mse")
+with mlflow.start_run() as run:
+    model.fit(x, x[:, 0], batch_size=4, verbose=0, callbacks=[mlflow_hp.TrainingRecorder(report=False)])
+steps = len(mlflow_hp.load_history(run.info.run_id).steps["batch_loss"])
+create_app()
+page = mlflow.server.app.test_client().get("/hp/", headers={"Host": "localhost"})
+json.dump([mlflow_hp.__file__, steps, page.status_code], sys.stdout)
+"""
+    help_text = run(beside_libraries / "bin" / "mlflow-hp", "--help")
+    assert all(command in help_text for command in ("compare", "diagnose", "repeat", "sync"))
+    file, steps, status = json.loads(run(beside_libraries / "bin" / "python", "-c", program, cwd=tmp_path))
+    assert Path(file).is_relative_to(beside_libraries)
+    assert (steps, status) == (2, 200)
 
 
 @pytest.mark.thorough

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from docs.site import commands
 from docs.site.blocks import read_page, split_commands
+from mlflow_hp.delivery import patience
 
 if TYPE_CHECKING:
     from docs.site.blocks import Block
@@ -129,6 +130,7 @@ def main(page_file: str, result_file: str) -> None:
     """Run the page of a file, as `docs.site.pages` writes it, and write the outcomes."""
     asked = json.loads(Path(page_file).read_text(encoding="utf-8"))
     page = read_page(asked["name"], asked["text"])
+    patience.PATIENCE_SECONDS = 300.0  # a busy machine is not a store that fails
     variables: dict[str, Any] = {"__name__": "__main__"}
     outcomes = dict.fromkeys(asked["blocks"], Outcome())
     for number in outcomes:
