@@ -47,6 +47,8 @@ def noted(lines: list[dict[str, Any]], line: dict[str, Any]) -> list[dict[str, A
 
 def table(lines: list[dict[str, Any]]) -> str:
     """Write the lines as a table of Markdown: a column per job and Python."""
+    if not lines:
+        return "*No job has written a line yet.*"
     head = [f"`{each['job']}`, Python {each['python']}" for each in lines]
     rows = [["", *head], ["---"] * (len(lines) + 1), ["passed on", *(each["date"] for each in lines)]]
     rows += [["system", *(each["system"] for each in lines)]]

@@ -49,6 +49,7 @@ def test_the_navigation_leads_to_each_page():
         ("<!-- with: a => b -->\n```text\n1\n```\n", "in front of no block"),
         ("<!-- small: -P a=1 -->\n", "in front of no block"),
         ("<!-- output -->\n", "behind no block"),
+        ("<!-- picture: drawn by hand -->\n![a](b.png)\n", "drawn by nothing"),
         ("<!-- picture: artifact a.png of train -->\n![a](a.png)\n", "no command of the page runs"),
     ],
 )
@@ -135,6 +136,27 @@ def test_the_reference_has_each_public_name():
     for package, names in reference.packages().items():
         text = reference.page(package, names)
         assert all(f'"{name}"' in text or f"{name}`" in text for name in names), package
+
+
+def test_versions_are_a_table_with_a_column_per_job():
+    table = runpy.run_path(str(ROOT / "docs" / "versions.py"))["table"]
+    line = {
+        "job": "make test",
+        "python": "3.11.7",
+        "date": "2026-01-02",
+        "system": "x",
+        "versions": {"keras": "3.10.0"},
+    }
+    rows = [row.strip("| ").split(" | ") for row in table([line, {**line, "job": "b", "versions": {}}]).splitlines()]
+    assert rows[0] == ["`make test`, Python 3.11.7", "`b`, Python 3.11.7"]
+    assert ["keras", "3.10.0"] in rows
+    assert table([]) == "*No job has written a line yet.*"
+
+
+def test_each_test_job_notes_its_versions():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    jobs = re.findall(r"^(test[\w-]*):", makefile, re.MULTILINE)
+    assert [f"make {job}" for job in jobs] == re.findall(r"docs/versions.py '(.*)'", makefile)
 
 
 def test_a_line_of_versions_keeps_its_date_until_a_version_differs():

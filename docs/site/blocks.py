@@ -28,6 +28,8 @@ In front of a picture:
     MLproject made.
 ``<!-- picture: script FILE -->``
     It is drawn by this program, which is run with the path of the picture.
+``<!-- picture: not drawn: REASON -->``
+    It is that of the checkout, shown with the reason.
 
 Blocks of other languages than those in `LANGUAGES` are text.
 """
@@ -87,9 +89,9 @@ class Shown(NamedTuple):
     block : int
         Position among the blocks of the page.
     kind : str
-        ``output``, ``shown`` (a file), ``artifact`` or ``script``.
+        ``output``, ``shown`` (a file), ``artifact``, ``script`` or ``not drawn``.
     value : str
-        The file, artifact or script; of an output, ``folded`` or nothing.
+        The file, artifact, script or reason; of an output, ``folded`` or nothing.
     start, end : int
         Characters of the page that it replaces.
     words : str
@@ -198,6 +200,9 @@ def _place(page: Page, key: str, value: str, match: re.Match[str], line: int) ->
 
 
 def _picture(page: Page, marker: str, match: re.Match[str], line: int) -> Shown:
+    if marker.startswith("not drawn:"):
+        reason = marker.removeprefix("not drawn:").strip()
+        return Shown(-1, "not drawn", reason, match.end(), match.end(), match["words"], picture=match["picture"])
     known = re.fullmatch(r"(?:artifact (\S+) of (\w+)(?: (\d+))?|script (\S+))", marker)
     if not known:
         raise PageError(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from docs.site.blocks import entry_commands, split_commands
-from docs.site.pages import draw
+from docs.site.pages import ROOT, draw
 
 if TYPE_CHECKING:
     from docs.site.blocks import Page, Shown
@@ -73,6 +73,9 @@ def _picture(page: Page, place: Shown, path: str, target: Path) -> tuple[str, st
         return f"![{place.words}](drawn/{name})", ""
     drawn = folder / posixpath.normpath(place.picture)
     drawn.parent.mkdir(parents=True, exist_ok=True)
+    if place.kind == "not drawn":
+        shutil.copy((ROOT / page.name).parent / place.picture, drawn)
+        return f"\n\n*Not drawn by the build: {place.value}.*{{ .not-run }}", ""
     if place.kind == "artifact":
         shutil.copy(path, drawn)
         return place.picture, ""
