@@ -133,9 +133,15 @@ def test_a_program_of_the_gallery_is_a_page_and_a_notebook(path):
 
 
 def test_the_reference_has_each_public_name():
+    texts = reference.pages()
     for package, names in reference.packages().items():
-        text = reference.page(package, names)
+        text = texts[package]
         assert all(f'"{name}"' in text or f"{name}`" in text for name in names), package
+
+
+def test_the_reference_describes_nothing_twice():
+    described = re.findall(r"^::: (\S+)", "\n".join(reference.pages().values()), re.MULTILINE)
+    assert len(described) == len(set(described)) > 30
 
 
 def test_versions_are_a_table_with_a_column_per_job():
