@@ -1,7 +1,8 @@
 """Build the site: run all blocks, draw the pictures, write the pages, check the links; ``make docs``.
 
-python -m docs.site                   # into build/docs/html
-python -m docs.site README.md docs/start.md   # run only these pages, and build no site
+    python -m docs.site                # into build/docs/html
+    python -m docs.site --reuse        # run only blocks that changed or failed since the last time
+    python -m docs.site docs/start.md  # run only this page, if it changed or failed, and build no site
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ def texts() -> dict[str, str]:
     return written | {f"{gallery.FOLDER}/{path.stem}.md": gallery.markdown(path) for path in gallery.programs()}
 
 
-def build(pages: list[Page]) -> list[str]:
+def build(pages: list[Page], *, reuse: bool) -> list[str]:
     """Run all pages and write the sources of the site; return what went wrong."""
-    results = run_pages(pages, BUILD / "run")
+    results = run_pages(pages, BUILD / "run", reuse=reuse)
     faults = [result.error for result in results if result.error]
     shutil.rmtree(SOURCES, ignore_errors=True)
     SOURCES.mkdir(parents=True)
@@ -95,21 +96,25 @@ def write(name: str, text: str) -> None:
 
 
 def main(names: list[str]) -> int:
-    """Build the site, or run the pages of these names; return 0, or 1 with what went wrong."""
+    """Build the site, or run the pages of these names; return 0, or 1 with what went wrong.
+
+    ``--reuse`` among the names runs only what changed.
+    """
     os.environ.update({"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1", "MPLBACKEND": "agg"})
     start = time.monotonic()
+    reuse, names = "--reuse" in names, [name for name in names if not name.startswith("-")]
     try:
         pages = [read_page(name, text) for name, text in texts().items() if not names or name in names]
     except PageError as error:
         print(error, file=sys.stderr)
         return 1
     if names:
-        results = run_pages(pages, BUILD / "run")
+        results = run_pages(pages, BUILD / "run", reuse=True)
         faults = [result.error for result in results if result.error]
         for result in [] if faults else results:
             faults += staging.write_page(result, BUILD / "tried")
     else:
-        faults = build(pages)
+        faults = build(pages, reuse=reuse)
     if not faults and not names:
         faults = check_links()
     print("\n\n".join(faults), file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -67,12 +68,16 @@ class PageResult(NamedTuple):
         return ""
 
 
-def run_pages(pages: Sequence[Page], folder: Path) -> list[PageResult]:
-    """Run all pages in folders below one; a few parts of them at once, those with most blocks first."""
+def run_pages(pages: Sequence[Page], folder: Path, *, reuse: bool = False) -> list[PageResult]:
+    """Run all pages in folders below one; a few parts of them at once, those with most blocks first.
+
+    With `reuse`, what ran before with the same blocks, without a fault, is not run again.
+    """
     from tests.helpers.forked_python import commands
 
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    if not reuse:
+        shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
     programs = Path(commands())  # forks of a process that has the libraries loaded
     shim = programs / "mlflow-hp"
     shim.write_text(f'#!/bin/sh\nexec {programs}/python -m docs.site.mlflow_hp "$@"\n', encoding="utf-8")
@@ -106,7 +111,11 @@ def _whole(page: Page, done: list[Part]) -> PageResult:
 
 
 def _run_part(page: Page, blocks: list[int], parent: Path, programs: Path, store: Path) -> Part:
-    folder = parent / "_".join([re.sub(r"\W+", "_", page.name.removesuffix(".md")), *map(str, blocks[:1])])
+    folder = parent / "_".join([re.sub(r"\W+", "_", page.name.removesuffix(".md")), _key(page, blocks)])
+    asked, result = folder / "page.json", folder / "result.json"
+    if result.exists() and not any((part := _read(folder, result)).outcomes[number].error for number in blocks):
+        return part
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     if all(page.blocks[number].not_run for number in blocks):
         return Part(folder, dict.fromkeys(blocks, Outcome()), {})
@@ -115,7 +124,6 @@ def _run_part(page: Page, blocks: list[int], parent: Path, programs: Path, store
     shutil.copy(store, folder / "mlflow.db")
     with sqlite3.connect(folder / "mlflow.db") as database:
         database.execute("UPDATE experiments SET artifact_location = ?", [(folder / "mlruns" / "0").as_uri()])
-    asked, result = folder / "page.json", folder / "result.json"
     asked.write_text(json.dumps({"name": page.name, "text": page.text, "blocks": blocks}), encoding="utf-8")
     done = subprocess.run(
         [programs / "python", "-m", "docs.site.page_run", asked, result], check=False, cwd=folder,
@@ -124,10 +132,23 @@ def _run_part(page: Page, blocks: list[int], parent: Path, programs: Path, store
     if not result.exists():
         fault = Outcome(error=f"status {done.returncode}\n{done.stdout}{done.stderr}")
         return Part(folder, dict.fromkeys(blocks, fault), {})
+    part = _read(folder, result)
+    seconds = sum(each.seconds for each in part.outcomes.values())
+    failed = any(each.error for each in part.outcomes.values())
+    print(f"{seconds:6.1f} s  {page.name} {blocks}{'  FAILED' if failed else ''}", flush=True)
+    return part
+
+
+def _key(page: Page, blocks: list[int]) -> str:
+    """Return what names the run of some blocks: it changes with them and with what is shown of them."""
+    places = [place._replace(start=0, end=0) for place in page.shown]
+    content = [[page.blocks[number]._replace(line=0) for number in blocks], blocks, places]
+    return hashlib.sha256(repr(content).encode()).hexdigest()[:12]
+
+
+def _read(folder: Path, result: Path) -> Part:
     values = json.loads(result.read_text(encoding="utf-8"))
     outcomes = {int(number): Outcome(**each) for number, each in values["outcomes"].items()}
-    seconds, failed = sum(each.seconds for each in outcomes.values()), any(each.error for each in outcomes.values())
-    print(f"{seconds:6.1f} s  {page.name} {blocks}{'  FAILED' if failed else ''}", flush=True)
     return Part(folder, outcomes, {int(number): path for number, path in values["pictures"].items()})
 
 
@@ -155,7 +176,9 @@ def _environment(folder: Path, programs: Path) -> dict[str, str]:
 
 def _empty_store(folder: Path, programs: Path) -> Path:
     """Make a store without runs, to be copied: its tables take seconds."""
-    folder.mkdir()
+    if (folder / "mlflow.db").exists():
+        return folder / "mlflow.db"
+    folder.mkdir(exist_ok=True)
     program = f"import mlflow; mlflow.MlflowClient('sqlite:///{folder}/mlflow.db').search_experiments()"
     subprocess.run([programs / "python", "-c", program], check=True, cwd=folder, env=_environment(folder, programs))
     return folder / "mlflow.db"
