@@ -1,8 +1,8 @@
 """Build the site: run all blocks, draw the pictures, write the pages, check the links; ``make docs``.
 
-    python -m docs.site                # into build/docs/html
-    python -m docs.site --reuse        # run only blocks that changed or failed since the last time
-    python -m docs.site docs/start.md  # run only this page, if it changed or failed, and build no site
+python -m docs.site                # into build/docs/html
+python -m docs.site --reuse        # run only blocks that changed or failed since the last time
+python -m docs.site docs/start.md  # run only this page, if it changed or failed, and build no site
 """
 
 from __future__ import annotations
