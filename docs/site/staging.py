@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from docs.site.blocks import Page, Shown
     from docs.site.pages import PageResult
 
-LONGEST = 40
-"""Lines of an output that are shown; the others are counted."""
+LONGEST, HEAD = 36, 12
+"""Lines of an output that are shown, and how many of them are its first; those between are counted."""
 
 
 def write_page(result: PageResult, target: Path) -> list[str]:
@@ -53,13 +53,13 @@ def output(result: PageResult, place: Shown) -> str:
 
 
 def readable(text: str, folders: list[Path]) -> str:
-    """Leave out the folders of the page, colours and lines beyond the longest output."""
+    """Leave out the folders of the page, colours and the middle of what is long."""
     for folder in sorted(folders, key=lambda each: -len(str(each))):
         text = text.replace(f"{folder}/", "").replace(str(folder), ".")
     text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text)
     lines = [line.rpartition("\r")[2].rstrip() for line in text.rstrip().split("\n")]
     if len(lines) > LONGEST:
-        lines = [*lines[:LONGEST], f"... ({len(lines) - LONGEST} more lines)"]
+        lines = [*lines[:HEAD], f"... ({len(lines) - LONGEST} more lines) ...", *lines[HEAD - LONGEST :]]
     return "\n".join(lines)
 
 
