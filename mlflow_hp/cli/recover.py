@@ -20,9 +20,9 @@ from mlflow_hp.terminal import is_live, printable, say
 )
 @click.option("--discard", is_flag=True, help="Delete the recordings of the named runs, with data that MLflow lacks.")
 def recover(run_ids: tuple[str, ...], *, take_over: bool, discard: bool) -> int:
-    """Send the recordings of killed processes on this machine to MLflow.
+    """Send the recordings of killed processes to MLflow.
 
-    RUN is the id of a run. Default: all recordings on this machine.
+    RUN is the id of a run. Default: all recordings; both on this machine.
     """
     from mlflow_hp.delivery.folder_lock import FolderLockedError
     from mlflow_hp.tracking.home import local_home

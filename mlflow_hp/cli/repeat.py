@@ -25,7 +25,7 @@ from mlflow_hp.terminal import count, say
 def repeat(
     run_id: str, other_run_id: str | None, *, in_worktree: bool, in_this_folder: bool, yes: bool, trust: bool
 ) -> int:
-    """Show what a repetition of a run needs; run it again, and compare.
+    """Show what a repetition needs; run it again, and compare.
 
     RUN is the id of a run; for a nested one, its whole program is repeated.
     """
