@@ -20,9 +20,9 @@ from mlflow_hp.cli.command import Command, quiet_mlflow
     help="Longest time of one such improvement.",
 )
 def mcp(seconds: float, *, allow_run: bool) -> int:
-    """Let an assistant read runs, by the Model Context Protocol over stdin and stdout.
+    """Let an assistant read runs, over stdin and stdout.
 
-    The assistant's program starts this command; see docs/mcp.md.
+    It speaks the Model Context Protocol; the assistant starts it: see docs/mcp.md.
     """
     protocol = sys.__stdout__
     with contextlib.redirect_stdout(sys.stderr), quiet_mlflow():  # what libraries print is no part of the protocol

@@ -13,7 +13,7 @@ from mlflow_hp.terminal import say
 @click.argument("run_id", metavar="RUN")
 @click.option("--open", "opens", is_flag=True, help="Open the page of the run in a browser.")
 def show(run_id: str, *, opens: bool) -> int:
-    """Show a run: its settings, its result, what is wrong with it, and what to try.
+    """Show what a run is, what is wrong, and what to try.
 
     RUN is the id of a run.
     """

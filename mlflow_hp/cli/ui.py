@@ -22,9 +22,9 @@ SERVER_SETTINGS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 @click.option("--port", default=5000, type=click.IntRange(1, 65535), show_default=True, help="Port to listen at.")
 @click.argument("options", nargs=-1, type=click.UNPROCESSED, metavar="[OPTIONS OF MLFLOW SERVER]...")
 def ui(store_uri: str | None, host: str, port: int, options: tuple[str, ...]) -> int:
-    """Serve MLflow's UI and the page on the tracking store; Ctrl+C ends it.
+    """Serve MLflow's UI and the page of the runs.
 
-    Further options go to `mlflow server`. Where the store is a server, its page is named instead.
+    Ctrl+C ends it. Further options go to `mlflow server`. Where the store is a server, its page is named instead.
     """
     import mlflow
 
