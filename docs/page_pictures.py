@@ -99,7 +99,7 @@ def draw(pictures: Path, address: str, experiment: str, report: Path) -> None:
 
 
 def _new_page(browser: Any, width: int, scheme: str) -> Any:
-    page = browser.new_context(viewport={"width": width, "height": 860}, color_scheme=scheme).new_page()
+    page = browser.new_context(viewport={"width": width, "height": 930}, color_scheme=scheme).new_page()
     page.set_default_timeout(60_000)
     return page
 
