@@ -57,7 +57,7 @@ def main() -> None:
             began = time.perf_counter()
             points = fill(uri, Path(folder), runs, arguments.steps)
             print(f"{runs:,} runs, {points:,} points, written in {time.perf_counter() - began:.0f} s", flush=True)
-            timed(uri, Path(folder, "report.html"))
+            timed(uri, Path(folder, "compared.html"))
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ from mlflow.entities import Metric
 
 from mlflow_hp.history import HistoryWriter, Tensor
 from mlflow_hp.history.program import ArrayStatistics, DataStatistics, Layer, Output, Program, write_program
+from mlflow_hp.tracking.tags import BATCH_LOSS_METRIC, KIND_TAG
 from tests.helpers.servers import serving
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def _written(
     client: Any, root: Path, columns: Mapping[str, str], tensors: Any, weights: str, first: Any, rows: Any,
     n_steps: int, described: Program | None = None,
 ) -> str:  # fmt: skip
-    run_id: str = client.create_run("0", run_name=f"{n_steps} steps", tags={"mlflow_hp.kind": "training"}).info.run_id
+    run_id: str = client.create_run("0", run_name=f"{n_steps} steps", tags={KIND_TAG: "training"}).info.run_id
     folder = root / "0" / run_id / "artifacts" / "training"
     folder.mkdir(parents=True)
     meta = {"optimizer": {"name": "SGD", "learning_rate": 0.1}}
@@ -181,10 +182,10 @@ def _zoomed(page: Any) -> float:
 
 
 def _delay(browser: Any, client: Any, server: str) -> float:
-    run_id = client.create_run("0", tags={"mlflow_hp.kind": "training"}).info.run_id
+    run_id = client.create_run("0", tags={KIND_TAG: "training"}).info.run_id
 
     def log(step: int) -> None:
-        client.log_batch(run_id, [Metric("batch/loss", 1.0, round(time.time() * 1000), step)])
+        client.log_batch(run_id, [Metric(BATCH_LOSS_METRIC, 1.0, round(time.time() * 1000), step)])
 
     log(0)
     page, _ = _opened(browser, f"{server}/hp/run/{run_id}")

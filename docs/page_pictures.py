@@ -164,7 +164,7 @@ def main(pictures: Path) -> int:
         mlflow.create_experiment("descents", artifact_location=Path(folder, "artifacts").as_uri())
         experiment = record(environment)
         search()
-        report = Path(folder, "report.html")
+        report = Path(folder, "compared.html")
         subprocess.run(
             [f"{sysconfig.get_path('scripts')}/mlflow-hp", "compare", "--experiment", "digits",
              "--experiment", "descents", "--by", "author", "--output", report],

@@ -36,6 +36,7 @@ OF_OTHERS = {
     "_callbacks": "scikit-learn",
     "_fit_keras_model": "scikeras",
     "_learning_rate": "Keras",
+    "_repr_html_": "notebooks",
     "_search": "scikit-learn",
 }
 """Names that other libraries have, too: the tests mean theirs."""

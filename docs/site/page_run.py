@@ -113,9 +113,11 @@ def artifacts(run_ids: list[str], *, top: bool = False) -> list[str]:
     import mlflow
     from mlflow.artifacts import download_artifacts
 
+    from mlflow_hp.tracking.tags import PARENT_TAG
+
     client = mlflow.MlflowClient()
     if top:
-        run_ids = [each for each in run_ids if "mlflow.parentRunId" not in client.get_run(each).data.tags]
+        run_ids = [each for each in run_ids if PARENT_TAG not in client.get_run(each).data.tags]
     folders = [Path(download_artifacts(run_id=each)) for each in run_ids if client.list_artifacts(each)]
     return [str(path) for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
 

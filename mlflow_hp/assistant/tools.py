@@ -20,7 +20,15 @@ from mlflow_hp.errors import UserError
 from mlflow_hp.history.load import load_history
 from mlflow_hp.tracking.run_params import params_of
 from mlflow_hp.tracking.server_health import ensure_reachable
-from mlflow_hp.tracking.tags import KIND_TAG, PARENT_TAG, USER_TAG
+from mlflow_hp.tracking.tags import (
+    AUTHOR_TAG,
+    BEST_SCORE_METRIC,
+    KIND_TAG,
+    MEAN_SCORE_METRIC,
+    PARENT_TAG,
+    TEST_SCORE_METRIC,
+    USER_TAG,
+)
 from mlflow_hp.training.run_account import account_lines, describe_run, where_it_is
 
 if TYPE_CHECKING:
@@ -34,7 +42,15 @@ MAX_COMPARED = 100
 """Runs of one comparison."""
 SHOWN_PARAMS = ("optimizer", "learning_rate", "batch_size", "epochs")
 """Params of a run in a list."""
-SHOWN_METRICS = ("loss", "val_loss", "accuracy", "val_accuracy", "best_score", "mean_score", "test_score")
+SHOWN_METRICS = (
+    "loss",
+    "val_loss",
+    "accuracy",
+    "val_accuracy",
+    BEST_SCORE_METRIC,
+    MEAN_SCORE_METRIC,
+    TEST_SCORE_METRIC,
+)
 """Metrics of a run in a list."""
 
 
@@ -169,7 +185,7 @@ def _row(run: Run) -> dict[str, Any]:
         "name": run.info.run_name,
         "kind": tags.get(KIND_TAG),
         "status": run.info.status,
-        "author": tags.get("mlflow_hp.author") or tags.get(USER_TAG),
+        "author": tags.get(AUTHOR_TAG) or tags.get(USER_TAG),
         "parent": tags.get(PARENT_TAG),
         "params": {name: params[name] for name in SHOWN_PARAMS if name in params},
         "metrics": {name: _number(metrics[name]) for name in SHOWN_METRICS if name in metrics},

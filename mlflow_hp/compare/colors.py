@@ -53,9 +53,11 @@ class Colouring(NamedTuple):
 def colour_runs(runs: Sequence[RunFacts], by: str | None = None) -> Colouring:
     """Assign colours to `runs`, which are sorted best first.
 
-    The best ``MAX_NAMED`` have a colour each; with `by`, each author, kind, experiment, or value of a param or tag has.
+    The best ``MAX_NAMED`` have a colour each; with `by`, each author, kind, experiment, or value of a param or tag has,
+    unless all runs have the same.
     """
-    if by is None:
+    values = {} if by is None else {run.run_id: group_name(run, by) for run in runs}
+    if by is None or len(set(values.values())) == 1:  # one colour for all would tell nothing apart
         chosen = runs[: figures.MAX_NAMED]
         n_same_name = Counter(run.name for run in chosen)
         with_author = {run.run_id: f"{run.name} · {run.author}" for run in chosen}
@@ -70,7 +72,6 @@ def colour_runs(runs: Sequence[RunFacts], by: str | None = None) -> Colouring:
         sentence = f"The best {len(chosen)} have colours, {n_grey} others are grey." if n_grey else ""
         colours = {run.run_id: index for index, run in enumerate(chosen)}
         return Colouring(sentence, colours, names, {n: run.run_id for n, run in zip(names, chosen, strict=True)})
-    values = {run.run_id: group_name(run, by) for run in runs}
     names = [name for name, _ in Counter(values.values()).most_common(figures.MAX_NAMED)]
     legend_runs: dict[str, str] = {}
     for run in runs:

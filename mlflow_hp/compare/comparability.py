@@ -196,6 +196,8 @@ def _reason(run: RunFacts, metric: str, parents: set[str | None], *, unfinished:
 
 def _reason_alone(run: RunFacts, metric: str, facts: Sequence[RunFacts]) -> str:
     """Why a comparable run has nothing to be compared with."""
+    if len(facts) == 1:
+        return "it is the only one: add a run that was trained on the same data"
     others = [other for other in facts if other.run_id != run.run_id and other.data_digest == run.data_digest]
     if not others:
         return f"no other run was trained on its data ({run.data_digest})"

@@ -40,7 +40,7 @@ def page(head: Head, sections: Sequence[Section]) -> str:
     """Render the report as HTML."""
     environment = _environment()
     style, script = (Markup(_source(environment, name)) for name in ("report.css", "report.js"))  # noqa: S704 - ours
-    return environment.get_template("report.html").render(
+    return environment.get_template("page.html").render(
         head=head,
         sections=sections,
         figures={section.key: finite(section.figure) for section in sections if section.figure is not None},

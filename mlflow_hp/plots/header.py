@@ -110,12 +110,17 @@ def _wrapped(text: str, room: float, size: float, max_lines: int) -> list[str]:
 
 def _cut(line: str, room: float, size: float) -> str:
     """Cut the end of a line that is wider than `room` points."""
-    if _width(line, size) <= room:
+    if len(line) <= room and _width(line, size) <= room:
         return line
-    beginning = line.rstrip("…").rstrip()
-    while beginning and _width(f"{beginning}…", size) > room:
-        beginning = beginning[:-1]
-    return f"{beginning}…"
+    beginning = line.rstrip("…").rstrip()[: int(room)]  # a letter is wider than a point
+    fits, too_many = 0, len(beginning)
+    while too_many - fits > 1:
+        middle = (fits + too_many) // 2
+        if _width(f"{beginning[:middle]}…", size) <= room:
+            fits = middle
+        else:
+            too_many = middle
+    return f"{beginning[:fits]}…"
 
 
 def _width(text: str, size: float) -> float:

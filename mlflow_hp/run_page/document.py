@@ -61,7 +61,7 @@ def document(summary: dict[str, Any], history: TrainingHistory, snapshots: Snaps
         "training": microscope(history, columns=MAX_COLUMNS),
     }
     text = json.dumps(content, separators=(",", ":"), allow_nan=False)
-    return template("report.html").render(
+    return template("training.html").render(
         title=storable(run["name"]),
         state=storable(f"{run['kind'] or 'run'} of {_day(run['started'])}, by {run['author']}"),
         params=[(storable(name), storable(value)) for name, value in summary["params"]],
@@ -86,7 +86,7 @@ def template(name: str) -> jinja2.Template:
         Name of its file.
     """
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("mlflow_hp.run_page"),
+        loader=jinja2.PackageLoader(__package__),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -112,7 +112,7 @@ def _plotly() -> str:
 
 @functools.cache
 def _static(name: str) -> str:
-    return files("mlflow_hp.run_page").joinpath("static", name).read_text(encoding="utf-8")
+    return files(__package__).joinpath("static", name).read_text(encoding="utf-8")
 
 
 @functools.cache

@@ -16,8 +16,8 @@ MAX_BYTES = 2_500_000
 """Bytes of the pictures at most; those that come after are left out."""
 
 
-class Part(NamedTuple):
-    """Part of a report.
+class ReportPart(NamedTuple):
+    """ReportPart of a report.
 
     Attributes
     ----------
@@ -37,14 +37,14 @@ class Part(NamedTuple):
     rows: Sequence[Sequence[str]]
 
 
-def illustrated(title: str, subtitle: str, parts: Sequence[Part], pictures: Mapping[str, Path]) -> str:
+def illustrated(title: str, subtitle: str, parts: Sequence[ReportPart], pictures: Mapping[str, Path]) -> str:
     """Make the report.
 
     Parameters
     ----------
     title, subtitle : str
         What it is about.
-    parts : sequence of Part
+    parts : sequence of ReportPart
         Texts and tables.
     pictures : mapping of str to Path
         PNG files by caption, the most important first.
@@ -66,7 +66,7 @@ def illustrated(title: str, subtitle: str, parts: Sequence[Part], pictures: Mapp
         title=storable(title),
         subtitle=storable(subtitle),
         parts=[
-            Part(
+            ReportPart(
                 storable(part.heading),
                 [_plain(sentence) for sentence in part.sentences],
                 [storable(name) for name in part.columns],

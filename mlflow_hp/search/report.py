@@ -14,7 +14,7 @@ from mlflow_hp.analysis.significance import winner
 from mlflow_hp.plots import heatmap, score_by_parameter
 from mlflow_hp.plots import search as plots
 from mlflow_hp.plots import search_space as parameter_plots
-from mlflow_hp.run_page.illustrated import Part, illustrated
+from mlflow_hp.run_page.illustrated import ReportPart, illustrated
 from mlflow_hp.terminal import count
 from mlflow_hp.tracking.artifact_paths import PLOTS_FOLDER, REPORT_FILE
 from mlflow_hp.training.report import Report
@@ -88,10 +88,10 @@ def draw_search(folder: Path, fits: Mapping[int, SearchResults], about: str = ""
     report.file(REPORT_FILE).write_text(content, encoding="utf-8")
 
 
-def _part(results: SearchResults, heading: str) -> Part:
+def _part(results: SearchResults, heading: str) -> ReportPart:
     """Sentences about a fit of a search, and the table of its best candidates."""
     sentences = [result_sentence(results), *search_sentences(results)]
-    return Part(heading, sentences, *results.best_rows(MAX_LISTED))
+    return ReportPart(heading, sentences, *results.best_rows(MAX_LISTED))
 
 
 def _by_caption(folder: Path) -> dict[str, Path]:

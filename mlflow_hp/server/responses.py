@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 from flask import Response, request
 
+from mlflow_hp import run_page, server
+
 MIN_GZIP_BYTES = 2_000
 """Shorter responses are not compressed."""
 
@@ -79,7 +81,7 @@ class StaticFiles:
 
         self._own = {
             item.name: item.read_bytes()
-            for package in ("mlflow_hp.server", "mlflow_hp.run_page")
+            for package in (server, run_page)
             for item in files(package).joinpath("static").iterdir()
             if item.is_file()
         }

@@ -20,8 +20,10 @@ Y = (1.5 * X[:, 0] - 2 + RNG.normal(size=64)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
-def fitted(tmp_path_factory):
+def fitted(tracking_uri):
     """Histories of two linear regressions on one data set, and of one on another."""
+    mlflow.set_tracking_uri(tracking_uri)
+    mlflow.set_experiment("tests")
     histories = {}
     for name, rate, targets in (("a", 0.01, Y), ("b", 0.05, Y), ("other", 0.01, Y + 1)):
         keras.utils.set_random_seed(0)

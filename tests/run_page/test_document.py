@@ -9,11 +9,14 @@ import re
 
 import mlflow
 import numpy as np
+import pytest
 
 from mlflow_hp import TrainingHistory
 from mlflow_hp.analysis import Finding
 from mlflow_hp.run_page.document import document
 from mlflow_hp.run_page.summary import findings_from, summary
+
+pytestmark = pytest.mark.usefixtures("store")
 
 NAUGHTY = "</script><img src=x onerror=alert(1)>"
 

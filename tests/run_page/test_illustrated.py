@@ -6,7 +6,7 @@ import base64
 import re
 
 from mlflow_hp.run_page import illustrated as module
-from mlflow_hp.run_page.illustrated import Part, illustrated
+from mlflow_hp.run_page.illustrated import ReportPart, illustrated
 
 NAUGHTY = "<img src=x onerror=alert(1)>"
 
@@ -16,7 +16,7 @@ def test_everything_is_in_it(tmp_path, monkeypatch):
     for name in ("scores", NAUGHTY):
         pictures[name] = tmp_path / f"{len(pictures)}.png"
         pictures[name].write_bytes(name.encode())
-    part = Part("", [f"**The best** is `{NAUGHTY}`."], ["rank", NAUGHTY], [["1", NAUGHTY]])
+    part = ReportPart("", [f"**The best** is `{NAUGHTY}`."], ["rank", NAUGHTY], [["1", NAUGHTY]])
     html = illustrated(NAUGHTY, "GridSearchCV", [part], pictures)
     assert "<img src=x" not in html
     assert [base64.b64decode(data).decode() for data in re.findall(r"base64,([^\"]+)", html)] == ["scores", NAUGHTY]

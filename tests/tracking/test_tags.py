@@ -51,12 +51,14 @@ BEGINNINGS = {text for name, text in OURS.items() if name.endswith("_METRIC_PREF
 }
 OF_MLFLOW = {text for text in vars(mlflow_tags).values() if isinstance(text, str) and text.startswith("mlflow.")}
 """All tags of MLflow, whether or not we use them."""
+OF_MLFLOW.add("mlflow.experimentKind")  # which its browser code has, and no constant
 NO_TAGS = {path.stem for path in (ROOT / "mlflow_hp").iterdir()} | set(mlflow_hp.__all__) | {"html"}
 """What may stand behind ``mlflow_hp.``: packages, modules, public names."""
 ANOTHER_THING = {
     ("mlflow_hp/analysis/search_results.py", "fit_seconds"),  # columns of a table
     ("mlflow_hp/analysis/search_results.py", "score_seconds"),
-    ("docs/tree.py", "mlflow_hp."),  # a module
+    ("docs/site/reference.py", "mlflow_hp."),  # a module
+    ("docs/tree.py", "mlflow_hp."),
 }
 
 

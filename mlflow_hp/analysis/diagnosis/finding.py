@@ -98,6 +98,11 @@ class Finding(NamedTuple):
 class Findings(list[Finding]):
     """List of findings, the most important first, that shows one on a line.
 
+    Parameters
+    ----------
+    iterable : iterable of Finding
+        The findings. Defaults to none.
+
     Examples
     --------
     >>> from mlflow_hp.analysis import Finding

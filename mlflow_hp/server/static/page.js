@@ -7,7 +7,7 @@ import { allColumns, chosenColumns, metricNames, onSelection, refresh, select, s
 
 const REFRESH_MS = 4000; // between requests for running runs
 const LIST_EVERY = 8; // refreshes between requests for new runs
-const FIRST_METRICS = ["batch/loss", "loss", "val_loss", "score", "mean_test_score"];
+const FIRST_METRICS = ["batch/loss", "loss", "val_loss", "mean_score", "score", "mean_test_score"];
 
 const element = (id) => document.getElementById(id);
 let experiments = [];
@@ -124,8 +124,11 @@ function count() {
 const compared = () => [...selected].filter((id) => runs.has(id)).slice(0, MAX_COMPARED);
 
 function chooseMetric() {
-  const names = metricNames();
-  if (!state.m || !names.includes(state.m)) updateState({ m: FIRST_METRICS.find((name) => names.includes(name)) ?? names[0] ?? "" });
+  const ids = compared();
+  const names = metricNames(ids);
+  const shared = names.filter((name) => ids.every((id) => name in runs.get(id).metrics));
+  const first = (choice) => FIRST_METRICS.find((name) => choice.includes(name));
+  if (!state.m || !names.includes(state.m)) updateState({ m: first(shared) ?? first(names) ?? shared[0] ?? names[0] ?? "" });
   options(element("metric"), names, state.m);
 }
 
@@ -133,7 +136,7 @@ async function drawComparison(withSections = true) {
   const ids = compared();
   element("nothing").hidden = ids.length > 0;
   element("judging").hidden = ids.length === 0;
-  element("curves").hidden = ids.length === 0 || !metricNames().length;
+  element("curves").hidden = ids.length === 0 || !metricNames(ids).length;
   if (!ids.length) return clear();
   chooseMetric();
   await Promise.all([
@@ -221,10 +224,21 @@ addEventListener("keydown", (event) => {
 
 let refreshes = 0;
 
+// Whether there are new experiments, or new or ended runs in those that are shown.
+async function hasNews() {
+  const before = new Map(experiments.map((item) => [item.id, item]));
+  experiments = await request("experiments");
+  if (experiments.some((item) => !before.has(item.id)) || experiments.length !== before.size) drawExperiments();
+  const changed = experiments.filter((item) => state.e.includes(item.id))
+    .some((item) => item.runs !== before.get(item.id)?.runs || item.last !== before.get(item.id)?.last);
+  if (!state.e.length && experiments.length) updateState({ e: [experiments[0].id] });
+  return changed || [...runs.values()].some(unfinished) || state.e.some((id) => !loaded.has(id));
+}
+
 async function refreshRunning() {
   refreshes += 1;
   const running = compared().map((id) => runs.get(id)).filter(unfinished);
-  const reload = refreshes % LIST_EVERY === 0 && [...runs.values()].some(unfinished);
+  const reload = refreshes % LIST_EVERY === 0 && (await hasNews());
   if (!running.length && !reload) return;
   const hasEnded = () => running.some((run) => !unfinished(runs.get(run.id) ?? run));
   if (reload) await loadRuns(true);

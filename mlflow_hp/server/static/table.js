@@ -5,6 +5,7 @@ import { updateState, state } from "./state.js";
 
 const DEFAULT_PARAMS = 8;
 const DEFAULT_METRICS = 4;
+const CURVES = /^(weights|units|system)\//; // metrics of which a run's latest values are not loaded
 const ROWS_AT_ONCE = 100; // the next are added on scrolling
 
 const table = document.getElementById("table");
@@ -57,7 +58,7 @@ export function chosenColumns(all) {
   const nRuns = (key) => allRuns.filter((run) => all.get(key).value(run) !== undefined).length;
   const keys = [...all.keys()];
   const params = keys.filter((key) => key.startsWith("p.") && differs(key));
-  const metrics = keys.filter((key) => key.startsWith("m.") && !key.includes("/")).sort((a, b) => nRuns(b) - nRuns(a));
+  const metrics = keys.filter((key) => key.startsWith("m.") && (!key.includes("/") || key.startsWith("m.best/"))).sort((a, b) => nRuns(b) - nRuns(a));
   return [
     "name", "author", ...["kind", "experiment"].filter(differs), "status", "started", "duration",
     ...params.sort((a, b) => nRuns(b) - nRuns(a)).slice(0, DEFAULT_PARAMS),
@@ -76,7 +77,7 @@ export function refresh() {
   const column = all.get(state.o.replace(/^-/, "")) ?? all.get("started");
   const keyed = shown.map((run) => [column.value(run), run]);
   keyed.sort(([a], [b]) => order(a, b, descending));
-  shown = keyed.map(([, run]) => run);
+  shown = asTree(keyed.map(([, run]) => run));
   if (!shown.some((run) => run.id === active)) active = shown[0]?.id ?? null;
   drawHead(descending, column.key);
   const rows = Math.max(ROWS_AT_ONCE, Math.min(body.rows.length, shown.length));
@@ -87,6 +88,20 @@ export function refresh() {
   scroller.scrollTop = top;
   if (focused && active) rowOf(active)?.focus({ preventScroll: true });
   table.setAttribute("aria-rowcount", shown.length + 1);
+}
+
+// Nested runs come behind their parent, in the same order among themselves; those whose parent is not shown stay where they are.
+function asTree(ordered) {
+  const ids = new Set(ordered.map((run) => run.id));
+  const nested = new Map();
+  for (const run of ordered) if (ids.has(run.parent)) nested.set(run.parent, [...(nested.get(run.parent) ?? []), run]);
+  const found = [];
+  const add = (run) => {
+    found.push(run);
+    for (const child of nested.get(run.id) ?? []) add(child);
+  };
+  for (const run of ordered) if (!ids.has(run.parent)) add(run);
+  return found.length === ordered.length ? found : ordered; // a circle of parents, which a server may hold
 }
 
 // Missing values come last in both directions.
@@ -140,6 +155,14 @@ function row(run, index) {
       name.textContent = name.title = value;
       cell.append(name, " ", link);
       if (run.parent) cell.classList.add("nested");
+      const own = document.createElement("a");
+      own.href = `run/${run.id}`;
+      own.textContent = "▸";
+      own.title = "This run step by step";
+      own.setAttribute("aria-label", `${value} step by step`);
+      own.tabIndex = -1;
+      cell.insertBefore(own, link);
+      cell.insertBefore(document.createTextNode(" "), link);
     } else {
       cell.textContent = value === undefined ? "" : column.text(value);
       if (typeof value === "number") cell.className = "number";
@@ -155,8 +178,7 @@ function mark(line) {
   const { id } = line.dataset;
   line.setAttribute("aria-selected", selected.has(id));
   line.tabIndex = id === active ? 0 : -1;
-  const link = line.querySelector("a");
-  if (link) link.tabIndex = id === active ? 0 : -1;
+  for (const link of line.querySelectorAll("a")) link.tabIndex = id === active ? 0 : -1;
 }
 
 const rowOf = (id) => body.querySelector(`tr[data-id="${id}"]`);
@@ -246,4 +268,11 @@ scroller.addEventListener("scroll", () => {
   if (body.rows.length < shown.length && scroller.scrollTop + 2 * scroller.clientHeight > scroller.scrollHeight) addRows();
 });
 
-export const metricNames = () => [...new Set([...loaded.values()].flatMap((known) => known.metric_names))].sort();
+// Metrics of some runs, those that all of them have first; and metrics of weights, units and the system of any loaded run.
+export function metricNames(ids) {
+  const counts = new Map();
+  for (const id of ids) for (const name of Object.keys(runs.get(id)?.metrics ?? {})) counts.set(name, (counts.get(name) ?? 0) + 1);
+  const shared = [...counts.keys()].sort((a, b) => (counts.get(b) === ids.length) - (counts.get(a) === ids.length) || a.localeCompare(b));
+  const curves = [...new Set([...loaded.values()].flatMap((known) => known.metric_names))].filter((name) => CURVES.test(name) && !counts.has(name));
+  return [...shared, ...curves.sort()];
+}
