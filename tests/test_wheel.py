@@ -25,7 +25,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(UV is None, reason="uv is not
 
 def run(*words, cwd=None):
     environ = os.environ | {"UV_SYSTEM_CERTS": "1"}  # certificates that pip trusts, too
-    environ.pop("PYTHONPATH", None)  # the checkout
+    for name in ("PYTHONPATH", "MLFLOW_EXPERIMENT_ID", "MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI"):
+        environ.pop(name, None)  # the checkout, and what other tests of this process have set
     done = subprocess.run([*map(str, words)], capture_output=True, text=True, cwd=cwd, env=environ)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -31,13 +31,13 @@ MAX_PATH = 2000
 """Points of a path."""
 
 
-def document(summary: dict[str, Any], history: TrainingHistory, snapshots: Snapshots | None = None) -> str:
-    """Make the document of a training.
+def training_content(run_id: str, history: TrainingHistory, snapshots: Snapshots | None = None) -> dict[str, Any]:
+    """Compute what the document of a training shows of it, which takes most of the time.
 
     Parameters
     ----------
-    summary : dict of str to object
-        As `mlflow_hp.run_page.summary.summary` returns.
+    run_id : str
+        Id of its run.
     history : TrainingHistory
         Recorded training.
     snapshots : Snapshots, optional
@@ -45,21 +45,35 @@ def document(summary: dict[str, Any], history: TrainingHistory, snapshots: Snaps
 
     Returns
     -------
-    str
-        HTML, at most some 3 MB: plotly.js and the data are in it, compressed.
+    dict of str to object
+        For `document`.
     """
-    run = summary["run"]
-    shown = descent({run["id"]: history}, {run["id"]: snapshots})
+    _plotly()
+    shown = descent({run_id: history}, {run_id: snapshots})
     for path in [] if shown is None else shown["paths"]:
         every = -(-len(path["steps"]) // MAX_PATH)
         for name in ("steps", "x", "y", "z"):
             path[name] = [*path[name][:-1:every], *path[name][-1:]]
-    content = {
-        "summary": summary,
-        "descent": shown,
-        "names": {run["id"]: run["name"]},
-        "training": microscope(history, columns=MAX_COLUMNS),
-    }
+    return {"descent": shown, "training": microscope(history, columns=MAX_COLUMNS)}
+
+
+def document(summary: dict[str, Any], shown: dict[str, Any]) -> str:
+    """Make the document of a training.
+
+    Parameters
+    ----------
+    summary : dict of str to object
+        As `mlflow_hp.run_page.summary.summary` returns.
+    shown : dict of str to object
+        As `training_content` returns.
+
+    Returns
+    -------
+    str
+        HTML, at most some 3 MB: plotly.js and the data are in it, compressed.
+    """
+    run = summary["run"]
+    content = {"summary": summary, "names": {run["id"]: run["name"]}, **shown}
     text = json.dumps(content, separators=(",", ":"), allow_nan=False)
     return template("training.html").render(
         title=storable(run["name"]),

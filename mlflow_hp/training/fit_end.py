@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from mlflow_hp.training.fit_settings import FitSettings
     from mlflow_hp.training.report import TrainingReport
 
+REPORT_BYTES = 3_000_000
+"""Size of a report with its document, which may take its time to be sent."""
 SHORT_SECONDS = 1.0
 """The recording of a fit that takes less time ends with its run: in a loop, each end would take longer than the fit."""
 
@@ -124,7 +126,7 @@ class FitEnd:
                 report = self._problems.attempt("there is no report", lambda: self._report(history))
                 if report is not None:
                     until_sent.callback(report.close)
-                    recording.do("the report", lambda: report.upload(recording.cadence))
+                    recording.do("the report", lambda: report.upload(recording.cadence), REPORT_BYTES)
             if best is not None:
                 recording.do("the best epoch", functools.partial(self._log_best, best))
             recording.do("the refused items", recording.upload_refused)

@@ -14,7 +14,7 @@ from mlflow_hp.errors import UserError
 from mlflow_hp.history import weight_snapshots
 from mlflow_hp.history.step_record import batch_values, gradient_norms, learning_rates
 from mlflow_hp.plots import figure, gradients, training
-from mlflow_hp.run_page.document import document
+from mlflow_hp.run_page.document import document, training_content
 from mlflow_hp.run_page.summary import summary
 from mlflow_hp.tracking import runs
 from mlflow_hp.tracking.artifact_bundle import ArtifactBundle
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from matplotlib.axes import Axes
-    from mlflow.entities import Run
 
     from mlflow_hp.analysis.diagnosis import Finding
     from mlflow_hp.history import TrainingHistory
@@ -193,7 +192,6 @@ class TrainingReport:
 
     def __init__(self, run_id: str, history: TrainingHistory, folder: Path | None = None) -> None:
         self._report = Report(run_id)
-        self._history, self._folder = history, folder
         try:
             findings = diagnosis.diagnose(history)
             self._findings = findings
@@ -206,6 +204,7 @@ class TrainingReport:
             training_pictures(self._report, history)
             if (path := _first_picture(self._report, findings)) is not None:
                 self._description += f"\nThe picture to look at first: `{path}`\n"
+            self._shown = _content(run_id, history, folder)
         except BaseException:
             self.close()
             raise
@@ -225,25 +224,27 @@ class TrainingReport:
             note = "" if cadence == EVERY_STEP else f"\nMLflow has metrics of {cadence}; the history has every step.\n"
             runs.set_description(run_id, self._description + note)
             run.data.tags[DESCRIPTION_TAG] = self._description
-        if PARENT_TAG not in run.data.tags:
-            self._add_document(run)
-        self._report.upload()
-
-    def _add_document(self, run: Run) -> None:
-        """Add ``report.html``; without it, if that fails, the rest is uploaded all the same."""
-        try:
-            snapshots = None if self._folder is None else weight_snapshots.load(self._folder / weight_snapshots.FILE)
-        except (UserError, OSError):
-            snapshots = None
-        try:
-            content = document(summary(run, self._findings), self._history, snapshots)
+        if PARENT_TAG not in run.data.tags and self._shown is not None:
+            content = document(summary(run, self._findings), self._shown)
             self._report.file(REPORT_FILE).write_text(content, encoding="utf-8")
-        except Exception as error:  # noqa: BLE001
-            warn(f"run {run.info.run_id} has no {REPORT_FILE}: {type(error).__name__}: {error}")
+        self._report.upload()
 
     def close(self) -> None:
         """Remove the local files."""
         self._report.close()
+
+
+def _content(run_id: str, history: TrainingHistory, folder: Path | None) -> dict[str, Any] | None:
+    """Compute what ``report.html`` shows, before MLflow is called; None if that fails: the rest is uploaded."""
+    try:
+        snapshots = None if folder is None else weight_snapshots.load(folder / weight_snapshots.FILE)
+    except (UserError, OSError):
+        snapshots = None
+    try:
+        return training_content(run_id, history, snapshots)
+    except Exception as error:  # noqa: BLE001
+        warn(f"run {run_id} has no {REPORT_FILE}: {type(error).__name__}: {error}")
+        return None
 
 
 def _optimizer(history: TrainingHistory) -> str:

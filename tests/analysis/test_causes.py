@@ -261,12 +261,12 @@ def test_an_uneven_classification_has_no_cause_for_an_accuracy_near_that_of_its_
 # Words
 
 
-def test_the_result_comes_first_then_problems_then_what_to_try():
+def test_the_result_comes_first_then_what_to_try_then_problems():
     history = trained(classifier(dense(2, "relu")), loss=np.linspace(1.1, 1.0, 20), accuracy=accuracy(0.4))
     assert diagnosis.result_in_words(history) == "**loss 1, accuracy 0.4** after 20 epochs (400 steps)"
     words = diagnosis.findings_in_words(diagnosis.diagnose(history))
     places = [words.index(heading) for heading in ("**Problems**", "**What to try**", "too few units")]
-    assert places[0] < places[2] < places[1]
+    assert places[1] < places[0] < places[2]
     assert diagnosis.findings_in_words([]) == "Nothing out of the ordinary."
 
 

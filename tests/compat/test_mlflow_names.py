@@ -135,3 +135,11 @@ def test_a_server_of_an_unknown_kind_counts_as_uvicorn(monkeypatch, form):
     text = change(monkeypatch, of_mlflow.KIND_OF_SERVER, form).rstrip()
     with pytest.warns(RuntimeWarning, match=re.escape(text)):
         assert of_mlflow.runs_under_uvicorn()
+
+
+@pytest.mark.parametrize("form", ["gone", "something else"])
+@pytest.mark.parametrize("name", [of_mlflow.PREDICATES, of_mlflow.NOUNS], ids=["adjectives", "nouns"])
+def test_no_name_is_random_where_the_words_are_unknown(monkeypatch, name, form):
+    text = change(monkeypatch, name, form).rstrip()
+    with pytest.warns(RuntimeWarning, match=re.escape(text)):
+        assert of_mlflow.words_of_random_names() == (frozenset(), frozenset())

@@ -13,7 +13,7 @@ import pytest
 
 from mlflow_hp import TrainingHistory
 from mlflow_hp.analysis import Finding
-from mlflow_hp.run_page.document import document
+from mlflow_hp.run_page.document import document, training_content
 from mlflow_hp.run_page.summary import findings_from, summary
 
 pytestmark = pytest.mark.usefixtures("store")
@@ -45,7 +45,7 @@ def large(n_tensors=240, n=2000):
 
 
 def test_a_net_of_240_tensors_fits_into_3_megabytes():
-    html = document(summary(run_with(), []), large())
+    html = document(summary(run_with(), []), training_content("0f3a", large()))
     assert len(html.encode()) <= 3_000_000
     shown = json.loads(packed(html, "content"))["training"]
     assert {len(each["rows"]) for each in shown["heatmaps"]} == {240}
@@ -53,7 +53,7 @@ def test_a_net_of_240_tensors_fits_into_3_megabytes():
 
 
 def test_it_asks_for_nothing():
-    html = document(summary(run_with(), []), large(2, 10))
+    html = document(summary(run_with(), []), training_content("0f3a", large(2, 10)))
     written = re.sub(r'id="(?:plotly|content)">[^<]*<', "", html)
     assert not re.search(r"<[^>]+(?:src|href)=|@import|url\(", written)
     assert "import " not in re.search(r'<script type="module">(.*?)</script>', html, re.DOTALL)[1]
@@ -62,7 +62,7 @@ def test_it_asks_for_nothing():
 def test_hostile_texts_are_text():
     finding = Finding("speed", NAUGHTY, NAUGHTY, {}, NAUGHTY, "problem")
     run = run_with(NAUGHTY, mlflow__note__content=NAUGHTY, mlflow_hp__author=NAUGHTY)
-    html = document(summary(run, [finding]), large(1, 10))
+    html = document(summary(run, [finding]), training_content("0f3a", large(1, 10)))
     assert "<img" not in html
     assert json.loads(packed(html, "content"))["summary"]["findings"][0]["text"] == NAUGHTY
 

@@ -90,9 +90,7 @@ class Finding(NamedTuple):
 
     def _repr_html_(self) -> str:
         """Write it as HTML for a notebook."""
-        tries = f"<div>Try: {html.escape(str(self.suggestion))}</div>" if self.suggestion else ""
-        verdict, text = html.escape(str(self.verdict)), html.escape(str(self.text))
-        return f"<div><b>{html.escape(str(self.severity))}: {verdict}</b><div>{text}</div>{tries}</div>"
+        return _as_html(self)
 
 
 class Findings(list[Finding]):
@@ -116,7 +114,13 @@ class Findings(list[Finding]):
 
     def _repr_html_(self) -> str:
         """Write them as HTML for a notebook."""
-        return "".join(finding._repr_html_() for finding in self) or "<div>no findings</div>"
+        return "".join(map(_as_html, self)) or "<div>no findings</div>"
+
+
+def _as_html(finding: Finding) -> str:
+    tries = f"<div>Try: {html.escape(str(finding.suggestion))}</div>" if finding.suggestion else ""
+    verdict, text = html.escape(str(finding.verdict)), html.escape(str(finding.text))
+    return f"<div><b>{html.escape(str(finding.severity))}: {verdict}</b><div>{text}</div>{tries}</div>"
 
 
 def to_json(findings: Sequence[Finding]) -> dict[str, Any]:
