@@ -53,7 +53,7 @@ def test_what_mlflow_refuses_for_a_while_is_written_later(store, monkeypatch, re
 
 
 def test_what_a_large_search_is_known_by_is_not_lost(store, monkeypatch):
-    monkeypatch.setattr("mlflow_hp.search.parent_run.LONGEST_TAG", 10)
+    monkeypatch.setattr("mlflow_hp.search.parent_run.LONGEST_MANIFEST_TAG", 10)
     refuses = Refuses(monkeypatch, error("PERMISSION_DENIED"))
     ACTS.update({0: lambda: refuses.turn(False), 6: refuses.until_met, 7: lambda: refuses.turn(True)})
     run_id = record(search := picky())

@@ -175,13 +175,28 @@ def test_every_route_only_reads(page):
     assert page.post("/hp/api/runs").status_code == 405
 
 
+def reached(script):
+    """A script, and all that it imports, which the page's head loads with it."""
+    found, new = set(), {script}
+    while new:
+        name = new.pop()
+        found.add(name)
+        imported = re.findall(r'from "\./([^"]+)"', STATIC.file(name).content.decode())
+        assert set(imported) <= set(STATIC.names)
+        new |= set(imported) - found
+    return found
+
+
 def test_the_page_and_all_it_loads(page):
     answer = page.get("/hp/")
     assert answer.status_code == 200
     assert "script-src 'self'" in answer.headers["Content-Security-Policy"]
     assert not re.search(r"<script>|<style|\son\w+=|https?://", answer.text)
     loaded = re.findall(r'(?:src|href)="(?!\.\./)([^"]+)"', answer.text)
-    assert {Path(name).name for name in loaded} == set(STATIC.names) - {"plotly.js", "link.js"}
+    assert {Path(name).name for name in loaded} == {"icon.svg", "page.css"} | reached("page.js")
+    assert {"icon.svg", "page.css", "run_page.css", "plotly.js", "link.js", "report.js"} | reached("page.js") | reached(
+        "run.js"
+    ) == set(STATIC.names)
     for name in [*loaded, f"{STATIC.version}/plotly.js", f"{STATIC.version}/link.js"]:
         sent = page.get(f"/hp/{name}", headers={"Accept-Encoding": "gzip"})
         assert sent.headers["Cache-Control"].endswith("immutable"), name
