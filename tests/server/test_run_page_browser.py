@@ -32,7 +32,7 @@ def served(tmp_path_factory):
         x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
         model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
         model.compile(keras.optimizers.SGD(0.05), "mse")
-        with mlflow.start_run(run_name="a line") as run:
+        with mlflow.start_run(run_name="a line", experiment_id="0") as run:
             model.fit(x, 2 * x + 1, batch_size=16, epochs=12, verbose=0, callbacks=[mlflow_hp.TrainingRecorder()])
         mlflow.set_tracking_uri(None)
         yield {"server": server, "run": run.info.run_id, "client": mlflow.MlflowClient(server), "folder": folder}
