@@ -12,7 +12,7 @@ import pytest
 from flask import Flask
 from mlflow.entities import Metric, Param, RunTag
 
-from mlflow_hp.server import routes
+from mlflow_hp.server import routes, run_routes
 from mlflow_hp.server.permissions import allow_all
 from mlflow_hp.server.responses import StaticFiles
 from mlflow_hp.server.routes import page_blueprint
@@ -23,6 +23,10 @@ PARAMETERS = {
     "runs": ["experiment", "runs"],
     "histories": ["runs", "metric", "pixels", "start", "end"],
     "sections": ["runs", "parts", "metric", "judge"],
+    "run": ["run"],
+    "training": ["run", "start", "stop", "fit"],
+    "descent": ["runs"],
+    "weights": ["run", "fit", "tensor", "step"],
 }
 """Route -> what it takes."""
 
@@ -88,6 +92,7 @@ def page(request, tmp_path_factory):
         app.register_blueprint(page_blueprint(allow_all, StaticFiles()), url_prefix="/hp")
         right = {"experiment": str(experiment), "runs": run_id, "metric": "loss", "parts": "overview", "judge": "best"}
         right |= {"pixels": "9", "start": "0", "end": "8"}
+        right |= {"run": run_id, "stop": "9", "fit": "0", "tensor": "dense/kernel", "step": "0"}
         yield app.test_client(), right
 
 
@@ -103,7 +108,8 @@ def test_these_are_all_routes_and_parameters(page):
         rule.rule.removeprefix("/hp/api/") for rule in page[0].application.url_map.iter_rules() if "/api/" in rule.rule
     }
     assert rules == set(PARAMETERS)
-    read = re.findall(r'(?:args\.get|request_args\.\w+)\("(\w+)"', Path(routes.__file__).read_text(encoding="utf-8"))
+    code = "".join(Path(each.__file__).read_text(encoding="utf-8") for each in (routes, run_routes))
+    read = re.findall(r'(?:args\.get|request_args\.\w+|runs)\("(\w+)"', code)
     assert set(read) == {name for names in PARAMETERS.values() for name in names}
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -225,6 +227,24 @@ def started(stores, name, stdin, patience=60.0, executable=None):
     return subprocess.Popen(words, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+def stop(process_id, how, uri):
+    """Send the signal; one that suspends, between two writes: SQLite's lock would stay with the suspended process."""
+    os.kill(process_id, how)
+    while how == signal.SIGSTOP and is_locked(uri):
+        os.kill(process_id, signal.SIGCONT)
+        time.sleep(0.05)
+        os.kill(process_id, how)
+
+
+def is_locked(uri):
+    with contextlib.closing(sqlite3.connect(uri.removeprefix("sqlite:///"), timeout=0.5)) as database:
+        try:
+            database.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return True
+    return False
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_process_that_is_killed_or_suspended_amid_its_copies(both, monkeypatch, how):
@@ -232,7 +252,7 @@ def test_a_process_that_is_killed_or_suspended_amid_its_copies(both, monkeypatch
     ids = sorted(record(stores.source, experiment, f"r{i}").info.run_id for i in range(4))
     process = started(stores, name, subprocess.PIPE, patience=2.0, executable=sys.executable)  # which is suspended
     assert process.stdout.readline() == "made\n"
-    os.kill(process.pid, how)
+    stop(process.pid, how, stores.target_uri)
     monkeypatch.setattr(lock, "PATIENCE_SECONDS", 2.0)  # which is waited for, and more than half of its own
     try:
         report = bring(stores, name)

@@ -20,7 +20,7 @@ def reports(monkeypatch):
     made = []
 
     class Report:
-        def __init__(self, run_id, history):
+        def __init__(self, run_id, history, folder=None):
             made.append((history.meta["fit"], history.n_steps))
 
         def upload(self, _):
