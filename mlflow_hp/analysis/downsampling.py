@@ -21,11 +21,14 @@ class Points(NamedTuple):
         Not finite where the metric was not.
     n : int
         How many points there are in the range that was asked for; more than n_points where they were downsampled.
+    times : ndarray of int64, shape (n_points,)
+        When each was logged, in milliseconds since the epoch.
     """
 
     steps: np.ndarray
     values: np.ndarray
     n: int
+    times: np.ndarray
 
 
 def downsample(

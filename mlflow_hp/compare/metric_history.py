@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from mlflow import MlflowClient
 
 from mlflow_hp.analysis.downsampling import Points, downsample
+from mlflow_hp.analysis.smoothing import centred_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,13 +21,27 @@ RUNS_IN_A_REQUEST, POINTS_IN_A_REQUEST = 100, 25_000
 """Limits of MLflow's bulk route."""
 BULK_ROUTE = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
 
+FEWEST_WINDOWS = 5
+"""A moving average takes no more than this part of a history, so that a short one does not become a flat line."""
+
 Range = tuple[int | None, int | None]
 """First and last step, both inclusive; None for no limit."""
+Axis = Literal["step", "log", "time"]
+"""Steps, their logarithm, or the time when they were logged."""
 Histories: TypeAlias = "Iterator[tuple[str, np.ndarray]]"
 """Yields run id and points: step, timestamp and value, float64 of shape (n_points, 3), in any order."""
 
 _INFINITE = 1.79e308
 """MLflow's databases store infinities as the largest float."""
+
+
+class View(NamedTuple):
+    """Part of a history that is drawn: its steps, its pixels, what they divide, and the values in a moving average."""
+
+    pixels: int = 600
+    within: Range = (None, None)
+    axis: Axis = "step"
+    window: int = 1
 
 
 class _Extent(NamedTuple):
@@ -37,36 +52,53 @@ class _Extent(NamedTuple):
     n: int
 
 
-def read(store: Any, run_ids: Sequence[str], metric: str, pixels: int, within: Range) -> dict[str, Points]:
-    """Read a metric of the runs that have it, downsampled to `pixels`.
+def read(store: Any, run_ids: Sequence[str], metric: str, view: View) -> dict[str, Points]:
+    """Read a metric of the runs that have it, downsampled to the pixels of `view`.
 
     From a database, the pixels divide the range of steps of all runs together, otherwise that of each run. At most one
     long history is in memory at a time.
     """
     if hasattr(store, "ManagedSessionMaker"):
-        return _from_database(store, run_ids, metric, pixels, within)
+        return _from_database(store, run_ids, metric, view)
     if hasattr(store, "get_host_creds"):
         histories = _from_server(store, run_ids, metric)
     else:
         histories = ((run_id, _read_all(store, run_id, metric)) for run_id in run_ids)
-    return {run_id: points for run_id, history in histories if (points := _points(history, pixels, within)).n}
+    return {run_id: points for run_id, history in histories if (points := _points(history, view)).n}
 
 
-def _points(history: np.ndarray, pixels: int, within: Range, low: int | None = None, high: int | None = None) -> Points:
-    """Sort and downsample the points of a run."""
+def _points(history: np.ndarray, view: View, low: int | None = None, high: int | None = None) -> Points:
+    """Sort, smooth and downsample the points of a run."""
     history = history[np.lexsort((history[:, 2], history[:, 1], history[:, 0]))]
-    start, end = within
-    if start is not None:
-        history = history[history[:, 0] >= start]
-    if end is not None:
-        history = history[history[:, 0] <= end]
-    values = history[:, 2]
+    steps, times, values = history.T
     values = np.where(np.abs(values) >= _INFINITE, np.copysign(np.inf, values), values)
-    index = downsample(history[:, 0], values, buckets=pixels, low=low, high=high)
-    return Points(history[index, 0].astype(np.int64), values[index], len(history))
+    window = min(view.window, len(values) // FEWEST_WINDOWS)
+    if window > 1:
+        values = centred_mean(values, window // 2 * 2 + 1)
+    start, end = view.within
+    is_shown = (steps >= (-np.inf if start is None else start)) & (steps <= (np.inf if end is None else end))
+    steps, times, values = steps[is_shown], times[is_shown], values[is_shown]
+    index = np.zeros(0, np.int64)
+    if len(steps):
+        across, ends = _across(steps, times, view.axis, (low, high))
+        index = downsample(across, values, buckets=view.pixels, low=ends[0], high=ends[1])
+    return Points(steps[index].astype(np.int64), values[index], len(steps), times[index].astype(np.int64))
 
 
-def _from_database(store: Any, run_ids: Sequence[str], metric: str, pixels: int, within: Range) -> dict[str, Points]:
+def _across(
+    steps: np.ndarray, times: np.ndarray, axis: Axis, ends: Range
+) -> tuple[np.ndarray, tuple[float | None, float | None]]:
+    """Positions of points on the axis that the pixels divide, ascending, and the positions of its ends."""
+    if axis == "time":
+        return np.maximum.accumulate(times), (None, None)
+    if axis == "step":
+        return steps, ends
+    low, high = (max(steps[at] if end is None else end, 0.0) for at, end in zip((0, -1), ends, strict=True))
+    scale = (high - low + 1) / (np.log1p(high) - np.log1p(low) or 1)  # as long as the linear axis
+    return scale * np.log1p(np.maximum(steps, 0)), (scale * np.log1p(low), scale * np.log1p(high))
+
+
+def _from_database(store: Any, run_ids: Sequence[str], metric: str, view: View) -> dict[str, Points]:
     from mlflow.store.tracking.dbmodels.models import SqlMetric as M
     from sqlalchemy import case, func, select
 
@@ -76,16 +108,17 @@ def _from_database(store: Any, run_ids: Sequence[str], metric: str, pixels: int,
         extents: dict[str, _Extent] = {}
         for batch in _batches(run_ids, RUNS_IN_A_QUERY):
             query = select(M.run_uuid, func.min(M.step), func.max(M.step), func.count()).where(
-                *_conditions(M, batch, metric, within)
+                *_conditions(M, batch, metric, view.within)
             )
             extents |= {row[0]: _Extent(*row[1:]) for row in connection.execute(query.group_by(M.run_uuid))}
         low = min((extent.low for extent in extents.values()), default=0)
         high = max((extent.high for extent in extents.values()), default=0)
         value = case((M.is_nan, None), else_=M.value)
+        read_range = view.within if view.window == 1 else (None, None)  # a mean takes values beyond the range
         for batch in _batches_by_points(extents):
-            query = select(M.run_uuid, M.step, M.timestamp, value).where(*_conditions(M, batch, metric, within))
+            query = select(M.run_uuid, M.step, M.timestamp, value).where(*_conditions(M, batch, metric, read_range))
             for run_id, history in _by_run(connection.execute(query.execution_options(stream_results=True))):
-                points[run_id] = _points(history, pixels, within, low, high)
+                points[run_id] = _points(history, view, low, high)
     return points
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
 
     from mlflow_hp.analysis.downsampling import Points
+    from mlflow_hp.compare.metric_history import Axis
 
 RUNS_PER_PAGE = 1000
 PIXELS = 600
@@ -102,6 +103,8 @@ class RunSource(Protocol):
         pixels: int = PIXELS,
         start: int | None = None,
         end: int | None = None,
+        axis: Axis = "step",
+        window: int = 1,
     ) -> dict[str, Points]:
         """Read a metric by step, by id of the runs that have it, from step `start` to `end`, both inclusive.
 
@@ -119,6 +122,11 @@ class RunSource(Protocol):
             First step. Defaults to the first there is.
         end : int, optional
             Last step. Defaults to the last there is.
+        axis : {"step", "log", "time"}
+            What the pixels divide evenly: the steps, their logarithm, or the time. Defaults to ``"step"``.
+        window : int
+            Points that each value is the mean of, centred; an even number counts as the next, and a fifth of the
+            history is the most. Defaults to 1: not smoothed.
 
         Returns
         -------
@@ -196,9 +204,12 @@ class TrackingSource:
         pixels: int = PIXELS,
         start: int | None = None,
         end: int | None = None,
+        axis: Axis = "step",
+        window: int = 1,
     ) -> dict[str, Points]:
         """See `RunSource`."""
-        return metric_history.read(self._store, run_ids, metric, pixels, (start, end))
+        view = metric_history.View(pixels, (start, end), axis, window)
+        return metric_history.read(self._store, run_ids, metric, view)
 
 
 def open_source(reader: mlflow.MlflowClient | Any) -> RunSource:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from flask import request
 
 from mlflow_hp.errors import UserError
 from mlflow_hp.tracking.params_and_tags import storable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MAX_LENGTH = 10_000
 """Most characters of a parameter; the ids of a hundred runs are a third of that."""
@@ -37,6 +42,20 @@ def text(name: str) -> str:
 def texts(name: str) -> list[str]:
     """Split the comma-separated parameter `name`, dropping empty texts."""
     return [value for value in text(name).split(",") if value]
+
+
+def one_of(name: str, choices: Sequence[str], default: str | None = None) -> str:
+    """Get the text parameter `name`, one of `choices`; if it is missing, `default` or else the first choice.
+
+    Raises
+    ------
+    UserError
+        If it is none of them.
+    """
+    value = text(name) or default or choices[0]
+    if value not in choices:
+        raise UserError(f"{name}={quoted(value)} is not known: use {', '.join(choices)}")
+    return value
 
 
 def integer(name: str) -> int | None:

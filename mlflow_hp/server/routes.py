@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from flask import Blueprint, Response, render_template
+from flask import Blueprint, Response, render_template, request
 from mlflow.exceptions import MlflowException
 
 from mlflow_hp._compat.mlflow import server_store
@@ -13,19 +13,23 @@ from mlflow_hp.compare.comparability import group_runs
 from mlflow_hp.compare.figures import line
 from mlflow_hp.compare.judging import JUDGES
 from mlflow_hp.errors import UserError
-from mlflow_hp.server import queries, request_args
+from mlflow_hp.server import notes, queries, request_args
 from mlflow_hp.server.responses import accepts_gzip, add_headers, as_error, as_json
 from mlflow_hp.server.run_routes import add_run_routes
 from mlflow_hp.server.source import ReadableSource, plain_points
+from mlflow_hp.tracking.tags import NOTE_TAG_PREFIX
 
 if TYPE_CHECKING:
     from mlflow_hp.compare import RunFacts
     from mlflow_hp.compare.judging import Judge
+    from mlflow_hp.compare.metric_history import Axis
     from mlflow_hp.server.permissions import ReadFilter
     from mlflow_hp.server.responses import StaticFiles
 
 MAX_COMPARED_RUNS = 100
 MAX_PIXELS = 4000
+MAX_WINDOW = 100_001
+AXES = ("step", "log", "time")
 CACHE_FOR_A_YEAR = "private, max-age=31536000, immutable"
 
 
@@ -72,8 +76,19 @@ def page_blueprint(readable: ReadFilter, static: StaticFiles) -> Blueprint:
         source = ReadableSource(server_store(), readable)
         pixels = min(max(request_args.integer("pixels") or 600, 1), MAX_PIXELS)
         start, end = request_args.integer("start"), request_args.integer("end")
-        points = source.points(source.readable_runs(_run_ids()), request_args.text("metric"), pixels, start, end)
+        axis = cast("Axis", request_args.one_of("x", AXES))
+        window = min(max(request_args.integer("smooth") or 1, 1), MAX_WINDOW)
+        run_ids, metric = source.readable_runs(_run_ids()), request_args.text("metric")
+        points = source.points(run_ids, metric, pixels, start, end, axis, window)
         return as_json({run_id: plain_points(of_run) for run_id, of_run in points.items()})
+
+    @page.get("/api/notes")
+    def shared_notes() -> Response:
+        asked = request_args.texts("experiments")
+        experiment_ids = [each for each in asked if queries.experiment_exists(server_store(), each)]
+        shared = notes.read(server_store(), readable(experiment_ids))
+        sender = request.authorization.username if request.authorization else None
+        return as_json({"notes": shared, "tag": NOTE_TAG_PREFIX, "sender": sender})
 
     @page.get("/api/sections")
     def comparison() -> Response:
@@ -84,7 +99,7 @@ def page_blueprint(readable: ReadFilter, static: StaticFiles) -> Blueprint:
             raise UserError(
                 f"parts={request_args.quoted(unknown[0])} is not a part of a comparison: use {', '.join(PARTS)}"
             )
-        metric, judge = request_args.text("metric") or None, _judge()
+        metric, judge = request_args.text("metric") or None, cast("Judge", request_args.one_of("judge", JUDGES, "auto"))
         facts = gather(source, run_ids)
         compared = sections(facts, source, metric=metric, unfinished=True, judge=judge, parts=tuple(parts) or PARTS)
         return as_json({"sections": [to_json(section) for section in compared], "lines": _lines(facts, metric, judge)})
@@ -124,14 +139,6 @@ def _static_view(static: StaticFiles, name: str) -> Any:
         return response
 
     return send
-
-
-def _judge() -> Judge:
-    """Whether the requested comparison judges runs by their best epoch or by their last."""
-    judge = request_args.text("judge") or "auto"
-    if judge not in JUDGES:
-        raise UserError(f"judge={request_args.quoted(judge)} is not known: use {', '.join(JUDGES)}")
-    return cast("Judge", judge)
 
 
 def _run_ids() -> list[str]:

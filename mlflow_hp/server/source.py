@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
 
     from mlflow_hp.analysis.downsampling import Points
+    from mlflow_hp.compare.metric_history import Axis
     from mlflow_hp.server.permissions import ReadFilter
 
 
@@ -54,10 +55,17 @@ class ReadableSource:
         return experiment if experiment is not None and self._allowed([experiment.experiment_id]) else None
 
     def points(
-        self, run_ids: Sequence[str], metric: str, pixels: int = 600, start: int | None = None, end: int | None = None
+        self,
+        run_ids: Sequence[str],
+        metric: str,
+        pixels: int = 600,
+        start: int | None = None,
+        end: int | None = None,
+        axis: Axis = "step",
+        window: int = 1,
     ) -> dict[str, Points]:
         """Read a metric of runs that `readable_runs` returned."""
-        return self._unfiltered.points(run_ids, metric, pixels, start, end)
+        return self._unfiltered.points(run_ids, metric, pixels, start, end, axis, window)
 
     def _allowed(self, experiment_ids: Sequence[str] | set[str]) -> list[str]:
         if undecided := [experiment_id for experiment_id in experiment_ids if experiment_id not in self._decisions]:
@@ -67,6 +75,6 @@ class ReadableSource:
 
 
 def plain_points(points: Points) -> dict[str, Any]:
-    """Convert points for JSON; values that are not finite become None, a gap in the line."""
+    """Convert points for JSON; values that are not finite become None, a gap in the line. Times are in milliseconds."""
     values = [None if value is None or abs(value) >= 1.79e308 else value for value in finite(points.values.tolist())]
-    return {"steps": points.steps.tolist(), "values": values, "n": points.n}
+    return {"steps": points.steps.tolist(), "values": values, "n": points.n, "times": points.times.tolist()}

@@ -175,6 +175,10 @@ SYNCED_TAG = "mlflow_hp.synced"
 SYNC_CLAIM_TAG_PREFIX = "mlflow_hp.sync."
 """Locks of synchronizations on an experiment."""
 
+# Tags of experiments
+NOTE_TAG_PREFIX = "mlflow_hp.note."
+"""Start of the tags of an experiment with notes on comparisons of its runs, each as JSON."""
+
 # Experiments of MLproject
 COMBINATIONS_TAG = "mlflow_hp.combinations"
 """Numbers of planned, finished and failed combinations of a sweep."""

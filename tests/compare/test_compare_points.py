@@ -107,6 +107,41 @@ def test_few_points_stay_as_they_are(store, tmp_path):
     assert np.isnan(points.values[1])
 
 
+@pytest.mark.parametrize("reader", ["database", "one by one"])
+def test_means_are_of_all_points_also_of_those_beyond_the_zoom(store, run_ids, reader):
+    source = open_source(readers(store)[reader])
+    values = source.points(run_ids, "m", N)[run_ids[0]].values
+    found = source.points(run_ids, "m", N, 1490, 1510, window=20)[run_ids[0]]  # which is even: 21
+    assert (found.n, found.steps.tolist()) == (21, list(range(1490, 1511)))
+    expected = [values[at - 10 : at + 11].mean() for at in range(1490, 1511)]
+    np.testing.assert_allclose(found.values, expected)
+    short = source.points(run_ids, "m", N, window=20)[run_ids[1]]
+    assert short.values.tolist() == [1.0, 3.0, 2.0]  # of three points, a mean would be a flat line
+    with_gap = source.points(run_ids, "m", N, window=3)[run_ids[0]].values
+    assert np.isnan(with_gap[[100, 101]]).all()
+    assert with_gap[99] == pytest.approx(values[98:100].mean())
+
+
+def test_a_logarithmic_axis_keeps_the_first_steps(store, run_ids):
+    source = open_source(store)
+    kept = {axis: source.points(run_ids[:1], "m", 50, axis=axis)[run_ids[0]].steps for axis in ("step", "log")}
+    assert [int((steps < 20).sum()) for steps in kept.values()] == [2, 19]
+    assert [(steps >= 1000).sum() > 8 for steps in kept.values()] == [True, True]
+    by_step = dict(zip(*source.points(run_ids[:1], "m", 50, axis="log")[run_ids[0]][:2], strict=True))
+    assert (by_step[17], by_step[1500]) == (9.0, -9.0)
+
+
+def test_pixels_of_time_are_as_long_as_they_took(store, tmp_path):
+    """Half of the points were logged in the first hundredth of the time."""
+    experiment = new_experiment(store, tmp_path)
+    times = np.concatenate([np.arange(500), 500 + 100 * np.arange(500)]) + 1_700_000_000_000
+    run_id = stored(store, experiment, [(i, int(at), math.sin(i)) for i, at in enumerate(times)])
+    points = open_source(store).points([run_id], "m", 50, axis="time")[run_id]
+    np.testing.assert_array_equal(points.times, times[points.steps])
+    assert (points.steps < 500).sum() < 6
+    assert (points.steps >= 500).sum() > 80
+
+
 def stored(store, experiment, points):
     """A run with the metric ``m``, of (step, timestamp, value), put where MLflow's database has them."""
     run_id = add_run(store, experiment)

@@ -118,7 +118,7 @@ def test_long_histories_keep_the_spike_and_zoom_shows_all(page, made):
 
 def test_what_is_not_finite_is_a_gap(page, made):
     answer = page.get(f"/hp/api/histories?runs={made['second']}&metric=gap").json
-    assert answer[made["second"]] == {"steps": [0, 1, 2], "values": [1.0, None, None], "n": 3}
+    assert answer[made["second"]] == {"steps": [0, 1, 2], "values": [1.0, None, None], "n": 3, "times": [3000] * 3}
 
 
 def test_sections_are_drawn_from_json(page, made):

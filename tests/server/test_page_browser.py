@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import time
 
 import mlflow
 import numpy as np
@@ -18,6 +20,7 @@ ARGUMENTS = (
 )
 STEPS, SPIKE = 3000, 1234
 NAUGHTY = '<img src=x onerror="document.title=1">'
+AXES = {"": "step.", "epoch": "epoch.", "time": "time.", "log": "logarithmic."}
 COMPARED = "document.querySelector('#sections h2') && !document.querySelector('#sections[aria-busy]')"
 
 pytestmark = [
@@ -91,11 +94,11 @@ def browse(chromium, served):
 
 
 def names(page):
-    return page.locator("#table tbody th span").all_inner_texts()
+    return page.locator("#table tbody th span:not(.twisty)").all_inner_texts()
 
 
 def selected(page):
-    return page.locator("#table tbody tr[aria-selected=true] th span").all_inner_texts()
+    return page.locator("#table tbody tr[aria-selected=true] th span:not(.twisty)").all_inner_texts()
 
 
 def state(page):
@@ -217,6 +220,11 @@ def test_a_link_shows_a_colleague_the_same(browse, served):
     page.get_by_role("button", name="Select all shown").click()
     compared(page)
     page.select_option("#metric", "val_loss")
+    page.locator("#more-metrics summary").click()
+    page.locator("#more-list").get_by_label("batch/loss").check()
+    page.select_option("#axis", "time")
+    page.locator("#smoothing").focus()
+    page.keyboard.press("ArrowRight")
     page.check("#log")
     until(page, "document.getElementById('curve').layout.yaxis.type === 'log'")
     kept = state(page)
@@ -227,6 +235,9 @@ def test_a_link_shows_a_colleague_the_same(browse, served):
     assert (names(other), selected(other)) == (names(page), selected(page))
     assert other.input_value("#metric") == "val_loss"
     assert other.is_checked("#log")
+    assert other.locator("#smoothing-words").inner_text() == "mean of up to 5"
+    assert other.evaluate("document.getElementById('curve').layout.yaxis2.title.text") == "batch/loss"
+    assert other.input_value("#axis") == "time"
 
 
 def test_zoom_shows_every_point(browse, served):
@@ -246,6 +257,111 @@ def test_zoom_shows_every_point(browse, served):
     again.get_by_role("button", name="Full range").click()
     until(again, f"document.getElementById('curve').data[0].x.length === {whole}")
     assert "z" not in state(again)
+
+
+def test_curves_by_epoch_time_and_logarithm_of_the_step(browse, served):
+    client = served["client"]
+    experiment = client.create_experiment(f"axes {time.time_ns()}")
+    run_id = client.create_run(experiment, 1_000_000, {"mlflow_hp.author": "ann"}, "r").info.run_id
+    losses = [Metric("batch/loss", step % 7, 1_000_000 + 500 * step, step) for step in range(40)]
+    client.log_batch(run_id, losses, [Param("steps_per_epoch", "10")])
+    client.log_batch(run_id, [Metric("val_loss", 1.0, 1_000_000 + 5000 * (epoch + 1), epoch) for epoch in range(4)])
+    client.set_terminated(run_id)
+    page = browse(f"e={experiment}&r={run_id}&m=batch%2Floss,val_loss")
+    compared(page)
+
+    def drawn(name):
+        page.select_option("#axis", name)
+        until(page, f"document.getElementById('curve-words').textContent.includes({AXES[name]!r})")
+        return page.evaluate("document.getElementById('curve').data.map((t) => [t.x[0], t.x.at(-1), t.y.at(-1)])")
+
+    assert drawn("") == [[0, 39, 39 % 7], [0, 3, 1]]
+    assert drawn("epoch") == [[0.1, 4, 39 % 7], [1, 4, 1]]
+    assert drawn("time") == [[0, 19.5, 39 % 7], [5, 20, 1]]
+    assert drawn("log") == [[1, 40, 39 % 7], [1, 4, 1]]
+    assert page.evaluate("document.getElementById('curve').layout.xaxis.type") == "log"
+    page.locator("#smoothing").focus()
+    page.keyboard.press("ArrowRight")
+    until(page, "document.getElementById('curve').data.length === 4")  # the values faintly behind the means
+    smooth = page.evaluate("document.getElementById('curve').data.filter((t) => !t.faint).map((t) => t.y[20])")
+    assert smooth[0] == pytest.approx(sum(step % 7 for step in range(18, 23)) / 5)
+
+
+def test_nested_runs_fold_under_their_parent(browse, served):
+    client = served["client"]
+    experiment = client.create_experiment(f"nested {time.time_ns()}")
+    ids = {}
+    for start, (name, parent) in enumerate([("sweep", None), ("a", "sweep"), ("b", "sweep"), ("b1", "b"), ("z", None)]):
+        tags = {"mlflow.parentRunId": ids[parent]} if parent else {}
+        ids[name] = client.create_run(experiment, 1_000_000 * (start + 1), tags, name).info.run_id
+    page = browse(f"e={experiment}")
+    assert names(page) == ["z", "sweep", "b", "b1", "a"]
+    levels = "[...document.querySelectorAll('#table tbody tr')].map((row) => Number(row.ariaLevel))"
+    assert page.evaluate(levels) == [1, 1, 2, 3, 2]
+    page.locator(f"tr[data-id='{ids['b1']}']").focus()
+    for key, active, left in [
+        ("ArrowLeft", "b", 5), ("ArrowLeft", "b", 4), ("ArrowRight", "b", 5), ("ArrowRight", "b1", 5),
+        ("ArrowLeft", "b", 5), ("ArrowLeft", "b", 4), ("ArrowLeft", "sweep", 4), ("ArrowLeft", "sweep", 2),
+    ]:  # fmt: skip
+        page.keyboard.press(key)
+        assert page.evaluate("document.activeElement.dataset.id") == ids[active]
+        assert len(names(page)) == left
+    assert page.locator(f"tr[data-id='{ids['sweep']}']").get_attribute("aria-expanded") == "false"
+    page.keyboard.press("Control+a")
+    assert selected(page) == ["z", "sweep"]
+    page.locator(".twisty").click()
+    assert names(page) == ["z", "sweep", "b", "a"]  # b is still folded
+    page.get_by_role("button", name="Unfold all").click()
+    assert names(page) == ["z", "sweep", "b", "b1", "a"]
+    page.get_by_role("button", name="Fold all", exact=True).click()
+    assert names(page) == ["z", "sweep"]
+    again = browse("&".join(f"{key}={value}" for key, value in state(page).items()))
+    assert names(again) == ["z", "sweep"]
+    assert violations(again) == []
+
+
+def test_a_note_is_shared_changed_and_deleted(browse, served):
+    page = browse(f"e={served['experiment']}&r={served['slow']},{served['quick']}&m=batch%2Floss&l=1")
+    compared(page)
+    page.locator("#notes > summary").click()
+    page.fill("#note-name", NAUGHTY)
+    page.fill("#note-text", "The slow one crawls.\n<b>0.01</b> it is.")
+    page.fill("#note-author", "ann")
+    page.get_by_role("button", name="Save").click()
+    page.wait_for_selector("#notes-list li")
+    assert violations(page) == []
+    tags = served["client"].get_experiment(served["experiment"]).tags
+    (kept,) = [json.loads(text) for key, text in tags.items() if key.startswith("mlflow_hp.note.")]
+    assert (kept["name"], kept["author"]) == (NAUGHTY, "ann")
+    assert kept["text"] == "The slow one crawls.\n<b>0.01</b> it is."
+
+    colleague = browse()
+    colleague.locator("#notes > summary").click()
+    colleague.locator("#notes-list").get_by_role("link", name=NAUGHTY).click()
+    compared(colleague)
+    assert selected(colleague) == ["quick", "slow"]
+    assert colleague.is_checked("#log")
+    assert "crawls" in colleague.locator("#notes-list li[aria-current]").inner_text()
+    colleague.get_by_role("button", name=f"Edit {NAUGHTY}").click()
+    colleague.fill("#note-text", "Seen by bob.")
+    colleague.fill("#note-author", "bob")
+    colleague.get_by_role("button", name="Save").click()
+    until(colleague, "document.getElementById('notes-list').textContent.includes('Seen by bob.')")
+
+    page.get_by_role("button", name=f"Edit {NAUGHTY}").click()
+    page.fill("#note-text", "Written by ann, who has not seen what bob wrote.")
+    page.get_by_role("button", name="Save").click()
+    until(page, "document.getElementById('note-said').textContent.includes('bob has changed this note')")
+    assert "Seen by bob." in page.locator("#notes-list").inner_text()
+    page.get_by_role("button", name="Save").click()
+    until(page, "document.getElementById('notes-list').textContent.includes('who has not seen')")
+
+    page.get_by_role("button", name=f"Delete {NAUGHTY}").click()
+    page.get_by_role("button", name=f"Delete {NAUGHTY} for everyone").click()
+    until(page, "!document.querySelector('#notes-list li')")
+    left = served["client"].get_experiment(served["experiment"]).tags
+    assert [key for key in left if key.startswith("mlflow_hp.note.")] == []
+    assert page.title() == "descents · mlflow_hp"
 
 
 def test_a_running_run_goes_on_before_your_eyes(browse, served):

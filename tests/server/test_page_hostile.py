@@ -21,7 +21,8 @@ from tests.helpers.needs import database_of_its_own
 PARAMETERS = {
     "experiments": [],
     "runs": ["experiment", "runs"],
-    "histories": ["runs", "metric", "pixels", "start", "end"],
+    "histories": ["runs", "metric", "pixels", "start", "end", "x", "smooth"],
+    "notes": ["experiments"],
     "sections": ["runs", "parts", "metric", "judge"],
     "run": ["run"],
     "training": ["run", "start", "stop", "fit"],
@@ -92,6 +93,7 @@ def page(request, tmp_path_factory):
         app.register_blueprint(page_blueprint(allow_all, StaticFiles()), url_prefix="/hp")
         right = {"experiment": str(experiment), "runs": run_id, "metric": "loss", "parts": "overview", "judge": "best"}
         right |= {"pixels": "9", "start": "0", "end": "8"}
+        right |= {"x": "log", "smooth": "3", "experiments": str(experiment)}
         right |= {"run": run_id, "stop": "9", "fit": "0", "tensor": "dense/kernel", "step": "0"}
         yield app.test_client(), right
 

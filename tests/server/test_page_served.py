@@ -100,6 +100,28 @@ def test_who_may_not_read_an_experiment_sees_nothing_of_it(locked):
         assert got(f"{server}/hp/", **login(user))[0] == 200
 
 
+def test_a_note_is_written_by_whom_mlflow_lets_change_the_experiment(locked):
+    server, made = locked
+    note = json.dumps({"name": "n", "text": "for ann", "view": "", "author": "root", "changed": 1})
+    content = {"experiment_id": made["hers"], "key": "mlflow_hp.note.1", "value": note}
+    route = f"{server}/ajax-api/2.0/mlflow/experiments/set-experiment-tag"
+
+    def written(user, **headers):
+        return requests.post(route, json=content, headers=login(user) | headers, timeout=60).status_code
+
+    def read(user):
+        status, text, _ = got(f"{server}/hp/api/notes?experiments={made['hers']},{made['other']}", **login(user))
+        assert status == 200
+        answer = json.loads(text)
+        assert answer["sender"] == user
+        return [note["text"] for note in answer["notes"]]
+
+    assert [written("ann"), written("bob")] == [403, 403]  # ann may read, and no more
+    assert written("root", Origin="https://elsewhere.example") == 403
+    assert written("root") == 200
+    assert (read("root"), read("ann"), read("bob")) == (["for ann"], ["for ann"], [])
+
+
 def test_without_a_login_there_is_nothing(locked):
     server, made = locked
     _, page, _ = got(f"{server}/hp/", **login("bob"))
@@ -112,6 +134,7 @@ def test_without_a_login_there_is_nothing(locked):
         f"api/runs?experiment={made['hers']}",
         "api/histories",
         "api/sections",
+        f"api/notes?experiments={made['hers']}",
     ):
         status, text, headers = got(f"{server}/hp/{route}")
         assert (status, "Basic" in headers["WWW-Authenticate"]) == (401, True), route

@@ -1,12 +1,16 @@
 // Controls of the page, and their effects.
 
 import { MAX_COMPARED, forget, load, loaded, request, runs, unfinished } from "./data.js";
-import { clear, drawCurves, drawSections, onZoom } from "./figures.js";
+import { AXES, WINDOWS, drawCurves, giveUp, onZoom } from "./curves.js";
+import { clear, drawSections } from "./figures.js";
+import { loadNotes, onExperiments } from "./notes.js";
 import { abbreviated, updateState, reread, state } from "./state.js";
+import { foldAll } from "./tree.js";
 import { allColumns, chosenColumns, metricNames, onSelection, refresh, select, selected, shownRuns } from "./table.js";
 
 const REFRESH_MS = 4000; // between requests for running runs
 const LIST_EVERY = 8; // refreshes between requests for new runs
+const MAX_METRICS = 6; // drawn at once
 const FIRST_METRICS = ["batch/loss", "loss", "val_loss", "mean_score", "score", "mean_test_score"];
 
 const element = (id) => document.getElementById(id);
@@ -87,6 +91,9 @@ function drawControls() {
   element("tags").replaceChildren(...different((run) => Object.keys(run.tags).join("\n")).flatMap((names) => names.split("\n"))
     .filter((name, at, names) => name && names.indexOf(name) === at).map((name) => new Option(name, name)));
   element("log").checked = Boolean(state.l);
+  element("axis").value = state.u;
+  showSmoothing();
+  element("fold-all").hidden = element("unfold-all").hidden = !allRuns.some((run) => runs.has(run.parent));
   element("judge").value = state.j;
 }
 
@@ -123,13 +130,45 @@ function count() {
 
 const compared = () => [...selected].filter((id) => runs.has(id)).slice(0, MAX_COMPARED);
 
-function chooseMetric() {
+function showSmoothing() {
+  const points = WINDOWS.includes(Number(state.s)) ? Number(state.s) : 1;
+  element("smoothing").value = WINDOWS.indexOf(points);
+  const words = points > 1 ? `mean of up to ${points}` : "none";
+  element("smoothing-words").textContent = words;
+  element("smoothing").setAttribute("aria-valuetext", words);
+}
+
+function chooseMetrics() {
   const ids = compared();
   const names = metricNames(ids);
   const shared = names.filter((name) => ids.every((id) => name in runs.get(id).metrics));
   const first = (choice) => FIRST_METRICS.find((name) => choice.includes(name));
-  if (!state.m || !names.includes(state.m)) updateState({ m: first(shared) ?? first(names) ?? shared[0] ?? names[0] ?? "" });
-  options(element("metric"), names, state.m);
+  const known = state.m.filter((name) => names.includes(name));
+  const chosen = known.length ? known : [first(shared) ?? first(names) ?? shared[0] ?? names[0]].filter(Boolean);
+  if (chosen.join() !== state.m.join()) updateState({ m: chosen });
+  options(element("metric"), names, chosen[0] ?? "");
+  drawMoreMetrics(names);
+}
+
+function drawMoreMetrics(names) {
+  const wanted = element("more-filter").value.toLowerCase();
+  const others = names.filter((name) => name !== state.m[0] && name.toLowerCase().includes(wanted));
+  const ordered = [...others.filter((name) => state.m.includes(name)), ...others.filter((name) => !state.m.includes(name))];
+  const items = ordered.slice(0, 200).map((name) => {
+    const box = document.createElement("input");
+    box.type = "checkbox";
+    box.checked = state.m.includes(name);
+    box.disabled = !box.checked && state.m.length >= MAX_METRICS;
+    box.addEventListener("change", () => {
+      updateState({ m: box.checked ? [...state.m, name] : state.m.filter((other) => other !== name) });
+      drawComparison(false);
+    });
+    return listItem(box, name);
+  });
+  const at = [...element("more-list").querySelectorAll("input")].indexOf(document.activeElement);
+  element("more-list").replaceChildren(...items);
+  if (at >= 0) element("more-list").querySelectorAll("input")[at]?.focus();
+  element("more-chosen").textContent = state.m.length > 1 ? `and ${state.m.length - 1} more` : "More metrics";
 }
 
 async function drawComparison(withSections = true) {
@@ -137,10 +176,13 @@ async function drawComparison(withSections = true) {
   element("nothing").hidden = ids.length > 0;
   element("judging").hidden = ids.length === 0;
   element("curves").hidden = ids.length === 0 || !metricNames(ids).length;
-  if (!ids.length) return clear();
-  chooseMetric();
+  if (!ids.length) {
+    giveUp();
+    return clear();
+  }
+  chooseMetrics();
   await Promise.all([
-    state.m ? showingErrors(() => drawCurves(ids)) : null,
+    state.m.length ? showingErrors(() => drawCurves(ids)) : null,
     withSections ? showingErrors(() => drawSections(ids)) : null,
   ]);
   return undefined;
@@ -157,6 +199,10 @@ onSelection(() => {
 });
 
 onZoom(() => drawComparison(false));
+onExperiments(() => {
+  const ofSelected = [...selected].filter((id) => runs.has(id)).map((id) => runs.get(id).experiment.id);
+  return [...new Set(ofSelected), ...state.e];
+});
 
 // ---- State in the URL
 
@@ -172,7 +218,7 @@ async function applyState() {
     }
     drawTable();
     drawColumns();
-    await drawComparison();
+    await Promise.all([drawComparison(), loadNotes()]);
   });
 }
 
@@ -189,9 +235,32 @@ element("experiments-filter").addEventListener("input", drawExperiments);
 element("columns").addEventListener("toggle", drawColumns);
 element("select-all").addEventListener("click", () => select(shownRuns().map((run) => run.id)));
 element("select-none").addEventListener("click", () => select([]));
+element("fold-all").addEventListener("click", () => {
+  foldAll(true);
+  drawTable();
+});
+element("unfold-all").addEventListener("click", () => {
+  foldAll(false);
+  drawTable();
+});
 element("metric").addEventListener("change", () => {
-  updateState({ m: element("metric").value, z: "" });
+  const name = element("metric").value;
+  updateState({ m: [name, ...state.m.slice(1).filter((other) => other !== name)], z: "" });
   drawComparison(false);
+});
+element("more-filter").addEventListener("input", () => drawMoreMetrics(metricNames(compared())));
+element("axis").append(...Object.entries(AXES).map(([value, text]) => new Option(text, value)));
+element("axis").addEventListener("change", () => {
+  updateState({ u: element("axis").value, z: "" });
+  drawComparison(false);
+});
+element("smoothing").max = WINDOWS.length - 1;
+element("smoothing").addEventListener("input", () => {
+  const points = WINDOWS[Number(element("smoothing").value)];
+  updateState({ s: points > 1 ? String(points) : "" });
+  showSmoothing();
+  clearTimeout(redraw);
+  redraw = setTimeout(() => drawComparison(false), 200);
 });
 element("log").addEventListener("change", () => {
   updateState({ l: element("log").checked ? "1" : "" });
@@ -239,6 +308,7 @@ async function refreshRunning() {
   refreshes += 1;
   const running = compared().map((id) => runs.get(id)).filter(unfinished);
   const reload = refreshes % LIST_EVERY === 0 && (await hasNews());
+  if (refreshes % LIST_EVERY === 0) await loadNotes();
   if (!running.length && !reload) return;
   const hasEnded = () => running.some((run) => !unfinished(runs.get(run.id) ?? run));
   if (reload) await loadRuns(true);

@@ -2,6 +2,7 @@
 
 import { duration, format, formatDuration, loaded, matches, runs } from "./data.js";
 import { updateState, state } from "./state.js";
+import { fold, isFolded, rowsOf } from "./tree.js";
 
 const DEFAULT_PARAMS = 8;
 const DEFAULT_METRICS = 4;
@@ -14,7 +15,8 @@ const body = table.tBodies[0];
 const scroller = document.getElementById("scroller");
 
 export const selected = new Set(); // ids, in the order of their selection
-let shown = []; // runs that match the filters, in order
+let rows = []; // runs that match the filters and whose parents are not folded, in order: {run, level, children}
+let shown = []; // these runs
 let columns = [];
 let active = null; // id of the run with keyboard focus
 let anchor = null; // id of the run where a range selection starts
@@ -57,7 +59,8 @@ export function chosenColumns(all) {
   const differs = (key) => new Set(allRuns.map((run) => all.get(key).value(run))).size > 1;
   const nRuns = (key) => allRuns.filter((run) => all.get(key).value(run) !== undefined).length;
   const keys = [...all.keys()];
-  const params = keys.filter((key) => key.startsWith("p.") && differs(key));
+  const withParams = allRuns.filter((run) => Object.keys(run.params).length); // a search's or sweep's parent has none
+  const params = keys.filter((key) => key.startsWith("p.") && new Set(withParams.map((run) => all.get(key).value(run))).size > 1);
   const metrics = keys.filter((key) => key.startsWith("m.") && (!key.includes("/") || key.startsWith("m.best/"))).sort((a, b) => nRuns(b) - nRuns(a));
   return [
     "name", "author", ...["kind", "experiment"].filter(differs), "status", "started", "duration",
@@ -72,36 +75,23 @@ export function refresh() {
   columns = chosenColumns(all).map((key) => all.get(key));
   const words = state.f.split(/\s+/).filter(Boolean);
   const kind = (run) => (state.k === "*" ? true : state.k ? run.kind === state.k : run.kind !== "fold");
-  shown = [...runs.values()].filter((run) => (!state.a || run.author === state.a) && kind(run) && matches(run, words, state.t));
+  const matching = [...runs.values()].filter((run) => (!state.a || run.author === state.a) && kind(run) && matches(run, words, state.t));
   const descending = state.o.startsWith("-");
   const column = all.get(state.o.replace(/^-/, "")) ?? all.get("started");
-  const keyed = shown.map((run) => [column.value(run), run]);
+  const keyed = matching.map((run) => [column.value(run), run]);
   keyed.sort(([a], [b]) => order(a, b, descending));
-  shown = asTree(keyed.map(([, run]) => run));
+  rows = rowsOf(keyed.map(([, run]) => run));
+  shown = rows.map((row) => row.run);
   if (!shown.some((run) => run.id === active)) active = shown[0]?.id ?? null;
   drawHead(descending, column.key);
-  const rows = Math.max(ROWS_AT_ONCE, Math.min(body.rows.length, shown.length));
+  const count = Math.max(ROWS_AT_ONCE, Math.min(body.rows.length, shown.length));
   const top = scroller.scrollTop;
   const focused = body.contains(document.activeElement);
   body.replaceChildren();
-  addRows(rows);
+  addRows(count);
   scroller.scrollTop = top;
   if (focused && active) rowOf(active)?.focus({ preventScroll: true });
   table.setAttribute("aria-rowcount", shown.length + 1);
-}
-
-// Nested runs come behind their parent, in the same order among themselves; those whose parent is not shown stay where they are.
-function asTree(ordered) {
-  const ids = new Set(ordered.map((run) => run.id));
-  const nested = new Map();
-  for (const run of ordered) if (ids.has(run.parent)) nested.set(run.parent, [...(nested.get(run.parent) ?? []), run]);
-  const found = [];
-  const add = (run) => {
-    found.push(run);
-    for (const child of nested.get(run.id) ?? []) add(child);
-  };
-  for (const run of ordered) if (!ids.has(run.parent)) add(run);
-  return found.length === ordered.length ? found : ordered; // a circle of parents, which a server may hold
 }
 
 // Missing values come last in both directions.
@@ -132,14 +122,15 @@ function drawHead(descending, sortedKey) {
 
 function addRows(count = ROWS_AT_ONCE) {
   const from = body.rows.length;
-  const rows = shown.slice(from, from + count).map((run, index) => row(run, from + index));
-  body.append(...rows);
+  body.append(...rows.slice(from, from + count).map((row, index) => line(row, from + index)));
 }
 
-function row(run, index) {
+function line({ run, level, children }, index) {
   const line = document.createElement("tr");
   line.dataset.id = run.id;
   line.setAttribute("aria-rowindex", index + 2);
+  line.setAttribute("aria-level", level);
+  if (children) line.setAttribute("aria-expanded", !isFolded(run.id));
   for (const column of columns) {
     const cell = document.createElement(column.key === "name" ? "th" : "td");
     const value = column.value(run);
@@ -154,7 +145,8 @@ function row(run, index) {
       const name = document.createElement("span");
       name.textContent = name.title = value;
       cell.append(name, " ", link);
-      if (run.parent) cell.classList.add("nested");
+      if (level > 1) cell.style.setProperty("--level", level - 1);
+      if (children) cell.prepend(twisty(run, children));
       const own = document.createElement("a");
       own.href = `run/${run.id}`;
       own.textContent = "▸";
@@ -172,6 +164,20 @@ function row(run, index) {
   }
   mark(line);
   return line;
+}
+
+// For the mouse; the keyboard has Left and Right.
+function twisty(run, children) {
+  const element = document.createElement("span");
+  element.className = "twisty";
+  element.setAttribute("aria-hidden", "true");
+  element.title = `${children} nested ${children === 1 ? "run" : "runs"}`;
+  return element;
+}
+
+function setFolded(id, folded) {
+  fold(id, folded);
+  refresh();
 }
 
 function mark(line) {
@@ -227,6 +233,11 @@ body.addEventListener("click", (event) => {
   const line = event.target.closest("tr");
   if (!line || event.target.closest("a")) return;
   const { id } = line.dataset;
+  if (event.target.closest(".twisty")) {
+    active = id;
+    setFolded(id, !isFolded(id));
+    return;
+  }
   const before = active;
   active = id;
   if (event.shiftKey) {
@@ -247,6 +258,13 @@ body.addEventListener("keydown", (event) => {
   const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity };
   if (event.key in steps && !event.ctrlKey && !event.altKey && !event.metaKey) {
     moveTo(steps[event.key] === Infinity ? shown.length - 1 : at + steps[event.key], event.shiftKey);
+  } else if (event.key === "ArrowRight" && rows[at]?.children) {
+    if (isFolded(active)) setFolded(active, false);
+    else moveTo(at + 1, false);
+  } else if (event.key === "ArrowLeft" && rows[at]) {
+    const parent = shown.findIndex((run) => run.id === rows[at].run.parent);
+    if (rows[at].children && !isFolded(active)) setFolded(active, true);
+    else if (rows[at].level > 1) moveTo(parent, false);
   } else if (event.key === " " && event.shiftKey) range(active);
   else if (event.key === " ") toggle(active);
   else if (event.key === "Enter") rowOf(active)?.querySelector("a")?.click();
