@@ -21,7 +21,7 @@ ALLOWED = {
     "tests/search/test_search.py": (1, "the pause between two looks, which an event ends"),
     "tests/sync/test_sync_at_once.py": (
         2,
-        "calls that take their time, so that others come between; a process goes on to the next write",
+        "calls that take their time; a process that goes on to its next write",
     ),
     "tests/sync/test_sync_lock.py": (2, "calls that take their time, so that others come between"),
     "tests/test_team.py": (1, "a server gets some time to end before it is killed"),
