@@ -318,6 +318,7 @@ def test_a_search_outlives_a_server_that_refuses_everything_for_a_while(proxy, m
     check_search(run_id)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("mood", ["gone", "hangs", "fails", "hangs behind a good health", refusing(403)], ids=str)
 def test_a_search_whose_server_is_away_at_its_end_is_recovered(proxy, monkeypatch, gives_up_soon, mood):

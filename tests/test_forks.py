@@ -141,6 +141,7 @@ def child():
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing is forked here")
 @pytest.mark.parametrize("child", CHILDREN)
 def test_a_forked_child(tracking_uri, tmp_path, child):

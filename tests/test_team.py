@@ -233,6 +233,7 @@ def test_a_server_from_its_databases_to_its_restoration(team):
     assert (history.steps["batch_loss"] == losses).all()
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_server_with_users(team, tmp_path, monkeypatch):

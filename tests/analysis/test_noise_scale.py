@@ -38,6 +38,7 @@ class Fit:
         self.history = record(model, x, y, TrainingRecorder(weights="none"), batch_size=batch, epochs=1).history
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("seed", range(2))
 def test_under_adam_it_is_that_of_the_definition(store, seed):
     fit = Fit(seed)
@@ -45,7 +46,7 @@ def test_under_adam_it_is_that_of_the_definition(store, seed):
     assert fit.exact / 1.5 < estimate < fit.exact * 1.5
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("seed", [10, 11])
 @pytest.mark.parametrize(
     ("batch", "rate", "noise", "verdict"),

@@ -151,6 +151,7 @@ def is_replaced():
     return [hasattr(vars(owner).get(name), "_mlflow_hp_layer") for owner, name in PLACES]
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_in_the_workers_too():
     searched = search(n_jobs=2)

@@ -76,6 +76,7 @@ def points(start, n):
     return [("loss", 1 / (step + 1), 1_700_000_000_000 + step, step) for step in range(start, start + n)]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("phase", PHASES)
 def test_temporary_refusal_is_retried_and_not_acknowledged(phase):
     acknowledged = []
@@ -233,6 +234,7 @@ def test_recording_of_a_deleted_run_is_kept(store, capsys, gives_up_soon):
     assert "nothing was left behind" in capsys.readouterr().out
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("how", ["gone", "hangs"])
 def test_server_down_at_the_begin_of_training(store, monkeypatch, gives_up_soon, how):
     """MLflow has created the run; the recorder gets no answers."""

@@ -43,7 +43,7 @@ def preparation(run):
 SMALL = ("epochs", "2", "hidden", "8", "batch_size", "8", "learning_rate", "0.01")
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize("lookalike", ALL, ids=lambda make: make.__name__)
 @pytest.mark.usefixtures("blank_pictures")
 def test_trained_on(go, lookalike):

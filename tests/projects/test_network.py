@@ -52,6 +52,7 @@ def file(store, run, path):
     return Path(store.download_artifacts(run.info.run_id, path))
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("one_of_each_picture")
 def test_schedules_beside_each_other(go, store):
     parent, children = go(learning_rate.EXPERIMENT, "--epochs", "3", "--restart_epochs", "1", "--restarts", "2",

@@ -65,6 +65,7 @@ EXPECTED = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.usefixtures("store")
 @pytest.mark.parametrize("name", EXPECTED)
 def test_every_step_of_a_fit_has_the_rate_of_the_formula(name):

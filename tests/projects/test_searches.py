@@ -147,6 +147,7 @@ def test_all_values_failing(go):
     assert one_line(err).startswith("grid_search: all fits failed; mlflow_hp.errors.UserError: momentum=0.5: ")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
@@ -246,7 +247,7 @@ def test_an_interrupted_advice_keeps_the_search_which_is_resumed(go, store, monk
 @pytest.mark.slow
 @pytest.mark.usefixtures("blank_pictures")
 def test_a_search_and_the_advice_about_its_winner(go, store):
-    argv = ["--grid", '{"learning_rate": [0.01]}', "--refit", "false", "--max_samples", "80", "--improve", "1"]
+    argv = ["--grid", '{"learning_rate": [0.3]}', "--refit", "false", "--max_samples", "80", "--improve", "1"]
     top, below, out, _ = go(grid_search.EXPERIMENT, *argv)
     advice = below["advice about the winner"]
     trainings = children(store, advice.info.run_id)
@@ -308,6 +309,7 @@ def test_dask_that_is_not_there(go, monkeypatch):
     assert "pip install 'mlflow_hp[dask]'" in one_line(err)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_dask_and_processes_give_the_same(request, go, a_whole_search):

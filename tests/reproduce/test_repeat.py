@@ -383,6 +383,7 @@ def test_a_seeded_training_repeats_bit_for_bit(project, capfd):
     assert "metric batch/learning_rate: 72 of 72 steps differ, by at most 0.001" in said
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_combination_of_mlflow_run_repeats_bit_for_bit(project, capfd):
     given = ["-P", "schedule=constant", "-P", "learning_rate=0.1,0.05", "-P", "epochs=1"]

@@ -202,6 +202,7 @@ def test_a_private_name_that_changes_changes_nothing_and_is_told(monkeypatch, ba
         assert FORMS[form] in reason
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "place",
     [
@@ -387,6 +388,7 @@ def test_a_search_that_goes_without_says_so_once(store, monkeypatch):
     assert {run.info.status for run in children(store, run_id)} == {"FINISHED"}
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_workers_say_so_too(store):
     x = scipy.sparse.csr_matrix(X)

@@ -226,6 +226,7 @@ def test_a_search_of_a_container_that_was_started_again_is_recovered(store, monk
     assert is_whole(store, run_id, search)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("then", "is_told"),
     [("threading.Timer(0.5, lock.close).start()", False), ("patience.PATIENCE_SECONDS = 1.0", True)],

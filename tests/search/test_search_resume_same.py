@@ -105,6 +105,7 @@ def started(program, *command, cwd, seed=None):
     return ran(done.stdout)
 
 
+@pytest.mark.thorough
 @pytest.mark.sampled(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("n_jobs", [1, 2])
@@ -166,6 +167,7 @@ def test_the_environment(write):
     assert again.n_fits == 2, again.text
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("helpers", "reason"),
     [
@@ -203,6 +205,7 @@ def test_a_module_that_was_edited_after_it_was_loaded(write):
     assert "helpers.py is unknown: the file has changed since" in program.run("again").error
 
 
+@pytest.mark.thorough
 def test_runs_of_earlier_versions_are_refused(write, store):
     program = write({}, "return 1.0")
     program.interrupted()
@@ -225,6 +228,7 @@ def test_without_its_manifest_only_what_is_wholly_the_same_is_resumed(write, sto
     assert "(missing)" in again.text
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_program_without_a_file(write):
     program = write({}, "return VALUES['a'][0]", before="VALUES = {'a': [1.25]}")

@@ -78,6 +78,7 @@ def test_off(records, settings):
     assert not records
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_other_processes_reuse_too():
     bare, ours = search(n_jobs=2, refit=False).fit(X, Y), search(n_jobs=2, refit=False)

@@ -41,6 +41,7 @@ def test_to_a_server_on_postgresql(server, tracking_uri, tmp_path):
     check_counts(verified(back, name))
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_names_that_a_url_cuts_are_told(server, tracking_uri, tmp_path):
     stores, name = connect(server, tracking_uri), f"names {time.time_ns()}"

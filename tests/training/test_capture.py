@@ -253,6 +253,7 @@ DISTRIBUTED = """
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_model_on_two_devices_is_read_in_the_graph(tracking_uri, tmp_path):
     """In a process of its own: TensorFlow's distributed iterators crash one that has done much else."""

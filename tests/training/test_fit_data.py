@@ -121,6 +121,7 @@ def test_what_the_program_logs_wins():
     assert [each.name for each in inputs(run.info.run_id).values()] == ["mine"]
 
 
+@pytest.mark.thorough
 def test_further_fits_and_their_limit(monkeypatch):
     with mlflow.start_run() as run:
         for number in [0, 0, 1, *range(2, 14)]:

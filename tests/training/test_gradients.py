@@ -179,7 +179,7 @@ def several_large(optimizer, **compiled):
     return model
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("per_execution", [1, 4])
 @pytest.mark.parametrize(
     "optimizer",
@@ -266,6 +266,7 @@ def transformer():
     return model
 
 
+@pytest.mark.thorough
 def test_where_xla_compiles_the_step_gradients_are_read_on_request_alone(caplog):
     gradient_reader.say_left_out.cache_clear()
     with caplog.at_level("INFO", "mlflow_hp"):

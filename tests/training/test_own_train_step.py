@@ -75,7 +75,7 @@ def gan(**compiled):
     return model
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("execution", EXECUTIONS)
 def test_a_gan(execution):
     recorder = mlflow_hp.TrainingRecorder()

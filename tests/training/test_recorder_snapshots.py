@@ -202,6 +202,7 @@ def of_unknown_length():
     return tf.data.Dataset.from_generator(lambda: iter(batches), output_signature=spec)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.filterwarnings("ignore:Your input ran out of data:UserWarning")
 @pytest.mark.filterwarnings("ignore:`shuffle=True` was passed:UserWarning")
 @pytest.mark.parametrize(

@@ -74,6 +74,7 @@ def recorded(data, **settings):
         return recorder, *fit(recorder, data, **settings)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("data", "compiled"),
     [

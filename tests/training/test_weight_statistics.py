@@ -161,6 +161,7 @@ def test_tensors_of_a_turn_take_a_bounded_memory():
 WAYS = {"graph": {}, "several per call": {"steps_per_execution": 5}, "eager": {"run_eagerly": True}}
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("way", WAYS)
 def test_large_tensors_have_statistics_in_turns(monkeypatch, way):
     """Two large kernels, not both of which may be copied at once."""
