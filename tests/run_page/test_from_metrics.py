@@ -11,7 +11,8 @@ from mlflow_hp.run_page.from_metrics import from_metrics
 
 def points(values, steps=None):
     values = np.asarray(values, float)
-    return Points(np.arange(len(values)) if steps is None else np.asarray(steps), values, len(values))
+    steps = np.arange(len(values)) if steps is None else np.asarray(steps)
+    return Points(steps, values, len(values), 1000 * steps)
 
 
 RUN = {
