@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mlflow_hp.history.load import load_history as load_history
     from mlflow_hp.history.load import load_snapshots as load_snapshots
     from mlflow_hp.improvement.api import improve as improve
+    from mlflow_hp.search.adaptive.search_cv import AdaptiveSearchCV as AdaptiveSearchCV
     from mlflow_hp.search.record_search import record_search as record_search
     from mlflow_hp.training.callback import TrainingRecorder as TrainingRecorder
     from mlflow_hp.training.loss_barrier import barrier as barrier
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     __version__: str
 
 _MODULES = {
+    "AdaptiveSearchCV": "search.adaptive.search_cv",
     "RecordingWarning": "errors",
     "TrainingHistory": "history",
     "TrainingRecorder": "training.callback",
@@ -45,6 +47,7 @@ _MODULES = {
 }
 
 __all__ = [
+    "AdaptiveSearchCV",
     "RecordingWarning",
     "TrainingHistory",
     "TrainingRecorder",

@@ -28,7 +28,7 @@ KNOWN_IN = {
     "joblib": {"_compat", "analysis", "search"},
     "distributed": {"search"},
     "scikeras": {"search"},
-    "optuna": {"analysis"},
+    "optuna": {"analysis", "search"},
     "matplotlib": {"plots"},
     "PIL": {"plots"},
     "pandas": {"history", "analysis", "search", "tracking"},

@@ -34,8 +34,10 @@ def candidate_name(params: Mapping[str, Any], varying: Sequence[str]) -> str:
 
 
 def space_of(search: Any) -> list[Mapping[str, Any]]:
-    """The search space: grids or distributions by parameter; empty if `search` has no known attribute for it."""
+    """The search space: grids or distributions by parameter; empty if a function draws from it, or it is not known."""
     space: Any = getattr(search, "param_grid", None) or getattr(search, "param_distributions", None) or []
+    if callable(space):
+        return []
     return [space] if hasattr(space, "items") else list(space)
 
 

@@ -34,6 +34,7 @@ SEARCHES = {
         e, {"C": [0.1, 1.0]}, cv=4, scoring=["accuracy", "neg_log_loss"], refit="accuracy"
     ),
     "random": lambda e: RandomizedSearchCV(e, {"C": loguniform(1e-3, 1e2)}, n_iter=4, cv=3, random_state=3),
+    "adaptive": lambda e: mlflow_hp.AdaptiveSearchCV(e, {"C": loguniform(1e-3, 1e2)}, n_iter=4, cv=3, random_state=3),
     "halving": lambda e: HalvingGridSearchCV(e, {"C": [0.01, 0.1, 1.0, 10.0]}, **HALVING),
     "halving random": lambda e: HalvingRandomSearchCV(e, {"C": loguniform(1e-3, 1e2)}, n_candidates=4, **HALVING),
     "seeded shuffling": lambda e: GridSearchCV(e, {"C": [0.1, 1.0]}, cv=KFold(4, shuffle=True, random_state=0)),

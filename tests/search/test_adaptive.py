@@ -1,0 +1,292 @@
+"""AdaptiveSearchCV: what it draws, what it fits, how it ends, and what it finds."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import pickle
+from typing import ClassVar
+
+import numpy as np
+import optuna
+import pytest
+from scipy import stats
+from sklearn.base import BaseEstimator, clone
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import check_estimator
+
+from mlflow_hp import AdaptiveSearchCV
+from mlflow_hp.errors import UserError
+from mlflow_hp.search.adaptive import search_cv
+from mlflow_hp.search.adaptive.budget import seconds_of
+from mlflow_hp.search.adaptive.space import combination
+from tests.helpers.searches import X, Y, children, record
+
+DATA = np.arange(12.0)[:, None], np.zeros(12)
+
+
+class Bowl(BaseEstimator):
+    """Its score is a function of its parameters; it counts its fits."""
+
+    fits: ClassVar[list] = []
+
+    def __init__(self, a=0.0, b=0.0, kind="round"):
+        self.a, self.b, self.kind = a, b, kind
+
+    def fit(self, x, y):
+        self.fits.append(dict(self.get_params()))
+        return self
+
+    def score(self, x, y):
+        if self.kind == "nowhere":
+            return math.nan
+        depth = {"round": 0.0, "narrow": 1.0}.get(self.kind, 0.0)
+        return depth - (self.a - 0.3) ** 2 - 10 * (self.b - 0.7) ** 2
+
+
+@pytest.fixture(autouse=True)
+def no_fits():
+    Bowl.fits = []
+
+
+def searched(space, **settings):
+    settings = {"cv": 2, "n_iter": 5, "random_state": 0, "refit": False} | settings
+    return AdaptiveSearchCV(Bowl(), space, **settings).fit(*DATA)
+
+
+SQUARE = {"a": stats.uniform(-3, 6), "b": stats.uniform(-3, 6)}
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp"])
+def test_it_learns(sampler):
+    """The regret of ten searches, beside that of as many random draws."""
+    if sampler == "gp":
+        pytest.importorskip("torch")
+    n = 10 if sampler == "tpe" else 3
+    found = {}
+    for seed in range(n):
+        for name in (sampler, "random"):
+            search = searched(SQUARE, sampler=name, n_iter=50, random_state=seed)
+            found.setdefault(name, []).append(-search.cv_results_["mean_test_score"].max())
+    assert np.median(found[sampler]) < np.median(found["random"]) / 3
+
+
+DISTRIBUTIONS = {
+    "uniform": stats.uniform(-2, 5),
+    "loguniform": stats.loguniform(1e-4, 10),
+    "loguniform with a scale": stats.loguniform(1e-2, 1, scale=5),
+    "loguniform with a shift": stats.loguniform(1e-2, 1, loc=3),
+    "normal": stats.norm(2, 0.5),
+    "skewed": stats.gamma(2.0, scale=3.0),
+    "truncated": stats.truncnorm(-1, 0.5),
+}
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_draws_have_the_distribution(name):
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+    drawn = [combination(study.ask(), {"p": DISTRIBUTIONS[name]})["p"] for _ in range(400)]
+    assert {type(value) for value in drawn} == {float}
+    assert stats.kstest(drawn, DISTRIBUTIONS[name].cdf).pvalue > 0.001
+
+
+@pytest.mark.parametrize("values", [stats.randint(3, 9), stats.poisson(4), stats.binom(6, 0.3)], ids=str)
+def test_whole_numbers_have_the_distribution(values):
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+    drawn = [combination(study.ask(), {"p": values})["p"] for _ in range(600)]
+    assert {type(value) for value in drawn} == {int}
+    for value in range(-1, 10):
+        assert np.mean(np.array(drawn) == value) == pytest.approx(values.pmf(value), abs=0.07)
+
+
+LOGISTIC, RIDGE = LogisticRegression(), Ridge()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [1, 2, 3], ("a", "b"), np.array([0.1, 0.2]), [None, True, "x"], [1, True, 1.0], [RIDGE, LOGISTIC],
+        [(8,), (8, 8)], [[1, 2], [3, 4]], [math.nan, 1.0], [np.float32(0.1), np.int64(2)], [print, len], [7],
+        optuna.distributions.CategoricalDistribution(["p", "q"]),
+        optuna.distributions.FloatDistribution(0, 1, step=0.5), optuna.distributions.IntDistribution(1, 64, log=True),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_each_value_of_a_list_is_drawn_as_it_is(values):
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    drawn = [combination(study.ask(), {"p": values})["p"] for _ in range(60)]
+    if isinstance(values, optuna.distributions.FloatDistribution):
+        assert {*drawn} == {0.0, 0.5, 1.0}
+    elif isinstance(values, optuna.distributions.IntDistribution):
+        assert min(drawn) < 4 <= 16 < max(drawn) <= 64
+    else:
+        expected = getattr(values, "choices", values)
+        expected = expected.tolist() if isinstance(expected, np.ndarray) else list(expected)
+        kept = {(type(value), repr(value)) for value in expected}
+        assert {(type(value), repr(value)) for value in drawn} == kept
+
+
+def test_a_combination_is_fitted_once_and_an_exhausted_space_ends():
+    search = searched({"a": [0, 1], "b": [0, 1, 2]}, n_iter=50)
+    assert search.stopped_by_ == "space"
+    tried = [tuple(params.values()) for params in search.cv_results_["params"]]
+    assert sorted(tried) == [(a, b) for a in (0, 1) for b in (0, 1, 2)]
+    assert len(Bowl.fits) == 2 * 6
+    assert search.cv_results_["rank_test_score"][tried.index((0, 1))] == 1
+    assert searched({"a": [0.5]}, n_iter=3).stopped_by_ == "space"
+    assert searched(SQUARE, n_iter=3).stopped_by_ == "n_iter"
+
+
+def test_a_function_that_always_draws_the_same_ends_too():
+    search = searched(lambda trial: {"a": trial.suggest_categorical("a", [1.0])}, n_iter=3)
+    assert (search.stopped_by_, len(search.cv_results_["params"])) == ("space", 1)
+
+
+def test_what_is_asked_depends_on_what_was_chosen():
+    def space(trial):
+        kind = trial.suggest_categorical("kind", ["round", "narrow"])
+        return {"kind": kind} | ({"a": trial.suggest_float("a", 0, 1)} if kind == "narrow" else {})
+
+    search = searched(space, n_iter=20)
+    for params in search.cv_results_["params"]:
+        assert ("a" in params) == (params["kind"] == "narrow")
+    several = searched([{"a": [5.0], "kind": ["round"]}, {"b": stats.uniform(0, 1)}], n_iter=12)
+    names = [set(params) for params in several.cv_results_["params"]]
+    assert {"b"} in names
+    assert names.count({"a", "kind"}) == 1  # the only one of its space
+
+
+@pytest.mark.filterwarnings("ignore:One or more of the test scores")
+def test_failed_combinations_are_passed_over():
+    search = searched({"kind": ["nowhere", "round"], "a": stats.uniform(0, 1)}, n_iter=12)
+    failed = [params["kind"] == "nowhere" for params in search.cv_results_["params"]]
+    assert 0 < sum(failed) < 12
+    assert np.isnan(search.cv_results_["mean_test_score"]).tolist() == failed
+    states = [trial.state for trial in search.study_.trials]
+    assert states.count(optuna.trial.TrialState.FAIL) == sum(failed)
+
+
+SCORES = {"good": lambda e, x, y: e.score(x, y), "bad": lambda e, x, y: -e.score(x, y)}
+
+
+def test_refit_names_the_score_that_guides():
+    for name, sign in (("good", 1), ("bad", -1)):
+        search = searched(SQUARE, scoring=SCORES, refit=name, n_iter=30)
+        scores = search.cv_results_["mean_test_good"]
+        assert [trial.value for trial in search.study_.trials] == [pytest.approx(sign * score) for score in scores]
+        assert search.best_index_ == np.argmax(sign * scores)
+    Bowl.fits = []
+    with pytest.raises(UserError, match="refit=False names none of the scores good, bad"):
+        searched(SQUARE, scoring=SCORES, refit=False)
+    assert Bowl.fits == []
+    with pytest.raises(UserError, match="refit=False names none of the scores p, q"):
+        searched(SQUARE, scoring=lambda e, x, y: {"p": 1.0, "q": 2.0}, refit=False)
+    with pytest.raises(ValueError, match="refit"):
+        searched(SQUARE, scoring=SCORES, refit="other")
+
+
+def test_the_same_seed_finds_the_same_whatever_the_number_of_jobs():
+    def found(**settings):
+        search = AdaptiveSearchCV(
+            LogisticRegression(max_iter=500), {"C": stats.loguniform(1e-3, 1e2)}, n_iter=6, cv=3, **settings
+        )
+        return search.fit(X, Y).cv_results_["params"]
+
+    alone = found(random_state=7)
+    assert found(random_state=7) == alone
+    assert found(random_state=7, n_jobs=2) == alone
+    assert found(random_state=8) != alone
+    assert found(random_state=7, n_at_once=3)[:3] != alone[3:]
+    assert len(found(random_state=7, n_at_once=4)) == 6
+    sampler = optuna.samplers.TPESampler(seed=3)
+    assert found(sampler=sampler) == found(sampler=sampler)  # each fit begins with a copy
+
+
+@pytest.mark.parametrize("budget", [100, "100", "1min 40s", "100 s", dt.timedelta(seconds=100)])
+def test_a_budget_ends_the_search_in_time(monkeypatch, budget):
+    now = [0.0]
+    monkeypatch.setattr(search_cv.time, "monotonic", lambda: now[0])
+
+    class Slow(Bowl):
+        def fit(self, x, y):
+            now[0] += 7.0
+            return self
+
+    search = AdaptiveSearchCV(Slow(), SQUARE, n_iter=99, cv=2, random_state=0, refit=False, time_budget=budget)
+    assert search.fit(*DATA).stopped_by_ == "time_budget"
+    assert now[0] == 98.0  # seven combinations of 14 s; an eighth would end at 112
+    now[0] = 0.0
+    assert len(clone(search).set_params(time_budget=0.1).fit(*DATA).cv_results_["params"]) == 1
+
+
+def test_budgets_in_words():
+    assert [seconds_of(text) for text in ("1h 30min", "0.5h", "2d", "90", None)] == [5400, 1800, 172800, 90, math.inf]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"param_distributions": {}}, "names no parameter"),
+        ({"param_distributions": []}, "is no space"),
+        ({"param_distributions": "a"}, "is no space"),
+        ({"param_distributions": {"a": []}}, r"\['a'\] is empty"),
+        ({"param_distributions": {"a": 3}}, r"\['a'\]=3 is no distribution"),
+        ({"param_distributions": {"a": "abc"}}, "is no distribution"),
+        ({"param_distributions": {1: [1]}}, "the key 1"),
+        ({"param_distributions": {"a": type("D", (), {"rvs": lambda self: 1})()}}, "no quantiles"),
+        ({"param_distributions": lambda trial: 3}, "returned 3 for a trial"),
+        ({"n_iter": 0}, "n_iter=0"),
+        ({"n_iter": 2.5}, "n_iter=2.5"),
+        ({"n_at_once": True}, "n_at_once=True"),
+        ({"sampler": "best"}, "sampler='best' is unknown"),
+        ({"sampler": 7}, "sampler=7 is unknown"),
+        ({"time_budget": 0}, "time_budget=0 is no time"),
+        ({"time_budget": "soon"}, "time_budget='soon'"),
+        ({"time_budget": "5 weeks"}, "time_budget='5 weeks'"),
+        ({"time_budget": math.nan}, "time_budget=nan"),
+    ],
+    ids=str,
+)
+def test_bad_input_is_told_before_anything_is_fitted(settings, said):
+    search = AdaptiveSearchCV(Bowl(), **({"param_distributions": SQUARE, "cv": 2} | settings))
+    with pytest.raises(UserError, match=said):
+        search.fit(*DATA)
+    assert Bowl.fits == []
+
+
+def test_it_is_an_estimator_of_scikit_learn():
+    search = AdaptiveSearchCV(
+        make_pipeline(StandardScaler(), Ridge()), {"ridge__alpha": [0.1, 1.0]}, cv=2, random_state=0
+    )
+    assert clone(search).get_params().keys() == search.get_params().keys()
+    fitted = search.fit(X, Y.astype(float))
+    assert pickle.loads(pickle.dumps(fitted)).best_params_ == fitted.best_params_  # noqa: S301 - our own bytes
+    assert set(RandomizedSearchCV(Ridge(), {}).get_params(deep=False)) <= set(search.get_params(deep=False))
+    assert fitted.predict(X).shape == (len(X),)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_it_passes_scikit_learns_checks_as_far_as_a_grid_search():
+    def failed(search):
+        checks = check_estimator(search, on_skip=None, on_fail=None)
+        return {check["check_name"] for check in checks if check["status"] == "failed"}
+
+    space = {"alpha": [0.1, 1.0]}
+    assert failed(AdaptiveSearchCV(Ridge(), space, cv=2, random_state=0)) <= failed(GridSearchCV(Ridge(), space, cv=2))
+
+
+@pytest.mark.usefixtures("new_experiment")
+def test_its_runs_are_those_of_a_search(store):
+    search = AdaptiveSearchCV(
+        LogisticRegression(max_iter=500), lambda trial: {"C": trial.suggest_float("C", 1e-3, 10, log=True)},
+        n_iter=4, cv=3, random_state=0,
+    )  # fmt: skip
+    run_id = record(search)
+    runs, parent = children(store, run_id), store.get_run(run_id)
+    assert [run.data.metrics["mean_score"] for run in runs] == pytest.approx(search.cv_results_["mean_test_score"])
+    assert [float(run.data.params["C"]) for run in runs] == [params["C"] for params in search.cv_results_["params"]]
+    assert parent.data.params["search"] == "AdaptiveSearchCV"
+    assert parent.data.tags["mlflow_hp.done"] == "4"
