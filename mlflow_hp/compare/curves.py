@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mlflow_hp.compare import figures
-from mlflow_hp.compare.formatting import count
+from mlflow_hp.compare.formatting import count, with_author
 from mlflow_hp.compare.section import Section
 from mlflow_hp.tracking.tags import BATCH_LEARNING_RATE_METRIC, BATCH_LOSS_METRIC, FOLD_METRIC_PREFIX
 
@@ -84,7 +84,7 @@ def _section(
     key: str,
 ) -> Section:
     drawn = [run for run in runs if run.run_id in histories]
-    data = [_trace(run, histories[run.run_id], colouring) for run in drawn]
+    data = [_trace(run, with_author(run, drawn, ", "), histories[run.run_id], colouring) for run in drawn]
     data.sort(key=lambda trace: "name" in trace)  # coloured lines over grey ones
     finite = np.concatenate([points.values[np.isfinite(points.values)] for points in histories.values()])
     y_axis: dict[str, Any] = {
@@ -103,8 +103,8 @@ def _section(
     return Section(key, curve.title, 3, words, None, figure, f"{curve.title} of {count(len(drawn), 'run')}.")
 
 
-def _trace(run: RunFacts, points: Points, colouring: Colouring) -> dict[str, Any]:
-    name = figures.text(f"{run.name}, {run.author}", 90)
+def _trace(run: RunFacts, name: str, points: Points, colouring: Colouring) -> dict[str, Any]:
+    name = figures.text(name, 90)
     values = [value if math.isfinite(value) else None for value in points.values.tolist()]
     return {
         "type": "scatter",

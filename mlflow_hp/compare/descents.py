@@ -11,7 +11,7 @@ from mlflow_hp.analysis.downsampling import downsample
 from mlflow_hp.analysis.surfaces.beale import BealeSurface
 from mlflow_hp.analysis.surfaces.linear_regression import LinearRegressionSurface
 from mlflow_hp.compare import figures
-from mlflow_hp.compare.formatting import count
+from mlflow_hp.compare.formatting import count, with_author
 from mlflow_hp.compare.section import Section
 from mlflow_hp.plots.surface import Surface, surface_info
 from mlflow_hp.tracking.tags import BEALE_METRICS, EXPERIMENT_TAG, SURFACE_METRICS, WEIGHTS_METRIC_PREFIX
@@ -181,7 +181,7 @@ def _figure(info: SurfaceInfo, runs: Sequence[RunFacts], colouring: Colouring) -
     data = [contours]
     for run in runs:
         path = info.paths[run.run_id]
-        name = figures.text(f"{run.name}, {run.author}", 90).replace("%{", "% {")
+        name = figures.text(with_author(run, runs, ", "), 90).replace("%{", "% {")
         style = colouring.of(run)
         n = len(path.w)
         data.append(

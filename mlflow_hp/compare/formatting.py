@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from mlflow_hp.terminal import count as count  # noqa: PLC0414 - of the texts of a comparison
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mlflow_hp.compare.run_summary import RunFacts
 
 
 def number(value: float, digits: int = 4) -> str:
@@ -35,3 +41,18 @@ def short(text: str, max_length: int = 60) -> str:
         return text
     head = (max_length - 1) * 2 // 3
     return f"{text[:head]}…{text[len(text) - (max_length - 1 - head) :]}"
+
+
+def has_several_authors(runs: Iterable[RunFacts]) -> bool:
+    """Whether runs are of more than one author; else each text that names a run leaves the author out."""
+    return len({run.author for run in runs}) > 1
+
+
+def quoted(run: RunFacts, runs: Iterable[RunFacts]) -> str:
+    """Name of a run in quotation marks, with "by" its author where the `runs` it is compared with have several."""
+    return f"“{run.name}” by {run.author}" if has_several_authors(runs) else f"“{run.name}”"
+
+
+def with_author(run: RunFacts, runs: Iterable[RunFacts], separator: str = " · ") -> str:
+    """Name of a run, with its author where the `runs` it is shown with have several."""
+    return f"{run.name}{separator}{run.author}" if has_several_authors(runs) else run.name

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_hp.compare import figures
 from mlflow_hp.compare.colors import group_name
-from mlflow_hp.compare.formatting import duration, number
+from mlflow_hp.compare.formatting import duration, has_several_authors, number, quoted
 from mlflow_hp.compare.judging import epoch_judged, is_by_best
 from mlflow_hp.compare.section import Cell, RunCell, Section, Table
 
@@ -18,8 +18,13 @@ MAX_OWNERS_IN_TEXT = 5
 """Owners named in the sentence; the table has all."""
 
 
-def leaderboard_section(group: RunGroup, key: str, by: str | None) -> Section:
-    """List the best run of each author, or of each value of `by`, with number of runs and total time."""
+def leaderboard_section(group: RunGroup, key: str, by: str | None) -> Section | None:
+    """List the best run of each author, or of each value of `by`, with number of runs and total time.
+
+    None for a single author, unless `by` asks for it.
+    """
+    if by is None and not has_several_authors(group.runs):
+        return None
     by = by or "author"
     owners: dict[str, list[RunFacts]] = {}
     for run in group.runs:
@@ -92,7 +97,7 @@ def time_section(group: RunGroup, key: str, by: str | None) -> Section | None:
     words = [f"The best took {duration(best.seconds or 0)}. {pareto}."]
     if fastest is not best:
         words.append(
-            f"The fastest, “{fastest.name}” by {fastest.author}, took {duration(fastest.seconds or 0)} for "
+            f"The fastest, {quoted(fastest, group.runs)}, took {duration(fastest.seconds or 0)} for "
             f"{number(fastest.metrics[group.metric])}."
         )
     words.append("Times are those of the whole run, on the machine that it ran on.")

@@ -10,7 +10,7 @@ from mlflow_hp.compare.comparability import Goal, Grouping, LeftOut, RunGroup, g
 from mlflow_hp.compare.curves import curves_sections
 from mlflow_hp.compare.descents import descents_sections
 from mlflow_hp.compare.differences import RunDifference, differences
-from mlflow_hp.compare.formatting import count, short
+from mlflow_hp.compare.formatting import count, has_several_authors, short
 from mlflow_hp.compare.leaderboard import leaderboard_section, time_section
 from mlflow_hp.compare.parameters import importance_section
 from mlflow_hp.compare.scores import scores_section
@@ -155,7 +155,7 @@ def _of_group(
     for part in (part for part in PARTS if part in parts):
         key = f"{part}-{number}"
         if part == "leaderboard":
-            yield leaderboard_section(group, key, by)
+            yield from filter(None, [leaderboard_section(group, key, by)])
         elif part == "scores":
             yield scores_section(group, key)
         elif part == "differences":
@@ -188,12 +188,20 @@ def _about(group: RunGroup) -> str:
 def _left_out(left_out: Sequence[LeftOut]) -> Table | None:
     if not left_out:
         return None
+    with_authors = has_several_authors(run for run, _ in left_out)
     rows: list[list[Cell]] = [
-        [RunCell(run.run_id, run.experiment_id, run.name), run.author, run.status.lower(), reason]
+        [
+            RunCell(run.run_id, run.experiment_id, run.name),
+            *([run.author] if with_authors else []),
+            run.status.lower(),
+            reason,
+        ]
         for run, reason in left_out[:MAX_LEFT_OUT]
     ]
     which = f"{MAX_LEFT_OUT} of the {len(left_out):,} runs" if len(left_out) > MAX_LEFT_OUT else "The runs"
-    return Table(f"{which} that are left out, and why", ["run", "author", "status", "why"], rows)
+    return Table(
+        f"{which} that are left out, and why", ["run", *(["author"] if with_authors else []), "status", "why"], rows
+    )
 
 
 def _values(difference: RunDifference) -> str:

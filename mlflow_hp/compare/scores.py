@@ -8,7 +8,7 @@ import numpy as np
 
 from mlflow_hp.compare import figures
 from mlflow_hp.compare.differences import varying_params
-from mlflow_hp.compare.formatting import count, number, short
+from mlflow_hp.compare.formatting import count, has_several_authors, number, quoted, short, with_author
 from mlflow_hp.compare.judging import epoch_judged, is_by_best
 from mlflow_hp.compare.section import Cell, RunCell, Section, Table
 from mlflow_hp.tracking.tags import FOLDS_DIGEST_TAG, N_RESOURCES_METRIC
@@ -108,9 +108,7 @@ def _folds_key(run: RunFacts, row: tuple[float, ...]) -> tuple[Any, ...]:
 def _words(group: RunGroup, test: FoldTest) -> list[str]:
     best = group.runs[0]
     score = number(best.metrics[group.metric])
-    words = [
-        f"The best of {len(group.runs)} is “{best.name}” by {best.author}: {group.metric} {score} ({group.better})."
-    ]
+    words = [f"The best of {len(group.runs)} is {quoted(best, group.runs)}: {group.metric} {score} ({group.better})."]
     winner = test.winner
     if winner is None:
         return [*words, UNTESTED]
@@ -137,7 +135,7 @@ def _words(group: RunGroup, test: FoldTest) -> list[str]:
     cheapest = group.runs[test.paired[winner.cheapest]]
     if cheapest.run_id != first.run_id and cheapest.seconds and first.seconds:
         words.append(
-            f"“{cheapest.name}” by {cheapest.author} is within one standard error of it and took "
+            f"{quoted(cheapest, group.runs)} is within one standard error of it and took "
             f"{number(cheapest.seconds)} seconds instead of {number(first.seconds)}."
         )
     if n < len(group.runs):
@@ -151,7 +149,8 @@ def _table(group: RunGroup, test: FoldTest) -> Table:
     params = varying_params(group.runs)
     shown = params[:MAX_PARAMS]
     tested = test.winner is not None
-    columns = ["rank", "run", "author", group.metric]
+    with_authors = has_several_authors(group.runs)
+    columns = ["rank", "run", *(["author"] if with_authors else []), group.metric]
     by_best = any(is_by_best(run, group.metric) for run in group.runs)
     columns += ["judged by"] if by_best else []
     columns += ["std over folds", "folds", "p, corrected", "verdict"] if tested else []
@@ -159,7 +158,8 @@ def _table(group: RunGroup, test: FoldTest) -> Table:
     columns += ["seconds", *(["status"] if unfinished else []), *shown]
     rows: list[list[Cell]] = []
     for index, run in enumerate(group.runs[:MAX_ROWS]):
-        row: list[Cell] = [index + 1, RunCell(run.run_id, run.experiment_id, run.name), run.author]
+        row: list[Cell] = [index + 1, RunCell(run.run_id, run.experiment_id, run.name)]
+        row += [run.author] if with_authors else []
         row.append(run.metrics[group.metric])
         row += [epoch_judged(run, group.metric)] if by_best else []
         if tested:
@@ -194,7 +194,7 @@ def _figure(group: RunGroup, test: FoldTest) -> dict[str, Any]:
             "showlegend": test.winner is not None,
             "x": x,
             "y": y,
-            "text": [figures.text(f"{runs[i].name}, {runs[i].author}", 90) for i in chosen],
+            "text": [figures.text(with_author(runs[i], runs, ", "), 90) for i in chosen],
             "hovertemplate": "%{text}<br>%{" + ("x" if few else "y") + ":.6g}<extra></extra>",
             "marker": figures.marker(VERDICTS.index(verdict) if test.winner else 0),
         }
@@ -206,7 +206,7 @@ def _figure(group: RunGroup, test: FoldTest) -> dict[str, Any]:
         return figures.figure(data, "rank", score_axis)
     name_axis = {
         "tickvals": list(range(1, len(runs) + 1)),
-        "ticktext": [figures.text(f"{run.name} · {run.author}") for run in runs],
+        "ticktext": [figures.text(with_author(run, runs)) for run in runs],
         "range": [len(runs) + 0.6, 0.4],
     }
     return figures.figure(data, score_axis, name_axis, height=140 + 22 * len(runs))

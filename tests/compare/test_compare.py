@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import mlflow
 import numpy as np
@@ -233,6 +234,24 @@ def test_leaderboard_and_time(store, experiment):
     assert (front["x"], front["y"]) == ([1.0, 100.0], [0.2, 0.1])
 
 
+def test_the_only_author_is_named_nowhere_else(store, experiment):
+    for name, value, seconds in (("slow", 0.1, 100), ("fast", 0.2, 1)):
+        training(store, experiment, name, value, seconds=seconds, tags={"author": "ada"})
+    source = open_source(store)
+    compared = {section.key: section for section in sections(facts_of(store, experiment), source)}
+    assert "leaderboard-1" not in compared
+    overview = compared.pop("overview")
+    assert "1 author (ada)" in overview.words[0]
+    assert "ada" not in re.sub("Pareto|shade|grada", "", str([compared[key] for key in ("scores-1", "differences-1")]))
+    asked = {section.key for section in sections(facts_of(store, experiment), source, by="author")}
+    assert "leaderboard-1" in asked
+    training(store, experiment, "other", 0.3, seconds=5, tags={"author": "grace"})
+    both = {section.key: section for section in sections(facts_of(store, experiment), source)}
+    assert both["scores-1"].table.columns[2] == "author"
+    assert "“slow” by ada" in both["scores-1"].words[0]
+    assert both["scores-1"].figure["layout"]["yaxis"]["ticktext"][0] == "slow · ada"
+
+
 BEST = {"val_loss": (0.9, 0.1, 0.5), "best/val_loss": 0.1, "best/epoch": 1}
 
 
@@ -249,7 +268,7 @@ BEST = {"val_loss": (0.9, 0.1, 0.5), "best/val_loss": 0.1, "best/epoch": 1}
 def test_runs_are_judged_by_their_best_epoch_or_their_last(store, experiment, judge, order, words, judged_by):
     training(store, experiment, "kept", tags={"saved_model": "best"}, metrics=BEST)
     training(store, experiment, "lost", tags={"saved_model": "last"}, metrics=BEST)
-    training(store, experiment, "old", 0.3)  # of before there were these metrics and tags
+    training(store, experiment, "old", 0.3, tags={"author": "grace"})  # of before there were these metrics and tags
     facts, source = facts_of(store, experiment), open_source(store)
     (group,) = group_runs(facts, judge=judge).groups
     assert [(run.name, score) for run, score in zip(group.runs, group.scores, strict=True)] == order
@@ -328,4 +347,4 @@ def test_nothing_comparable_is_said(store, experiment):
     add_run(store, experiment)
     (only,) = sections(facts_of(store, experiment), open_source(store))
     assert "No two of them are comparable: the table says why." in only.words
-    assert "its data are not known" in only.table.rows[0][3]
+    assert "its data are not known" in only.table.rows[0][-1]
