@@ -1,7 +1,9 @@
 // Controls of the page, and their effects.
 
 import { MAX_COMPARED, forget, load, loaded, request, runs, unfinished } from "./data.js";
-import { AXES, WINDOWS, drawCurves, giveUp, onZoom } from "./curves.js";
+import { chooseMetrics, onCurveChange, showCurveControls } from "./curve_controls.js";
+import { drawCurves, giveUp, onZoom } from "./curves.js";
+import { element, fillChoice, listItem } from "./elements.js";
 import { clear, drawSections } from "./figures.js";
 import { loadNotes, onExperiments } from "./notes.js";
 import { abbreviated, updateState, reread, state } from "./state.js";
@@ -10,10 +12,7 @@ import { allColumns, chosenColumns, metricNames, onSelection, refresh, select, s
 
 const REFRESH_MS = 4000; // between requests for running runs
 const LIST_EVERY = 8; // refreshes between requests for new runs
-const MAX_METRICS = 6; // drawn at once
-const FIRST_METRICS = ["batch/loss", "loss", "val_loss", "mean_score", "score", "mean_test_score"];
 
-const element = (id) => document.getElementById(id);
 let experiments = [];
 
 function showStatus(words = "") {
@@ -49,14 +48,6 @@ function drawExperiments() {
   document.title = `${names.join(", ") || "Compare runs"} · mlflow_hp`;
 }
 
-function listItem(box, text) {
-  const label = document.createElement("label");
-  label.append(box, ` ${text}`);
-  const item = document.createElement("li");
-  item.append(label);
-  return item;
-}
-
 // ---- Runs
 
 async function loadRuns(reload = false) {
@@ -67,32 +58,18 @@ async function loadRuns(reload = false) {
   showStatus(leftOut ? `${leftOut} older runs are not listed.` : "");
 }
 
-function options(select, values, chosen, first = undefined) {
-  const items = [...(first ? [first] : []), ...values.map((value) => [value, value])].map(([value, text]) => {
-    const option = document.createElement("option");
-    option.value = value;
-    option.textContent = text;
-    return option;
-  });
-  if (chosen && !values.includes(chosen) && chosen !== "*") items.push(new Option(chosen, chosen));
-  select.replaceChildren(...items);
-  select.value = chosen;
-}
-
 function drawControls() {
   const allRuns = [...runs.values()];
   const different = (property) => [...new Set(allRuns.map(property))].filter(Boolean).sort();
-  options(element("author"), different((run) => run.author), state.a, ["", "all"]);
-  options(element("kind"), different((run) => run.kind), state.k, ["", "all but folds"]);
+  fillChoice(element("author"), different((run) => run.author), state.a, ["", "all"]);
+  fillChoice(element("kind"), different((run) => run.kind), state.k, ["", "all but folds"]);
   element("kind").add(new Option("all", "*"), 1);
   element("kind").value = state.k;
   if (document.activeElement !== element("filter")) element("filter").value = state.f;
   if (document.activeElement !== element("tag")) element("tag").value = state.t;
   element("tags").replaceChildren(...different((run) => Object.keys(run.tags).join("\n")).flatMap((names) => names.split("\n"))
     .filter((name, at, names) => name && names.indexOf(name) === at).map((name) => new Option(name, name)));
-  element("log").checked = Boolean(state.l);
-  element("axis").value = state.u;
-  showSmoothing();
+  showCurveControls();
   element("fold-all").hidden = element("unfold-all").hidden = !allRuns.some((run) => runs.has(run.parent));
   element("judge").value = state.j;
 }
@@ -130,47 +107,6 @@ function count() {
 
 const compared = () => [...selected].filter((id) => runs.has(id)).slice(0, MAX_COMPARED);
 
-function showSmoothing() {
-  const points = WINDOWS.includes(Number(state.s)) ? Number(state.s) : 1;
-  element("smoothing").value = WINDOWS.indexOf(points);
-  const words = points > 1 ? `mean of up to ${points}` : "none";
-  element("smoothing-words").textContent = words;
-  element("smoothing").setAttribute("aria-valuetext", words);
-}
-
-function chooseMetrics() {
-  const ids = compared();
-  const names = metricNames(ids);
-  const shared = names.filter((name) => ids.every((id) => name in runs.get(id).metrics));
-  const first = (choice) => FIRST_METRICS.find((name) => choice.includes(name));
-  const known = state.m.filter((name) => names.includes(name));
-  const chosen = known.length ? known : [first(shared) ?? first(names) ?? shared[0] ?? names[0]].filter(Boolean);
-  if (chosen.join() !== state.m.join()) updateState({ m: chosen });
-  options(element("metric"), names, chosen[0] ?? "");
-  drawMoreMetrics(names);
-}
-
-function drawMoreMetrics(names) {
-  const wanted = element("more-filter").value.toLowerCase();
-  const others = names.filter((name) => name !== state.m[0] && name.toLowerCase().includes(wanted));
-  const ordered = [...others.filter((name) => state.m.includes(name)), ...others.filter((name) => !state.m.includes(name))];
-  const items = ordered.slice(0, 200).map((name) => {
-    const box = document.createElement("input");
-    box.type = "checkbox";
-    box.checked = state.m.includes(name);
-    box.disabled = !box.checked && state.m.length >= MAX_METRICS;
-    box.addEventListener("change", () => {
-      updateState({ m: box.checked ? [...state.m, name] : state.m.filter((other) => other !== name) });
-      drawComparison(false);
-    });
-    return listItem(box, name);
-  });
-  const at = [...element("more-list").querySelectorAll("input")].indexOf(document.activeElement);
-  element("more-list").replaceChildren(...items);
-  if (at >= 0) element("more-list").querySelectorAll("input")[at]?.focus();
-  element("more-chosen").textContent = state.m.length > 1 ? `and ${state.m.length - 1} more` : "More metrics";
-}
-
 async function drawComparison(withSections = true) {
   const ids = compared();
   element("nothing").hidden = ids.length > 0;
@@ -180,7 +116,7 @@ async function drawComparison(withSections = true) {
     giveUp();
     return clear();
   }
-  chooseMetrics();
+  chooseMetrics(ids);
   await Promise.all([
     state.m.length ? showingErrors(() => drawCurves(ids)) : null,
     withSections ? showingErrors(() => drawSections(ids)) : null,
@@ -199,6 +135,10 @@ onSelection(() => {
 });
 
 onZoom(() => drawComparison(false));
+onCurveChange(() => {
+  clearTimeout(redraw);
+  redraw = setTimeout(() => drawComparison(false), 100);
+});
 onExperiments(() => {
   const ofSelected = [...selected].filter((id) => runs.has(id)).map((id) => runs.get(id).experiment.id);
   return [...new Set(ofSelected), ...state.e];
@@ -243,36 +183,9 @@ element("unfold-all").addEventListener("click", () => {
   foldAll(false);
   drawTable();
 });
-element("metric").addEventListener("change", () => {
-  const name = element("metric").value;
-  updateState({ m: [name, ...state.m.slice(1).filter((other) => other !== name)], z: "" });
-  drawComparison(false);
-});
-element("more-filter").addEventListener("input", () => drawMoreMetrics(metricNames(compared())));
-element("axis").append(...Object.entries(AXES).map(([value, text]) => new Option(text, value)));
-element("axis").addEventListener("change", () => {
-  updateState({ u: element("axis").value, z: "" });
-  drawComparison(false);
-});
-element("smoothing").max = WINDOWS.length - 1;
-element("smoothing").addEventListener("input", () => {
-  const points = WINDOWS[Number(element("smoothing").value)];
-  updateState({ s: points > 1 ? String(points) : "" });
-  showSmoothing();
-  clearTimeout(redraw);
-  redraw = setTimeout(() => drawComparison(false), 200);
-});
-element("log").addEventListener("change", () => {
-  updateState({ l: element("log").checked ? "1" : "" });
-  drawComparison(false);
-});
 element("judge").addEventListener("change", () => {
   updateState({ j: element("judge").value });
   drawComparison();
-});
-element("whole").addEventListener("click", () => {
-  updateState({ z: "" });
-  drawComparison(false);
 });
 addEventListener("hashchange", () => {
   reread();
