@@ -6,7 +6,7 @@ LOWEST := $(VENV)/lowest
 DOCS := build/docs-venv
 # What meets other libraries' versions: of resume, what it knows code and values by does not.
 SEARCHES := $(filter-out %_resume_code.py %_isolation.py %_fingerprint.py %_bytecode.py,$(wildcard tests/search/test_search*.py))
-VERSIONED := $(SEARCHES) tests/compat tests/server/test_page.py tests/tracking/test_runs.py tests/training/test_capture.py
+VERSIONED := $(SEARCHES) tests/search/test_adaptive.py tests/compat tests/server/test_page.py tests/tracking/test_runs.py tests/training/test_capture.py
 OTHERS := 3.12 3.13
 # certificates that pip trusts, too
 export UV_SYSTEM_CERTS := 1
