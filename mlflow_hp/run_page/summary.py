@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from mlflow_hp.analysis import diagnosis
@@ -22,6 +23,7 @@ from mlflow_hp.tracking.tags import (
     PLANNED_TAG,
     RECORDING_ERROR_TAG,
     RUNNING_TAG,
+    SPACE_PARAM_PREFIX,
     USER_TAG,
 )
 
@@ -36,6 +38,8 @@ SETTINGS = ("optimizer", "learning_rate", "batch_size", "epochs", "loss", "momen
 """Params that come first."""
 COUNTS = {"planned": PLANNED_TAG, "running": RUNNING_TAG, "done": DONE_TAG, "failed": FAILED_TAG}
 """Counts of the candidates of a search."""
+SPACE_PARAM = re.compile(rf"{re.escape(SPACE_PARAM_PREFIX)}(_\d+)?/")
+"""Start of the params with the values of a search: what has several has none that is a setting."""
 NO_PROGRAM = ("search", "comparison", "candidate", "fold")
 """Kinds of runs that `mlflow-hp improve` does not take."""
 
@@ -59,6 +63,7 @@ def summary(run: Run, findings: Sequence[Finding]) -> dict[str, Any]:
     """
     info, tags = run.info, run.data.tags
     params = params_of(run.data)
+    searched = {name.rpartition("/")[2].rpartition("__")[2] for name in params if SPACE_PARAM.match(name)}
     ordered = [name for name in SETTINGS if name in params] + sorted(set(params) - set(SETTINGS))
     follows = EXPERIMENT_TAG in tags and COMMAND_TAG in tags and tags.get(KIND_TAG, "") not in NO_PROGRAM
     return {
@@ -76,7 +81,9 @@ def summary(run: Run, findings: Sequence[Finding]) -> dict[str, Any]:
         },
         "result": _result(tags.get(DESCRIPTION_TAG, "")),
         "params": [[name, params[name]] for name in ordered],
-        "settings": [[name, params[name]] for name in SETTINGS if params.get(name, "None") != "None"],
+        "settings": [
+            [name, params[name]] for name in SETTINGS if params.get(name, "None") != "None" and name not in searched
+        ],
         "findings": [as_shown(finding) for finding in findings],
         "command": f"mlflow-hp improve {info.run_id}" if follows else None,
         "counts": {name: _integer(tags[tag]) for name, tag in COUNTS.items() if tag in tags},

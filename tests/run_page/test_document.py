@@ -73,6 +73,16 @@ def test_a_summary_says_the_result_not_the_question():
     assert (said["result"], said["run"]["kind"], said["command"]) == ("**Result:** loss 3.", "sweep", None)
 
 
+def test_what_a_search_varies_is_no_setting_of_it():
+    with mlflow.start_run() as run:
+        mlflow.log_params({"learning_rate": 0.1, "epochs": 4, "batch_size": 32, "optimizer": "SGD"})
+        mlflow.log_params(
+            {"space/model__learning_rate": "[0.1, 1]", "space_1/batch_size": "[8, 32]", "spacex/epochs": 4}
+        )
+    said = summary(mlflow.get_run(run.info.run_id), [])
+    assert said["settings"] == [["optimizer", "SGD"], ["epochs", "4"]]
+
+
 def test_what_is_no_file_of_findings_has_none():
     for text in ("", "[]", "nonsense", '{"a": 1}', '{"a": {"name": "b"}}', "null"):
         assert findings_from(text) == []
