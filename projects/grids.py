@@ -69,6 +69,10 @@ TUTORIALS: dict[str, dict[str, dict[str, Any]]] = {
         },
     },
     "space": {
+        "rate_and_dropout": {
+            "learning_rate": {"low": 1e-4, "high": 1e-1, "log": True},
+            "dropout": {"low": 0.0, "high": 0.5},
+        },
         "layers": {
             "hidden": [f"{first}-{second}" for first in (256, 512, 784) for second in (128, 256, 512)],
             "dropout": [0.3, 0.4, 0.5],

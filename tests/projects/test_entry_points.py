@@ -24,6 +24,8 @@ SMALL = {
     "grid_search": ({**SMALL_NETWORK, "grid": '{"dropout": [0, 0.5]}', "cv": "2"}, "scores_by_fold"),
     "random_search": ({**SMALL_NETWORK, "space": '{"dropout": {"low": 0, "high": 0.5}}', "n_iter": "2", "cv": "2"},
                       "accuracy_by_epoch"),
+    "adaptive_search": ({**SMALL_NETWORK, "space": '{"dropout": {"low": 0, "high": 0.5}}', "n_iter": "3", "cv": "2",
+                         "time_budget": "1h"}, "scores_by_fold"),
 }  # fmt: skip
 """Entry point -> parameters that make it small, and a picture that its run then has."""
 

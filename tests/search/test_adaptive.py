@@ -22,7 +22,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from mlflow_hp import AdaptiveSearchCV
 from mlflow_hp.errors import UserError
 from mlflow_hp.search.adaptive import search_cv
-from mlflow_hp.search.adaptive.budget import seconds_of
+from mlflow_hp.search.adaptive.budget import budget_seconds
 from mlflow_hp.search.adaptive.space import combination
 from tests.helpers.searches import X, Y, children, record
 
@@ -224,7 +224,13 @@ def test_a_budget_ends_the_search_in_time(monkeypatch, budget):
 
 
 def test_budgets_in_words():
-    assert [seconds_of(text) for text in ("1h 30min", "0.5h", "2d", "90", None)] == [5400, 1800, 172800, 90, math.inf]
+    assert [budget_seconds(text) for text in ("1h 30min", "0.5h", "2d", "90", None)] == [
+        5400,
+        1800,
+        172800,
+        90,
+        math.inf,
+    ]
 
 
 @pytest.mark.parametrize(

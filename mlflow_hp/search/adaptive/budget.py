@@ -13,7 +13,7 @@ UNITS = {"": 1, "s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)")
 
 
-def seconds_of(budget: float | str | dt.timedelta | None) -> float:
+def budget_seconds(budget: float | str | dt.timedelta | None) -> float:
     """Convert a time budget to seconds.
 
     Parameters
@@ -30,6 +30,12 @@ def seconds_of(budget: float | str | dt.timedelta | None) -> float:
     ------
     UserError
         If it is not a positive time.
+
+    Examples
+    --------
+    >>> from mlflow_hp.search import budget_seconds
+    >>> budget_seconds("1h 30min")
+    5400.0
     """
     seconds = math.nan
     if budget is None:

@@ -12,7 +12,7 @@ import optuna
 from mlflow_hp._compat.sklearn import search_class
 from mlflow_hp.analysis.search_space import value_text
 from mlflow_hp.errors import UserError
-from mlflow_hp.search.adaptive.budget import seconds_of
+from mlflow_hp.search.adaptive.budget import budget_seconds
 from mlflow_hp.search.adaptive.space import check, combination, n_combinations
 from mlflow_hp.search.adaptive.study import new_study
 
@@ -137,7 +137,7 @@ class AdaptiveSearchCV(search_class()):  # type: ignore[misc]
                 raise UserError(f"{name}={value!r} is no number of combinations: give a whole number from 1 on")
         if isinstance(self.scoring, (list, tuple, set, dict)) and not isinstance(self.refit, str):
             raise self._without_guide(list(self.scoring))
-        budget = seconds_of(self.time_budget)
+        budget = budget_seconds(self.time_budget)
         check(self.param_distributions)
         self.study_ = new_study(self.sampler, self.random_state, self.n_at_once)
         asked = _Asked(self.study_, self.param_distributions)
