@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -62,6 +63,14 @@ def _serve(uri: str, host: str, port: int, options: tuple[str, ...]) -> int:
     environment = {**SERVER_SETTINGS, **os.environ, "MLFLOW_BACKEND_STORE_URI": uri}  # no password in its command line
     environment.pop("MLFLOW_TRACKING_URI", None)
     server = subprocess.Popen(command, env=environment)
+    before = signal.signal(signal.SIGTERM, lambda *_: server.terminate())  # else the server would outlive this process
+    try:
+        return _wait(server)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _wait(server: subprocess.Popen[bytes]) -> int:
     while True:
         try:
             return server.wait()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import webbrowser
 
@@ -86,6 +88,26 @@ def test_ui_serves_the_current_store(store, tracking_uri, started, capsys):
     )
     assert environment["MLFLOW_BACKEND_STORE_URI"] == tracking_uri
     assert "http://127.0.0.1:5001/hp/" in capsys.readouterr().out
+
+
+def test_the_server_ends_with_the_command(store, monkeypatch):
+    class Server:
+        ended = False
+
+        def __init__(self, command, env):
+            pass
+
+        def wait(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+            return -signal.SIGTERM if self.ended else 0
+
+        def terminate(self):
+            self.ended = True
+
+    monkeypatch.setattr(ui_module.subprocess, "Popen", Server)
+    before = signal.getsignal(signal.SIGTERM)
+    assert cli.main(["ui"]) == -signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_relative_store_becomes_absolute(store, started, tmp_path, monkeypatch):
