@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import email
+import importlib.metadata
 import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -15,6 +17,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import requests
+
+from tests.helpers.waiting import wait_for
 
 ROOT = Path(__file__).parents[1]
 PUBLIC_NAMES = ROOT / "tests" / "helpers" / "public_names.py"
@@ -23,11 +28,16 @@ UV = shutil.which("uv", path=sysconfig.get_path("scripts")) or shutil.which("uv"
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(UV is None, reason="uv is not installed: pip install uv")]
 
 
-def run(*words, cwd=None):
-    environ = os.environ | {"UV_SYSTEM_CERTS": "1"}  # certificates that pip trusts, too
+def environ():
+    """Environment without the checkout, and without what other tests of this process have set."""
+    values = os.environ | {"UV_SYSTEM_CERTS": "1"}  # certificates that pip trusts, too
     for name in ("PYTHONPATH", "MLFLOW_EXPERIMENT_ID", "MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI"):
-        environ.pop(name, None)  # the checkout, and what other tests of this process have set
-    done = subprocess.run([*map(str, words)], capture_output=True, text=True, cwd=cwd, env=environ)
+        values.pop(name, None)
+    return values
+
+
+def run(*words, cwd=None):
+    done = subprocess.run([*map(str, words)], capture_output=True, text=True, cwd=cwd, env=environ())
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -131,9 +141,36 @@ json.dump([mlflow_hp.__file__, steps, page.status_code], sys.stdout)
 """
     help_text = run(beside_libraries / "bin" / "mlflow-hp", "--help")
     assert all(command in help_text for command in ("compare", "diagnose", "repeat", "sync"))
+    version = run(beside_libraries / "bin" / "mlflow-hp", "--version")
+    assert version == f"mlflow-hp, version {importlib.metadata.version('mlflow-hp')}\n"
     file, steps, status = json.loads(run(beside_libraries / "bin" / "python", "-c", program, cwd=tmp_path))
     assert Path(file).is_relative_to(beside_libraries)
     assert (steps, status) == (2, 200)
+
+
+def test_the_command_ui_serves_the_page(beside_libraries, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [beside_libraries / "bin" / "mlflow-hp", "ui", "--port", str(port), "--store", "sqlite:///ui.db"]
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen(words, stdout=log, stderr=log, cwd=tmp_path, env=environ())
+
+    def status():
+        assert server.poll() is None, (tmp_path / "log").read_text()
+        try:
+            return requests.get(f"http://127.0.0.1:{port}/hp/", timeout=60).status_code
+        except requests.ConnectionError:
+            return 0
+
+    try:
+        wait_for(status)
+        assert status() == 200
+    finally:
+        server.terminate()
+        server.wait()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", port))  # nothing listens any more
 
 
 @pytest.mark.thorough
