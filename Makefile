@@ -4,6 +4,7 @@ VENV := .venv
 READY := $(VENV)/ready
 LOWEST := $(VENV)/lowest
 DOCS := build/docs-venv
+PACKAGING := build/package-venv
 # What meets other libraries' versions: of resume, what it knows code and values by does not.
 SEARCHES := $(filter-out %_resume_code.py %_isolation.py %_fingerprint.py %_bytecode.py,$(wildcard tests/search/test_search*.py))
 VERSIONED := $(SEARCHES) tests/search/test_adaptive.py tests/compat tests/server/test_page.py tests/tracking/test_runs.py tests/training/test_capture.py
@@ -42,10 +43,10 @@ test-python: $(READY)  ## pass the tests that are not slow on the other Pythons,
 docs: $(DOCS)/ready  ## build the site into build/docs/html: run every block of the documentation, draw every picture, check every link
 	PATH="$(CURDIR)/$(DOCS)/bin:$$PATH" PYTHONPATH=. python -m docs.site
 
-package: $(READY)  ## build the sdist and the wheel into dist, and check what an index would refuse
+package: $(PACKAGING)/ready  ## build the sdist and the wheel into dist, and check what an index would refuse
 	rm -rf dist
-	$(VENV)/bin/uv build --quiet
-	$(VENV)/bin/uv tool run --quiet twine check --strict dist/*
+	$(PACKAGING)/bin/uv build --quiet
+	$(PACKAGING)/bin/twine check --strict dist/*
 
 lint: $(READY)
 	$(ACTIVE) ruff check .
@@ -76,6 +77,11 @@ $(DOCS)/ready: pyproject.toml
 	$(DOCS)/bin/python -m pip install --quiet uv
 	$(DOCS)/bin/uv pip install --quiet --compile-bytecode --python $(DOCS)/bin/python --editable '.[docs]' \
 	|| $(DOCS)/bin/python -m pip install --quiet --editable '.[docs]'
+	touch $@
+
+$(PACKAGING)/ready:
+	$(PYTHON) -m venv --clear $(PACKAGING)
+	$(PACKAGING)/bin/python -m pip install --quiet uv twine
 	touch $@
 
 $(LOWEST)/ready: $(READY)
