@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,34 @@ def test_markers_belong_to_the_next_block():
     result = pages.PageResult(page, [Path("/nowhere")], [outcome, page_run.Outcome()], [""])
     assert result.error == ""
     assert staging.output(result, page.shown[0]) == "```text\n2\n```"
+
+
+def test_a_replacement_may_have_expressions_among_its_words():
+    page = one("<!-- with: RUN => {[1, 2][0]} --yes --n {x} -->\n```python\nprint('RUN')\n```\n")
+    assert page_run.run_block(page.blocks[0], "a.md", {"x": 3}).outputs == ("1 --yes --n 3\n",)
+
+
+def test_a_server_of_a_page_goes_on_until_the_page_ends(monkeypatch, tmp_path):
+    port = commands.free_port()
+    program = f"""#!{sys.executable}
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_error(401)
+
+HTTPServer(("127.0.0.1", int(sys.argv[3])), Handler).serve_forever()
+"""
+    (tmp_path / "mlflow-hp").write_text(program)
+    (tmp_path / "mlflow-hp").chmod(0o755)
+    monkeypatch.setenv("MLFLOW_PORT", str(port))
+    monkeypatch.setenv("DOCS_MLFLOW", str(tmp_path / "mlflow"))
+    done = commands.run("mlflow-hp ui")
+    assert (done.status, done.errors) == (0, "")
+    (server,) = commands.SERVERS
+    commands.end_servers()
+    assert server.returncode is not None
 
 
 @pytest.mark.parametrize("code", ["1 / 0", "raise SystemExit(1)", "def f(:"])

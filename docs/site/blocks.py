@@ -7,8 +7,8 @@ A marker is an HTML comment, which readers do not see. In front of a block:
 ``<!-- before CODE -->``
     Python code that is run before the block and not shown: the model or the file that the block assumes.
 ``<!-- with: OLD => NEW -->``
-    What is replaced in the block when it is run: placeholders, or data that the build would have to download. `NEW` in
-    braces, as ``{run_id}``, is an expression with the page's variables.
+    What is replaced in the block when it is run: placeholders, or data that the build would have to download. Braces in
+    `NEW`, as ``{run_id}``, hold an expression with the page's variables.
 ``<!-- small: -P epochs=1 -->``
     Parameters that each ``mlflow run`` of the block gets, unless it has them: the same program in less time.
 ``<!-- run: NAME -->``

@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -53,7 +54,7 @@ def with_parameters(command: str, parameters: str) -> str:
 def run(command: str) -> Done:
     """Run a command in a shell; of a server, until it answers at its page."""
     start = time.monotonic()
-    if re.match(r"mlflow server\b", command):
+    if re.match(r"mlflow(-hp ui| server)\b", command):
         return _serve(command, start)
     done = subprocess.run(
         ["bash", "-c", command], check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL
@@ -68,31 +69,40 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-SERVERS: list[subprocess.Popen[str]] = []
+SERVERS: list[subprocess.Popen[bytes]] = []
 """They are ended with the page."""
 
 
 def _serve(command: str, start: float) -> Done:
-    command = re.sub(r"^mlflow", os.environ["DOCS_MLFLOW"], command)
-    server = subprocess.Popen(
-        ["bash", "-c", f"exec {command}"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        stdin=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
-    SERVERS.append(server)
+    if command.startswith("mlflow-hp ui") and "--port" not in command:
+        command += f" --port {os.environ['MLFLOW_PORT']}"
+    command = re.sub(r"^mlflow\b", os.environ["DOCS_MLFLOW"], command)
+    with tempfile.TemporaryFile("w+") as log:
+        server = subprocess.Popen(
+            ["bash", "-c", f"exec {command}"], stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+        )
+        SERVERS.append(server)
+        if fault := _fault(server, start):
+            log.seek(0)
+            fault += f"\n{log.read()}"
+    return Done(command, int(bool(fault)), "", fault, time.monotonic() - start)
+
+
+def _fault(server: subprocess.Popen[bytes], start: float) -> str:
+    """Wait until a server answers; return what is wrong if it does not, and end it."""
     url = f"http://127.0.0.1:{os.environ['MLFLOW_PORT']}/hp/"
     while server.poll() is None and time.monotonic() < start + SERVER_SECONDS:
         try:
             with urllib.request.urlopen(url, timeout=10):
-                return Done(command, 0, "", "", time.monotonic() - start)
+                return ""
         except urllib.error.HTTPError as error:
             if error.code == 401:  # it asks for a login
-                return Done(command, 0, "", "", time.monotonic() - start)
+                return ""
             time.sleep(0.5)
         except OSError:
             time.sleep(0.5)
     end_servers()
-    output, _ = server.communicate()
-    return Done(command, server.returncode or 1, "", f"{url} did not answer\n{output}", time.monotonic() - start)
+    return f"{url} did not answer"
 
 
 def end_servers() -> None:

@@ -72,7 +72,7 @@ def _replaced(block: Block, variables: dict[str, Any]) -> str:
     for old, new in block.replaced:
         if old not in code:
             raise ValueError(f"{old!r}, which is to be replaced, is not in the block")
-        text = str(eval(new[1:-1], variables)) if re.fullmatch(r"\{.+\}", new) else new  # noqa: S307
+        text = re.sub(r"\{(.+?)\}", lambda match: str(eval(match[1], variables)), new)  # noqa: S307
         code = code.replace(old, text)
     return code
 
