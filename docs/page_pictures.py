@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[1]
 NO_BROWSER = 3
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome") or ""
 RATES = {"Ada": "0.5,0.1", "Grace": "0.02,0.004"}
+COLUMNS = "name,author,status,started,duration,p.learning_rate,p.epochs,m.loss,m.val_loss"
 SERVER_SECONDS = 180
 
 
@@ -86,7 +87,8 @@ def draw(pictures: Path, address: str, experiment: str, report: Path) -> None:
     with sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         page = _page_of_descents(browser, address, experiment, 1280, "light")
-        page.screenshot(path=pictures / "page.png")
+        _add_section(page, "", pictures / "page.png", is_first=True)
+        _add_section(page, "Curves", pictures / "page.png")
         _add_section(page, "Descents on one surface", pictures / "page.png")
         page = _page_of_descents(browser, address, experiment, 400, "dark")
         page.screenshot(path=pictures / "page_mobile.png")
@@ -107,9 +109,8 @@ def _new_page(browser: Any, width: int, scheme: str) -> Any:
 def _page_of_descents(browser: Any, address: str, experiment: str, width: int, scheme: str) -> Any:
     """Open the page at an experiment, and select its trainings."""
     page = _new_page(browser, width, scheme)
-    page.goto(f"{address}#e={experiment}")
+    page.goto(f"{address}#e={experiment}&k=training&c={COLUMNS}")
     page.wait_for_selector("#table tbody tr")
-    page.fill("#filter", "learning_rate=")
     page.locator("#table tbody tr").first.focus()
     page.keyboard.press("Control+a")
     page.wait_for_selector("#curve .main-svg")
@@ -119,12 +120,12 @@ def _page_of_descents(browser: Any, address: str, experiment: str, width: int, s
 
 
 def _add_section(page: Any, title: str, picture: Path, *, is_first: bool = False) -> None:
-    """Add the first section of this title, down to the next heading, to a picture from above."""
+    """Add the first section of this title, down to the next heading, to a picture; without a title, the page's top."""
     import io
 
     from PIL import Image
 
-    places = page.evaluate(
+    places = [["", 8]] * (not title) + page.evaluate(
         """() => [...document.querySelectorAll("h2, h3, hr")].map(
             (each) => [each.innerText, each.getBoundingClientRect().top + scrollY])"""
     )

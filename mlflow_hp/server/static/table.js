@@ -61,10 +61,12 @@ export function chosenColumns(all) {
   const keys = [...all.keys()];
   const withParams = allRuns.filter((run) => Object.keys(run.params).length); // a search's or sweep's parent has none
   const params = keys.filter((key) => key.startsWith("p.") && new Set(withParams.map((run) => all.get(key).value(run))).size > 1);
+  // those of several values first: what only a sweep, or only its runs have, tells the runs less apart
+  const several = (key) => Number(new Set(withParams.map((run) => all.get(key).value(run)).filter((value) => value !== undefined)).size > 1);
   const metrics = keys.filter((key) => key.startsWith("m.") && (!key.includes("/") || key.startsWith("m.best/"))).sort((a, b) => nRuns(b) - nRuns(a));
   return [
     "name", "author", ...["kind", "experiment"].filter(differs), "status", "started", "duration",
-    ...params.sort((a, b) => nRuns(b) - nRuns(a)).slice(0, DEFAULT_PARAMS),
+    ...params.sort((a, b) => several(b) - several(a) || nRuns(b) - nRuns(a)).slice(0, DEFAULT_PARAMS),
     ...metrics.slice(0, DEFAULT_METRICS),
   ];
 }
