@@ -159,7 +159,7 @@ def test_what_mlproject_declares_is_what_the_program_takes(name, entry):
 
 def test_nothing_is_pinned_twice():
     pip = yaml.safe_load((ROOT / "conda.yaml").read_text(encoding="utf-8"))["dependencies"][-1]["pip"]
-    assert pip == [".[all]"]
+    assert pip == [".[all,dask]"]
     found = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"][
         "find"
     ]
