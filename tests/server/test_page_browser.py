@@ -177,7 +177,7 @@ def test_filters_and_order(browse):
 def test_what_differs_between_trainings_comes_before_what_their_sweep_lacks(browse, served):
     client = served["client"]
     experiment = client.create_experiment(f"sweep {time.time_ns()}")
-    common = {name: "0" for name in ("animate", "bias", "data", "epochs", "feature", "header", "test_size")}
+    common = dict.fromkeys(("animate", "bias", "data", "epochs", "feature", "header", "test_size"), "0")
     for start, params in enumerate([{"swept": "seed"}, {**common, "seed": "1"}, {**common, "seed": "2"}]):
         run_id = client.create_run(experiment, 1_000_000 * (start + 1)).info.run_id
         client.log_batch(run_id, params=[Param(*each) for each in params.items()])
