@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlflow_hp.plots.header import add_header, has_header, set_header
+from mlflow_hp.plots.header import SUBTITLE_ID, add_header, has_header, set_header
 from mlflow_hp.plots.ticks import round_ticks, whole_ticks
 from mlflow_hp.plots.wording import MAX_LINE_LENGTH, capitalized, short
 
@@ -95,7 +95,7 @@ def literal_text(figure: Figure) -> Iterator[None]:
 
     for text in figure.findobj(Text):
         string = text.get_text()
-        if not string.startswith(TICK_LABEL_PREFIX):
+        if not string.startswith(TICK_LABEL_PREFIX) and text.get_gid() != SUBTITLE_ID:  # its lines fit the width
             text.set_text("\n".join(short(line) for line in string.split("\n")))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)

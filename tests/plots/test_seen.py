@@ -217,6 +217,15 @@ def test_ticks_are_short(kind):
                     assert is_name or word.startswith("$") or len(word) <= MAX_TICK_LETTERS, word
 
 
+def test_a_line_of_a_subtitle_is_as_long_as_the_figure_is_wide(tmp_path):
+    axes = figure.new_axes(width=16)
+    figure.add_subtitle(axes, f"{SUBTITLE}, {SUBTITLE}")
+    figure.save(axes, tmp_path / "wide.png")
+    (small,) = [text for text in figure.figure_of(axes).texts if text.get_gid() == "subtitle"]
+    assert small.get_text().replace("\n", " ") == f"{SUBTITLE}, {SUBTITLE}"
+    assert max(map(len, small.get_text().split("\n"))) > 160
+
+
 def test_ticks_of_drawn_values_are_round():
     info = search_space.parallel_info(found(12))
     labels = [label for axis in info.axes if axis.name != "activation" for label in axis.ticks]
