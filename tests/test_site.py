@@ -140,6 +140,11 @@ def test_experiments_run_beside_the_rest_of_their_page():
     assert blocks.entry_commands(page, "train") == [(1, 0)]
 
 
+def test_what_takes_longest_begins_first():
+    page = one("```python\n1\n```\n```console\nmlflow run .\nmlflow run . -e train\n```\n")
+    assert [pages.work(page, blocks) for blocks in ([0], [1], [0, 1])] == [1, 10, 11]
+
+
 def test_outputs_are_short_and_name_no_folder_of_the_build():
     text = "/b/run/x/report.html\n\x1b[1mbold\x1b[0m\n 10%\r100%\n" + "line\n" * 60
     lines = staging.readable(text, [Path("/b/run/x"), Path("/b/run")]).splitlines()
