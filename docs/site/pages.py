@@ -185,7 +185,7 @@ def _empty_store(folder: Path, programs: Path) -> Path:
     if (folder / "mlflow.db").exists():
         return folder / "mlflow.db"
     folder.mkdir(exist_ok=True)
-    program = f"import mlflow; mlflow.MlflowClient('sqlite:///{folder}/mlflow.db').search_experiments()"
+    program = f"import logging; logging.disable(20); import mlflow; mlflow.MlflowClient('sqlite:///{folder}/mlflow.db').search_experiments()"
     subprocess.run([programs / "python", "-c", program], check=True, cwd=folder, env=_environment(folder, programs))
     return folder / "mlflow.db"
 

@@ -10,7 +10,7 @@ from mlflow_hp.terminal import printable
 from mlflow_hp.tracking.tags import DIAGNOSIS_METRIC_PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 class Change(NamedTuple):
@@ -108,6 +108,9 @@ class Findings(list[Finding]):
     >>> Findings([Finding("speed", "too slow", "The loss still falls.", {}, "train for more epochs", "hint")])
     <hint: too slow: The loss still falls. Try: train for more epochs>
     """
+
+    def __init__(self, iterable: Iterable[Finding] = ()) -> None:
+        super().__init__(iterable)
 
     def __repr__(self) -> str:
         return "\n".join(map(repr, self)) or "no findings"
