@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from docs.site import __main__ as site
-from docs.site import blocks, commands, gallery, page_run, pages, reference, staging
+from docs.site import blocks, commands, entry_points, gallery, navigation, page_run, pages, reference, staging
 
 ROOT = Path(__file__).parents[1]
 TEXTS = site.texts()
@@ -151,6 +151,38 @@ def test_outputs_are_short_and_name_no_folder_of_the_build():
     assert lines[:3] == ["report.html", "bold", "100%"]
     assert lines[12] == "... (27 more lines) ..."
     assert len(lines) == 37
+
+
+def test_a_marker_behind_a_table_leaves_the_line_that_ends_it():
+    text = (
+        "a <!-- b --> c\n\n<!-- findings: x -->\n| a |\n|---|\n<!-- end -->\n\n## B\n<!-- before\nx\n-->\n```python\n"
+    )
+    assert staging.without_comments(text) == "a  c\n\n| a |\n|---|\n\n## B\n```python\n"
+
+
+def test_pages_are_in_the_order_in_which_they_are_read(tmp_path):
+    for name in ["entry_points/beale", "entry_points/main", "entry_points/new", "a/z", "a/README", "a/p.b", "a/p"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.md").touch()
+    assert navigation._files("a/*", tmp_path) == ["a/README.md", "a/p.md", "a/p.b.md", "a/z.md"]
+    names = [Path(each).stem for each in navigation._files("entry_points/*", tmp_path)]
+    assert names == ["main", "beale", "new"]
+
+
+def test_parameters_of_one_value_are_marked_where_others_take_several():
+    run = staging.EntryRun("mlflow run .", "", ["a"], [])
+    pages = {name: entry_points.page(name, {"description": "d"}, "", run, []) for name in ("train", "grid_search")}
+    assert {name: "(one value)" in text for name, text in pages.items()} == {"train": True, "grid_search": False}
+    assert {name: entry_points.SEVERAL in text for name, text in pages.items()} == {"train": True, "grid_search": False}
+
+
+def test_the_gallery_shows_the_picture_of_each_program():
+    shown = re.findall(r"drawn/(\w+\.png)\)\]\((\w+)\.md", gallery.thumbnails())
+    places = {path.stem: one(gallery.markdown(path)).shown for path in gallery.programs()}
+    drawn = {
+        f"{stem}_{place.value}": stem for stem, shown in places.items() for place in shown if place.kind == "shown"
+    }
+    assert dict(shown) == drawn
 
 
 @pytest.mark.parametrize("path", gallery.programs(), ids=lambda path: path.stem)

@@ -66,6 +66,8 @@ def write_generated(results: list[PageResult]) -> None:
         write(f"{entry_points.FOLDER}/{name}.md", entry_points.page(name, entry, readme, run, files))
     for package, text in reference.pages().items():
         write(f"{reference.FOLDER}/{package}.md", text)
+    text = (SOURCES / gallery.FOLDER / "README.md").read_text(encoding="utf-8")
+    write(f"{gallery.FOLDER}/README.md", f"{text}\n{gallery.thumbnails()}\n")
     versions = runpy.run_path(str(ROOT / "docs" / "versions.py"))
     lines = json.loads(versions["FILE"].read_text(encoding="utf-8"))
     text = (SOURCES / "docs" / "versions.md").read_text(encoding="utf-8")

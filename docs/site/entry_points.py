@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from docs.site.staging import EntryRun
 
 FOLDER = "docs/entry_points"
-PARAMETERS = "Each is set by `-P name=value`. Several values, comma-separated, give a nested run for each combination."
+PARAMETERS = "Each is set by `-P name=value`."
+SEVERAL = "Several values, comma-separated, give a nested run for each combination."
 
 
 def entry_points() -> dict[str, Any]:
@@ -49,10 +50,12 @@ def page(name: str, entry: dict[str, Any], readme: str, run: EntryRun, files: li
     experiment = getattr(program, "EXPERIMENT", None)
     question = getattr(experiment, "question", "") or getattr(program, "QUESTION", "")
     text = re.sub(r"\]\(docs/", "](../", section(readme, name))
+    several = any(each.several for each in program.PARAMETERS)
     rows = [
-        f"| `{each.name}` | `{short(each.default)}` | {cell(each.help)}{'' if each.several else ' (one value)'} |"
+        f"| `{each.name}` | `{short(each.default)}` | {cell(each.help)}{' (one value)' * (several > each.several)} |"
         for each in program.PARAMETERS
     ]
+    how = f"{PARAMETERS} {SEVERAL}" if several else PARAMETERS
     output = run.output or "(nothing)"
     made = f"{len(run.run_ids)} {'run' if len(run.run_ids) == 1 else 'runs'}"
     artifacts = [f"    - `{each}`" for each in sorted(set(files))]
@@ -63,7 +66,7 @@ def page(name: str, entry: dict[str, Any], readme: str, run: EntryRun, files: li
             "## What it prints", "", "```console", run.command, "```", "", "```text", output, "```", "",
             f"It made {made}. The build runs it with less data or fewer epochs where the whole would take minutes.", "",
             *(['??? quote "Artifacts of the run"', "", *artifacts, ""] if artifacts else []),
-            "## Parameters", "", PARAMETERS, "", "| parameter | default | meaning |", "|---|---|---|", *rows, "",
+            "## Parameters", "", how, "", "| parameter | default | meaning |", "|---|---|---|", *rows, "",
         ]
     )  # fmt: skip
 

@@ -59,6 +59,18 @@ def markdown(path: Path) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def thumbnails() -> str:
+    """Write the pictures of all programs, each as a link to its page."""
+    links = []
+    for path in programs():
+        text = path.read_text(encoding="utf-8")
+        picture = re.search(r"savefig\(\"([\w.]+)\"", text)
+        title = cells(text)[0].content.partition("\n")[0].lstrip("# ")
+        if picture:
+            links.append(f"[![{title}](drawn/{path.stem}_{picture[1]})]({path.stem}.md)")
+    return "\n".join(['<div class="thumbnails" markdown>', "", "\n\n".join(links), "", "</div>"])
+
+
 def notebook(path: Path, result: PageResult) -> dict[str, Any]:
     """Convert a program to a notebook of format 4.5, with what the build printed and drew."""
     outcomes = iter(enumerate(result.outcomes))

@@ -1,9 +1,16 @@
-"""Hook of mkdocs: a line ``NAME: folder/*`` of the navigation stands for all pages of that folder, by name."""
+"""Hook of mkdocs: a line ``NAME: folder/*`` of the navigation stands for all pages of that folder.
+
+They are ordered by name, but entry points as in MLproject.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+
+import yaml
+
+PROJECT = Path(__file__).parents[2] / "MLproject"
 
 
 def on_config(config: Any) -> Any:
@@ -30,5 +37,7 @@ def _of(value: Any, pages: Path) -> Any:
 
 
 def _files(pattern: str, pages: Path) -> list[str]:
-    files = sorted(pages.glob(f"{pattern}.md"), key=lambda file: (file.stem != "README", file.name))
+    project = yaml.safe_load(PROJECT.read_text(encoding="utf-8"))
+    first = ["README", *(project["entry_points"] if "entry_points" in pattern else ())]
+    files = sorted(pages.glob(f"{pattern}.md"), key=lambda file: ([*first, file.stem].index(file.stem), file.stem))
     return [file.relative_to(pages).as_posix() for file in files]

@@ -36,11 +36,16 @@ def write_page(result: PageResult, target: Path) -> list[str]:
             parts.append(words)
             faults += [fault] if fault else []
     parts.append(page.text[position:])
-    text = re.sub(r"<!--.*?-->\n*", "", "".join(parts), flags=re.DOTALL)
+    text = without_comments("".join(parts))
     file = target / page.name
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(for_the_site(text), encoding="utf-8")
     return faults
+
+
+def without_comments(text: str) -> str:
+    """Leave out the markers, with their lines: the empty ones around them stay, which end tables."""
+    return re.sub(r"^ *<!--.*?--> *\n|<!--.*?-->", "", text, flags=re.DOTALL | re.MULTILINE)
 
 
 def output(result: PageResult, place: Shown) -> str:
