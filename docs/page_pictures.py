@@ -1,6 +1,6 @@
-"""Draw page.png, page_mobile.png and compare.png: runs of two authors on the page and in a report, in Chromium.
+"""Draw page*.png, compare.png and run_page*.png: runs of two authors on the pages and in a report, in Chromium.
 
-    python docs/page_pictures.py build/pictures/page.png   # all three, into the folder of this one
+    python docs/page_pictures.py build/pictures/page.png   # all five, into the folder of this one
 
 The status is 3 if there is no Chromium: then nothing is drawn.
 """
@@ -27,20 +27,34 @@ COLUMNS = "name,author,status,started,duration,p.learning_rate,p.epochs,m.loss,m
 SERVER_SECONDS = 180
 
 
-def record(environment: dict[str, str]) -> str:
-    """Record two authors' descents and searches; return the id of the experiment."""
-    for author, rates in RATES.items():
-        words = ["-m", "projects.cost_contour", "--standardize", "true", "--optimizer", "sgd", "--epochs", "6",
-                 "--learning_rate", rates, "--animate", "false"]  # fmt: skip
-        subprocess.run(
-            [sys.executable, *words], check=True, cwd=ROOT, capture_output=True,
-            env=environment | {"MLFLOW_HP_AUTHOR": author},
-        )  # fmt: skip
+def record(folder: str, environment: dict[str, str]) -> dict[str, str]:
+    """Record two authors' descents, and a network; return the ids of the experiments."""
     import mlflow
 
-    mlflow.set_tracking_uri(environment["MLFLOW_TRACKING_URI"])
-    experiment = mlflow.get_experiment_by_name("descents")
-    return str(experiment.experiment_id)
+    ids = {}
+    for name in ("descents", "networks"):
+        ids[name] = mlflow.create_experiment(name, artifact_location=Path(folder, "artifacts", name).as_uri())
+    for author, rates in RATES.items():
+        words = ["cost_contour", "--standardize", "true", "--optimizer", "sgd", "--epochs", "6",
+                 "--learning_rate", rates, "--animate", "false"]  # fmt: skip
+        _run(words, environment | {"MLFLOW_HP_AUTHOR": author, "MLFLOW_EXPERIMENT_NAME": "descents"})
+    _run(["train", "--epochs", "8"], environment | {"MLFLOW_EXPERIMENT_NAME": "networks"})
+    return ids
+
+
+def _run(words: list[str], environment: dict[str, str]) -> None:
+    program, *options = words
+    subprocess.run(
+        [sys.executable, "-m", f"projects.{program}", *options], check=True, cwd=ROOT, capture_output=True,
+        env=environment,
+    )  # fmt: skip
+
+
+def _run_id(experiment: str, condition: str) -> str:
+    import mlflow
+
+    (run,) = mlflow.MlflowClient().search_runs([experiment], condition)
+    return run.info.run_id
 
 
 def search() -> None:
@@ -80,23 +94,36 @@ def serve(environment: dict[str, str]) -> tuple[subprocess.Popen[bytes], str]:
     raise SystemExit(f"the server did not answer at {address}")
 
 
-def draw(pictures: Path, address: str, experiment: str, report: Path) -> None:
-    """Take the pictures of the page and of the report."""
+def draw(pictures: Path, address: str, ids: dict[str, str], report: Path) -> None:
+    """Take the pictures of the pages and of the report."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        page = _page_of_descents(browser, address, experiment, 1280, "light")
+        page = _page_of_descents(browser, address, ids["descents"], 1280, "light")
         _add_section(page, "", pictures / "page.png", is_first=True)
         _add_section(page, "Curves", pictures / "page.png")
         _add_section(page, "Descents on one surface", pictures / "page.png")
-        page = _page_of_descents(browser, address, experiment, 400, "dark")
+        page = _page_of_descents(browser, address, ids["descents"], 400, "dark")
         page.screenshot(path=pictures / "page_mobile.png")
         page = _new_page(browser, 1000, "light")
         page.goto(report.as_uri())
         page.wait_for_timeout(1500)
         _add_section(page, "Scores, and which differences are real", pictures / "compare.png", is_first=True)
         _add_section(page, "Descents on one surface", pictures / "compare.png")
+        page = _new_page(browser, 1000, "light")
+        run_id = _run_id(ids["descents"], "params.learning_rate = '0.1'")
+        page.goto(f"{address}run/{run_id}")
+        page.get_by_role("button", name="Surface").click()
+        page.wait_for_timeout(1500)
+        end = page.evaluate("document.getElementById('descent').getBoundingClientRect().bottom + scrollY")
+        clip = {"x": 0, "y": 0, "width": 1000, "height": end + 8}
+        page.screenshot(path=pictures / "run_page.png", full_page=True, clip=clip)
+        run_id = _run_id(ids["networks"], "")
+        page.goto(f"{address}run/{run_id}")
+        page.wait_for_selector("#microscope .main-svg")
+        page.wait_for_timeout(1500)
+        page.locator("#microscope").screenshot(path=pictures / "run_page_layers.png")
         browser.close()
 
 
@@ -151,7 +178,6 @@ def main(pictures: Path) -> int:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW")}
         environment = kept | {
             "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
-            "MLFLOW_EXPERIMENT_NAME": "descents",
             "MLFLOW_HP_AUTHOR": "Ada",
             "MLFLOW_HP_FOLDER": f"{folder}/journals",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
@@ -162,8 +188,7 @@ def main(pictures: Path) -> int:
         import mlflow
 
         mlflow.set_tracking_uri(environment["MLFLOW_TRACKING_URI"])
-        mlflow.create_experiment("descents", artifact_location=Path(folder, "artifacts").as_uri())
-        experiment = record(environment)
+        ids = record(folder, environment)
         search()
         report = Path(folder, "compared.html")
         subprocess.run(
@@ -173,7 +198,7 @@ def main(pictures: Path) -> int:
         )  # fmt: skip
         server, address = serve(environment)
         try:
-            draw(pictures, address, experiment, report)
+            draw(pictures, address, ids, report)
         finally:
             os.killpg(server.pid, 15)
             server.wait()
