@@ -176,6 +176,12 @@ def test_parameters_of_one_value_are_marked_where_others_take_several():
     assert {name: entry_points.SEVERAL in text for name, text in pages.items()} == {"train": True, "grid_search": False}
 
 
+def test_a_section_of_the_readme_leads_to_the_same_pages():
+    readme = "### `main`: why\n\n[a](docs/a.md) [b](README.md#b)\n\n## Next\n"
+    text = entry_points.page("main", {"description": "d"}, readme, staging.EntryRun("mlflow run .", "", ["a"], []), [])
+    assert "\n[a](../a.md) [b](../../README.md#b)\n" in text
+
+
 def test_the_gallery_shows_the_picture_of_each_program():
     shown = re.findall(r"drawn/(\w+\.png)\)\]\((\w+)\.md", gallery.thumbnails())
     places = {path.stem: one(gallery.markdown(path)).shown for path in gallery.programs()}

@@ -49,7 +49,7 @@ def page(name: str, entry: dict[str, Any], readme: str, run: EntryRun, files: li
     program = importlib.import_module(f"projects.{name}")
     experiment = getattr(program, "EXPERIMENT", None)
     question = getattr(experiment, "question", "") or getattr(program, "QUESTION", "")
-    text = re.sub(r"\]\(docs/", "](../", section(readme, name))
+    text = section(readme, name).replace("](docs/", "](../").replace("](README.md", "](../../README.md")
     several = any(each.several for each in program.PARAMETERS)
     rows = [
         f"| `{each.name}` | `{short(each.default)}` | {cell(each.help)}{' (one value)' * (several > each.several)} |"

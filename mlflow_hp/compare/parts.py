@@ -121,7 +121,8 @@ def overview(facts: Sequence[RunFacts], grouping: Grouping) -> Section:
     if len(groups) > MAX_GROUPS:
         words.append(f"The largest {MAX_GROUPS} groups are shown.")
     reasons = Counter(run.reason for run in grouping.left_out)
-    words += [f"Left out ({n:,}): {reason}." for reason, n in reasons.most_common(6)]
+    for reason, n in reasons.most_common(6):
+        words.append(f"{count(n, 'run')} {'is left out' if n == 1 else 'are left out, each'} because {reason}.")
     return Section("overview", "What is compared", 2, words, _left_out(grouping.left_out))
 
 

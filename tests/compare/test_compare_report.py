@@ -77,7 +77,9 @@ def test_it_is_recorded_as_a_run_of_its_own(store, experiment, tmp_path):
     assert file.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     again = compare_runs(experiments=[name_of(store, experiment)])
     assert again.n_runs == 6  # and the comparison is left out
-    assert "it is a comparison itself" in " ".join(again.summary)
+    assert "1 run is left out because it is a comparison itself." in again.summary
+    third = compare_runs(experiments=[name_of(store, experiment)])
+    assert "2 runs are left out, each because it is a comparison itself." in third.summary
 
 
 def test_a_comparison_that_fails_is_no_finished_run(store, experiment, monkeypatch):
