@@ -14,6 +14,7 @@ import pytest
 from flask import Flask, Response
 from mlflow.entities import Metric, Param, RunTag
 
+import mlflow_hp
 from mlflow_hp.server import permissions, queries
 from mlflow_hp.server.mlflow_ui_link import add_link_to_mlflow_ui
 from mlflow_hp.server.permissions import allow_all
@@ -194,10 +195,9 @@ def test_the_page_and_all_it_loads(page):
     assert not re.search(r"<script>|<style|\son\w+=|https?://", answer.text)
     loaded = re.findall(r'(?:src|href)="(?!\.\./)([^"]+)"', answer.text)
     assert {Path(name).name for name in loaded} == {"icon.svg", "page.css"} | reached("page.js")
-    assert {"icon.svg", "page.css", "run_page.css", "plotly.js", "link.js", "report.js"} | reached("page.js") | reached(
-        "run.js"
-    ) == set(STATIC.names)
-    for name in [*loaded, f"{STATIC.version}/plotly.js", f"{STATIC.version}/link.js"]:
+    others = {"icon.svg", "page.css", "run_page.css", "plotly.js", "link.js", "workflow.js", "report.js"}
+    assert others | reached("page.js") | reached("run.js") == set(STATIC.names)
+    for name in [*loaded, *(f"{STATIC.version}/{name}" for name in ("plotly.js", "link.js", "workflow.js"))]:
         sent = page.get(f"/hp/{name}", headers={"Accept-Encoding": "gzip"})
         assert sent.headers["Cache-Control"].endswith("immutable"), name
         assert gzip.decompress(sent.data) == page.get(f"/hp/{name}").data
@@ -222,6 +222,17 @@ def test_what_the_page_does_not_work_on_is_said(monkeypatch, page):
     assert (answer.status_code, "--backend-store-uri" in answer.json["error"]) == (501, True)
 
 
+STOCK = "<head></head><body>MLflow</body>"
+
+
+def test_each_link_to_a_run_in_mlflow_shows_it_as_a_training():
+    package = Path(mlflow_hp.__file__).parent
+    texts = [path.read_text(encoding="utf-8") for path in package.rglob("*") if path.suffix in (".py", ".js", ".html")]
+    links = [link for text in texts for link in re.findall(r"""#/experiments/[^`'"]*""", text)]
+    assert len(links) >= 3
+    assert [link for link in links if not link.endswith("?workflowType=machine_learning")] == []
+
+
 def test_mlflows_own_page_links_to_ours():
     app = Flask(__name__)
     add_link_to_mlflow_ui(app, "/ml/", "abc")
@@ -229,15 +240,18 @@ def test_mlflows_own_page_links_to_ours():
         app.add_url_rule(path, path.strip("/"), lambda mimetype=mimetype: stock(mimetype))
     client = app.test_client()
     served = client.get("/ml/", headers={"If-None-Match": '"stock"'})
-    assert served.text == '<body>MLflow<script src="hp/abc/link.js" defer></script></body>'
+    assert served.text == (
+        '<head><script src="hp/abc/workflow.js"></script></head>'
+        '<body>MLflow<script src="hp/abc/link.js" defer></script></body>'
+    )
     assert "ETag" not in served.headers
-    assert client.get("/other").text == client.get("/json").text == "<body>MLflow</body>"
+    assert client.get("/other").text == client.get("/json").text == STOCK
 
 
 def stock(mimetype):
     from flask import request
 
-    response = Response("<body>MLflow</body>", mimetype=mimetype)
+    response = Response(STOCK, mimetype=mimetype)
     response.set_etag("stock")
     return response.make_conditional(request)
 

@@ -400,10 +400,60 @@ def test_what_runs_are_called_is_text(browse, served):
     assert page.title() == "descents · mlflow_hp"
 
 
+@pytest.fixture
+def stock(browse):
+    """A new user's tab in MLflow's own UI, whose console is MLflow's affair."""
+    return browse().context.new_page()
+
+
+def test_a_new_user_of_mlflow_meets_the_runs(stock, served):
+    stock.goto(f"{served['server']}/")
+    stock.get_by_role("link", name="Experiments").first.click()
+    stock.get_by_role("link", name="descents").first.click()
+    stock.get_by_role("link", name="quick").first.wait_for()
+    assert f"experiments/{served['experiment']}/runs?workflowType=machine_learning" in stock.url
+
+
+def test_what_a_user_of_mlflow_has_chosen_stays(stock, served):
+    stock.goto(f"{served['server']}/")
+    stock.evaluate("localStorage.setItem('mlflow.workflowType_v1', JSON.stringify('genai'))")
+    stock.reload()
+    stock.wait_for_selector("#mlflow-hp-link")
+    assert stock.evaluate("localStorage.getItem('mlflow.workflowType_v1')") == '"genai"'
+
+
+def test_runs_ticked_in_mlflow_are_compared(stock, served):
+    stock.goto(f"{served['server']}/#/experiments/{served['experiment']}?workflowType=machine_learning")
+    for name in ("slow", "quick"):
+        stock.locator(".ag-row", has=stock.get_by_role("link", name=name)).locator(".ag-selection-checkbox").click()
+    link = stock.locator("#mlflow-hp-link")
+    link.hover()
+    ticked = re.findall("[0-9a-f]{32}", link.get_attribute("href"))
+    assert sorted(ticked) == sorted([served["slow"], served["quick"]])
+    stock.get_by_role("button", name="Compare").click()
+    stock.wait_for_url(re.compile("compare-runs"))
+    link.hover()
+    link.click()
+    stock.wait_for_selector("#table tbody tr[aria-selected=true]")
+    assert sorted(selected(stock)) == ["quick", "slow"]
+
+
+def test_links_in_mlflow_leave_its_assistant_alone(stock, served):
+    stock.goto(f"{served['server']}/#/experiments/{served['experiment']}/runs/{served['slow']}")
+    stock.wait_for_selector("#mlflow-hp-run")
+    stock.wait_for_function(  # the panel of the assistant opens by itself, and its button has 56 pixels
+        """() => {
+          const right = (name) => document.querySelector(name).getBoundingClientRect().right;
+          return right("main") < innerWidth - 300 && right("#mlflow-hp-link") <= right("main") - 56;
+        }"""
+    )
+
+
 def test_to_mlflow_and_back(browse, served):
     page = browse()
     link = page.get_by_role("link", name="slow in MLflow", include_hidden=True)
-    there = f"{served['server']}/#/experiments/{served['experiment']}/runs/{served['slow']}"
+    run = f"experiments/{served['experiment']}/runs/{served['slow']}"
+    there = f"{served['server']}/#/{run}?workflowType=machine_learning"
     assert link.evaluate("element => element.href") == there
     stock = page.context.new_page()  # its console is MLflow's affair
     stock.goto(there)

@@ -16,13 +16,42 @@ function link(id, text) {
 const runLink = link("mlflow-hp-run", "This run step by step");
 const listLink = link("mlflow-hp-link", "Compare runs");
 
+// MLflow's assistant opens at the right of the main part; closed, it is a round button in the lower right corner.
+const ASSISTANT_PX = 64;
+
+function place() {
+  const main = document.querySelector("main")?.getBoundingClientRect();
+  box.style.right = `${ASSISTANT_PX + (main?.width ? Math.max(0, innerWidth - main.right) : 0)}px`;
+}
+
+function idsIn(text) {
+  return [...text.matchAll(/\b[0-9a-f]{32}\b/g)].map((match) => match[0]);
+}
+
+// Runs of MLflow's comparison, or else those that are ticked in the table of an experiment.
+function severalRuns(hash) {
+  const compared = /runs=([^&]+)/.exec(hash);
+  if (compared) return idsIn(compared[1]);
+  const ticked = document.querySelectorAll(".ag-row-selected a[href*='/runs/']");
+  return [...new Set([...ticked].flatMap((element) => idsIn(element.getAttribute("href"))))];
+}
+
+function decoded(hash) {
+  try {
+    return decodeURIComponent(hash);
+  } catch {
+    return hash; // a lone %
+  }
+}
+
 function update() {
-  const experiment = /experiments\/(\d+)/.exec(location.hash);
-  const run = /runs\/([0-9a-f]{32})/.exec(location.hash);
-  const compared = [.../runs=([^&]+)/.exec(location.hash)?.[1].matchAll(/[0-9a-f]{32}/g) ?? []].map((match) => match[0]);
+  place();
+  const hash = decoded(location.hash);
+  const experiments = /experiments[/=]([^/?&]+)/.exec(hash)?.[1].match(/\d+/g); // of a comparison, a list
+  const run = /runs\/([0-9a-f]{32})/.exec(hash);
   const state = new URLSearchParams();
-  if (experiment) state.set("e", experiment[1]);
-  const runs = run ? [run[1]] : compared;
+  if (experiments) state.set("e", experiments.join(","));
+  const runs = run ? [run[1]] : severalRuns(hash);
   if (runs.length) state.set("r", runs.join(","));
   listLink.href = `hp/#${state}`;
   runLink.hidden = !run;
@@ -32,6 +61,7 @@ function update() {
 
 addEventListener("hashchange", update);
 addEventListener("popstate", update);
+addEventListener("resize", place);
 setInterval(update, 1000);
 update();
 box.append(runLink, listLink);

@@ -46,7 +46,7 @@ async function loadRun() {
   element("state").textContent = `${run.kind || "run"}, ${run.status.toLowerCase()}${seconds === undefined ? "" : ` in ${formatDuration(seconds)}`}, by ${run.author}`;
   element("state").dataset.status = run.status;
   element("list").href = `../#e=${run.experiment_id}&r=${runId.slice(0, 12)}`;
-  element("stock").href = `../../#/experiments/${run.experiment_id}/runs/${runId}`;
+  element("stock").href = `../../#/experiments/${run.experiment_id}/runs/${runId}?workflowType=machine_learning`;
   showAnswer(element("answer"), answer, origin);
   if (run.parent) {
     const parent = document.createElement("p");

@@ -139,7 +139,7 @@ function line({ run, level, children }, index) {
     if (column.key === "name") {
       cell.scope = "row";
       const link = document.createElement("a");
-      link.href = `../#/experiments/${run.experiment.id}/runs/${run.id}`;
+      link.href = `../#/experiments/${run.experiment.id}/runs/${run.id}?workflowType=machine_learning`;
       link.textContent = "↗";
       link.title = "This run in MLflow";
       link.setAttribute("aria-label", `${value} in MLflow`);
