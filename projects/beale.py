@@ -125,7 +125,8 @@ def compare(run_id: str, outcomes: dict[str, Outcome]) -> list[str]:
         report.picture("paths", surface_plots.draw_surface(info))
         _curves(report, descents, "f")
         if next(iter(descents.values())).settings["animate"]:
-            surface_animation.animate_surface(info, report.file(f"{artifact_paths.PLOTS_FOLDER}/paths.gif"))
+            file = report.file(f"{artifact_paths.PLOTS_FOLDER}/paths.gif")
+            surface_animation.animate_surface(info, file, subtitle=report.subtitle())
     return findings(descents)
 
 
@@ -293,7 +294,8 @@ def _report(run_id: str, descent: Descent, command: str, *, animate: bool) -> Ou
         for name in ("f", "gradient_norm"):
             _curves(report, {method: descent}, name)
         if animate and descent.iterations:
-            surface_animation.animate_surface(info, report.file(f"{artifact_paths.PLOTS_FOLDER}/path.gif"))
+            file = report.file(f"{artifact_paths.PLOTS_FOLDER}/path.gif")
+            surface_animation.animate_surface(info, file, subtitle=report.subtitle())
     table = {**numbers, "evaluations": ending.evaluations, **descent.end}
     return Outcome(run_id, table, [f"{method} {finding.verdict}: {finding.text}"], descent, advice=[finding])
 

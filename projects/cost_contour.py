@@ -208,7 +208,8 @@ def _pictures(report: Any, descent: Descent) -> None:
     fit = regression_line.FitInfo(x, y, lines, (descent.data.feature, descent.data.target))
     report.picture("prediction", regression_line.draw_fit(fit))
     if descent.settings["animate"] and len(info.paths["path"].w) > 1:
-        surface_animation.animate_surface(info, report.file(f"{artifact_paths.PLOTS_FOLDER}/descent.gif"))
+        file = report.file(f"{artifact_paths.PLOTS_FOLDER}/descent.gif")
+        surface_animation.animate_surface(info, file, subtitle=report.subtitle())
 
 
 EXPERIMENT = Experiment(

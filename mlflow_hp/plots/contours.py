@@ -65,7 +65,7 @@ def coloured_path(path: DrawnPath, numbering: StepNumbering, axes: Axes) -> None
     axes.plot(path.w[:1], path.b[:1], "s", color="white", markeredgecolor="black", markersize=9, zorder=4,
               label="start")  # fmt: skip
     if not path.cut:
-        axes.plot(path.w[-1:], path.b[-1:], "o", color=COLOURS[1], markeredgecolor="black", markersize=9, zorder=4,
+        axes.plot(path.w[-1:], path.b[-1:], "o", color=COLOURS[1], markeredgecolor="black", markersize=8, zorder=6,
                   label="end")  # fmt: skip
 
 

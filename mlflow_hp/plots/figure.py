@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlflow_hp.plots.header import SUBTITLE_ID, add_header, has_header, set_header
+from mlflow_hp.plots.header import SUBTITLE_ID, TITLE_ID, add_header, has_header, set_header
 from mlflow_hp.plots.ticks import round_ticks, whole_ticks
 from mlflow_hp.plots.wording import MAX_LINE_LENGTH, capitalized, short
 
@@ -95,7 +95,7 @@ def literal_text(figure: Figure) -> Iterator[None]:
 
     for text in figure.findobj(Text):
         string = text.get_text()
-        if not string.startswith(TICK_LABEL_PREFIX) and text.get_gid() != SUBTITLE_ID:  # its lines fit the width
+        if text.get_gid() not in (TITLE_ID, SUBTITLE_ID) and not string.startswith(TICK_LABEL_PREFIX):
             text.set_text("\n".join(short(line) for line in string.split("\n")))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
@@ -160,6 +160,11 @@ def legend_on_right(axes: Axes, header: str = "", family: str | None = None) -> 
     font: dict[str, Any] = {"size": 8 if family is None else 7, **({} if family is None else {"family": family})}
     title = {"title": header, "title_fontproperties": font | {"weight": "bold"}, "alignment": "right"} if header else {}
     axes.legend(frameon=False, prop=font, loc="center left", bbox_to_anchor=(1.02, 0.5), **title)
+
+
+def legend_below(axes: Axes, size: float = 9) -> None:
+    """Put the legend below the axes and their label, in letters of `size`."""
+    axes.legend(frameon=False, fontsize=size, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=4)
 
 
 def figure_of(axes: Axes) -> Figure:

@@ -24,8 +24,8 @@ MARGIN_INCHES = 0.08
 MAX_TITLE_LINES, MAX_SUBTITLE_LINES = 2, 3
 """Longer texts are cut."""
 POINTS_PER_INCH = 72
-SUBTITLE_ID = "subtitle"
-"""Id (gid) of the text of a subtitle in its figure."""
+TITLE_ID, SUBTITLE_ID = "title", "subtitle"
+"""Ids (gid) of the texts of a header in their figure, which are literal and fit its width."""
 
 
 class _Header(NamedTuple):
@@ -83,7 +83,12 @@ def set_header(
         "linespacing": LINE_SPACING - 0.15,
     }
     figure.suptitle(
-        escaped("\n".join(lines)), y=1 - MARGIN_INCHES / height, fontsize=TITLE_SIZE, fontweight="bold", **common
+        escaped("\n".join(lines)),
+        y=1 - MARGIN_INCHES / height,
+        fontsize=TITLE_SIZE,
+        fontweight="bold",
+        gid=TITLE_ID,
+        **common,
     )
     for old in [old for old in figure.texts if old.get_gid() == SUBTITLE_ID]:
         old.remove()

@@ -13,6 +13,7 @@ from mlflow_hp.plots.figure import (
     COLOURS,
     axes_with_room_for_legend,
     finish,
+    legend_below,
     legend_on_right,
     new_axes,
     styles_of,
@@ -212,7 +213,7 @@ def draw_surface(info: SurfaceInfo, axes: Axes | None = None) -> Axes:
     else:
         for path in info.paths.values():
             coloured_path(path, info.numbering, axes)
-        axes.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=4)
+        legend_below(axes)
         if leaving := [path for path in info.paths.values() if path.cut]:
             note = "the path leaves the plot"
             if len(leaving[0].steps) > 1:
@@ -232,7 +233,7 @@ def _draw_groups(info: SurfaceInfo) -> Axes:
     for axes, (group, paths) in zip(panels, members.items(), strict=True):
         draw_contours(info, axes)
         _draw_paths(info._replace(paths=paths, groups=None), axes, WIDER if len(paths) <= MAX_WIDER else 0.0)
-        axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=4)
+        legend_below(axes, 8)
         title_panel(axes, capitalized(group))
     outer_labels(panels)
     finish(panels[0], info.title)

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mlflow_hp.plots.animation import write_gif
-from mlflow_hp.plots.figure import COLOURS, axes_with_room_for_legend, finish, legend_on_right, new_axes, styles_of
+from mlflow_hp.plots.figure import (
+    COLOURS,
+    add_subtitle,
+    axes_with_room_for_legend,
+    finish,
+    legend_below,
+    legend_on_right,
+    new_axes,
+    styles_of,
+)
 from mlflow_hp.plots.surface import draw_contours
 from mlflow_hp.plots.wording import in_words
 
@@ -19,7 +28,9 @@ if TYPE_CHECKING:
     from mlflow_hp.plots.surface import SurfaceInfo
 
 
-def animate_surface(info: SurfaceInfo, file: Path, frames: int = 60, per_second: int = 15) -> None:
+def animate_surface(
+    info: SurfaceInfo, file: Path, frames: int = 60, per_second: int = 15, *, subtitle: str = ""
+) -> None:
     """Write a GIF in which the paths grow over the surface; the last frame stays for two seconds.
 
     A single path grows at a constant rate. Several grow at once and accelerate, so that short paths can be seen next
@@ -35,11 +46,16 @@ def animate_surface(info: SurfaceInfo, file: Path, frames: int = 60, per_second:
         Most frames. Defaults to 60.
     per_second : int
         Frames per second. Defaults to 15.
+    subtitle : str
+        Small print below the title, such as that of `Report.subtitle`. Defaults to ``""``.
     """
     several = len(info.paths) > 1
     axes = axes_with_room_for_legend(list(info.paths), 6.0, 5.0) if several else new_axes(7.0, 5.0)
     draw_contours(info, axes)
     finish(axes, info.title)
+    add_subtitle(axes, subtitle)
+    if not several:
+        legend_below(axes)  # of the minimum: the path is the only one
     trails = []
     styles = styles_of(list(info.paths), info.groups)
     for label, path in info.paths.items():

@@ -117,6 +117,24 @@ def test_the_animation(tmp_path):
     assert (tmp_path / "a.gif").stat().st_size < 2e6
 
 
+@pytest.mark.parametrize("paths", [{"a": path(9)}, {"a": path(9), "b": path(5)}])
+def test_an_animation_says_what_it_shows(monkeypatch, paths, tmp_path):
+    drawn = []
+    monkeypatch.setattr(surface_animation, "write_gif", lambda axes, *_: drawn.append(axes))
+    info = surface.surface_info(SURFACE, paths)
+    surface_animation.animate_surface(info, tmp_path / "a.gif", subtitle="run one · SGD")
+    (axes,) = drawn
+    assert {text.get_text() for text in axes.figure.texts} == {"Descent on the cost surface", "run one · SGD"}
+    assert texts(axes)[0].startswith("least squares")
+
+
+def test_the_end_at_the_minimum_is_drawn_over_it():
+    best = SURFACE.minimum
+    info = surface.surface_info(SURFACE, {"a": (np.array([0, best.w]), np.array([0, best.b]))})
+    markers = {line.get_marker(): line.get_zorder() for line in surface.draw_surface(info).lines}
+    assert markers["o"] > markers["*"]
+
+
 def test_the_animation_of_several_paths(tmp_path):
     info = surface.surface_info(SURFACE, {"short": path(5), "long": path(2001, (1, 9)), "start": path(1)})
     surface_animation.animate_surface(info, tmp_path / "a.gif", frames=30)

@@ -33,7 +33,7 @@ from mlflow_hp.plots import (
     training,
 )
 from mlflow_hp.plots.landscape import LandscapeInfo, PlanePath, draw_landscape
-from mlflow_hp.plots.wording import in_words
+from mlflow_hp.plots.wording import MAX_LINE_LENGTH, in_words
 from mlflow_hp.training.settings_text import settings_in_words
 
 RNG = np.random.default_rng(8)
@@ -367,3 +367,14 @@ def test_labels_in_words(label, words):
 def test_settings_in_words():
     text = settings_in_words(history())
     assert text == "SGD, learning rate 0.137 first, 1e-05 last, momentum 0.9, batch size 32, 4 epochs"
+
+
+def test_small_print_that_fits_is_not_cut():
+    words = " ".join(f"setting_{number:02} {number}" for number in range(14))  # in one line of a wide figure
+    axes = figure.new_axes(14.0, 5.0)
+    figure.finish(axes, "wide")
+    figure.add_subtitle(axes, words)
+    with figure.literal_text(axes.figure):
+        drawn = [" ".join(text.get_text().split()) for text in axes.figure.texts]
+    assert len(words) > MAX_LINE_LENGTH
+    assert drawn == ["Wide", words]
