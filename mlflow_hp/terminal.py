@@ -73,8 +73,28 @@ def say(*lines: object, file: TextIO | None = None) -> None:
 
 
 def count(n: int, noun: str) -> str:
-    """Format a count: ``1 run``, ``2 runs``."""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+    """Format a count of things, in English.
+
+    Parameters
+    ----------
+    n : int
+        How many.
+    noun : str
+        What, in the singular; with a regular plural.
+
+    Returns
+    -------
+    str
+        Such as "1 run", "2 runs", "3 classes".
+
+    Examples
+    --------
+    >>> from mlflow_hp.terminal import count
+    >>> [count(1, "batch"), count(0, "batch"), count(1200, "step")]
+    ['1 batch', '0 batches', '1,200 steps']
+    """
+    ending = "" if n == 1 else "es" if noun.endswith(("s", "x", "sh", "tch")) else "s"
+    return f"{n:,} {noun}{ending}"
 
 
 def is_live() -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from mlflow_hp.terminal import count
 from mlflow_hp.tracking import artifact_paths, tags
 from projects import arguments, captions, minimisers
 from projects.arguments import Parameter
@@ -44,6 +45,8 @@ MAX_LOGGED = 10_000
 """Points of a path that are logged as metrics; a longer path is downsampled. The file path.csv has all points."""
 MOST_IN_ONE = 7
 """Paths in one picture; more are drawn by family of methods, a panel each."""
+MOST_NAMED = 3
+"""Methods that a sentence names; the table has all."""
 LOWEST_DRAWN = 1e-30
 """Lower values are drawn at this height: a logarithmic axis has no 0."""
 MAX_DRAWN = 1e6
@@ -131,17 +134,10 @@ def compare(run_id: str, outcomes: dict[str, Outcome]) -> list[str]:
 
 
 def findings(descents: dict[str, Descent]) -> list[str]:
-    """Group several methods by how they ended, in markdown, the cheapest first; their ends are in the table of all."""
+    """Count several methods by how they ended, in markdown, and name the cheapest of each; the table has all."""
     groups: dict[str, list[str]] = {}
     for label in sorted(descents, key=lambda label: descents[label].ending.evaluations):
         groups.setdefault(descents[label].finding.verdict, []).append(label)
-
-    def describe(label: str, verdict: str) -> str:
-        descent = descents[label]
-        n = f"{descent.iterations} iterations" if verdict == DIVERGED else f"{descent.ending.evaluations} evaluations"
-        claim = ", which it calls a success" if descent.ending.success and verdict in (FLAT, ELSEWHERE) else ""
-        return f"{label} ({n}{claim})"
-
     meanings = {
         REACHED_IT: f"Reached the minimum within {REACHED:g}",
         NEARLY: f"Came within {NEAR:g} of it",
@@ -150,12 +146,26 @@ def findings(descents: dict[str, Descent]) -> list[str]:
         DIVERGED: "Diverged",
     }
     return [
-        f"**{meaning}** ({len(groups[verdict])} of {len(descents)}): "
-        + ", ".join(describe(label, verdict) for label in groups[verdict])
-        + "."
+        f"**{meaning}**: {_named(verdict, groups[verdict], descents)}."
         for verdict, meaning in meanings.items()
         if verdict in groups
     ]
+
+
+def _named(verdict: str, labels: list[str], descents: dict[str, Descent]) -> str:
+    """Name up to `MOST_NAMED` methods with their cost; of more, the cheapest."""
+
+    def describe(label: str) -> str:
+        descent = descents[label]
+        diverged = verdict == DIVERGED
+        cost = count(descent.iterations, "iteration") if diverged else count(descent.ending.evaluations, "evaluation")
+        return f"{label} ({cost}{', which it calls a success' if label in claiming else ''})"
+
+    claiming = [label for label in labels if descents[label].ending.success and verdict in (FLAT, ELSEWHERE)]
+    if len(labels) <= MOST_NAMED:
+        return ", ".join(map(describe, labels))
+    claims = f"; {len(claiming)} call it a success" if len(claiming) > 1 else ""
+    return f"{len(labels)} of {len(descents)} methods, the cheapest of them {describe(labels[0])}{claims}"
 
 
 def columns_of(surface: BealeSurface, points: list[np.ndarray]) -> dict[str, np.ndarray]:
@@ -173,10 +183,11 @@ def judge(settings: Settings, columns: dict[str, np.ndarray], ending: Ending) ->
     x, y, f, slope = (float(values[-1]) for values in columns.values())
     distance = float(np.hypot(x - best.x, y - best.y))
     iterations = len(columns["x"]) - 1
-    at = f"after {iterations} iterations it is at ({x:.6g}, {y:.6g}), {distance:.2g} from ({best.x:g}, {best.y:g})"
+    at = f"after {count(iterations, 'iteration')} it is at ({x:.6g}, {y:.6g}), {distance:.2g} from "
+    at += f"({best.x:g}, {best.y:g})"
     if not np.isfinite([f, slope]).all():
         verdict, distance = DIVERGED, float("inf")
-        at = f"f or its gradient was not finite after {iterations} iterations"
+        at = f"f or its gradient was not finite after {count(iterations, 'iteration')}"
     elif distance < NEAR:
         verdict = REACHED_IT if distance < REACHED else NEARLY
     elif abs(x) > 10 and abs(y - 1) < 0.1:
@@ -297,7 +308,8 @@ def _report(run_id: str, descent: Descent, command: str, *, animate: bool) -> Ou
             file = report.file(f"{artifact_paths.PLOTS_FOLDER}/path.gif")
             surface_animation.animate_surface(info, file, subtitle=report.subtitle())
     table = {**numbers, "evaluations": ending.evaluations, **descent.end}
-    return Outcome(run_id, table, [f"{method} {finding.verdict}: {finding.text}"], descent, advice=[finding])
+    return Outcome(run_id, table, [f"{method} {finding.verdict}: {finding.text}"], descent, advice=[finding],
+                   words={"ended": finding.verdict})  # fmt: skip
 
 
 def _surface_info(descents: dict[str, Descent]) -> SurfaceInfo:

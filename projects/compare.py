@@ -33,6 +33,8 @@ PARAMETERS = [
               "epoch by which each run is judged, its best or its last; auto: that of the model that it has kept",
               several=False),
 ]  # fmt: skip
+MOST_NAMED = 20
+"""Experiments that an error names."""
 QUESTION = "What differs between the runs, which differences are real, and what matters?"
 
 
@@ -59,14 +61,20 @@ def check(settings: Settings) -> list[str]:
         experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME") or _name_by_id(client)
     active = client.get_experiment_by_name(experiment) if experiment else None
     if experiment and active is None:
-        raise UserError(
-            f"there is no experiment {experiment!r}: name one with -P experiment=NAME, or runs with -P runs=ID,ID"
-        )
+        names = ", ".join(sorted(repr(other.name) for other in client.search_experiments(max_results=MOST_NAMED)))
+        raise UserError(f"there is no experiment {experiment!r}: the store has {names}")
     ids = [] if active is None else [active.experiment_id]
-    if not gather(open_source(client), run_ids, ids, settings["filter"] or ""):
+    active_run = mlflow.active_run()  # that of the comparison, if `mlflow run` has started it
+    own = active_run.info.run_id if active_run else None
+    facts = gather(open_source(client), run_ids, ids, settings["filter"] or "", folds=False)
+    if all(run.run_id == own or run.kind == EXPERIMENT.kind for run in facts):
+        matching = f" that match {settings['filter']!r}" if settings["filter"] else " yet"
+        lack = (
+            f"the experiment {experiment!r} has no runs{matching}" if experiment else "no run but comparisons is named"
+        )
         raise UserError(
-            f"nothing to compare: {f'the experiment {experiment!r}' if experiment else 'the store'} has no runs that "
-            "match; name an experiment with -P experiment=NAME, or runs with -P runs=ID,ID"
+            f"nothing to compare: {lack}; record some (`mlflow run . --env-manager local`), or name another experiment "
+            "with -P experiment=NAME, or runs with -P runs=ID,ID"
         )
     return []
 
@@ -106,7 +114,8 @@ def train(settings: Settings, command: str) -> Outcome:
     return Outcome(run_id, {"runs": float(comparison.n_runs)}, sentences, None)
 
 
-EXPERIMENT = Experiment("compare", QUESTION, PARAMETERS, train, kind="comparison", check=check)
+EXPERIMENT = Experiment("compare", QUESTION, PARAMETERS, train, kind="comparison", check=check,
+                        discards_refused=True)  # fmt: skip
 
 if __name__ == "__main__":
     main(EXPERIMENT)

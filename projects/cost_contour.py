@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from mlflow_hp.terminal import count
 from mlflow_hp.tracking import artifact_paths, tags
 from projects import arguments, captions, models, recorded
 from projects.arguments import Parameter
@@ -171,7 +172,7 @@ def _report(run_id: str, descent: Descent, command: str) -> Outcome:
     last = {name: values[-1] for name, values in history.epochs.items() if name in ("loss", "val_loss")}
     about = (
         f"{descent.data.target} from {descent.data.feature}, {descent.data.source}: "
-        f"{len(descent.data.x_train)} rows to train on, {len(descent.data.x_test)} to test."
+        f"{count(len(descent.data.x_train), 'row')} to train on, {len(descent.data.x_test)} to test."
         f"{recorded.noted(descent.data.notes)}"
     )
     runs.set_description(run_id, recorded.description(QUESTION, about, history, settings, last, findings, command))

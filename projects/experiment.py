@@ -10,6 +10,7 @@ import sys
 import tempfile
 import traceback
 import warnings
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlflow_hp.delivery import held
@@ -44,6 +45,8 @@ class Outcome(NamedTuple):
         Epoch that the numbers are of, in words. Defaults to ``""``, for numbers that are not of an epoch.
     advice : sequence of Finding
         Findings with the changes that they propose, the most important first. Defaults to none.
+    words : mapping of str to str
+        Columns of text in the table of all combinations. Defaults to none.
     """
 
     run_id: str
@@ -52,6 +55,7 @@ class Outcome(NamedTuple):
     record: Any
     judged_by: str = ""
     advice: Sequence[Finding] = ()
+    words: Mapping[str, str] = MappingProxyType({})
 
 
 class Experiment(NamedTuple):
@@ -88,6 +92,9 @@ class Experiment(NamedTuple):
     check : callable, optional
         ``check(settings) -> list of str``: refuses data before a run begins, by a UserError, and returns what was
         decided about them, in sentences. Defaults to one that refuses nothing.
+    discards_refused : bool
+        Whether the run that `mlflow run` has started is deleted if `check` refuses. Defaults to False: it stays,
+        FAILED, and says why.
 
     An experiment without a parameter that takes several values needs neither `compare` nor `objective`.
     """
@@ -104,6 +111,7 @@ class Experiment(NamedTuple):
     improvement_objective: str = ""
     improves_itself: bool = False
     check: Callable[[Settings], list[str]] = lambda _: []
+    discards_refused: bool = False
 
 
 @contextlib.contextmanager

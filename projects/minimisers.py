@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from mlflow_hp.errors import UserError
+from mlflow_hp.terminal import count
 
 if TYPE_CHECKING:
     import keras
@@ -212,4 +213,5 @@ def _minimise_by_keras(
         if iteration < iterations:
             optimizer.apply([keras.ops.convert_to_tensor(gradient, dtype="float64")], [variable])
             points.append(np.array(keras.ops.convert_to_numpy(variable.value)))
-    return False, f"the {iterations} iterations are used up; the gradient's norm is {norm:.2g}"
+    most = f"{count(iterations, 'iteration')}, the most that it may take"
+    return False, f"it stopped after {most}; the gradient's norm is {norm:.2g}"

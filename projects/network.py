@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from mlflow_hp.terminal import count
 from mlflow_hp.tracking import tags
 from projects import arguments, captions, models, recorded, unit_scores
 from projects.arguments import Parameter
@@ -221,7 +222,8 @@ def _report(
         results = {name: value for name, value in numbers.items() if name not in of_files}
         runs.log_numbers(run_id, diagnosis.to_metrics(findings) | results)
         last = result(history)
-        about = f"{data.source}: {data.sizes}, {len(data.classes) or 'no'} classes.{recorded.noted(data.notes)}"
+        classes = count(len(data.classes), "class") if data.classes else "no classes"
+        about = f"{data.source}: {data.sizes}, {classes}.{recorded.noted(data.notes)}"
         if not data.classes:
             mean, deviation = data.target_scale
             about += (

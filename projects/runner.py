@@ -35,6 +35,7 @@ def run(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
     """Run an experiment, and return the program's exit status. Errors are a line or two on stderr."""
     texts = arguments.parse(argv, experiment.parameters, experiment.question)
     run_id = os.environ.get("MLFLOW_RUN_ID")  # set by `mlflow run`, which has started the run
+    is_checked = False
     try:
         with stopping.listening(), tables.remembered():
             with quiet():
@@ -51,9 +52,12 @@ def run(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
             ):
                 if run_id:
                     _check(experiment, texts)
+                is_checked = True
                 _run_in(experiment, texts, active_run)
     except UserError as error:
         say(f"{experiment.name}: {masked(str(error))}", file=sys.stderr)
+        if run_id and not is_checked and experiment.discards_refused:
+            stopping.discard(run_id)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         say(f"{experiment.name}: interrupted; the recording up to now is in the run", file=sys.stderr)

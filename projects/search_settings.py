@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mlflow_hp.errors import UserError
+from mlflow_hp.terminal import count
 from mlflow_hp.tracking import tags
 from projects import arguments, grids, models, recorded
 from projects.arguments import Parameter
@@ -94,8 +95,9 @@ class SearchSetup(NamedTuple):
         data, settings = self.data, self.settings
         used = ", ".join(f"{name} {arguments.text_of(value)}" for name, value in settings.items())
         return (
-            f"**Data**: {data.source}, {len(data.x_train):,} samples to search on in {settings['cv']} folds, "
-            f"{len(data.x_test):,} to test; {len(data.classes) or 'no'} classes. Scores are "
+            f"**Data**: {data.source}, {count(len(data.x_train), 'sample')} to search on in {settings['cv']} folds, "
+            f"{len(data.x_test):,} to test; "
+            f"{count(len(data.classes), 'class') if data.classes else 'no classes'}. Scores are "
             f"{self.scorer}.{recorded.noted(data.notes)}\n\n"
             f"**Settings**: {used}\n\n**To repeat it**: `{self.command}`\n"
         )
@@ -217,5 +219,5 @@ def _check_scorer(name: str | None, data: Samples, settings: Settings) -> None:
             warnings.simplefilter("ignore")
             check_scoring(dummy, scoring(data, settings))(dummy, data.x_train, data.y_train)
     except (ValueError, AttributeError) as error:  # one of a regressor has no probabilities
-        labels = f"{len(data.classes)} classes" if data.classes else "numbers to predict"
+        labels = count(len(data.classes), "class") if data.classes else "numbers to predict"
         raise UserError(f"scoring={name} cannot score these data, which have {labels}: {first_line(error)}") from None

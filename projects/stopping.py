@@ -40,8 +40,24 @@ def keep_killed(run_id: str) -> None:
 
     MLflow 3.17 intends to keep the status of an ended run, but takes KILLED for one that has not ended.
     """
+    _start_watching(run_id, "keep")
+
+
+def discard(run_id: str) -> None:
+    """Delete a run in which nothing has happened, by a process that waits until `mlflow run` has set its status.
+
+    MLflow 3.17 sets it in any case, and would end with a traceback if the run was deleted before.
+    """
+    import mlflow
+
+    with contextlib.suppress(Exception):  # a store that does not answer keeps the run
+        mlflow.MlflowClient().set_terminated(run_id, "KILLED")
+        _start_watching(run_id, "delete")
+
+
+def _start_watching(run_id: str, action: str) -> None:
     subprocess.Popen(
-        [sys.executable, "-m", "projects.stopping", run_id],
+        [sys.executable, "-m", "projects.stopping", run_id, action],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -49,19 +65,32 @@ def keep_killed(run_id: str) -> None:
     )
 
 
-def watch(run_id: str, seconds: float = WATCH_SECONDS, pause: float = 0.5) -> bool:
-    """Set the run to KILLED as soon as it is FAILED; return whether that happened within `seconds`."""
+def watch(run_id: str, action: str = "keep", seconds: float = WATCH_SECONDS, pause: float = 0.5) -> bool:
+    """Wait until a KILLED run is FAILED; return whether that happened within `seconds`.
+
+    Parameters
+    ----------
+    run_id : str
+        The run.
+    action : {"keep", "delete"}
+        "keep" makes the run KILLED again; "delete" deletes it, also after `seconds`. Defaults to "keep".
+    seconds : float
+        Longest wait. Defaults to `WATCH_SECONDS`.
+    pause : float
+        Seconds between two looks. Defaults to 0.5.
+    """
     import mlflow
 
     client = mlflow.MlflowClient()
     until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if client.get_run(run_id).info.status == "FAILED":
-            client.set_terminated(run_id, "KILLED")
-            return True
+    while not (is_failed := client.get_run(run_id).info.status == "FAILED") and time.monotonic() < until:
         time.sleep(pause)
-    return False
+    if action == "delete":
+        client.delete_run(run_id)
+    elif is_failed:
+        client.set_terminated(run_id, "KILLED")
+    return is_failed
 
 
 if __name__ == "__main__":
-    watch(sys.argv[1])
+    watch(sys.argv[1], sys.argv[2])

@@ -151,7 +151,7 @@ def _table(
             continue
         row: dict[str, Any] = {name: arguments.text_of(settings[name]) for name in names}
         row["status"] = "FINISHED" if label in outcomes else "FAILED" if label in failures else "KILLED"
-        row |= outcomes[label].numbers if label in outcomes else {}
+        row |= {**outcomes[label].words, **outcomes[label].numbers} if label in outcomes else {}
         rows.append({**row, "run_id": run_ids[label]})
     return pd.DataFrame(rows)
 

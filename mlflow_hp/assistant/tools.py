@@ -18,6 +18,7 @@ from mlflow_hp.compare.parts import sections
 from mlflow_hp.compare.source import open_source
 from mlflow_hp.errors import UserError
 from mlflow_hp.history.load import load_history
+from mlflow_hp.terminal import count
 from mlflow_hp.tracking.run_params import params_of
 from mlflow_hp.tracking.server_health import ensure_reachable
 from mlflow_hp.tracking.tags import (
@@ -106,7 +107,7 @@ def history(
     if not column:
         return answer(
             [
-                f"{recorded.n_steps} steps, {recorded.n_epochs} epochs",
+                f"{count(recorded.n_steps, 'step')}, {count(recorded.n_epochs, 'epoch')}",
                 f"columns of the steps: {', '.join(recorded.columns)}",
                 f"columns of the epochs: {', '.join(epochs)}",
             ]
@@ -126,7 +127,7 @@ def history(
     part = values[start:stop]
     numbers = np.arange(start, stop)
     chosen = downsample(numbers, part, buckets=max(1, min(points, MAX_POINTS) // 2))
-    lines = [f"{unit},{column} ({len(chosen)} of {len(part)} points)"]
+    lines = [f"{unit},{column} ({len(chosen)} of {count(len(part), 'point')})"]
     return answer([*lines, *(f"{numbers[i]},{part[i]:.6g}" for i in chosen)], "give start and stop, or fewer points")
 
 

@@ -10,7 +10,7 @@ import click
 
 from mlflow_hp.cli.command import EXIT_DIFFERS, Command, at_most_one, show_progress
 from mlflow_hp.errors import UserError
-from mlflow_hp.terminal import is_live, printable, say
+from mlflow_hp.terminal import count, is_live, printable, say
 
 
 @click.command(cls=Command)
@@ -72,5 +72,5 @@ def _recover_one(recording: Any, *, take_over: bool) -> None:
         recovered = recovery.recover(recording, functools.partial(show_progress, bar), take_over=take_over, kinds=KINDS)
     if recovered is not None:
         problems = f"; {'; '.join(recovered.problems)}" if recovered.problems else ""
-        content = "its search" if recording.kind == "search" else f"{recovered.n_steps:,} steps"
+        content = "its search" if recording.kind == "search" else f"{count(recovered.n_steps, 'step')}"
         say(f"{recovered.run_id} in {masked(recording.tracking_uri)}: {content}, {recovered.status}{problems}")

@@ -69,7 +69,8 @@ def colour_runs(runs: Sequence[RunFacts], by: str | None = None) -> Colouring:
             for run in chosen
         ]  # fmt: skip
         n_grey = len(runs) - len(chosen)
-        sentence = f"The best {len(chosen)} have colours, {n_grey} others are grey." if n_grey else ""
+        others = "the other one is" if n_grey == 1 else f"{n_grey:,} others are"
+        sentence = f"The best {len(chosen)} have colours, {others} grey." if n_grey else ""
         colours = {run.run_id: index for index, run in enumerate(chosen)}
         return Colouring(sentence, colours, names, {n: run.run_id for n, run in zip(names, chosen, strict=True)})
     names = [name for name, _ in Counter(values.values()).most_common(figures.MAX_NAMED)]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from mlflow_hp.compare.fold_scores import fold_metrics
 from mlflow_hp.compare.judging import Judge, how_judged, judged
 from mlflow_hp.errors import UserError
+from mlflow_hp.terminal import count
 from mlflow_hp.tracking.tags import DATA_DIGEST_TAG, MEAN_METRIC_PREFIX, MEAN_SCORE_METRIC, TEST_SCORE_METRIC
 
 if TYPE_CHECKING:
@@ -124,8 +125,8 @@ def group_runs(
     if metric is not None and not any(metric in run.metrics for run in facts):
         available = Counter(name for run in facts for name in run.metrics if "/" not in name)
         raise UserError(
-            f"metric {metric!r}: none of the {len(facts)} runs has it. They have "
-            f"{', '.join(name for name, _ in available.most_common(12)) or 'no metrics'}"
+            f"metric {metric!r}: no run has it, of {count(len(facts), 'run')}. There is "
+            f"{', '.join(name for name, _ in available.most_common(12)) or 'no metric'}"
         )
     parents = {run.parent_id for run in facts if run.kind != "fold"}
     left_out: list[LeftOut] = []

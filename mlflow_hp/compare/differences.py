@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from mlflow_hp.terminal import count
 from mlflow_hp.tracking.tags import (
     DEVICE_TAG,
     GIT_COMMIT_TAG,
@@ -76,7 +77,7 @@ def varying_params(runs: Sequence[RunFacts]) -> list[str]:
 
 def _folds(run: RunFacts) -> str:
     """Cross-validation of a candidate's search, else the number of folds."""
-    return run.tag(SEARCH_CV_TAG) or (f"{len(next(iter(run.folds.values())))} folds" if run.folds else MISSING)
+    return run.tag(SEARCH_CV_TAG) or (f"{count(len(next(iter(run.folds.values()))), 'fold')}" if run.folds else MISSING)
 
 
 def _commit(run: RunFacts) -> str:

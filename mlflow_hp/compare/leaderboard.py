@@ -9,6 +9,7 @@ from mlflow_hp.compare.colors import group_name
 from mlflow_hp.compare.formatting import duration, has_several_authors, number, quoted
 from mlflow_hp.compare.judging import epoch_judged, is_by_best
 from mlflow_hp.compare.section import Cell, RunCell, Section, Table
+from mlflow_hp.terminal import count
 
 if TYPE_CHECKING:
     from mlflow_hp.compare.comparability import RunGroup
@@ -43,9 +44,8 @@ def leaderboard_section(group: RunGroup, key: str, by: str | None) -> Section | 
     if len(owners) > 1:
         numbers = [f"{owner} {len(runs)}" for owner, runs in list(owners.items())[:MAX_OWNERS_IN_TEXT]]
         n_others = len(owners) - MAX_OWNERS_IN_TEXT
-        words.append(
-            f"Number of runs: {', '.join(numbers)}{f', the rest by {n_others} others' if n_others > 0 else ''}."
-        )
+        rest = f", the rest by {count(n_others, 'other')}" if n_others > 0 else ""
+        words.append(f"Number of runs: {', '.join(numbers)}{rest}.")
     judged_by = ["judged by"] if by_best else []
     columns = ["rank", by, f"best {group.metric}", *judged_by, "run", "runs", "total seconds"]
     return Section(key, f"Leaderboard by {by}", 3, words, Table(f"The best run of each {by}", columns, rows))
@@ -93,7 +93,7 @@ def time_section(group: RunGroup, key: str, by: str | None) -> Section | None:
             }
         )
     fastest, best = front[0], front[-1]
-    pareto = f"Pareto-optimal (no other run is both better and faster): {len(front)} of {len(timed)} runs"
+    pareto = f"Pareto-optimal (no other run is both better and faster): {len(front)} of {count(len(timed), 'run')}"
     words = [f"The best took {duration(best.seconds or 0)}. {pareto}."]
     if fastest is not best:
         words.append(
@@ -104,5 +104,5 @@ def time_section(group: RunGroup, key: str, by: str | None) -> Section | None:
     x_axis = {"title": {"text": "seconds"}, "type": "log"}
     y_axis = {"title": {"text": figures.text(group.metric)}, "type": figures.scale(group.scores)}
     figure = figures.figure(data, x_axis, y_axis)
-    alt = f"{group.metric} against the seconds of {len(timed)} runs. {words[0]}"
+    alt = f"{group.metric} against the seconds of {count(len(timed), 'run')}. {words[0]}"
     return Section(key, "Time against score", 3, words, None, figure, alt)

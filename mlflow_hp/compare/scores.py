@@ -108,20 +108,22 @@ def _folds_key(run: RunFacts, row: tuple[float, ...]) -> tuple[Any, ...]:
 def _words(group: RunGroup, test: FoldTest) -> list[str]:
     best = group.runs[0]
     score = number(best.metrics[group.metric])
-    words = [f"The best of {len(group.runs)} is {quoted(best, group.runs)}: {group.metric} {score} ({group.better})."]
+    which = f"The best of {len(group.runs)}" if len(group.runs) > 1 else "The only run"
+    words = [f"{which} is {quoted(best, group.runs)}: {group.metric} {score} ({group.better})."]
     winner = test.winner
     if winner is None:
         return [*words, UNTESTED]
-    n = len(test.paired)
+    n_others = len(test.paired) - 1
     n_tied = int(winner.tied.sum()) - 1
     n_splits = len(test.folds[test.paired[0]])
     first = group.runs[test.paired[winner.best]]
     name = "it" if first.run_id == best.run_id else f"“{first.name}”, the best with folds,"
+    compared = f"{n_tied} of the {n_others} others" if n_tied else f"Each of the {n_others} others"
+    compared = "The only other run" if n_others == 1 else compared
+    verb = "are" if n_tied > 1 else "is"
     words.append(
-        f"{n_tied} of the {n - 1} others with the same {n_splits} folds {'is' if n_tied == 1 else 'are'} not "
-        f"significantly worse than {name}"
-        if n_tied
-        else f"Each of the {n - 1} others with the same {n_splits} folds is significantly worse than {name}"
+        f"{compared} with the same {count(n_splits, 'fold')} {verb} {'not ' if n_tied else ''}significantly worse than "
+        f"{name}"
     )
     words[-1] += (
         " (paired over the folds with Nadeau and Bengio's variance, as for k-fold; Holm's correction over all, "
@@ -138,9 +140,10 @@ def _words(group: RunGroup, test: FoldTest) -> list[str]:
             f"{quoted(cheapest, group.runs)} is within one standard error of it and took "
             f"{number(cheapest.seconds)} seconds instead of {number(first.seconds)}."
         )
-    if n < len(group.runs):
+    if n_others + 1 < len(group.runs):
         words.append(
-            f"{count(len(group.runs) - n, 'run')} without scores on these folds cannot be tested against them."
+            f"{count(len(group.runs) - n_others - 1, 'run')} without scores on these folds cannot be tested against "
+            "them."
         )
     return words
 

@@ -19,6 +19,7 @@ from mlflow_hp.delivery.late_params import late_params
 from mlflow_hp.delivery.metric_sender import MetricSender
 from mlflow_hp.delivery.refused_items import RefusedItems
 from mlflow_hp.delivery.spool import Spool
+from mlflow_hp.terminal import count
 from mlflow_hp.tracking import datasets, runs
 from mlflow_hp.tracking.store_uri import absolute_uri
 from mlflow_hp.tracking.tags import CLAIM_TAG, FITS_TAG, PROCESS_TAG
@@ -240,11 +241,13 @@ class FitRecording:
         if self._refused:
             messages.append(self._refused.message(self.fit, sender.refusal))
         if sender.n_unreadable:
-            messages.append(f"{sender.n_unreadable} chunks of steps cannot be read from the disk: {sender.read_error}")
+            messages.append(
+                f"the disk does not give {count(sender.n_unreadable, 'chunk')} of steps: {sender.read_error}"
+            )
         lacking = sender.failing | sender.undone
         messages += [f"MLflow lacks {name}; {self.recovery_hint}: {error}" for name, error in lacking.items()]
         if n_dropped := self._writer.n_dropped:
-            messages.append(f"{n_dropped:,} metric points are lost: the disk failed, and memory was full")
+            messages.append(f"the disk failed, and memory was full: {count(n_dropped, 'metric point')} lost")
         return messages
 
     @property

@@ -16,6 +16,7 @@ import threading
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from mlflow_hp.history.checksums import is_intact, text_checksum
+from mlflow_hp.terminal import count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -204,8 +205,8 @@ def _damage(content: bytes, size: int) -> str | None:
         return None
     n_lines = rest.count(b"\n") + (not rest.endswith(b"\n"))
     if rest.startswith(intact[: intact.index(b"\n") + 1]) and intact.startswith(rest):
-        return f"the next {n_lines} lines repeat the first ones, so nothing is lost"
-    return f"the next {n_lines} lines are torn or altered"
+        return f"nothing is lost, as {count(n_lines, 'line')} after it repeat what was first"
+    return f"torn or altered: the next {count(n_lines, 'line')}"
 
 
 def _write(file: io.FileIO, text: bytes) -> None:

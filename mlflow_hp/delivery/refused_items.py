@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import mlflow
 
 from mlflow_hp.delivery.batches import kind_of
+from mlflow_hp.terminal import count
 from mlflow_hp.tracking.artifact_paths import training_path
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ class RefusedItems:
 
     def message(self, fit: int, error: Exception | None = None) -> str:
         """Return the message for the user."""
-        text = f"MLflow refuses {len(self):,} metrics, params or tags, which are in the artifact {artifact_path(fit)}"
+        values = f"{count(len(self), 'value')} (metrics, params or tags)"
+        text = f"MLflow refuses {values}: see the artifact {artifact_path(fit)}"
         return text if error is None else f"{text}: {error}"
 
 

@@ -14,6 +14,7 @@ from mlflow_hp.delivery.batches import BatchWriter, kind_of
 from mlflow_hp.delivery.retry import AbandonedError
 from mlflow_hp.delivery.run_changes import RunChanges, milliseconds
 from mlflow_hp.delivery.run_creation import RunCreation
+from mlflow_hp.terminal import count
 from mlflow_hp.tracking.artifact_paths import REFUSED_FOLDER
 from mlflow_hp.tracking.server_health import blames_content, ensure_reachable
 from mlflow_hp.tracking.tags import REFUSED_TAG
@@ -251,7 +252,7 @@ class RunWriter:
                 run.note(refused=refused)
             run.note(
                 texts={REFUSED_FILE: json.dumps(run.refused_items, indent=1)},
-                tags={REFUSED_TAG: f"{len(run.refused_items)} values, which are in the artifact {REFUSED_FILE}"},
+                tags={REFUSED_TAG: f"{count(len(run.refused_items), 'value')}: see the artifact {REFUSED_FILE}"},
             )
         self._outbox.refusals.append(
             f"the {kind} {item.key!r:.200} of the run {run.name!r:.200} ({error!s:.200}), which is in the run's "

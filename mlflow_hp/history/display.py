@@ -79,7 +79,7 @@ def _curve(history: TrainingHistory) -> str:
     x = WIDTH * chosen / (history.n_steps - 1)
     y = HEIGHT - (HEIGHT - 2) * (loss[chosen] - low) / ((high - low) or 1.0) - 1
     points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
-    label = html.escape(f"{name} of {history.n_steps:,} steps, from {low:.4g} to {high:.4g}")
+    label = html.escape(f"{name} of {count(history.n_steps, 'step')}, from {low:.4g} to {high:.4g}")
     return (
         f'<svg role="img" aria-label="{label}" width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}">'
         f'<polyline fill="none" stroke="currentColor" points="{points}"/></svg><div>{label}</div>'

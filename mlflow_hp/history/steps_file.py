@@ -16,6 +16,7 @@ from mlflow_hp.history.checksums import column_checksum, header_checksum, read_c
 from mlflow_hp.history.messages import END, MALFORMED, Columns, read_schema
 from mlflow_hp.history.missing import bitmap_size, read_bitmap, with_missing
 from mlflow_hp.history.schema import CHECK, KEY, VERSION, Field, fields_of
+from mlflow_hp.terminal import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -146,7 +147,7 @@ class StepsFile:
         try:
             layout = self._read_layout(file, number, self._offsets[number])
             if layout.n_rows != n_rows:
-                raise ValueError(f"it has {layout.n_rows} rows now")
+                raise ValueError(f"it has {count(layout.n_rows, 'row')} now")
             for field, array in arrays.items():
                 i, values, bitmap = self._position[field.name], array.values, None
                 _read_into(values, file, layout.offsets[i])
@@ -179,7 +180,7 @@ class StepsFile:
         if self.header.get("checked"):
             n_written, checksums = read_chunk_checksums(metadata[CHECK], len(self.fields), self.header["version"])
             if n_rows != n_written:
-                raise ValueError(f"it has {n_rows} rows, of {n_written} that were written")
+                raise ValueError(f"it has {count(n_rows, 'row')}, of {n_written} that were written")
         return _ChunkLayout(n_rows, batch.offsets, batch.bitmaps, checksums, batch.end)
 
     def _raise_damaged(self, field: Field | None, first: int, n_rows: int, error: Exception) -> NoReturn:

@@ -252,7 +252,7 @@ def _validate(snapshots: Snapshots, names: list[str]) -> None:
         raise ValueError(f"it has every={snapshots.every!r} and n_steps={snapshots.n_steps!r}")
     for name, array in snapshots.tensors.items():
         if array.dtype != np.float32 or array.shape[:1] != steps.shape:
-            raise ValueError(f"{name!r} is {array.dtype} of shape {array.shape} at {len(steps)} steps")
+            raise ValueError(f"{name!r} is {array.dtype} of shape {array.shape} at {count(len(steps), 'step')}")
 
 
 def _capacity(shapes: Mapping[str, tuple[int, ...]], budget_bytes: int) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from mlflow_hp.plots.figure import COLOURS, add_note, finish, log_if_wide, new_axes, short, style_of
+from mlflow_hp.terminal import count
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -81,9 +82,9 @@ def barrier_info(barrier: Barrier) -> BarrierInfo:
         for name, (values, height) in ways.items()
         if values is not None
     }
-    notes = [f"loss over {barrier.n_samples:,} samples"]
+    notes = [f"loss over {count(barrier.n_samples, 'sample')}"]
     if barrier.curve is not None:
-        notes.append(f"curve trained for {barrier.curve_steps:,} steps")
+        notes.append(f"curve trained for {count(barrier.curve_steps, 'step')}")
     if barrier.batch_norm:
         notes.append(f"batch normalisation: {barrier.batch_norm}")
     alignment = f"alignment {barrier.alignment}" if barrier.aligned is None else barrier.alignment

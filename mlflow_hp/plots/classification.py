@@ -8,6 +8,7 @@ import numpy as np
 
 from mlflow_hp.plots.figure import add_note, figure_of, finish, new_axes
 from mlflow_hp.plots.wording import short
+from mlflow_hp.terminal import count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -190,7 +191,7 @@ def draw_confusion(info: ConfusionInfo, axes: Axes | None = None) -> Axes:
     axes.set_yticks(range(n), names, fontsize=9 if n <= 30 else 6)
     accuracy = float(np.trace(info.counts)) / max(int(info.counts.sum()), 1)
     axes.set(xlabel="predicted class", ylabel="true class")
-    add_note(axes, f"{accuracy:.1%} of {int(info.counts.sum()):,} samples right")
+    add_note(axes, f"{accuracy:.1%} of {count(int(info.counts.sum()), 'sample')} right")
     axes.spines[:].set_visible(False)
     finish(axes, "confusion matrix")
     return axes

@@ -21,6 +21,7 @@ from mlflow_hp.plots.figure import (
 from mlflow_hp.plots.surface import LEVELS
 from mlflow_hp.plots.ticks import rounded, tick_text, whole_ticks
 from mlflow_hp.plots.wording import in_words
+from mlflow_hp.terminal import count
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -120,7 +121,7 @@ def landscape_info(landscape: Landscape) -> LandscapeInfo:
             f"1st principal direction ({shares[0]} of the {whose} variance)",
             f"2nd principal direction ({shares[1]})",
         )
-    title = f"path: {landscape.sampling} · loss over {landscape.n_samples:,} samples"
+    title = f"path: {landscape.sampling} · loss over {count(landscape.n_samples, 'sample')}"
     if landscape.evaluated < loss.size:
         title += f" · {landscape.evaluated:,} of {loss.size:,} points computed, the others interpolated"
     if np.isnan(loss).any():

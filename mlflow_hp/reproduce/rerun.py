@@ -17,6 +17,7 @@ from mlflow_hp.errors import UserError
 from mlflow_hp.reproduce.program import is_within, locate
 from mlflow_hp.reproduce.run_comparison import find_counterpart, nested_runs, search_runs
 from mlflow_hp.reproduce.worktree import describe_commit, diff_of, environment, repository_of, worktree
+from mlflow_hp.terminal import count
 from mlflow_hp.tracking import provenance
 from mlflow_hp.tracking.store_uri import absolute_uri
 from mlflow_hp.tracking.tags import REPEATS_TAG, REPETITION_TAG
@@ -187,13 +188,14 @@ def _summary(recipe: Recipe, checkout: _Checkout) -> list[str]:
     assert recipe.program is not None
     changes = checkout.changes.split("\n") if checkout.changes else []
     n_files = sum(line.startswith("diff --git ") for line in changes)
+    changed = f", and the changes of {count(n_files, 'file')}" if changes else ""
     lines = [] if recipe.is_sealed or not changes else ["", "Uncommitted changes that will be run, too:", *changes]
     return [
         *lines,
         "",
         f"Will be run: {recipe.program.shell_command}",
         f"in: {checkout.folder}",
-        f"with: {checkout.name}{f', and the changes of {n_files} files' if changes else ''}, by {sys.executable}",
+        f"with: {checkout.name}{changed}, by {sys.executable}",
         f"by: {recipe.author}, according to its tags; it {'bears' if recipe.is_sealed else 'does not bear'} your seal",
     ]
 

@@ -14,6 +14,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from mlflow_hp.history.load import load_history
 from mlflow_hp.history.unit_shares import is_unit_share
+from mlflow_hp.terminal import count
 from mlflow_hp.tracking.run_params import params_of
 from mlflow_hp.tracking.tags import (
     DATA_DIGEST_TAG,
@@ -79,10 +80,10 @@ def compare(one: Run, other: Run) -> RunComparison:
             lines += map(str, history_differences(history, load_history(second.info.run_id, fit=fit)))
         differences += [f"{label}{line}" for line in lines]
     parts = [
-        f"{n_metrics:,} metrics",
-        f"{n_steps:,} recorded steps" if n_steps else "",
+        count(n_metrics, "metric"),
+        count(n_steps, "recorded step") if n_steps else "",
         f"in {n_runs:,} runs" if n_runs > 1 else "",
-        f"{n_time_metrics:,} metrics of time left out" if n_time_metrics else "",
+        f"{count(n_time_metrics, 'metric')} of time left out" if n_time_metrics else "",
     ]
     return RunComparison(differences, ", ".join(part for part in parts if part))
 
@@ -214,7 +215,7 @@ class SeriesDifference(NamedTuple):
     step: int
 
     def __str__(self) -> str:
-        text = f"{self.name}: {self.n_differing:,} of {self.n_points:,} steps differ"
+        text = f"{self.name}: {self.n_differing:,} of {count(self.n_points, 'step')} differ"
         if np.isnan(self.largest):
             return f"{text}, first at step {self.step}"
         return f"{text}, by at most {self.largest:.3g} at step {self.step} (relative: {self.relative:.3g})"

@@ -21,6 +21,7 @@ from mlflow_hp.delivery.search_sender import REPORT
 from mlflow_hp.errors import UserError
 from mlflow_hp.search.journal_validation import validated
 from mlflow_hp.search.resume.previous_run import below, folders, is_recorded_at
+from mlflow_hp.terminal import count
 from mlflow_hp.tracking.artifact_paths import TRACEBACK_FILE
 from mlflow_hp.tracking.params_and_tags import storable
 from mlflow_hp.tracking.process_identity import is_alive, is_here
@@ -89,7 +90,7 @@ def recover_search(
         others = (folder for folder in folders(run_id, "*") if folder != recording.folder)
         _end(outbox, parent, ended, died_at, is_used=run_id in in_use or any(map(is_recorded_at, others)))
     elif n_repeated := _drop_repeated(outbox, client, parent):
-        problems.append(f"{n_repeated} candidates are left out, which were computed again in the resumed search")
+        problems.append(f"{count(n_repeated, 'candidate')} left out: computed again in the resumed search")
     n_points = outbox.n_points
     _write(outbox, recording.folder, on_progress)
     problems += outbox.messages
@@ -210,8 +211,9 @@ def _incomplete(outbox: _Replayed, folder: Path) -> str:
     waiting = [run for run in outbox.runs if run.is_pending]
     cause = reason(outbox.error) if outbox.error is not None else "without a reason"
     return (
-        f"MLflow does not accept all of the search of run {outbox.parent.run_id}: {len(waiting)} of its "
-        f"{len(outbox.runs)} runs wait, such as {waiting[0].name!r:.200} ({cause}); its record stays in {folder}; "
+        f"MLflow does not accept all of the search of run {outbox.parent.run_id}: {len(waiting)} of "
+        f"{count(len(outbox.runs), 'run')} waiting, such as {waiting[0].name!r:.200} ({cause}); its record stays in "
+        f"{folder}; "
         f"`mlflow runs restore` restores a deleted run, `mlflow-hp recover --discard {outbox.parent.run_id}` discards "
         "the record"
     )

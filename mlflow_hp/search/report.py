@@ -211,7 +211,8 @@ def search_sentences(results: SearchResults, test_to_train: float | None = None)
     best_candidate = winner(results, test_to_train)
     n = len(results.candidates)
     if best_candidate is None:
-        return [f"In each of the {n:,} candidates one fold or more failed: there is no best one."]
+        which = "the only candidate" if n == 1 else f"each of the {n:,} candidates"
+        return [f"In {which} one fold or more failed: there is no best one."]
     sentences = [
         _significance(results, best_candidate),
         *_cheapest(results, best_candidate),
@@ -219,12 +220,12 @@ def search_sentences(results: SearchResults, test_to_train: float | None = None)
         *_important(results),
     ]
     if n_failed := n - int(np.isfinite(results.mean).sum()):
-        sentences.append(f"{n_failed:,} of {n:,} candidates failed in one fold or more; they are left out.")
+        sentences.append(f"Left out: {n_failed:,} of {n:,} candidates, which failed in one fold or more.")
     if results.iterations is not None:
         last = int(np.sum(results.iterations == results.iterations.max()))
         sentences.append(
-            f"Only the {last} candidates of the last halving iteration were scored with all resources and are "
-            f"compared; the other {n - last:,} were dropped earlier."
+            f"Compared: {count(last, 'candidate')} of the last halving iteration, scored with all resources; the other "
+            f"{n - last:,} of {n:,} were dropped earlier."
         )
     return sentences
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from mlflow_hp.sync import points, run_contents
 from mlflow_hp.sync.copies import Copies
 from mlflow_hp.sync.files import Artifacts
-from mlflow_hp.terminal import is_live
+from mlflow_hp.terminal import count, is_live
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -151,7 +151,7 @@ def _run_differences(wanted: RunContents, present: RunContents) -> list[str]:
     for key in sorted(wanted.points.keys() | present.points.keys()):
         source, target = (side.points.get(key, points.NO_POINTS) for side in (wanted, present))
         numbers = {"missing": len(points.missing(source, target)), "more": len(points.missing(target, source))}
-        lines += [f"metric {key!r}: {n} points {word} at the target" for word, n in numbers.items() if n]
+        lines += [f"metric {key!r}: {count(n, 'point')} {word} at the target" for word, n in numbers.items() if n]
     numbers = {"missing": len(wanted.links - present.links), "more": len(present.links - wanted.links)}
     return lines + [f"{n} metric points of models {word} at the target" for word, n in numbers.items() if n]
 

@@ -9,6 +9,7 @@ import mlflow
 
 from mlflow_hp._notice import log, warn
 from mlflow_hp.delivery.patience import PATIENCE_SECONDS
+from mlflow_hp.terminal import count
 from mlflow_hp.tracking.server_health import within
 from mlflow_hp.training.recovery import recover_quietly
 
@@ -33,4 +34,4 @@ def recover_earlier(run_id: str) -> None:
 def _log_recovered(recovered: RecoveryResult) -> None:
     lost = f"; {'; '.join(recovered.problems)}" if recovered.problems else ""
     n_steps, run_id = recovered.n_steps, recovered.run_id
-    log(f"recovered {n_steps:,} steps of run {run_id}, which is {recovered.status} now{lost}", name=__name__)
+    log(f"recovered {count(n_steps, 'step')} of run {run_id}, which is {recovered.status} now{lost}", name=__name__)

@@ -13,6 +13,7 @@ from mlflow_hp.analysis.surfaces.barrier import Barrier
 from mlflow_hp.analysis.surfaces.plane import WeightPlane, match_tensors
 from mlflow_hp.analysis.surfaces.weight_matching import match_units, n_moved, permute_units
 from mlflow_hp.errors import UserError
+from mlflow_hp.terminal import count
 from mlflow_hp.training.capture.step_layout import tensors_of, to_numpy
 from mlflow_hp.training.connecting_curve import train_bend
 from mlflow_hp.training.permutable_units import UnknownArchitectureError, permutable_axes
@@ -158,7 +159,7 @@ def barrier(
             aligned = None
     return Barrier(
         t, line, aligned, None if bend is None else curve, titles, rows.n, curve_steps, alignment.text,
-        f"statistics of the {rows.n:,} rows at each point" if normalizations else "",
+        f"statistics of {count(rows.n, 'row')} at each point" if normalizations else "",
         alignment.permutations, alignment.weights, bend, (ends[0].source, ends[1].source),
     )  # fmt: skip
 
@@ -255,7 +256,7 @@ def _difference(layers: list[tuple[str, str]], others: list[tuple[str, str]]) ->
     for number, (layer, other) in enumerate(zip(layers, others, strict=False), start=1):
         if layer != other:
             return f"layer {number}: {text(layer)} and {text(other)}"
-    return f"{len(layers)} and {len(others)} layers"
+    return f"{len(layers)} and {count(len(others), 'layer')}"
 
 
 def _check_others(ends: list[RunEnd], model: Any, normalizations: Sequence[Any]) -> None:

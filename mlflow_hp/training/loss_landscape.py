@@ -122,7 +122,8 @@ def _sampling(runs: list[Snapshots]) -> str:
     )
     total = " to ".join(dict.fromkeys(f"{n:,}" for n in steps))
     ordinals = " to ".join(dict.fromkeys("1st" if n == 1 else f"{n:,}{_ending(n)}" for n in every))
-    return f"all {total} steps" if every == [1, 1] else f"every {ordinals} of {total} steps"
+    total += " step" if steps[1] == 1 else " steps"
+    return f"all of {total}" if every == [1, 1] else f"every {ordinals} of {total}"
 
 
 def _ending(n: int) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import keras
 
 from mlflow_hp.analysis.surfaces.weight_matching import Axis
+from mlflow_hp.terminal import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -81,7 +82,9 @@ class _Units(NamedTuple):
         """Return the axis of this length."""
         positions = self.positions if self.positions > 0 else length // self.n
         if positions * self.n != length:
-            raise UnknownArchitectureError(f"{length} weights do not belong to {self.n} units of {self.group!r}")
+            raise UnknownArchitectureError(
+                f"{length} weights do not belong to {count(self.n, 'unit')} of {self.group!r}"
+            )
         return Axis(self.group, positions)
 
 
@@ -103,7 +106,7 @@ def _check_connections(model: Any) -> None:
     except (AttributeError, TypeError) as error:
         raise UnknownArchitectureError("the connections of its layers are unknown: it is a class of its own") from error
     if len(inputs) != 1 or len(outputs) != 1:
-        raise UnknownArchitectureError(f"it has {len(inputs)} inputs and {len(outputs)} outputs")
+        raise UnknownArchitectureError(f"it has {count(len(inputs), 'input')} and {count(len(outputs), 'output')}")
     tensor = inputs[0]
     for layer in model.layers:
         if isinstance(layer, keras.layers.InputLayer):

@@ -15,6 +15,7 @@ from mlflow_hp.analysis.surfaces.symmetric_operator import (
     trace_of,
 )
 from mlflow_hp.errors import UserError
+from mlflow_hp.terminal import count
 from mlflow_hp.training.stateless_loss import draw_rows, loss_at, prepare_loss, trainable_variables
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ def hessian_spectrum(
     least = max(200, 20 * n_eigenvalues)
     if max_products < least:
         raise UserError(
-            f"max_products={max_products} is too small for {n_eigenvalues} eigenvalues; give {least} or more"
+            f"max_products={max_products} is too small for {count(n_eigenvalues, 'eigenvalue')}; give {least} or more"
         )
     rows = draw_rows(x, y, n_samples=n_samples, batch_size=1024, seed=seed)
     with tqdm(desc="Hessian", unit=" products", leave=False, disable=not progress) as bar:

@@ -35,6 +35,7 @@ from mlflow_hp.history import (
 )
 from mlflow_hp.history.step_record import Layout, Rows
 from mlflow_hp.history.unit_shares import without_unit_shares
+from mlflow_hp.terminal import count
 from mlflow_hp.tracking import datasets, runs
 from mlflow_hp.tracking.artifact_paths import training_path
 from mlflow_hp.tracking.nesting import ancestors
@@ -171,7 +172,7 @@ def _truncate(recording: LocalRecording, problems: list[str]) -> int:
     n_intact = min(len(chunks), sound_chunks(path.parent))
     if n_intact < len(chunks):
         n_steps = sum(chunk["rows"] for chunk in chunks[n_intact:])
-        problems.append(f"the last {n_steps} steps of the history are incomplete, altered or missing")
+        problems.append(f"incomplete, altered or missing: the last {count(n_steps, 'step')} of the history")
     if n_intact and (n_intact < len(chunks) or not _ended(recording.entries)):
         os.truncate(path, chunks[n_intact - 1]["end"])
     return n_intact

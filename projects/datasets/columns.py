@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mlflow_hp.errors import UserError
+from mlflow_hp.terminal import count
 from projects.datasets import cells, files
 
 if TYPE_CHECKING:
@@ -128,12 +129,12 @@ def _too_many(column: pd.Series) -> str:
     """Reason why a column of texts has too many of them; empty if it has not."""
     n_values, n_rows = column.nunique(), int(column.notna().sum())
     if n_values == n_rows > 1:
-        return f"text that differs in all {n_rows:,} rows"
+        return f"text that differs in all {count(n_rows, 'row')}"
     share = pd.to_numeric(column.dropna(), errors="coerce").notna().mean()
     if share > 0.5 and n_values > FEW_CATEGORIES:
         return "numbers and texts"
     if n_values > MAX_CATEGORIES or n_rows < MIN_CATEGORY_MEAN * n_values:
-        return f"text with {n_values:,} different values in {n_rows:,} rows"
+        return f"text with {n_values:,} different values in {count(n_rows, 'row')}"
     if share > 0.5 and n_rows < 5 * n_values:
         return "numbers and texts"
     return ""

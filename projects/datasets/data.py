@@ -10,6 +10,7 @@ import pandas as pd
 from sklearn.model_selection import train_test_split
 
 from mlflow_hp.errors import UserError
+from mlflow_hp.terminal import count
 from mlflow_hp.tracking import artifact_paths
 from projects.datasets import columns, files, tables
 
@@ -80,7 +81,9 @@ def regression(settings: Settings) -> Regression:
         raise UserError(f"column {empty!r} of {source} is missing in all rows: choose another")
     is_whole = frame.notna().all(axis=1)
     if not is_whole.all():
-        notes.append(f"{(~is_whole).sum():,} of {len(frame):,} rows left out, since {feature} or {target} is missing")
+        notes.append(
+            f"{(~is_whole).sum():,} of {count(len(frame), 'row')} left out, since {feature} or {target} is missing"
+        )
         frame = frame[is_whole].reset_index(drop=True)
     for column in (feature, target):
         if not pd.api.types.is_numeric_dtype(frame[column]) and not pd.api.types.is_bool_dtype(frame[column]):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlflow_hp.errors import UserError
+from mlflow_hp.terminal import count
 from projects.datasets import files
 
 if TYPE_CHECKING:
@@ -136,11 +137,12 @@ def sentences(columns: Columns) -> list[str]:
     if imputed:
         lines.append(
             f"missing cells become the median of the training part: {files.list_names(imputed)} of "
-            f"{len(columns.frame):,} rows"
+            f"{count(len(columns.frame), 'row')}"
         )
     counts = {name: columns.frame[name].nunique() + bool(missing[name]) for name in columns.texts}
     one_hot = [
-        f"{name} ({counts[name]} values" + (f", one for {missing[name]:,} missing cells)" if missing[name] else ")")
+        f"{name} ({count(counts[name], 'value')}"
+        + (f", one for {missing[name]:,} missing cells)" if missing[name] else ")")
         for name in columns.texts
     ]
     if one_hot:

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 from mlflow_hp.errors import UserError
+from mlflow_hp.terminal import count
 from mlflow_hp.tracking import artifact_paths, runs, tags
 from projects import arguments
 from projects.arguments import Parameter
@@ -96,9 +97,8 @@ class Samples(NamedTuple):
     @property
     def sizes(self) -> str:
         """Sentence on the number of samples in each part."""
-        return (
-            f"{len(self.x_train)} samples to train on, {len(self.x_validation)} to validate, {len(self.x_test)} to test"
-        )
+        sizes = [f"{count(len(self.x_train), 'sample')} to train on", f"{len(self.x_validation):,} to validate"]
+        return ", ".join([*sizes, f"{len(self.x_test):,} to test"])
 
 
 def load(settings: Settings) -> Samples:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mlflow_hp.errors import UserError
+from mlflow_hp.terminal import count
 from projects import arguments
 from projects.arguments import Parameter
 from projects.datasets import columns, files
@@ -82,14 +83,14 @@ def read(column: pd.Series, task: str, source: str) -> Target:
     if counts.mean() < MIN_LABEL_MEAN:
         advice = "choose another target" if is_text else "give task=regression"
         raise UserError(
-            f"{title} has {len(counts):,} different values in {len(column):,} rows, such as "
+            f"{title} has {len(counts):,} different values in {count(len(column), 'row')}, such as "
             f"{files.abbreviate(str(column.iloc[0]))}: too few rows for each to be a class; {advice}"
         )
     if not is_text:
         files.numbers(column, source)
     names, y = np.unique(column.astype(str if is_text else float if not is_whole else int), return_inverse=True)
     classes = [str(name) if is_text or is_whole else f"{name:.12g}" for name in names]
-    note = f"classification: {column.name} has {len(classes)} classes, {files.list_names(classes)}"
+    note = f"classification: {column.name} has {count(len(classes), 'class')}, {files.list_names(classes)}"
     if task == "auto" and not is_text and len(classes) > 2:
         note += "; task=regression predicts the number instead"
     return Target(y.astype(np.int64), classes, note)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mlflow_hp.errors import UserError
+from mlflow_hp.terminal import count
 from mlflow_hp.tracking import masked
 from projects import arguments
 from projects.datasets import columns, files, preparation, tables, targets
@@ -140,7 +141,9 @@ def _from_table(table: tables.Table, settings: Settings) -> Unsplit:
         raise UserError(f"target={name!r} of {source} is missing in all rows: choose another target")
     if not has_target.all():
         frame = frame[has_target].reset_index(drop=True)
-        notes.append(f"{(~has_target).sum():,} of {len(has_target):,} rows left out, since {name} is missing in them")
+        notes.append(
+            f"{(~has_target).sum():,} of {count(len(has_target), 'row')} left out, since {name} is missing in them"
+        )
     if len(frame.columns) == 1:
         raise UserError(f"{source} has only the column {name!r}: features are needed next to the target")
     target = targets.read(frame[name], settings["task"], source)

@@ -163,7 +163,7 @@ def test_a_wide_tensor_is_read_in_parts():
         ({"name": "Adam"}, "only the updates of SGD are gradients, not those of Adam"),
         ({"name": "SGD", "momentum": 0.9}, "with momentum, the updates of SGD are not its gradients"),
         ({"name": "SGD", "clipnorm": 1.0}, "with clipnorm"),
-        ({"name": "SGD", "learning_rate": 0.1}, "10 steps are too few"),
+        ({"name": "SGD", "learning_rate": 0.1}, "it has 10 steps"),
     ],
 )
 def test_where_the_noise_scale_is_unknown_it_says_why(optimizer, why):

@@ -108,7 +108,7 @@ def test_pure_noise_tells_no_scale():
 def test_gradients_that_tell_nothing(changed, why):
     found = diagnosis.noise_scale(Gradients().history(**changed))
     assert (found.verdict, why in found.text) == ("noise scale unknown", True)
-    assert "10 steps are too few" in diagnosis.noise_scale(Gradients(10).history()).text
+    assert "it has 10 steps" in diagnosis.noise_scale(Gradients(10).history()).text
 
 
 def test_of_several_optimizers_there_is_none():

@@ -126,7 +126,7 @@ def test_a_metric_that_is_asked_for(store, experiment):
     assert group.scores == [0.9, 0.1]
     (group,) = group_runs(facts_of(store, experiment), "f1", "min").groups
     assert group.scores == [0.1, 0.9]
-    with pytest.raises(UserError, match=r"'f2': none of the 2 runs has it. They have .*f1"):
+    with pytest.raises(UserError, match=r"'f2': no run has it, of 2 runs. There is .*f1"):
         group_runs(facts_of(store, experiment), "f2")
 
 

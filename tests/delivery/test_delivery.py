@@ -140,7 +140,7 @@ def refuses(monkeypatch, is_bad, code="INVALID_PARAMETER_VALUE"):
 def test_bad_metric_is_set_aside(store, monkeypatch, code):
     refuses(monkeypatch, lambda item: item.key == "batch/loss" and item.step == 3, code)
     model = regression()
-    with pytest.warns(RuntimeWarning, match=r"MLflow refuses 1 metrics.*training/refused\.jsonl"):
+    with pytest.warns(RuntimeWarning, match=r"MLflow refuses 1 value .*training/refused\.jsonl"):
         fitted = record(model)
     assert same_weights(model, bare(regression()))
     run = store.get_run(fitted.run_id)
@@ -151,7 +151,7 @@ def test_bad_metric_is_set_aside(store, monkeypatch, code):
     assert (line["metric"]["key"], line["metric"]["step"]) == ("batch/loss", 3)
     assert line["metric"]["value"] == fitted.history.steps["batch_loss"][3]
     assert "it is bad" in line["reason"]
-    assert "MLflow refuses 1 metrics" in run.data.tags["mlflow_hp.recording_error"]
+    assert "MLflow refuses 1 value " in run.data.tags["mlflow_hp.recording_error"]
     assert list(recovery.left_behind()) == []
 
 
@@ -183,7 +183,7 @@ def test_bad_tag_and_param_are_set_aside(store, monkeypatch):
     with pytest.warns(RuntimeWarning) as told:
         fitted = record(regression())
     said = [str(one.message) for one in told]
-    assert any("MLflow refuses 1 metrics, params or tags" in line for line in said), said
+    assert any("MLflow refuses 1 value (metrics, params or tags)" in line for line in said), said
     assert any("refuses the param 'optimizer'" in line for line in said), said
     assert fitted.history.n_steps == 10
     assert len(store.get_metric_history(fitted.run_id, "batch/loss")) == 10

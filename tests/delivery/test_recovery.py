@@ -21,6 +21,7 @@ from mlflow_hp.delivery.folder_lock import FolderLock, FolderLockedError
 from mlflow_hp.delivery.metric_selection import MetricSelection
 from mlflow_hp.errors import UserError
 from mlflow_hp.history import STEPS_FILE
+from mlflow_hp.terminal import count
 from mlflow_hp.tracking import runs
 from mlflow_hp.tracking.process_identity import this_process
 from mlflow_hp.training import recovery
@@ -164,7 +165,7 @@ def test_damaged_history_ends_before_the_damage(store, monkeypatch, tmp_path, pl
     n = 10 * sum(end <= at for end in ends)
     found = recovery.recover(next(recovery.left_behind()))
     assert found.n_steps == n
-    assert found.problems == [f"the last {30 - n} steps of the history are incomplete, altered or missing"]
+    assert found.problems == [f"incomplete, altered or missing: the last {count(30 - n, 'step')} of the history"]
     assert [p[0] for p in metric_points_of(store, run_id).get("batch/loss", [])] == list(range(n))
     if n:
         np.testing.assert_array_equal(mlflow_hp.load_history(run_id).weights("dense/kernel")[1:],

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from scipy.optimize import minimize
 
+from mlflow_hp.analysis import Finding
 from mlflow_hp.analysis.surfaces.beale import BealeSurface
 from mlflow_hp.errors import UserError
 from projects import beale, minimisers
@@ -133,7 +134,7 @@ def test_keras_takes_the_steps_of_its_rules(method):
         np.testing.assert_allclose(after - before, expected - before, rtol=1e-3)
     assert (len(points), ending.success) == (31, False)
     assert (ending.nfev, ending.njev, ending.nhev) == (0, 31, 0)
-    assert ending.message.startswith("the 30 iterations are used up")
+    assert ending.message.startswith("it stopped after 30 iterations")
 
 
 def test_keras_stops_where_the_gradient_is_small():
@@ -206,14 +207,10 @@ def test_several_methods(go, store, capsys):
     assert (table["evaluations"] == table["nfev"] + table["njev"] + table["nhev"]).all()
     note, printed = top.data.tags["mlflow.note.content"], capsys.readouterr().out
     assert "| L-BFGS-B-bounded | FINISHED |" in note
-    for said in (
-        "(1 of 4): L-BFGS-B-bounded (",
-        "(1 of 4): COBYLA (",
-        "(1 of 4): CG (",
-        "(1 of 4): SGD (",
-    ):
-        assert said in note
-        assert said in printed
+    for method in ("L-BFGS-B-bounded", "COBYLA", "CG", "SGD"):
+        assert f"**: {method} (" in note
+        assert f": {method} (" in printed
+    assert set(table["ended"]) == {child.data.tags["mlflow_hp.verdict"] for child in children.values()}
     # where the gradient method stops in the flat part, and what it calls that, is its rounding errors'
     assert ("which it calls a success" in note) == bool(children["method=CG"].data.metrics["success"])
 
@@ -225,6 +222,21 @@ def test_a_method_that_calls_another_end_a_success(go, store):
     assert "BFGS (2 evaluations, which it calls a success)" in top.data.tags["mlflow.note.content"]
 
 
+def test_many_methods_are_counted_and_not_listed():
+    settings = {"method": "BFGS", "x": 4.0, "y": 4.0}
+    columns = {name: np.zeros(2) for name in ("x", "y", "f", "gradient_norm")}
+    descents = {}
+    for number in range(20):
+        ending = minimisers.Ending(True, "done", 1 + number, 0, 0)
+        verdict = Finding("ending", beale.ELSEWHERE, "It stopped.", {})
+        descents[f"method {number}"] = beale.Descent(columns, ending, verdict, settings)
+    (sentence,) = beale.findings(descents)
+    assert sentence == (
+        "**Ended elsewhere**: 20 of 20 methods, the cheapest of them method 0 (1 evaluation, which it calls a "
+        "success); 20 call it a success."
+    )
+
+
 def test_diverging_beside_others(go, store):
     status, top, children = go("--method", "SGD,BFGS", "--learning_rate", "0.01", "--animate", "true")
     assert (status, top.info.status) == (0, "FINISHED")
@@ -232,7 +244,7 @@ def test_diverging_beside_others(go, store):
     lost = children["method=SGD"]
     assert lost.data.tags["mlflow_hp.verdict"] == "diverged"
     assert lost.data.metrics["success"] == 0
-    assert "**Diverged** (1 of 2): SGD (" in top.data.tags["mlflow.note.content"]
+    assert "**Diverged**: SGD (" in top.data.tags["mlflow.note.content"]
 
 
 @pytest.mark.parametrize("method", ["BFGS", "Nelder-Mead", "Adam"])

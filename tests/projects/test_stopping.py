@@ -59,3 +59,11 @@ def test_a_run_that_is_called_failed_after_its_end_is_killed_again(store):
     store.set_terminated(run_id, "FAILED")
     assert stopping.watch(run_id, seconds=3600)
     assert mlflow.get_run(run_id).info.status == "KILLED"
+
+
+@pytest.mark.parametrize("status", ["FAILED", "KILLED"])
+def test_a_run_that_is_to_be_deleted_is(store, status):
+    run_id = store.create_run(store.get_experiment_by_name("tests").experiment_id).info.run_id
+    store.set_terminated(run_id, status)
+    assert stopping.watch(run_id, "delete", seconds=0.1, pause=0.05) == (status == "FAILED")
+    assert store.get_run(run_id).info.lifecycle_stage == "deleted"

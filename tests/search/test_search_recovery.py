@@ -185,7 +185,7 @@ def test_a_search_that_was_resumed_without_its_record_keeps_what_the_later_one_s
     (left,) = recovery.left_behind(away)
     recovered = recovery.recover(left, kinds=KINDS)
     assert store.get_run(run_id).info.status == "RUNNING"  # its end is the later one's to tell
-    assert recovered.problems == ["1 candidates are left out, which were computed again in the resumed search"]
+    assert recovered.problems == ["1 candidate left out: computed again in the resumed search"]
     first, second = children(store, run_id)
     assert first.info.run_id == later.info.run_id
     assert list(points(store, second, "score")) == [0]

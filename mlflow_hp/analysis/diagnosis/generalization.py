@@ -23,6 +23,7 @@ from mlflow_hp.analysis.diagnosis.descent import still_to_fall
 from mlflow_hp.analysis.diagnosis.finding import Change, Finding
 from mlflow_hp.analysis.diagnosis.result import accuracy_of, success
 from mlflow_hp.analysis.diagnosis.training import LEVEL
+from mlflow_hp.terminal import count
 
 if TYPE_CHECKING:
     from mlflow_hp.history import TrainingHistory
@@ -97,7 +98,7 @@ def plateau(history: TrainingHistory) -> Finding | None:
         )
     stopped_at = epoch_number(history, stopped)
     text = (
-        f"It stopped learning after epoch {stopped_at + 1}: in the {left} epochs after it the "
+        f"It stopped learning after epoch {stopped_at + 1}: in the {count(left, 'epoch')} after it the "
         f"{curve_name} loss, {loss[stopped]:.4g}, improved by no more than {threshold:.2g}."
     )
     evidence = {"ideal_epochs": n_enough, "suggested_epochs": n_enough}
@@ -227,8 +228,8 @@ def moving_averages(history: TrainingHistory) -> Finding | None:
     is_sure = trained is not None and validated is not None
     name = layers[0].name
     text = (
-        f"After {history.n_steps} steps the moving averages of {name} are still to {left:.0%} those that they began "
-        f"with (momentum={momentum:g}): in inference the network is another one than in training."
+        f"After {count(history.n_steps, 'step')} the moving averages of {name} are still to {left:.0%} those that they "
+        f"began with (momentum={momentum:g}): in inference the network is another one than in training."
     )
     better = 0.9 if momentum > 0.9 else 0.5
     return Finding(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from mlflow_hp.history.step_record import gradient_columns
+from mlflow_hp.terminal import count
 
 if TYPE_CHECKING:
     from mlflow_hp.history import TrainingHistory
@@ -69,7 +70,7 @@ def reason_unknown(history: TrainingHistory) -> str | None:
         return "the batch sizes of the steps were not recorded"
     group = 2 if recorded else STEPS_PER_GROUP
     if history.n_steps < group * MIN_GROUPS:
-        return f"{history.n_steps} steps are too few; {group * MIN_GROUPS} are needed"
+        return f"{group * MIN_GROUPS} steps are needed, and it has {count(history.n_steps, 'step')}"
     if group * history.steps["samples"][0] > samples_of_an_epoch(history):
         return f"an epoch has fewer than {group} batches"
     return None

@@ -11,6 +11,7 @@ from mlflow_hp.analysis.diagnosis.curve import MIN_EPOCHS, SMALLER, change_epoch
 from mlflow_hp.analysis.diagnosis.finding import Change, Finding, epochs
 from mlflow_hp.analysis.diagnosis.result import success
 from mlflow_hp.history.step_record import batch_values
+from mlflow_hp.terminal import count
 
 if TYPE_CHECKING:
     from mlflow_hp.history import TrainingHistory
@@ -94,7 +95,7 @@ def weights_not_finite(history: TrainingHistory) -> Finding | None:
     if not names:
         return None
     step = int(history.steps["step"][int(first)])
-    listed = ", ".join(names[:3]) + (f" and {len(names) - 3} others" if len(names) > 3 else "")
+    listed = ", ".join(names[:3]) + (f" and {count(len(names) - 3, 'other')}" if len(names) > 3 else "")
     bad_inputs = [each for each in _training_inputs(history) if any(each.not_finite)]
     text = f"Weights are NaN or infinite from step {step} on, although the loss is finite: {listed}."
     if bad_inputs:
@@ -131,7 +132,7 @@ def _not_finite(history: TrainingHistory, loss: np.ndarray, subject: str) -> Fin
     first = int(steps[0])
     kind = "NaN" if np.isnan(loss[first]) else "infinite"
     step = int(history.steps["step"][first])
-    text = f"{subject} is {kind} at step {step}, and not finite in {len(steps)} of {len(loss)} steps."
+    text = f"{subject} is {kind} at step {step}, and not finite in {len(steps)} of {count(len(loss), 'step')}."
     evidence = {"first_step_not_finite": step, "steps_not_finite": len(steps)}
     grew = bool(first > 1 and np.isfinite(loss[:first]).all() and loss[first - 1] > 100 * loss[0])
     if grew:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from mlflow_hp.analysis.diagnosis.finding import epochs
 from mlflow_hp.analysis.diagnosis.probabilities import odds
+from mlflow_hp.terminal import count
 from mlflow_hp.tracking.params_and_tags import plain
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ def result_in_words(history: TrainingHistory, further: Mapping[str, float] | Non
     last = {name: float(history.epochs[name][-1]) for name in history.epoch_metrics if history.n_epochs}
     numbers = ", ".join(f"{plain(name)} {value:.4g}" for name, value in {**last, **(further or {})}.items())
     n_weights = sum(math.prod(tensor.shape) for tensor in history.tensors)
-    n_epochs = "1 epoch" if history.n_epochs == 1 else epochs(history.n_epochs)
-    length = f"after {n_epochs} ({history.n_steps:,} steps)" if history.n_epochs else f"{history.n_steps:,} steps"
-    size = f"; {n_weights:,} parameters" if n_weights else ""
+    length = count(history.n_steps, "step")
+    length = f"after {count(history.n_epochs, 'epoch')} ({length})" if history.n_epochs else length
+    size = f"; {count(n_weights, 'parameter')}" if n_weights else ""
     return f"**{numbers}** {length}{size}" if numbers else f"No epoch was finished: {length}{size}"
 
 

@@ -63,7 +63,8 @@ class LinearRegressionSurface:
         dx, dy = x - self._mean_x, y - self._mean_y
         self._var_x = float(dx @ dx) / len(x)
         if x.min() == x.max() or not self._var_x > 0:  # the mean of equal numbers can differ from them
-            raise UserError(f"the feature has the same value, {x[0]:g}, in all {len(x)} rows: choose another feature")
+            rows = "the only row" if len(x) == 1 else f"all {len(x)} rows"
+            raise UserError(f"the feature has the same value, {x[0]:g}, in {rows}: choose another feature")
         w = float(dx @ dy) / len(x) / self._var_x
         residual = dy - w * dx
         self.minimum = LeastSquares(w, self._mean_y - w * self._mean_x, float(residual @ residual) / len(x))

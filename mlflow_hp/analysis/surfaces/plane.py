@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from mlflow_hp.errors import UserError
-from mlflow_hp.terminal import printable
+from mlflow_hp.terminal import count, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -315,5 +315,5 @@ class Landscape(NamedTuple):
         span = f", from {finite.min():.4g} to {finite.max():.4g}" if finite.size else ", nowhere finite"
         return (
             f"Landscape: the loss on a {self.kind} plane of {len(self.a)} x {len(self.b)} points{span}, over "
-            f"{self.n_samples:,} samples; paths of {printable(', '.join(self.paths)) or 'no training'}"
+            f"{count(self.n_samples, 'sample')}; paths of {printable(', '.join(self.paths)) or 'no training'}"
         )

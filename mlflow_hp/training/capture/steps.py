@@ -14,6 +14,7 @@ from mlflow_hp._compat.keras import is_own_train_function, train_function_around
 from mlflow_hp._compat.private_name import UnsupportedVersionError, version_of
 from mlflow_hp._compat.tensorflow import refuses_its_clock
 from mlflow_hp.delivery.signals import forget_raised, raise_waiting
+from mlflow_hp.terminal import count
 from mlflow_hp.training.capture import CaptureSettings, steps_pass_python, warn_of_no_sharpness, why_host
 from mlflow_hp.training.capture.host_reader import HostReader
 from mlflow_hp.training.capture.step_layout import NothingRanError
@@ -163,7 +164,9 @@ class Steps:
             or (is_in_place and self._was_called)  # Keras knows that there are no more data
         ):
             return None
-        seen = f"{self._calls} of {n_executions} calls for steps were seen" if self._calls else "no step was seen"
+        seen = (
+            f"{self._calls} of {count(n_executions, 'call')} for steps were seen" if self._calls else "no step was seen"
+        )
         return (
             f"{seen} in epoch {self._epoch}, so the record lacks them: the train function that the model had when the "
             f"fit began was not called. Have {type(self._model).__name__}.fit call self.train_function, and set one of "

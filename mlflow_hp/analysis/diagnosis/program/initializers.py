@@ -14,6 +14,7 @@ from mlflow_hp.analysis.diagnosis.program.graph import (
     nonlinearity,
     successors,
 )
+from mlflow_hp.terminal import count
 
 if TYPE_CHECKING:
     from mlflow_hp.history.program import Layer, Program
@@ -84,8 +85,8 @@ def size_of_weights(program: Program) -> Finding | None:
         return Finding(
             "size_of_weights",
             "large weights" if size > TOO_LARGE else "tiny weights",
-            f"The initial weights of {layer.name} have a standard deviation of {spread:.2g}: with {inputs} inputs its "
-            f"sums are of size {size:.2g}, where about 1 is usual.",
+            f"The initial weights of {layer.name} have a standard deviation of {spread:.2g}: with "
+            f"{count(inputs, 'input')} its sums are of size {size:.2g}, where about 1 is usual.",
             {"initial_size_of_sums": size},
             f'kernel_initializer="{right}"',
             "problem" if size > FAR_TOO_LARGE and spread > WIDE else "hint",

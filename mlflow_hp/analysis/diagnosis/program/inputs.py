@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from mlflow_hp.analysis.diagnosis.finding import Change, Finding
 from mlflow_hp.analysis.diagnosis.program.facts import highest, is_adaptive, lowest
 from mlflow_hp.analysis.diagnosis.program.graph import LINEAR_MAPS, PASSING, RECURRENT, applied_activation, first_layers
+from mlflow_hp.terminal import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -74,7 +75,7 @@ def embedded_numbers(program: Program) -> Finding | None:
         text = f"{first.name} takes whole numbers, and the inputs are fractions from {low:.3g} to {high:.3g}."
         suggestion, change = "the indices as they are, without scaling them", Change("standardize", True, False)
     elif isinstance(rows, int) and (low < 0 or high >= rows):
-        text = f"{first.name} has {rows} rows, from 0 on, and the inputs are from {low:.0f} to {high:.0f}."
+        text = f"{first.name} has {count(rows, 'row')}, from 0 on, and the inputs are from {low:.0f} to {high:.0f}."
         suggestion, change = (
             f"Embedding({max(int(high) + 1, rows)}, ...)",
             Change("units", rows, int(high) + 1, first.name),

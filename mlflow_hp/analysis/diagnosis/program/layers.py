@@ -159,7 +159,7 @@ def hidden_softmax(program: Program) -> Finding | None:
         return Finding(
             "hidden_softmax",
             "softmax inside",
-            f"{layer.name} is a hidden layer with softmax: its {_width(layer)} values add up to 1, and little of the "
+            f"{layer.name} is a hidden layer with softmax: its values add up to 1, and little of the "
             "input and of the gradient passes.",
             {},
             new_layer(program, layer.name, _width(layer), "relu"),
@@ -360,7 +360,9 @@ def everything_frozen(program: Program) -> Finding | None:
     return Finding(
         "everything_frozen",
         "nothing is trained",
-        f"None of the {len(layers)} layers with weights is trainable.",
+        "The only layer with weights is not trainable."
+        if len(layers) == 1
+        else f"None of the {len(layers)} layers with weights is trainable.",
         {"frozen_layers": len(layers)},
         f"model.get_layer({layers[-1].name!r}).trainable = True before compile()",
         "problem",

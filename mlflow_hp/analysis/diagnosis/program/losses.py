@@ -27,6 +27,7 @@ from mlflow_hp.analysis.diagnosis.program.repairs import (
     output_for,
     two_classes,
 )
+from mlflow_hp.terminal import count
 
 if TYPE_CHECKING:
     from mlflow_hp.analysis.diagnosis.program.facts import Answer
@@ -174,7 +175,7 @@ def labels_out_of_range(program: Program) -> Finding | None:
         layer = answer.output.layer or None
         change: tuple[Change, ...]
         if answer.loss == SPARSE and units > 1 and (last >= units or (first < 0 and first != ignored)):
-            expected = f"0 to {units - 1}, one for each of the {units} units"
+            expected = f"0 to {units - 1}, one for each of the {count(units, 'unit')}"
             if _are_two(target, first, last):
                 suggestion = f"(labels == {last}).astype(int)"
                 change = (Change("targets", f"{first}/{last}", "0/1"),)
@@ -237,8 +238,8 @@ def columns_differ(program: Program) -> Finding | None:
         return Finding(
             "columns_differ",
             "shapes differ",
-            f"The output has {units} units, the targets have {n_columns} "
-            f"{'value' if n_columns == 1 else 'values'} for each sample: {answer.loss} compares each with each.",
+            f"The output has {count(units, 'unit')}, the targets have {count(n_columns, 'value')} for each sample: "
+            f"{answer.loss} compares each with each.",
             {"output_units": units, "target_columns": n_columns},
             repair.suggestion,
             "problem",

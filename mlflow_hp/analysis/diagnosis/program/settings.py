@@ -9,6 +9,7 @@ from mlflow_hp.analysis.diagnosis.finding import Change, Finding, two_digits
 from mlflow_hp.analysis.diagnosis.program.facts import is_adaptive, n_steps
 from mlflow_hp.analysis.diagnosis.program.graph import is_linear_model
 from mlflow_hp.analysis.diagnosis.program.schedules import is_schedule, largest_rate, rate_at
+from mlflow_hp.terminal import count
 
 if TYPE_CHECKING:
     from mlflow_hp.history.program import Callback, Program
@@ -284,7 +285,7 @@ def batch_larger_than_data(program: Program) -> Finding | None:
     return Finding(
         "batch_larger_than_data",
         "one batch",
-        f"batch_size={size:g} is more than the {data.n_samples} samples: an epoch is one step.",
+        f"batch_size={size:g} is more than the data have, {count(data.n_samples, 'sample')}: an epoch is one step.",
         {"batch_size": float(size), "n_samples": data.n_samples},
         f"batch_size={smaller}",
         "hint",
@@ -307,11 +308,11 @@ def few_steps(program: Program) -> Finding | None:
         return None
     better = 20 if total is None else max(-(-10 * FEW_STEPS * epochs // max(int(total), 1)), 2 * epochs)
     better = int(two_digits(min(better, 500)))
-    steps = "" if total is None else f", {total:g} steps in all"
+    steps = "" if total is None else f", {count(round(total), 'step')} in all"
     return Finding(
         "few_steps",
         "few steps",
-        f"The training has {epochs} epoch{'s' if epochs > 1 else ''}{steps}.",
+        f"The training has {count(epochs, 'epoch')}{steps}.",
         {"epochs": epochs} | ({} if total is None else {"training_steps": total}),
         f"epochs={better}",
         "hint",

@@ -14,6 +14,7 @@ from mlflow_hp.analysis.diagnosis.program.graph import (
 )
 from mlflow_hp.analysis.diagnosis.program.repairs import new_layer
 from mlflow_hp.analysis.diagnosis.program.schedules import largest_rate
+from mlflow_hp.terminal import count
 
 if TYPE_CHECKING:
     from mlflow_hp.history.program import Program
@@ -98,8 +99,8 @@ def frozen_part(program: Program) -> Finding | None:
     return Finding(
         "frozen_part",
         "frozen layers",
-        f"{len(frozen)} of {len(layers)} layers, with {share:.0%} of the weights, are frozen: if these are not "
-        "pretrained, they stay random.",
+        f"Frozen: {len(frozen)} of {len(layers)} layers, with {share:.0%} of the weights. What is not pretrained stays "
+        "random.",
         {"frozen_layers": len(frozen)},
         f"model.get_layer({frozen[0].name!r}).trainable = True before compile()",
         "hint",
@@ -180,8 +181,8 @@ def squeezed_inputs(program: Program) -> Finding | None:
     return Finding(
         "squeezed_inputs",
         "squeezed inputs",
-        f"{len(squeezed)} of {len(ranges)} features have a standard deviation below {SQUEEZED:.0%} of their range: a "
-        "few extreme values have set the scale.",
+        f"{len(squeezed)} of {count(len(ranges), 'feature')} have a standard deviation below {SQUEEZED:.0%} of their "
+        "range: a few extreme values have set the scale.",
         {"features_squeezed": len(squeezed)},
         "sklearn.preprocessing.RobustScaler() or QuantileTransformer(), or without the extreme values",
         "hint",
@@ -254,7 +255,7 @@ def one_batch(program: Program) -> Finding | None:
     return Finding(
         "one_batch",
         "one batch",
-        f"A batch holds all {data.n_samples} samples: an epoch is one step.",
+        f"A batch holds all data ({count(data.n_samples, 'sample')}): an epoch is one step.",
         {"n_samples": data.n_samples},
         f"batch_size={BATCH}",
         "hint",
