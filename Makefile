@@ -16,8 +16,8 @@ ACTIVE := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 .PHONY: run ui test test-lowest test-python docs package lint format benchmark clean
 
 run: $(READY)  ## train, and record every batch
-	$(ACTIVE) MLFLOW_HTTP_REQUEST_MAX_RETRIES="$${MLFLOW_HTTP_REQUEST_MAX_RETRIES:-1}" mlflow run . --env-manager local
-	@echo 'Now `make ui`, and open http://127.0.0.1:5000'
+	$(ACTIVE) MLFLOW_HP_UI='make ui' \
+	  MLFLOW_HTTP_REQUEST_MAX_RETRIES="$${MLFLOW_HTTP_REQUEST_MAX_RETRIES:-1}" mlflow run . --env-manager local
 
 ui: $(READY)  ## look at the runs
 	$(ACTIVE) mlflow-hp ui

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 LOCAL_PAGE = "http://127.0.0.1:5000/hp/run/"
 """Page of a run at the server that `mlflow-hp ui` starts."""
+UI_COMMAND = "MLFLOW_HP_UI"
+"""Environment variable with the command that serves the page, where the caller has one of its own (``make ui``)."""
 EXIT_BAD_INPUT, EXIT_FAILED, EXIT_KILLED = 2, 1, 130
 
 
@@ -45,7 +47,8 @@ def run(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
             runs.ensure_reachable()
             if not run_id:
                 _check(experiment, texts)
-            name = run_name(experiment, texts)
+            with quiet():  # names of optimizers, which differ from the defaults or not, are Keras'
+                name = run_name(experiment, texts)
             with (
                 mlflow.start_run(run_name=None if run_id else name) as active_run,
                 ending(active_run.info.run_id),
@@ -150,5 +153,5 @@ def _where_to_look(run_id: str) -> list[str]:
         return [f"Look at it: {address}   (run {run_id})"]
     if uri.startswith(("http://", "https://")):
         return [f"Look at it: mlflow-hp show {run_id}   (run {run_id})"]
-    command = f"mlflow-hp ui --store {shlex.quote(masked(uri))}"
+    command = os.environ.get(UI_COMMAND) or f"mlflow-hp ui --store {shlex.quote(masked(uri))}"
     return [f"Look at it: {command}", f"            then {LOCAL_PAGE}{run_id}   (run {run_id})"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import webbrowser
 
@@ -76,6 +77,7 @@ def started(monkeypatch):
             return 0
 
     monkeypatch.setattr(ui_module.subprocess, "Popen", Server)
+    monkeypatch.setattr(ui_module, "_is_used", lambda *_: False)
     return commands
 
 
@@ -136,3 +138,14 @@ def test_a_server_is_named(store, started, capsys, monkeypatch):
     assert cli.main(["ui", "--store", "http://host:5000"]) == 0
     assert capsys.readouterr().out == "The page is at http://host:5000/hp/\n"
     assert not started
+
+
+def test_ui_names_another_port_where_one_is_used(store, capsys):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        assert cli.main(["ui", "--port", str(port)]) == cli.EXIT_BAD_INPUT
+    said = capsys.readouterr()
+    assert f"port {port} of 127.0.0.1 is used by another program: choose one by --port" in said.err
+    assert "The page" not in said.out

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import mlflow
 import pytest
 import yaml
 
+from projects import runner
 from tests.helpers.forked_python import commands
 
 ROOT = Path(__file__).parents[2]
@@ -58,3 +60,27 @@ def test_mlflow_run(name, tmp_path):
     assert top.data.tags["mlflow_hp.command"]
     if "register" in settings:
         assert [model.name for model in store.search_registered_models()] == ["small"]
+
+
+def test_the_end_says_how_to_look_at_a_run(store, monkeypatch):
+    monkeypatch.setenv(runner.UI_COMMAND, "make ui")
+    assert runner._where_to_look("0" * 32)[0] == "Look at it: make ui"
+    monkeypatch.delenv(runner.UI_COMMAND)
+    assert runner._where_to_look("0" * 32)[0].startswith("Look at it: mlflow-hp ui --store ")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert f"{runner.UI_COMMAND}='make ui'" in makefile
+    assert "\nui:" in makefile
+
+
+@pytest.mark.slow
+def test_libraries_print_nothing_before_a_sentence(tmp_path):
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    run_id = client.create_run("0").info.run_id
+    done = subprocess.run(
+        [sys.executable, "-m", "projects.cost_contour", "--feature", "none such"],  # loads the libraries itself
+        env={**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db", "MLFLOW_RUN_ID": run_id},
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == runner.EXIT_BAD_INPUT
+    assert done.stderr.startswith("cost_contour: ")
+    assert len(done.stderr.splitlines()) == 1
