@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlflow_hp.analysis.diagnosis.own_regression import regression_of
+from mlflow_hp.analysis.diagnosis.own_regression import line_path, surface_of
 from mlflow_hp.analysis.surfaces.plane import principal_plane, project
 from mlflow_hp.errors import UserError
 from mlflow_hp.history.weight_snapshots import from_history
@@ -17,7 +17,7 @@ from mlflow_hp.run_page.numbers import moving_mean, rounded
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mlflow_hp.analysis.diagnosis.own_regression import Regression
+    from mlflow_hp.analysis.surfaces.linear_regression import LinearRegressionSurface
     from mlflow_hp.history import TrainingHistory
     from mlflow_hp.history.weight_snapshots import Snapshots
 
@@ -69,18 +69,45 @@ def descent(
     >>> descent({"0f3a": history})["kind"]
     'plane'
     """
-    regressions = {run: found for run, history in histories.items() if (found := regression_of(history)) is not None}
+    surfaces = {run: surface for run, each in histories.items() if (surface := surface_of(each)) is not None}
     first = next(iter(histories), None)
-    if first in regressions:
-        return _on_surface(regressions, first)
+    if first in surfaces:
+        return _on_surface(histories, surfaces, surfaces[first])
     return _on_plane(histories, snapshots or {})
 
 
-def _on_surface(regressions: Mapping[str, Regression], first: str) -> dict[str, Any]:
-    """Draw the paths of the linear regressions that have the surface of the first."""
-    surface = regressions[first].surface
-    identity = _identity(regressions[first])
-    paths = {run: (each.w, each.b) for run, each in regressions.items() if _identity(each) == identity}
+def shared_with(history: TrainingHistory, *, has_snapshots: bool) -> tuple[Any, ...] | None:
+    """Compute what trainings have in common that are drawn together; of the file, only the header is read.
+
+    Parameters
+    ----------
+    history : TrainingHistory
+        Recorded training.
+    has_snapshots : bool
+        Whether its weights were kept at some steps.
+
+    Returns
+    -------
+    tuple, or None
+        The cost surface of a linear regression, or the shapes of a network's trainable tensors; None if there is no
+        descent to draw.
+    """
+    surface = surface_of(history)
+    if surface is not None:
+        return ("surface", *_identity(surface))
+    shapes = tuple(tensor.shape for tensor in history.tensors if tensor.trainable)
+    has_path = has_snapshots or (history.recorded == "values" and history.n_steps > 0)
+    return ("plane", shapes) if has_path and sum(math.prod(shape) for shape in shapes) > 1 else None
+
+
+def _on_surface(
+    histories: Mapping[str, TrainingHistory],
+    surfaces: Mapping[str, LinearRegressionSurface],
+    surface: LinearRegressionSurface,
+) -> dict[str, Any]:
+    """Draw the paths of the linear regressions that have one surface."""
+    identity = _identity(surface)
+    paths = {run: line_path(histories[run]) for run, each in surfaces.items() if _identity(each) == identity}
     info = surface_info(surface, paths)
     lowest = info.minimum[2]
     floor = info.levels[0] - lowest
@@ -97,7 +124,7 @@ def _on_surface(regressions: Mapping[str, Regression], first: str) -> dict[str, 
         w, b, index = w[inside], b[inside], index[inside]
         z = rounded(height(surface.cost(w, b)), 5)
         drawn.append({"run": run, "steps": index.tolist(), "x": rounded(w), "y": rounded(b), "z": z})
-    n_left = len(regressions) - len(paths)
+    n_left = len(surfaces) - len(paths)
     words = f"The exact cost surface of the training data, with {_count(len(paths), 'descent')}."
     if n_left:
         words += f" {_count(n_left, 'run')} with other data {'is' if n_left == 1 else 'are'} not on it."
@@ -123,9 +150,9 @@ def _thinned(chosen: np.ndarray) -> np.ndarray:
     return np.arange(end) if end <= MAX_POINTS else np.asarray(chosen)
 
 
-def _identity(regression: Regression) -> tuple[float, ...]:
-    best = regression.surface.minimum
-    moments = regression.surface.hessian[0]
+def _identity(surface: LinearRegressionSurface) -> tuple[float, ...]:
+    best = surface.minimum
+    moments = surface.hessian[0]
     return tuple(float(f"{value:.{DIGITS}g}") for value in (*best, *moments))
 
 

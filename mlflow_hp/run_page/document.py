@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mlflow_hp.history import TrainingHistory
     from mlflow_hp.history.weight_snapshots import Snapshots
 
-SCRIPTS = ("plotting.js", "answer.js", "descent.js", "microscope.js", "report.js")
+SCRIPTS = ("plotting.js", "copying.js", "answer.js", "descent.js", "microscope.js", "report.js")
 """Scripts of the document, each after those that it imports."""
 STYLES = ("page.css", "run_page.css")
 MAX_COLUMNS = 200

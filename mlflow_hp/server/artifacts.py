@@ -20,7 +20,7 @@ MAX_DOWNLOADS = 32
 """Downloads of other stores that are kept."""
 
 
-def local_path(run: Run, path: str) -> Path | None:
+def local_path(run: Run, path: str, version: object = None) -> Path | None:
     """Find an artifact as a local file or folder; of a store elsewhere, it is downloaded once for an ended run.
 
     Parameters
@@ -29,6 +29,9 @@ def local_path(run: Run, path: str) -> Path | None:
         A run that the sender may read.
     path : str
         Path of the artifact below those of the run.
+    version : object, optional
+        Changes with what may be logged again after the run has ended, such as the size of a file: a download is of one
+        version. Defaults to None.
 
     Returns
     -------
@@ -42,9 +45,46 @@ def local_path(run: Run, path: str) -> Path | None:
         if folder is not None:
             local = Path(folder, prefix, path)
             return local if local.exists() else None
-        return _downloaded(uri, path, run.info.end_time)
+        return _downloaded(uri, path, run.info.end_time, version)
     except (MlflowException, OSError, ValueError, KeyError):
         return None
+
+
+def files_in(run: Run, folder: str) -> dict[str, int]:
+    """List the files of a folder of artifacts: path below those of the run, and size in bytes.
+
+    Parameters
+    ----------
+    run : mlflow.entities.Run
+        A run that the sender may read.
+    folder : str
+        Path of the folder below the artifacts of the run.
+
+    Returns
+    -------
+    dict of str to int
+        Empty if there is no such folder, or its store does not answer.
+    """
+    try:
+        repository, prefix = _repository(run.info.artifact_uri)
+        listed = repository.list_artifacts(f"{prefix}/{folder}".lstrip("/"))
+        return {f"{folder}/{file.path.rpartition('/')[2]}": file.file_size or 0 for file in listed if not file.is_dir}
+    except (MlflowException, OSError, ValueError, KeyError):
+        return {}
+
+
+def is_on_this_machine(run: Run) -> bool:
+    """Whether the artifacts of a run are files of this machine, which are read without a download.
+
+    Parameters
+    ----------
+    run : mlflow.entities.Run
+        A run that the sender may read.
+    """
+    try:
+        return hasattr(_repository(run.info.artifact_uri)[0], "artifact_dir")
+    except (MlflowException, OSError, ValueError, KeyError):
+        return False
 
 
 def _repository(uri: str) -> tuple[Any, str]:
@@ -62,7 +102,7 @@ def _repository(uri: str) -> tuple[Any, str]:
 
 
 @functools.lru_cache(maxsize=MAX_DOWNLOADS)
-def _downloaded(uri: str, path: str, _ended: int | None) -> Path:
+def _downloaded(uri: str, path: str, _ended: int | None, _version: object) -> Path:
     repository, prefix = _repository(uri)
     target = _folder()
     return Path(repository.download_artifacts(f"{prefix}/{path}".lstrip("/"), tempfile.mkdtemp(dir=target)))

@@ -10,12 +10,13 @@ from mlflow_hp.errors import UserError
 from mlflow_hp.history import TrainingHistory, weight_snapshots
 from mlflow_hp.history.schema import STEPS_FILE
 from mlflow_hp.history.step_record import FEW_WEIGHTS
+from mlflow_hp.run_page.barriers import barrier_from
 from mlflow_hp.run_page.descent import BUDGET, descent
 from mlflow_hp.run_page.from_metrics import from_metrics
 from mlflow_hp.run_page.microscope import microscope
 from mlflow_hp.run_page.summary import findings_from, summary
-from mlflow_hp.server.artifacts import local_path
-from mlflow_hp.tracking.artifact_paths import DIAGNOSIS_FILE, LIVE_LAYERS_FILE, training_path
+from mlflow_hp.server.artifacts import files_in, local_path
+from mlflow_hp.tracking.artifact_paths import BARRIERS_FOLDER, DIAGNOSIS_FILE, LIVE_LAYERS_FILE, training_path
 from mlflow_hp.tracking.run_params import params_of
 
 if TYPE_CHECKING:
@@ -28,8 +29,10 @@ if TYPE_CHECKING:
     from mlflow_hp.history.weight_snapshots import Snapshots
     from mlflow_hp.server.source import ReadableSource
 
-MAX_FINDINGS_BYTES = 2**20
-"""Longer files are not read as findings."""
+MAX_FILE_BYTES = 2**20
+"""Longer files are not read as findings, or as a barrier."""
+MAX_BARRIERS = 50
+"""Barriers of a run that are shown."""
 MAX_LAYERS_BYTES = 2**24
 """Longer files are not read as heatmaps."""
 MAX_OPEN = 16
@@ -40,7 +43,7 @@ PIXELS = 600
 def run_summary(run: Run) -> dict[str, Any]:
     """Describe a run with the findings of its artifact."""
     path = local_path(run, DIAGNOSIS_FILE)
-    is_text = path is not None and path.is_file() and path.stat().st_size <= MAX_FINDINGS_BYTES
+    is_text = path is not None and path.is_file() and path.stat().st_size <= MAX_FILE_BYTES
     text = path.read_text(encoding="utf-8", errors="replace") if path is not None and is_text else ""
     return summary(run, findings_from(text))
 
@@ -79,12 +82,34 @@ def _live_layers(run: Run) -> dict[str, Any] | None:
 
 def descents(runs: Sequence[Run]) -> dict[str, Any] | None:
     """Show the descents of the first fits of runs that have ended."""
-    return _descents(tuple((each.info.run_id, _folder(each, 0)) for each in runs))
+    return _descents(tuple((each.info.run_id, history_folder(each, 0)) for each in runs))
+
+
+def barriers(run: Run, source: ReadableSource) -> list[dict[str, Any]]:
+    """Show the logged loss barriers between a run and others that may be read, with the names of these."""
+    files = dict(list(files_in(run, BARRIERS_FOLDER).items())[:MAX_BARRIERS])
+    texts = [_text(run, path, size) for path, size in files.items() if size <= MAX_FILE_BYTES]
+    shown = [barrier for text in texts if (barrier := barrier_from(text, run.info.run_id)) is not None]
+    others = source.runs([barrier["other"] for barrier in shown])
+    return [
+        barrier | {"name": others[barrier["other"]].info.run_name or barrier["other"]}
+        for barrier in shown
+        if barrier["other"] in others
+    ]
+
+
+def _text(run: Run, path: str, version: int) -> str:
+    """Content of a file that may be logged again; empty if it cannot be read."""
+    local = local_path(run, path, version)
+    try:
+        return "" if local is None else local.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def weights_of(run: Run, fit: int) -> Snapshots | None:
     """Read the weights that a fit has kept; None if there are none, or so few that each has a curve of its own."""
-    folder = _folder(run, fit)
+    folder = history_folder(run, fit)
     snapshots = None if folder is None else _weights(*folder)
     n_weights = 0 if snapshots is None else sum(values[0].size for values in snapshots.tensors.values())
     return snapshots if n_weights > FEW_WEIGHTS else None
@@ -92,12 +117,12 @@ def weights_of(run: Run, fit: int) -> Snapshots | None:
 
 def history_of(run: Run, fit: int) -> TrainingHistory | None:
     """Open the history of a fit; None if the run has none, or what it has is damaged."""
-    folder = _folder(run, fit)
+    folder = history_folder(run, fit)
     return None if folder is None else _opened(*folder)
 
 
-def _folder(run: Run, fit: int) -> tuple[Path, int, float] | None:
-    """Folder of a history, with size and time of its file, by which a changed one is recognised."""
+def history_folder(run: Run, fit: int) -> tuple[Path, int, float] | None:
+    """Find the folder of a history, with size and time of its file, by which a changed one is recognised."""
     folder = local_path(run, training_path(fit))
     file = None if folder is None else folder / STEPS_FILE
     if folder is None or file is None or not file.is_file():

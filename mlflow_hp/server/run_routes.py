@@ -11,6 +11,7 @@ from mlflow_hp._compat.mlflow import server_store
 from mlflow_hp.errors import UserError
 from mlflow_hp.run_page.weights import histogram
 from mlflow_hp.server import queries, recorded, request_args
+from mlflow_hp.server.comparable_runs import comparable_runs
 from mlflow_hp.server.responses import as_error, as_json
 from mlflow_hp.server.source import ReadableSource
 
@@ -80,6 +81,16 @@ def add_run_routes(page: Blueprint, readable: ReadFilter, static: StaticFiles) -
         drawn, _ = runs("runs")
         names = {each.info.run_id: each.info.run_name or each.info.run_id for each in drawn}
         return as_json({"descent": recorded.descents(drawn), "names": names})
+
+    @page.get("/api/comparable")
+    def comparable() -> Response:
+        (of_run, *_), source = runs("run")
+        return as_json({"runs": comparable_runs(of_run, source), "at_most": MAX_DESCENTS})
+
+    @page.get("/api/barriers")
+    def barriers() -> Response:
+        (of_run, *_), source = runs("run")
+        return as_json({"barriers": recorded.barriers(of_run, source)})
 
     @page.get("/api/weights")
     def weights() -> Response:

@@ -30,6 +30,8 @@ PREPARATION_FILE = "data/preparation.json"
 """How a table was read and prepared for a network: what was imputed, scaled, one-hot and left out."""
 SAVED_FOLDER = "saved"
 """Model, saved in the formats of Keras."""
+BARRIERS_FOLDER = "barriers"
+"""Loss barriers between the run and others; see `barrier_path`."""
 REFUSED_FOLDER = "refused"
 """Texts whose artifact paths the artifact store refused."""
 
@@ -48,3 +50,19 @@ def training_path(fit: int) -> str:
         The path.
     """
     return TRAINING_FOLDER if fit == 0 else f"{TRAINING_FOLDER}/fit_{fit}"
+
+
+def barrier_path(other_run_id: str) -> str:
+    """Return the artifact path of the loss barrier between a run and another.
+
+    Parameters
+    ----------
+    other_run_id : str
+        Id of the other run.
+
+    Returns
+    -------
+    str
+        The path.
+    """
+    return f"{BARRIERS_FOLDER}/{other_run_id}.json"

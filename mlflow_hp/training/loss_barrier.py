@@ -14,6 +14,7 @@ from mlflow_hp.analysis.surfaces.plane import WeightPlane, match_tensors
 from mlflow_hp.analysis.surfaces.weight_matching import match_units, n_moved, permute_units
 from mlflow_hp.errors import UserError
 from mlflow_hp.terminal import count
+from mlflow_hp.training.barrier_log import ensure_loggable, log_barrier
 from mlflow_hp.training.capture.step_layout import tensors_of, to_numpy
 from mlflow_hp.training.connecting_curve import train_bend
 from mlflow_hp.training.permutable_units import UnknownArchitectureError, permutable_axes
@@ -46,6 +47,7 @@ def barrier(
     n_samples: int = 2000,
     batch_size: int = 128,
     seed: int = 0,
+    log: bool = False,
     tracking_uri: str | None = None,
     progress: bool = True,
 ) -> Barrier:
@@ -80,6 +82,9 @@ def barrier(
         Rows of each step of the curve's training, from all rows. Defaults to 128.
     seed : int
         Seed for drawing rows and positions, and for the order of layers in alignment. Defaults to 0.
+    log : bool
+        Whether to log the result to both runs, as ``barriers/<id of the other run>.json``: the page of either shows it
+        then. Needs their ids. Defaults to False.
     tracking_uri : str, optional
         Tracking store of the runs. Defaults to the current tracking URI.
     progress : bool
@@ -95,8 +100,8 @@ def barrier(
     ------
     UserError
         If a run does not exist or holds no weights, the architectures differ, weights or losses of an end are not
-        finite, there is no model or no data, the model is not compiled, an argument is out of range, or a curve is
-        wanted on another backend.
+        finite, there is no model or no data, the model is not compiled, an argument is out of range, a curve is
+        wanted on another backend, or the result is to be logged to snapshots.
 
     Examples
     --------
@@ -116,6 +121,8 @@ def barrier(
     ((31,), ['barrier/line', 'barrier/aligned', 'barrier/curve'])
     """
     _check_arguments(x, y, n_points, curve_steps)
+    if log:
+        ensure_loggable(run_a, run_b)
     ends = _with_distinct_titles([run_end(run_a, tracking_uri, "run_a"), run_end(run_b, tracking_uri, "run_b")],
                                  [run_a, run_b])  # fmt: skip
     weights = _common_weights(ends)
@@ -157,11 +164,14 @@ def barrier(
             alignment = _Alignment("left out: the permuted network has another loss, so one of its layers does not "
                                    "treat all units alike")  # fmt: skip
             aligned = None
-    return Barrier(
+    between = Barrier(
         t, line, aligned, None if bend is None else curve, titles, rows.n, curve_steps, alignment.text,
         f"statistics of {count(rows.n, 'row')} at each point" if normalizations else "",
         alignment.permutations, alignment.weights, bend, (ends[0].source, ends[1].source),
     )  # fmt: skip
+    if log:
+        log_barrier(between, (str(run_a), str(run_b)), tracking_uri)
+    return between
 
 
 class _Alignment(NamedTuple):

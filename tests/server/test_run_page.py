@@ -27,9 +27,9 @@ def answering(monkeypatch, store, readable=allow_all):
     return app.test_client()
 
 
-def write_history(folder):
+def write_history(folder, width=2):
     """History of `N` steps of one tensor with its statistics, and snapshots."""
-    tensors = [Tensor("dense/kernel", (40, 2), "float32", trainable=True)]
+    tensors = [Tensor("dense/kernel", (40, width), "float32", trainable=True)]
     columns = {"batch_loss": "float64", "gradient_norm_of/dense/kernel": "float64"}
     first = {"dense/kernel": np.ones(4)}
     with HistoryWriter(
@@ -39,7 +39,7 @@ def write_history(folder):
         writer.append(
             {"batch_loss": losses, "gradient_norm_of/dense/kernel": losses}, {"dense/kernel": np.ones((N, 4))}
         )
-    path = np.arange(N + 1.0)[:, None, None] * np.ones((1, 40, 2))
+    path = np.arange(N + 1.0)[:, None, None] * np.ones((1, 40, width))
     path[:, :20] **= 2
     save(Snapshots(np.arange(N + 1), {"dense/kernel": path.astype(np.float32)}, 1, N), folder / FILE)
 
@@ -76,6 +76,14 @@ def filled(tmp_path_factory):
     run("secret", "hidden")
     damaged = run("damaged")
     write_history(damaged / "training")
+    losses = {"t": [0.0, 0.5, 1.0], "losses": {"line": [1.0, 3.0, 1.0]}, "barriers": {"line": 2.0}}
+    for other in (made["damaged"], made["secret"], "0" * 32):
+        path = files / "barriers" / f"{other}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"run_ids": [made["ended"], other], **losses}))
+    (files / "barriers" / "nonsense.json").write_text("nonsense")
+    small = run("of another architecture")
+    write_history(small / "training", width=3)
     data = bytearray((damaged / "training" / "history.arrows").read_bytes())
     at = data.find(np.float64(1.0).tobytes(), len(data) // 2)
     data[at] ^= 1
@@ -146,7 +154,33 @@ def test_a_descent_and_weights(page, made):
     assert (weights["step"], sum(weights["counts"])) == (3, 80)
 
 
-@pytest.mark.parametrize("route", ["run?run={}", "training?run={}", "descent?runs={}", "weights?run={}"])
+def test_runs_whose_descents_can_be_drawn_with_it(page, made):
+    answer = page.get(f"/hp/api/comparable?run={made['ended']}").json
+    assert [(run["id"], run["name"]) for run in answer["runs"]] == [(made["damaged"], "damaged")]
+    assert answer["at_most"] == 20
+    assert page.get(f"/hp/api/comparable?run={made['parent']}").json["runs"] == []
+
+
+def test_on_another_machine_runs_with_the_same_tags_are_listed_without_a_download(monkeypatch, page, made, filled):
+    monkeypatch.setattr("mlflow_hp.server.comparable_runs.is_on_this_machine", lambda run: False)
+    monkeypatch.setattr("mlflow_hp.server.comparable_runs.history_folder", None)
+    store, _ = filled
+    for name in ("ended", "of another architecture"):
+        store.set_tag(made[name], RunTag("mlflow_hp.data_digest", "abc"))
+    answer = page.get(f"/hp/api/comparable?run={made['ended']}").json
+    assert [run["name"] for run in answer["runs"]] == ["of another architecture"]
+
+
+def test_logged_barriers_to_runs_that_may_be_read(page, made):
+    (barrier,) = page.get(f"/hp/api/barriers?run={made['ended']}").json["barriers"]
+    assert (barrier["other"], barrier["name"], barrier["ways"][0]["height"]) == (made["damaged"], "damaged", 2.0)
+    assert page.get(f"/hp/api/barriers?run={made['parent']}").json == {"barriers": []}
+
+
+ROUTES = ["run?run={}", "training?run={}", "descent?runs={}", "weights?run={}", "comparable?run={}", "barriers?run={}"]
+
+
+@pytest.mark.parametrize("route", ROUTES)
 def test_a_hidden_run_looks_as_one_that_does_not_exist(page, made, route):
     hidden = page.get(f"/hp/api/{route.format(made['secret'])}")
     missing = page.get(f"/hp/api/{route.format('0' * 32)}")

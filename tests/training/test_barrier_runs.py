@@ -114,6 +114,35 @@ def test_it_is_logged_as_numbers_and_as_a_file(store):
     assert len(set(between.titles)) == 2
 
 
+def test_it_is_logged_to_both_runs_on_request(store, monkeypatch):
+    runs = [recorded(regression(), Y, snapshot_megabytes=1) for _ in range(2)]
+    ids, model = [run.run_id for run in runs], runs[0].model
+    between = mlflow_hp.barrier(*ids, model, X, Y, curve_steps=0, progress=False)
+    assert not store.list_artifacts(ids[0], "barriers")
+    between = mlflow_hp.barrier(*ids, model, X, Y, curve_steps=0, progress=False, log=True)
+    for run_id, other in (ids, ids[::-1]):
+        uri = store.get_run(run_id).info.artifact_uri
+        assert mlflow.artifacts.load_dict(f"{uri}/barriers/{other}.json") == between.to_dict() | {"run_ids": ids}
+    log_dict = mlflow.MlflowClient.log_dict
+
+    def refusing(client, run_id, *arguments):
+        if run_id == ids[1]:
+            raise PermissionError("of a colleague")
+        log_dict(client, run_id, *arguments)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "log_dict", refusing)
+    with pytest.warns(mlflow_hp.RecordingWarning, match="could not be logged to run .* of a colleague"):
+        assert mlflow_hp.barrier(*ids, model, X, Y, curve_steps=0, progress=False, log=True).line_barrier == 0.0
+
+
+def test_what_belongs_to_no_run_or_to_one_only_is_not_logged():
+    run = recorded(regression(), Y, snapshot_megabytes=1)
+    with pytest.raises(UserError, match="needs the ids of two runs"):
+        mlflow_hp.barrier(run.run_id, run.recorder.snapshots, run.model, X, Y, log=True)
+    with pytest.raises(UserError, match="are both"):
+        mlflow_hp.barrier(run.run_id, run.run_id, run.model, X, Y, log=True)
+
+
 def test_what_a_run_lacks_is_said():
     without = recorded(network())
     other = recorded(network(), snapshot_megabytes=1)

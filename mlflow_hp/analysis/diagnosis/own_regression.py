@@ -54,13 +54,8 @@ def regression_of(history: TrainingHistory) -> Regression | None:
         The regression.
     """
     optimizer = history.meta.get("optimizer", {})
-    rate = optimizer.get("learning_rate")
-    tensors = {tensor.shape: tensor.name for tensor in history.tensors}
-    is_line = set(tensors) == {(1, 1), (1,)} and len(history.tensors) == 2 and history.recorded == "values"
-    if not (is_line and _is_least_squares(history.program) and isinstance(rate, int | float) and history.n_steps):
-        return None
-    surface = _surface(history.program)
-    if surface is None or not history.n_epochs:
+    rate, surface = optimizer.get("learning_rate"), surface_of(history)
+    if surface is None or not (isinstance(rate, int | float) and history.n_epochs):
         return None
     assert history.program.training is not None
     feature = history.program.training.inputs[0]
@@ -72,8 +67,43 @@ def regression_of(history: TrainingHistory) -> Regression | None:
         "epochs": history.n_epochs,
         "standardize": is_standardized,
     }
+    return Regression(surface, *line_path(history), settings)
+
+
+def surface_of(history: TrainingHistory) -> LinearRegressionSurface | None:
+    """Compute the cost surface of a linear regression on one feature, of which no step is read.
+
+    Parameters
+    ----------
+    history : TrainingHistory
+        Recorded training.
+
+    Returns
+    -------
+    LinearRegressionSurface or None
+        The surface; None for another model, or where something of it is unknown.
+    """
+    shapes = {tensor.shape for tensor in history.tensors}
+    is_line = shapes == {(1, 1), (1,)} and len(history.tensors) == 2 and history.recorded == "values"
+    return _surface(history.program) if is_line and history.n_steps and _is_least_squares(history.program) else None
+
+
+def line_path(history: TrainingHistory) -> tuple[np.ndarray, np.ndarray]:
+    """Read weight and bias of a training that has a surface by `surface_of`.
+
+    Parameters
+    ----------
+    history : TrainingHistory
+        Recorded training.
+
+    Returns
+    -------
+    tuple of two ndarray of shape (n_steps + 1,)
+        Weight and bias before the first step and after each.
+    """
+    tensors = {tensor.shape: tensor.name for tensor in history.tensors}
     w, b = (history.weights(tensors[shape]).astype(np.float64).ravel() for shape in ((1, 1), (1,)))
-    return Regression(surface, w, b, settings)
+    return w, b
 
 
 def _is_least_squares(program: Program) -> bool:

@@ -1,5 +1,7 @@
 // The answer of a run: its result, the findings in words, and what to try.
 
+import { copyable } from "./copying.js";
+
 const WORDS = { problem: "Problem", hint: "Hint", fine: "Fine" };
 
 // `command` is copied by a button; `origin` is the server that it is to talk to.
@@ -53,21 +55,7 @@ function copy(main, next, run, command, origin) {
   const isAdvised = main.length > 0 || Boolean(change);
   const text = command && isAdvised ? `${origin ? `MLFLOW_TRACKING_URI=${origin} ` : ""}${command}` : change;
   if (!text || run.status === "RUNNING") return null;
-  const box = document.createElement("p");
-  box.className = "copy";
-  const code = Object.assign(document.createElement("code"), { textContent: text });
-  const button = Object.assign(document.createElement("button"), { type: "button", textContent: command ? "Copy the command" : "Copy the settings" });
-  button.addEventListener("click", async () => {
-    try {
-      await navigator.clipboard.writeText(text);
-      button.textContent = "Copied";
-    } catch {
-      getSelection().selectAllChildren(code); // without a secure address, the browser leaves copying to the user
-      button.textContent = "Selected: press Ctrl+C";
-    }
-  });
-  box.append(code, " ", button);
-  return box;
+  return copyable(text, command ? "Copy the command" : "Copy the settings");
 }
 
 function linked(text, { id, name }) {

@@ -13,8 +13,11 @@ const HALOED = 2000; // steps of a path that is drawn with a halo, against the s
 const STEP = Math.PI / 24; // of a turn by the arrow keys
 
 export class Descent {
-  constructor(root) {
+  // `linkOf(run)` is the address of a run's page for the legend; null for none.
+  constructor(root, linkOf = () => null) {
     this.root = root;
+    this.linkOf = linkOf;
+    this.colours = new Map(); // by run: a path keeps its colour while others come and go
     this.yaw = 0;
     this.pitch = TOP;
     this.zoom = 1;
@@ -78,28 +81,39 @@ export class Descent {
     this.slider.max = this.last;
     if (atEnd) this.time = this.last;
     this.slider.value = Math.min(this.time, this.last);
-    this.paths = data.paths.map((path, index) => ({
-      color: COLOURS[index % COLOURS.length], steps: path.steps, n: path.steps.length,
+    for (const run of this.colours.keys()) if (!data.paths.some((path) => path.run === run)) this.colours.delete(run);
+    for (const { run } of data.paths) if (!this.colours.has(run)) this.colours.set(run, this.freeColour());
+    this.paths = data.paths.map((path) => ({
+      color: this.colours.get(path.run), steps: path.steps, n: path.steps.length,
       x: Float64Array.from(path.x, (v) => scaled(v, this.box.x)), y: Float64Array.from(path.y, (v) => scaled(v, this.box.y)),
       z: Float64Array.from(path.z, (v) => (v === null ? 0 : this.up(v))), sx: new Float64Array(path.steps.length), sy: new Float64Array(path.steps.length),
     }));
     this.mesh = data.z && { x: data.x.map((v) => scaled(v, this.box.x)), y: data.y.map((v) => scaled(v, this.box.y)), z: data.z };
     this.words.textContent = data.words;
     this.canvas.setAttribute("aria-label", `${data.words} ${data.paths.map((path) => names[path.run] ?? path.run).join(", ")}.`);
-    this.legend.replaceChildren(...data.paths.map((path, index) => {
-      const item = document.createElement("li");
-      const key = document.createElement("span");
-      key.className = "key";
-      key.style.background = COLOURS[index % COLOURS.length];
-      item.append(key, names[path.run] ?? path.run);
-      return item;
-    }));
+    this.legend.replaceChildren(...data.paths.map((path) => this.legendItem(path.run)));
     if (data.minimum) {
       const item = document.createElement("li");
       item.append("★ ", data.best);
       this.legend.append(item);
     }
     this.setTime(this.time, true);
+  }
+
+  freeColour() {
+    const used = [...this.colours.values()];
+    return COLOURS.find((color) => !used.includes(color)) ?? COLOURS[used.length % COLOURS.length];
+  }
+
+  legendItem(run) {
+    const item = document.createElement("li");
+    const key = document.createElement("span");
+    key.className = "key";
+    key.style.background = this.colours.get(run);
+    const href = this.linkOf(run);
+    const name = this.names[run] ?? run;
+    item.append(key, href ? Object.assign(document.createElement("a"), { href, textContent: name }) : name);
+    return item;
   }
 
   up(z) {

@@ -1,6 +1,8 @@
 // Page of one run: loads what there is, and follows the run while it goes on.
 
 import { showAnswer } from "./answer.js";
+import { showBarriers } from "./barriers.js";
+import { CompareWith, chosen } from "./compare_with.js";
 import { duration, formatDuration, request, unfinished } from "./data.js";
 import { Descent } from "./descent.js";
 import { Microscope } from "./microscope.js";
@@ -12,6 +14,7 @@ import { WeightsView } from "./weights.js";
 const LIVE_MS = 1000; // between requests while the run goes on
 const SPEED_MS = 30_000; // over which the speed is measured
 const PARTS = "scores,differences,importance";
+const MAX_DESCENTS = 20;
 const MAX_SECTIONS = 100; // runs that are compared
 
 const element = (id) => document.getElementById(id);
@@ -23,6 +26,8 @@ const seen = []; // steps done at the last requests
 let answer = null;
 let microscope = null;
 let descent = null;
+let compareWith = null;
+let descentsAsked = 0; // requests so far
 let weights = null;
 let table = null;
 
@@ -100,16 +105,33 @@ function showProgress(training) {
   element("progress").replaceChildren(bar, ` ${words.join(", ")}`);
 }
 
+// The descent of this run, and of those that are compared with it; of a run without one, as a sweep, those of its nested runs.
 async function loadDescent() {
-  const others = new URLSearchParams(location.hash.slice(1)).get("with")?.split(",") ?? [];
-  const nested = answer.run.kind === "fold" ? [] : answer.children.ids.slice(0, 20);
-  const asked = [runId, ...others].filter((id) => /^[0-9a-f]+$/.test(id));
-  let found = await request("descent", { runs: asked.join(",") });
-  if (!found.descent && nested.length) found = await request("descent", { runs: nested.join(",") });
+  descentsAsked += 1;
+  const asked = descentsAsked;
+  const others = chosen().filter((id) => id !== runId);
+  const nested = answer.run.kind === "fold" ? [] : answer.children.ids.slice(0, MAX_DESCENTS - others.length);
+  let found = await request("descent", { runs: [runId, ...others].join(",") });
+  const isOwn = found.descent?.paths.some((path) => path.run === runId);
+  if (!isOwn && nested.length) found = await request("descent", { runs: [...nested, ...others].join(",") });
+  if (asked !== descentsAsked) return; // overtaken by another choice
   element("descent").hidden = !found.descent;
   if (!found.descent) return;
-  descent ??= new Descent(inside("descent"));
+  descent ??= new Descent(inside("descent"), (id) => (id === runId ? null : id));
+  compareWith ??= new CompareWith(element("with"), () => showingErrors(loadDescent));
+  compareWith.update(found.descent.paths[0]?.run, found.names);
   descent.update(found.descent, found.names);
+  if (isOwn) await loadBarriers(found);
+}
+
+// Barriers between this run and others: all that were logged; of the runs that are compared, also how to compute them.
+async function loadBarriers({ descent: drawn, names }) {
+  const { barriers } = await request("barriers", { run: runId });
+  const known = new Set(barriers.map((barrier) => barrier.other));
+  const others = drawn.kind === "plane" ? drawn.paths.map((path) => path.run).filter((id) => id !== runId && !known.has(id)) : [];
+  const wanted = Object.fromEntries(others.map((id) => [id, names[id]]));
+  element("barriers").hidden = !barriers.length && !others.length;
+  if (!element("barriers").hidden) await showBarriers(inside("barriers"), answer.run, barriers, wanted, origin);
 }
 
 async function loadWeights() {
