@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mlflow_hp.terminal import count
-from mlflow_hp.tracking import tags
+from mlflow_hp.tracking import artifact_paths, tags
 from projects import arguments, captions, models, recorded, unit_scores
 from projects.arguments import Parameter
 from projects.datasets import samples, unsplit
@@ -167,7 +167,7 @@ def compare(run_id: str, outcomes: Mapping[str, Outcome]) -> list[str]:
             rates = training.curves_info(curves, "step", "learning rate")
             report.picture("learning_rate_by_step", training.draw_curves(rates))
         if first.settings["landscape"]:
-            _landscapes(report, several)
+            _landscapes(report, several, {label: outcome.run_id for label, outcome in outcomes.items()})
     return []
 
 
@@ -237,7 +237,7 @@ def _report(
         training_pictures(report, history)
         samples.picture(report, data)
         if trained.snapshots is not None:
-            _landscapes(report, {"path": trained})
+            _landscapes(report, {"path": trained}, {"path": run_id})
     ranked, judged_by = _judged(trained, last)
     seconds = float(np.sum(history.epochs.get("seconds", np.zeros(1))))
     sentences = [f"{f.verdict}: {f.text}" for f in findings]
@@ -274,9 +274,8 @@ def _judged(trained: Trained, last: dict[str, float]) -> tuple[dict[str, float],
     return last, "the last epoch"
 
 
-def _landscapes(report: Report, several: Mapping[str, Trained]) -> None:
+def _landscapes(report: Report, several: Mapping[str, Trained], run_ids: Mapping[str, str]) -> None:
     """Draw one plane for all trainings of the same architecture and data; several where these differ."""
-    from mlflow_hp.plots import draw_landscape, landscape_info
     from mlflow_hp.training import landscape
 
     groups: dict[Any, dict[str, Trained]] = {}
@@ -289,5 +288,5 @@ def _landscapes(report: Report, several: Mapping[str, Trained]) -> None:
         first = next(iter(group.values()))
         paths = {label: trained.snapshots for label, trained in group.items() if trained.snapshots is not None}
         plane = landscape(first.model, paths, first.samples.x_train, first.labels(first.samples.y_train))
-        name = "landscape" if len(groups) == 1 else f"landscape_{index + 1}"
-        report.picture(name, draw_landscape(landscape_info(plane)))
+        name = artifact_paths.LANDSCAPE_NAME if len(groups) == 1 else f"{artifact_paths.LANDSCAPE_NAME}_{index + 1}"
+        report.landscape(plane, run_ids, name)

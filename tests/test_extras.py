@@ -20,7 +20,7 @@ PUBLIC_NAMES = ROOT / "tests" / "helpers" / "public_names.py"
 OF_TRAINING = (
     {f"mlflow_hp.{name}" for name in ("TrainingRecorder", "autolog", "autologging.autolog", "record_steps")}
     | {f"mlflow_hp.training.{name}" for name in ("StepRecorder", "TrainingRecorder", "record_steps")}
-    | {f"mlflow_hp.training.{name}" for name in ("dead_shares", "landscape", "saturated_shares")}
+    | {f"mlflow_hp.training.{name}" for name in ("dead_shares", "landscape", "log_landscape", "saturated_shares")}
     | {"mlflow_hp.barrier", "mlflow_hp.training.HessianSpectrum", "mlflow_hp.training.hessian_spectrum"}
     | {"mlflow_hp.improve", "mlflow_hp.improvement.improve"}
 )

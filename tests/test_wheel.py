@@ -178,7 +178,9 @@ def test_each_extra_is_enough_for_its_names(wheel, environment):
     install(environment, wheel)
     keras = {f"mlflow_hp.{name}" for name in ("TrainingRecorder", "autolog", "autologging.autolog", "record_steps")}
     keras |= {f"mlflow_hp.training.{name}" for name in ("StepRecorder", "TrainingRecorder", "record_steps")}
-    keras |= {f"mlflow_hp.training.{name}" for name in ("dead_shares", "landscape", "saturated_shares")}
+    keras |= {
+        f"mlflow_hp.training.{name}" for name in ("dead_shares", "landscape", "log_landscape", "saturated_shares")
+    }
     keras |= {"mlflow_hp.barrier", "mlflow_hp.training.HessianSpectrum", "mlflow_hp.training.hessian_spectrum"}
     keras |= {"mlflow_hp.improve", "mlflow_hp.improvement.improve"}
     assert set(outcome(environment)) == {"mlflow_hp.compare_runs", "mlflow_hp.compare.compare_runs", *keras}

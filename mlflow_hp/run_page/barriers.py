@@ -51,7 +51,7 @@ def barrier_from(text: str, run_id: str) -> dict[str, Any] | None:
         heights = {name: float(read["barriers"][name]) for name in losses}
         n_samples, curve_steps = (int(read.get(name, 0)) for name in ("n_samples", "curve_steps"))
         alignment, batch_norm = (str(read.get(name, "")) for name in ("alignment", "batch_norm"))
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
     is_barrier = (
         all(re.fullmatch("[0-9a-zA-Z]{1,64}", each) for each in (first, second))

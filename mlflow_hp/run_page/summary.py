@@ -140,7 +140,7 @@ def findings_from(text: str) -> list[Finding]:
     try:
         values: Mapping[str, Any] = json.loads(text)
         return diagnosis.from_json(values)
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return []
 
 

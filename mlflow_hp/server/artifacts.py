@@ -50,6 +50,25 @@ def local_path(run: Run, path: str, version: object = None) -> Path | None:
         return None
 
 
+def text_of(run: Run, path: str, version: object) -> str:
+    """Read a file of UTF-8 that may be logged again; empty if it cannot be read.
+
+    Parameters
+    ----------
+    run : mlflow.entities.Run
+        A run that the sender may read.
+    path : str
+        Path of the artifact below those of the run.
+    version : object
+        As of `local_path`.
+    """
+    local = local_path(run, path, version)
+    try:
+        return "" if local is None else local.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
 def files_in(run: Run, folder: str) -> dict[str, int]:
     """List the files of a folder of artifacts: path below those of the run, and size in bytes.
 

@@ -6,6 +6,7 @@ import functools
 import json
 from typing import TYPE_CHECKING, Any
 
+from mlflow_hp.analysis.diagnosis.own_regression import surface_of
 from mlflow_hp.errors import UserError
 from mlflow_hp.history import TrainingHistory, weight_snapshots
 from mlflow_hp.history.schema import STEPS_FILE
@@ -13,9 +14,11 @@ from mlflow_hp.history.step_record import FEW_WEIGHTS
 from mlflow_hp.run_page.barriers import barrier_from
 from mlflow_hp.run_page.descent import BUDGET, descent
 from mlflow_hp.run_page.from_metrics import from_metrics
+from mlflow_hp.run_page.landscape_view import landscape_view
 from mlflow_hp.run_page.microscope import microscope
 from mlflow_hp.run_page.summary import findings_from, summary
-from mlflow_hp.server.artifacts import files_in, local_path
+from mlflow_hp.server.artifacts import files_in, local_path, text_of
+from mlflow_hp.server.landscapes import landscape_of
 from mlflow_hp.tracking.artifact_paths import BARRIERS_FOLDER, DIAGNOSIS_FILE, LIVE_LAYERS_FILE, training_path
 from mlflow_hp.tracking.run_params import params_of
 
@@ -76,19 +79,24 @@ def _live_layers(run: Run) -> dict[str, Any] | None:
     try:
         layers = json.loads(path.read_text(encoding="utf-8"))
         return {"heatmaps": list(layers["heatmaps"]), "note": layers["note"]}
-    except (OSError, ValueError, KeyError, TypeError):  # it is being written, or is of another program
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # it is being written, or is of another program
         return None
 
 
-def descents(runs: Sequence[Run]) -> dict[str, Any] | None:
-    """Show the descents of the first fits of runs that have ended."""
+def descents(runs: Sequence[Run], source: ReadableSource) -> dict[str, Any] | None:
+    """Show the descents of the first fits of runs that have ended: on an exact surface, else on a logged landscape."""
+    history = history_of(runs[0], 0)
+    if history is None or surface_of(history) is None:
+        landscape = landscape_of(runs, source)
+        if landscape is not None:
+            return landscape_view(landscape)
     return _descents(tuple((each.info.run_id, history_folder(each, 0)) for each in runs))
 
 
 def barriers(run: Run, source: ReadableSource) -> list[dict[str, Any]]:
     """Show the logged loss barriers between a run and others that may be read, with the names of these."""
     files = dict(list(files_in(run, BARRIERS_FOLDER).items())[:MAX_BARRIERS])
-    texts = [_text(run, path, size) for path, size in files.items() if size <= MAX_FILE_BYTES]
+    texts = [text_of(run, path, size) for path, size in files.items() if size <= MAX_FILE_BYTES]
     shown = [barrier for text in texts if (barrier := barrier_from(text, run.info.run_id)) is not None]
     others = source.runs([barrier["other"] for barrier in shown])
     return [
@@ -96,15 +104,6 @@ def barriers(run: Run, source: ReadableSource) -> list[dict[str, Any]]:
         for barrier in shown
         if barrier["other"] in others
     ]
-
-
-def _text(run: Run, path: str, version: int) -> str:
-    """Content of a file that may be logged again; empty if it cannot be read."""
-    local = local_path(run, path, version)
-    try:
-        return "" if local is None else local.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
 
 
 def weights_of(run: Run, fit: int) -> Snapshots | None:

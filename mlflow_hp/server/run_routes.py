@@ -78,9 +78,11 @@ def add_run_routes(page: Blueprint, readable: ReadFilter, static: StaticFiles) -
 
     @page.get("/api/descent")
     def descent() -> Response:
-        drawn, _ = runs("runs")
-        names = {each.info.run_id: each.info.run_name or each.info.run_id for each in drawn}
-        return as_json({"descent": recorded.descents(drawn), "names": names})
+        asked, source = runs("runs")
+        shown = recorded.descents(asked, source)
+        drawn = source.runs([path["run"] for path in shown["paths"]]).values() if shown else []
+        names = {each.info.run_id: each.info.run_name or each.info.run_id for each in [*asked, *drawn]}
+        return as_json({"descent": shown, "names": names})
 
     @page.get("/api/comparable")
     def comparable() -> Response:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from mlflow_hp.training.callback import TrainingRecorder as TrainingRecorder
     from mlflow_hp.training.dead_units import dead_shares as dead_shares
     from mlflow_hp.training.dead_units import saturated_shares as saturated_shares
+    from mlflow_hp.training.landscape_log import log_landscape as log_landscape
     from mlflow_hp.training.loss_landscape import landscape as landscape
     from mlflow_hp.training.report import Report as Report
     from mlflow_hp.training.report import training_pictures as training_pictures
@@ -33,6 +34,7 @@ _MODULES = {
     "hessian_spectrum": "spectrum",
     "describe_run": "run_account",
     "landscape": "loss_landscape",
+    "log_landscape": "landscape_log",
     "record_steps": "step_recorder",
     "saturated_shares": "dead_units",
     "settings_in_words": "settings_text",
@@ -50,6 +52,7 @@ __all__ = [
     "describe_run",
     "hessian_spectrum",
     "landscape",
+    "log_landscape",
     "record_steps",
     "saturated_shares",
     "settings_in_words",

@@ -10,15 +10,17 @@ import mlflow
 from mlflow_hp._notice import warn
 from mlflow_hp.analysis import diagnosis
 from mlflow_hp.analysis.diagnosis.gradient_products import has_gradients, reason_unknown
+from mlflow_hp.analysis.surfaces import landscape_file
 from mlflow_hp.errors import UserError
 from mlflow_hp.history import weight_snapshots
 from mlflow_hp.history.step_record import batch_values, gradient_norms, learning_rates
 from mlflow_hp.plots import figure, gradients, training
+from mlflow_hp.plots.landscape import draw_landscape, landscape_info
 from mlflow_hp.run_page.document import document, training_content
 from mlflow_hp.run_page.summary import summary
 from mlflow_hp.tracking import runs
 from mlflow_hp.tracking.artifact_bundle import ArtifactBundle
-from mlflow_hp.tracking.artifact_paths import DIAGNOSIS_FILE, PLOTS_FOLDER, REPORT_FILE
+from mlflow_hp.tracking.artifact_paths import DIAGNOSIS_FILE, LANDSCAPE_NAME, PLOTS_FOLDER, REPORT_FILE
 from mlflow_hp.tracking.names import file_name
 from mlflow_hp.tracking.params_and_tags import plain
 from mlflow_hp.tracking.run_name import run_name
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from mlflow_hp.analysis.diagnosis import Finding
+    from mlflow_hp.analysis.surfaces.plane import Landscape
     from mlflow_hp.history import TrainingHistory
 
 
@@ -87,6 +90,22 @@ class Report(ArtifactBundle):
         """
         figure.add_subtitle(axes, self.subtitle())
         figure.save(axes, self.file(f"{PLOTS_FOLDER}/{file_name(name)}.png"))
+
+    def landscape(self, plane: Landscape, run_ids: Mapping[str, str], name: str = LANDSCAPE_NAME) -> None:
+        """Add a loss landscape: its picture, and its numbers as JSON, which the page of the run draws as a surface.
+
+        Parameters
+        ----------
+        plane : Landscape
+            From `mlflow_hp.training.landscape`.
+        run_ids : mapping of str to str
+            Label of a path -> id of its run.
+        name : str
+            Name of the picture, beginning with "landscape". Defaults to that.
+        """
+        self.picture(name, draw_landscape(landscape_info(plane)))
+        path = f"{PLOTS_FOLDER}/{file_name(name)}.json"
+        self.file(path).write_text(landscape_file.to_json(plane, run_ids), encoding="utf-8")
 
     def subtitle(self) -> str:
         """Name and settings of the run, for the small print of pictures.

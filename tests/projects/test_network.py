@@ -13,6 +13,7 @@ import pytest
 from sklearn.metrics import accuracy_score, r2_score
 
 import mlflow_hp
+from mlflow_hp.analysis.surfaces.landscape_file import from_json
 from projects import learning_rate, learning_rate_range, train
 from projects.datasets import samples
 from projects.runner import run
@@ -60,6 +61,8 @@ def test_schedules_beside_each_other(go, store):
     assert list(children)[::-1] == [f"schedule={name}" for name in learning_rate.SCHEDULES]
     pictures = ("learning_rate_by_step", "val_loss_by_epoch", "loss_by_epoch", "accuracy_by_epoch", "landscape")
     assert {f"plots/{name}.png" for name in pictures} <= artifacts(store, parent, "plots")
+    stored = from_json(file(store, parent, "plots/landscape.json").read_text())
+    assert {path.label: path.run_id for path in stored.paths} == {n: c.info.run_id for n, c in children.items()}
     steps = {n: mlflow_hp.load_history(c.info.run_id).steps["learning_rate"] for n, c in children.items()}
     per_epoch = len(steps["schedule=constant"]) // 3
     t = np.arange(3 * per_epoch)
@@ -236,7 +239,7 @@ def test_a_diverging_training_is_reported(go, store, table):
                   "--activation", "linear", "--landscape", "true")  # fmt: skip
     assert found.info.status == "FINISHED"
     assert "diagnosis/first_step_not_finite" in found.data.metrics
-    assert "plots/landscape.png" in artifacts(store, found, "plots")
+    assert {"plots/landscape.png", "plots/landscape.json"} <= artifacts(store, found, "plots")
 
 
 def test_roughness():

@@ -57,8 +57,8 @@ def test_an_infinite_loss_is_a_gap():
 @pytest.mark.parametrize(
     "text",
     [
-        "", "[]", "null", "{}", changed(run_ids=["2b", "1a"]), changed(run_ids=["0f", "a\x00b"]), changed(t=[0.0]),
-        changed(losses={"curve": [1, 1, 1]}), changed(losses={"line": [1, 1]}), changed(barriers={}),
+        "", "[" * 100_000, "[]", "null", "{}", changed(run_ids=["2b", "1a"]), changed(run_ids=["0f", "a\x00b"]),
+        changed(t=[0.0]), changed(losses={"curve": [1, 1, 1]}), changed(losses={"line": [1, 1]}), changed(barriers={}),
         changed(t=[0.0, "nan", 1.0]), changed(n_samples="many"),
     ],
 )  # fmt: skip

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from flask import Flask
 from mlflow.entities import Metric, Param, RunStatus, RunTag
 
+from mlflow_hp.analysis.surfaces.landscape_file import to_json
+from mlflow_hp.analysis.surfaces.plane import Landscape
 from mlflow_hp.history import HistoryWriter, Tensor
 from mlflow_hp.history.weight_snapshots import FILE, Snapshots, save
 from mlflow_hp.server.permissions import allow_all
@@ -79,7 +82,7 @@ def filled(tmp_path_factory):
     losses = {"t": [0.0, 0.5, 1.0], "losses": {"line": [1.0, 3.0, 1.0]}, "barriers": {"line": 2.0}}
     for other in (made["damaged"], made["secret"], "0" * 32):
         path = files / "barriers" / f"{other}.json"
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({"run_ids": [made["ended"], other], **losses}))
     (files / "barriers" / "nonsense.json").write_text("nonsense")
     small = run("of another architecture")
@@ -169,6 +172,58 @@ def test_on_another_machine_runs_with_the_same_tags_are_listed_without_a_downloa
         store.set_tag(made[name], RunTag("mlflow_hp.data_digest", "abc"))
     answer = page.get(f"/hp/api/comparable?run={made['ended']}").json
     assert [run["name"] for run in answer["runs"]] == ["of another architecture"]
+
+
+@pytest.fixture
+def landscape(filled, made):
+    """Logs a landscape with the paths of some runs to the artifacts of one."""
+    store, _ = filled
+    written = []
+
+    def log(owner, runs, name="landscape"):
+        uri = store.get_run(made[owner]).info.artifact_uri.removeprefix("file://")
+        path = Path(uri) / "plots" / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        axis, points, steps = np.array([0.0, 1.0]), np.zeros((3, 2)), np.arange(3)
+        loss = np.full((2, 2), float(len(runs)))
+        plane = Landscape(axis, axis, loss, dict.fromkeys(runs, points), dict.fromkeys(runs, steps), "principal",
+                          (0.5, 0.5), "", 9, 4)  # fmt: skip
+        path.write_text(to_json(plane, {run: made[run] for run in runs}))
+        written.append(path)
+
+    yield log
+    for path in written:
+        path.unlink(missing_ok=True)
+
+
+def drawn(page, *runs):
+    shown = page.get(f"/hp/api/descent?runs={','.join(runs)}").json
+    return shown["descent"]["kind"], [shown["names"][path["run"]] for path in shown["descent"]["paths"]]
+
+
+def test_a_logged_landscape_is_drawn_for_the_runs_that_are_on_it(page, made, landscape):
+    assert drawn(page, made["ended"]) == ("plane", ["ended"])
+    landscape("ended", ["ended"])
+    landscape("ended", ["damaged", "ended"], "landscape_of_2_runs")
+    assert drawn(page, made["ended"]) == ("landscape", ["ended"])
+    shown = page.get(f"/hp/api/descent?runs={made['ended']}").json["descent"]
+    assert shown["z"] == [[0.0, 0.0], [0.0, 0.0]]  # that of this run alone: a loss of 1
+    assert drawn(page, made["ended"], made["damaged"]) == ("landscape", ["ended", "damaged"])
+    assert drawn(page, made["ended"], made["of another architecture"])[0] == "plane"
+
+
+def test_the_landscape_of_a_sweep_is_drawn_for_it_and_for_its_runs(page, made, landscape):
+    landscape("parent", ["running", "ended", "secret"])
+    assert drawn(page, made["parent"]) == ("landscape", ["running", "ended"])
+    assert drawn(page, made["ended"]) == ("landscape", ["ended"])
+    assert drawn(page, made["ended"], made["running"]) == ("landscape", ["ended", "running"])
+
+
+def test_a_file_that_is_no_landscape_is_left_out(page, made, landscape, filled):
+    landscape("ended", ["ended"])
+    uri = filled[0].get_run(made["ended"]).info.artifact_uri.removeprefix("file://")
+    (Path(uri) / "plots" / "landscape.json").write_text("[" * 1000)
+    assert drawn(page, made["ended"]) == ("plane", ["ended"])
 
 
 def test_logged_barriers_to_runs_that_may_be_read(page, made):

@@ -12,6 +12,7 @@ import pytest
 from mlflow.entities import Metric
 
 import mlflow_hp
+from mlflow_hp.training import log_landscape
 from tests.helpers.needs import CHROMIUM, needed, needs_chromium
 from tests.helpers.servers import serving
 
@@ -23,19 +24,46 @@ pytestmark = [pytest.mark.slow, needs_chromium]
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    """A server with a linear regression, recorded there by `TrainingRecorder`."""
+    """A server with two linear regressions and three networks, of which two have a landscape and a barrier."""
     folder = tmp_path_factory.mktemp("run_page")
     with serving(folder, "mlflow-hp") as server, pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", server)
         mlflow.set_tracking_uri(server)
-        keras.utils.set_random_seed(0)
         x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
-        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-        model.compile(keras.optimizers.SGD(0.05), "mse")
+        model = line(0.05)
         with mlflow.start_run(run_name="a line", experiment_id="0") as run:
             model.fit(x, 2 * x + 1, batch_size=16, epochs=12, verbose=0, callbacks=[mlflow_hp.TrainingRecorder()])
+        others = [_trained(line(0.02), "another line", x, 2 * x + 1)]
+        networks = [_trained(network(seed), f"network {seed}", x, x**2, snapshot_megabytes=1) for seed in (0, 1, 2)]
+        model = network(0)
+        log_landscape(networks[:2], model, x, x**2, resolution=9, progress=False)
+        mlflow_hp.barrier(*networks[:2], model, x, x**2, curve_steps=2, progress=False, log=True)
         mlflow.set_tracking_uri(None)
-        yield {"server": server, "run": run.info.run_id, "client": mlflow.MlflowClient(server), "folder": folder}
+        yield {
+            "server": server, "run": run.info.run_id, "others": others, "networks": networks,
+            "client": mlflow.MlflowClient(server), "folder": folder,
+        }  # fmt: skip
+
+
+def line(rate):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(rate), "mse")
+    return model
+
+
+def network(seed):
+    keras.utils.set_random_seed(seed)
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(4, "tanh"), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(0.05), "mse")
+    return model
+
+
+def _trained(model, name, x, y, **settings):
+    recorder = mlflow_hp.TrainingRecorder(report=False, **settings)
+    with mlflow.start_run(run_name=name, experiment_id="0") as run:
+        model.fit(x, y, batch_size=16, epochs=2, verbose=0, callbacks=[recorder])
+    return run.info.run_id
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +139,66 @@ def test_the_descent_has_a_time_and_turns(browse, served):
     stopped = page.locator(".time").input_value()
     page.wait_for_timeout(300)
     assert page.locator(".time").input_value() == stopped
+
+
+def legend(page):
+    return page.locator("#descent .legend li").all_inner_texts()
+
+
+def test_other_runs_are_chosen_by_a_menu_and_a_link_has_them(browse, served):
+    page = shown(browse(f"{served['server']}/hp/run/{served['run']}"))
+    assert legend(page)[:-1] == ["a line"]  # the last is the minimum
+    page.get_by_text("Compare with", exact=True).focus()
+    page.keyboard.press("Enter")
+    until(page, "document.querySelectorAll('#with li').length === 1")  # the networks have no descent on this surface
+    page.get_by_label("Find a run").focus()
+    page.keyboard.type("no such run")
+    assert page.locator("#with [role=status]").inner_text() == "None of 1 runs matches."
+    page.get_by_label("Find a run").fill("ANOTHER")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Space")
+    until(page, "document.querySelectorAll('#descent .legend li').length === 3")
+    assert legend(page)[:-1] == ["a line", "another line"]
+    assert page.evaluate("document.activeElement.type") == "checkbox"  # where the user was
+    page.keyboard.press("Escape")
+    assert not page.evaluate("document.querySelector('#with').open")
+    assert page.locator("#with summary").inner_text() == "Compared with 1 run"
+    assert page.url.endswith(f"#with={served['others'][0]}")
+    again = shown(browse(page.url))
+    assert legend(again)[:-1] == ["a line", "another line"]
+    again.locator("#with summary").click()
+    again.get_by_role("checkbox", name="another line").uncheck()
+    until(again, "document.querySelectorAll('#descent .legend li').length === 2")
+    assert again.url.endswith(served["run"])
+    assert violations(again) == []
+
+
+def test_a_network_has_the_surface_and_the_barrier_that_were_computed(browse, served):
+    first, second, third = served["networks"]
+    page = shown(browse(f"{served['server']}/hp/run/{first}#with={second}"))
+    assert legend(page) == ["network 0", "network 1"]
+    assert "The loss over 64 samples" in page.locator("#descent").inner_text()
+    above = pixels(page)
+    page.get_by_role("button", name="Surface").click()
+    page.wait_for_timeout(400)
+    assert pixels(page) != above
+    barrier = page.locator("#barriers article")
+    assert "Between this run and network 1" in barrier.inner_text()
+    assert "On the straight line" in barrier.inner_text()
+    until(page, "document.querySelectorAll('#barriers .scatterlayer .trace').length === 4")
+    assert page.locator("#barriers code").count() == 0
+    assert not page.locator("#landscape").is_visible()
+    page.locator("#with summary").click()
+    page.get_by_role("checkbox", name="network 2").check()
+    until(page, "document.querySelectorAll('#descent .legend li').length === 3")
+    assert page.locator("#landscape").is_visible()  # there is none for the three
+    page.keyboard.press("Escape")
+    page.locator("#landscape summary").click()
+    assert f'log_landscape(["{first}", "{second}", "{third}"], model, x, y)' in page.locator("#landscape").inner_text()
+    until(page, "document.querySelectorAll('#barriers code').length === 1")
+    line = page.locator("#barriers code").inner_text()
+    assert f'barrier("{first}", "{third}", model, x, y, log=True' in line
+    assert violations(page) == []
 
 
 def test_a_brush_on_one_chart_selects_the_steps_of_all(browse, served):

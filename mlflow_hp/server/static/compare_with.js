@@ -71,7 +71,9 @@ export class CompareWith {
     this.said.textContent = !all.length ? "No other run of this experiment has a descent on this surface."
       : !found.length ? `None of ${all.length} runs matches.`
         : isFull ? `${this.atMost + 1} descents are drawn, which is the most.` : "";
+    const focused = this.list.contains(document.activeElement) ? document.activeElement.value : null;
     this.list.replaceChildren(...found.map((run) => this.item(run, ids, isFull)));
+    if (focused) this.list.querySelector(`input[value="${focused}"]`)?.focus();
   }
 
   item(run, ids, isFull) {
@@ -96,15 +98,12 @@ export class CompareWith {
     else parameters.delete("with");
     const hash = parameters.toString().replaceAll("%2C", ",");
     history.replaceState(null, "", hash ? `#${hash}` : location.pathname + location.search);
-    this.apply(id);
+    this.apply();
   }
 
-  apply(focused = null) {
+  apply() {
     this.count();
-    if (this.root.open && this.runs) {
-      this.draw();
-      this.list.querySelector(`input[value="${focused}"]`)?.focus();
-    }
+    if (this.root.open && this.runs) this.draw();
     this.onChange();
   }
 

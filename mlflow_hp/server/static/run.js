@@ -3,6 +3,7 @@
 import { showAnswer } from "./answer.js";
 import { showBarriers } from "./barriers.js";
 import { CompareWith, chosen } from "./compare_with.js";
+import { copyable } from "./copying.js";
 import { duration, formatDuration, request, unfinished } from "./data.js";
 import { Descent } from "./descent.js";
 import { Microscope } from "./microscope.js";
@@ -113,7 +114,7 @@ async function loadDescent() {
   const nested = answer.run.kind === "fold" ? [] : answer.children.ids.slice(0, MAX_DESCENTS - others.length);
   let found = await request("descent", { runs: [runId, ...others].join(",") });
   const isOwn = found.descent?.paths.some((path) => path.run === runId);
-  if (!isOwn && nested.length) found = await request("descent", { runs: [...nested, ...others].join(",") });
+  if (!isOwn && nested.length && found.descent?.kind !== "landscape") found = await request("descent", { runs: [...nested, ...others].join(",") });
   if (asked !== descentsAsked) return; // overtaken by another choice
   element("descent").hidden = !found.descent;
   if (!found.descent) return;
@@ -121,14 +122,29 @@ async function loadDescent() {
   compareWith ??= new CompareWith(element("with"), () => showingErrors(loadDescent));
   compareWith.update(found.descent.paths[0]?.run, found.names);
   descent.update(found.descent, found.names);
+  showHowToGetASurface(found.descent);
   if (isOwn) await loadBarriers(found);
+}
+
+// A network's path has a surface if the loss around it was computed, which needs the data.
+function showHowToGetASurface({ kind, paths }) {
+  const root = element("landscape");
+  root.hidden = kind !== "plane";
+  if (root.hidden) return;
+  const ids = paths.map((path) => path.run);
+  const isOfEntryPoint = answer.params.some(([name]) => name === "landscape");
+  const words = document.createElement("p");
+  words.textContent = `It is computed where the data of the training are, ${isOfEntryPoint ? "by -P landscape=true or " : ""}in Python: model is compiled and of the same architecture, x and y are what it was trained on.${ids.length > 1 ? " The runs have to share their data." : ""} Then it is shown here.`;
+  const names = ids.length > 1 ? `[${ids.map((id) => `"${id}"`).join(", ")}]` : `"${ids[0]}"`;
+  const line = `import mlflow; from mlflow_hp.training import log_landscape; mlflow.set_tracking_uri("${origin}"); log_landscape(${names}, model, x, y)`;
+  root.querySelector("div").replaceChildren(words, copyable(line, "Copy the line"));
 }
 
 // Barriers between this run and others: all that were logged; of the runs that are compared, also how to compute them.
 async function loadBarriers({ descent: drawn, names }) {
   const { barriers } = await request("barriers", { run: runId });
   const known = new Set(barriers.map((barrier) => barrier.other));
-  const others = drawn.kind === "plane" ? drawn.paths.map((path) => path.run).filter((id) => id !== runId && !known.has(id)) : [];
+  const others = drawn.kind !== "surface" ? drawn.paths.map((path) => path.run).filter((id) => id !== runId && !known.has(id)) : [];
   const wanted = Object.fromEntries(others.map((id) => [id, names[id]]));
   element("barriers").hidden = !barriers.length && !others.length;
   if (!element("barriers").hidden) await showBarriers(inside("barriers"), answer.run, barriers, wanted, origin);
