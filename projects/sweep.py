@@ -17,7 +17,7 @@ from mlflow_hp.errors import UserError
 from mlflow_hp.terminal import is_live, printable
 from mlflow_hp.tracking import artifact_paths, plain, runs, tags
 from mlflow_hp.training import Report
-from projects import arguments
+from projects import arguments, sweep_report
 from projects.experiment import command, ending, first_line
 from projects.recorded import after_interrupt
 
@@ -133,6 +133,10 @@ def _compare(
     if findings:
         lines = "\n".join(f"- {sentence}" for sentence in findings)
         runs.set_description(parent_id, f"{beginning}**Findings**\n\n{lines}\n\n{ending_text}")
+    settings_of_all = common_settings.replace("\\", "")
+    sweep_report.add_report(
+        parent_id, experiment, table, names, outcomes[best], [f"{result}.", *findings], settings_of_all, repeat
+    )
     table_sentence = f"The table of all is {artifact_paths.COMBINATIONS_FILE} of run {parent_id}."
     return [sentence.replace("**", "") for sentence in (f"{result}.", *findings, table_sentence)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from mlflow_hp.run_page.document import style, template
@@ -24,17 +25,20 @@ class ReportPart(NamedTuple):
     heading : str
         Its heading; none if empty.
     sentences : sequence of str
-        Texts, the result first; marks of Markdown's bold and code are left out.
+        Texts, the result first; marks of Markdown's bold and code are left out, and so are its escapes.
     columns : sequence of str
         Headings of the table.
     rows : sequence of sequence of str
         Cells of the table.
+    is_result : bool
+        Whether its first sentence is a result, which stands out. Defaults to True.
     """
 
     heading: str
     sentences: Sequence[str]
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
+    is_result: bool = True
 
 
 def illustrated(title: str, subtitle: str, parts: Sequence[ReportPart], pictures: Mapping[str, Path]) -> str:
@@ -71,6 +75,7 @@ def illustrated(title: str, subtitle: str, parts: Sequence[ReportPart], pictures
                 [_plain(sentence) for sentence in part.sentences],
                 [storable(name) for name in part.columns],
                 [[storable(cell) for cell in row] for row in part.rows],
+                part.is_result,
             )
             for part in parts
         ],
@@ -81,4 +86,4 @@ def illustrated(title: str, subtitle: str, parts: Sequence[ReportPart], pictures
 
 
 def _plain(sentence: str) -> str:
-    return storable(sentence).replace("**", "").replace("`", "")
+    return re.sub(r"\\([\\`*\[\]<|])|\*\*|`", lambda mark: mark[1] or "", storable(sentence))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mlflow_hp.training.dead_units import saturated_shares as saturated_shares
     from mlflow_hp.training.landscape_log import log_landscape as log_landscape
     from mlflow_hp.training.loss_landscape import landscape as landscape
+    from mlflow_hp.training.overview import add_overview as add_overview
     from mlflow_hp.training.report import Report as Report
     from mlflow_hp.training.report import training_pictures as training_pictures
     from mlflow_hp.training.run_account import account_lines as account_lines
@@ -30,6 +31,7 @@ _MODULES = {
     "StepRecorder": "step_recorder",
     "TrainingRecorder": "callback",
     "account_lines": "run_account",
+    "add_overview": "overview",
     "dead_shares": "dead_units",
     "hessian_spectrum": "spectrum",
     "describe_run": "run_account",
@@ -48,6 +50,7 @@ __all__ = [
     "StepRecorder",
     "TrainingRecorder",
     "account_lines",
+    "add_overview",
     "dead_shares",
     "describe_run",
     "hessian_spectrum",

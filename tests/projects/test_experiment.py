@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import re
 import signal
 
 import mlflow
@@ -9,11 +11,13 @@ import pandas as pd
 import pytest
 
 import mlflow_hp
+from mlflow_hp.analysis import Finding
 from projects import arguments
 from projects.arguments import Parameter
 from projects.experiment import Experiment, Outcome, command
 from projects.runner import run
 from projects.stopping import Stopped
+from projects.sweep_report import add_report
 
 PARAMETERS = [
     Parameter("rate", "0.1", arguments.number(), "as a fake needs it"),
@@ -131,6 +135,41 @@ def test_several_values(go, store, monkeypatch):
     assert "6 of them compared." in out
     assert "**Findings**\n\n- **6** of them compared.\n" in note
     assert "6/6" in err
+    html = mlflow.artifacts.load_text(f"{top.info.artifact_uri}/report.html")
+    assert "The best of 6 is rate=0.2 size=1, cost 0.1" in html
+    assert "6 of them compared." in html
+    assert re.findall("<td>0.[124]</td><td>[12]</td>", html)[:2] == ["<td>0.2</td><td>1</td>", "<td>0.2</td><td>2</td>"]
+    assert "What to try" not in html  # neither an edge nor a finding
+    assert not re.search(r"<[^>]+(?:src|href)=[\"'](?!data:)", html)
+
+
+def test_what_to_try_after_a_sweep(store, tmp_path):
+    finding = Finding("speed", "learns slowly", "The loss still falls.", {}, "learning_rate=0.4", "problem")
+    fine = Finding("fit", "no overfitting", "All is well.", {}, severity="fine")
+    with mlflow.start_run(run_name="three <b>rates</b>") as parent:
+        plots = tmp_path / "plots"
+        plots.mkdir()
+        for name in ("accuracy", "loss_by_epoch"):
+            (plots / f"{name}.png").write_bytes(name.encode())
+        mlflow.log_artifacts(plots, "plots")
+    run_id = parent.info.run_id
+    table = pd.DataFrame({"rate": ["0.1", "0.2", "0.4", "x<y"], "cost": [3.0, 2.0, float("nan"), 1.0],
+                          "run_id": ["a", "b", "c", "d"]})  # fmt: skip
+    following = Finding("next_try", "try", "Next, try 0.4.", {}, "0.4", "hint")
+    best = Outcome("b", {}, [], None, advice=[finding, fine, following])
+    add_report(run_id, FAKE, table, ["rate"], best, ["**b** won"], "data digits", "mlflow run .")
+    html = mlflow.artifacts.load_text(f"{parent.info.artifact_uri}/report.html")
+    assert "three &lt;b&gt;rates" in html
+    assert "Learns slowly: The loss still falls. Try: learning_rate=0.4." in html
+    assert "mlflow-hp improve b trains the best" in html
+    assert "All is well" not in html
+    assert "<p>Next, try 0.4.</p>" in html
+    assert html.count('class="result"') == 1
+    assert [base64.b64decode(data) for data in re.findall('base64,([^"]+)', html)] == [b"loss_by_epoch", b"accuracy"]
+    assert html.index("x&lt;y") < html.index("<td>0.2</td>") < html.index("<td>0.4</td>")  # best first, unknown last
+    add_report(run_id, FAKE, table[:3], ["rate"], best._replace(run_id="a"), ["a won"], "", "mlflow run .")
+    html = mlflow.artifacts.load_text(f"{parent.info.artifact_uri}/report.html")
+    assert "The best has the smallest rate tried, 0.1: a wider range" in html
 
 
 def test_a_combination_that_fails_does_not_stop_the_others(go, store):
