@@ -72,7 +72,7 @@ def _cell(value: Any) -> str:
 
 
 def _advice(best: Outcome) -> list[str]:
-    """What the findings of the best combination propose, and the command that does it."""
+    """Proposals of the findings of the best combination, and the command that follows them."""
     proposals = [
         finding.text
         if finding.name == "next_try"  # its text is what to try

@@ -53,9 +53,9 @@ def run_summary(run: Run) -> dict[str, Any]:
 
 def training(run: Run, source: ReadableSource, fit: int, start: int | None, stop: int | None) -> dict[str, Any] | None:
     """Show a fit of a run, or a stretch of it; while it runs, from the metrics that MLflow has by now."""
-    history = None if run.info.status == "RUNNING" else history_of(run, fit)
-    if history is not None:
-        return microscope(history, start or 0, stop)
+    folder = None if run.info.status == "RUNNING" else history_folder(run, fit)
+    if folder is not None and _opened(*folder) is not None:
+        return _microscope(*folder, start or 0, stop)
 
     def read(metric: str) -> Points | None:
         last = None if stop is None else stop - 1
@@ -69,6 +69,13 @@ def training(run: Run, source: ReadableSource, fit: int, start: int | None, stop
     if shown is not None and start is not None:
         shown["start"], shown["stop"] = start, stop if stop is not None else shown["n_steps"]
     return shown
+
+
+@functools.lru_cache(maxsize=MAX_OPEN)
+def _microscope(folder: Path, size: int, time: float, start: int, stop: int | None) -> dict[str, Any]:
+    history = _opened(folder, size, time)
+    assert history is not None
+    return microscope(history, start, stop)
 
 
 def _live_layers(run: Run) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ from mlflow_hp.analysis.surfaces.landscape_file import to_json
 from mlflow_hp.analysis.surfaces.plane import Landscape
 from mlflow_hp.history import HistoryWriter, Tensor
 from mlflow_hp.history.weight_snapshots import FILE, Snapshots, save
+from mlflow_hp.server import recorded
 from mlflow_hp.server.permissions import allow_all
 from mlflow_hp.server.responses import StaticFiles
 from mlflow_hp.server.routes import page_blueprint
@@ -133,6 +134,15 @@ def test_a_training_and_a_stretch_of_it(page, made):
     )  # fmt: skip
     part = page.get(f"/hp/api/training?run={made['ended']}&start=10&stop=12").json["training"]
     assert part["curves"][0]["steps"] == [10, 11]
+
+
+def test_steps_that_were_shown_are_not_read_again(page, made, monkeypatch):
+    computed = []
+    compute = recorded.microscope
+    monkeypatch.setattr(recorded, "microscope", lambda *arguments: computed.append(arguments) or compute(*arguments))
+    first, again = (page.get(f"/hp/api/training?run={made['ended']}&start=5&stop=17").json for _ in range(2))
+    assert first == again
+    assert len(computed) == 1
 
 
 def test_a_training_that_goes_on(page, made):

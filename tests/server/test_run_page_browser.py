@@ -201,6 +201,20 @@ def test_a_network_has_the_surface_and_the_barrier_that_were_computed(browse, se
     assert violations(page) == []
 
 
+def test_the_descent_does_not_wait_for_the_steps_and_an_error_of_one_part_stays(chromium, served):
+    page = chromium.new_page()
+    held = []
+    page.route("**/api/training*", lambda route: held.append(route))  # playwright marks it
+    page.goto(f"{served['server']}/hp/run/{served['run']}")
+    until(page, "document.querySelector('#descent output')?.textContent.includes('steps')")
+    assert not page.locator("#microscope").is_visible()
+    assert len(held) == 1  # asked for once, and at once
+    held[0].fulfill(status=400, content_type="application/json", body='{"error": "The history is damaged."}')
+    shown(page)
+    assert page.locator("#status").inner_text() == "The history is damaged."
+    page.close()
+
+
 def test_a_brush_on_one_chart_selects_the_steps_of_all(browse, served):
     page = shown(browse(f"{served['server']}/hp/run/{served['run']}"))
     said = page.locator("#microscope .bar span")

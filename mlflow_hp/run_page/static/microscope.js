@@ -5,6 +5,7 @@ import { COLOURS, SETTINGS, colour, library, themed } from "./plotting.js";
 const PANELS = ["loss", "learning rate", "gradient norm", "gradient cosine", "sharpness"];
 const CURVE_HEIGHT = 150; // pixels
 const GAP = 26;
+const LABEL_SIZE = 10; // pixels
 const LABELLED_ROWS = 24; // of a heatmap with more, only some rows have their name
 const WAIT_MS = 120; // from the end of a zoom to the request for its steps
 const NARROW = 600; // pixels
@@ -132,13 +133,16 @@ function figureOf(shown, range, log, narrow) {
     ...(metrics.length && shown.epochs.steps.length ? [{ metrics, height: CURVE_HEIGHT * 0.9 }] : []),
     ...shown.heatmaps.map((map) => ({ map, height: Math.min(360, Math.max(90, 26 + 15 * map.rows.length)) })),
   ];
-  const margin = narrow ? { l: 60, r: 52, t: 96, b: 44 } : { l: 96, r: 84, t: 34, b: 44 };
+  const length = narrow ? 9 : 22; // letters of a label
+  const labels = shown.heatmaps.flatMap((map) => map.rows.map((name) => shortened(name, length)));
+  const left = Math.max(narrow ? 60 : 72, Math.ceil(widest(labels)) + 12);
+  const margin = narrow ? { l: left, r: 52, t: 96, b: 44 } : { l: left, r: 84, t: 34, b: 44 };
   const inner = rows.reduce((sum, row) => sum + row.height, 0) + GAP * Math.max(0, rows.length - 1);
   const [start, stop] = range ?? [shown.start, shown.stop];
   const layout = {
     height: inner + margin.t + margin.b, margin, showlegend: true, dragmode: "zoom", uirevision: "steps",
     legend: { orientation: "h", y: 1, yanchor: "bottom", x: 0, font: { size: 11 } },
-    xaxis: { title: { text: "step" }, range: [start, Math.max(start + 1, stop)], autorange: false, anchor: `y${rows.length > 1 ? rows.length : ""}`, tickformat: ",d", ...(stop - start < 10 ? { dtick: 1 } : {}) },
+    xaxis: { title: { text: "step" }, range: [start, Math.max(start + 1, stop)], autorange: false, anchor: `y${rows.length > 1 ? rows.length : ""}`, automargin: false, tickformat: ",d", ...(stop - start < 10 ? { dtick: 1 } : {}) },
   };
   const data = [];
   let top = inner;
@@ -146,9 +150,9 @@ function figureOf(shown, range, log, narrow) {
     const number = index === 0 ? "" : String(index + 1);
     const domain = [Math.max(0, (top - row.height) / inner), top / inner];
     top -= row.height + GAP;
-    layout[`yaxis${number}`] = { domain, fixedrange: true, zeroline: false };
+    layout[`yaxis${number}`] = { domain, fixedrange: true, zeroline: false, automargin: false }; // with it, all is laid out several times
     const axes = { xaxis: "x", yaxis: `y${number}` };
-    if (row.map) drawHeatmap(row.map, axes, layout[`yaxis${number}`], domain, data, narrow ? 9 : 22);
+    if (row.map) drawHeatmap(row.map, axes, layout[`yaxis${number}`], domain, data, length);
     else if (row.metrics) drawMetrics(row.metrics, shown.epochs.steps, axes, layout[`yaxis${number}`], data, domain);
     else drawCurves(row.panel, shown, axes, layout[`yaxis${number}`], log, data);
   });
@@ -237,7 +241,7 @@ function drawHeatmap(map, axes, axis, domain, data, length) {
   const ticks = map.log ? powers(low, high) : { tickvals: [0, 0.5, 1], ticktext: ["0", "0.5", "1"] };
   Object.assign(axis, {
     title: { text: "" }, type: "category", autorange: "reversed", tickvals: rows.filter((row) => row % every === 0),
-    ticktext: rows.filter((row) => row % every === 0).map((row) => escaped(shortened(map.rows[row], length))), tickfont: { size: 10 }, showgrid: false,
+    ticktext: rows.filter((row) => row % every === 0).map((row) => escaped(shortened(map.rows[row], length))), tickfont: { size: LABEL_SIZE }, showgrid: false,
   });
   data.push({
     type: "heatmap", x: map.steps, y: map.rows.map(escaped), z: map.values.map((row) => row.map(scaled)), customdata: map.values, ...axes,
@@ -260,6 +264,13 @@ function powers(low, high) {
   for (let power = Math.ceil(low); power <= high; power += step) tickvals.push(power);
   if (tickvals.length < 2) tickvals = [low, (low + high) / 2, high];
   return { tickvals, ticktext: tickvals.map((power) => (Number.isInteger(power) ? `10<sup>${power}</sup>` : format(10 ** power, 2))) };
+}
+
+// Width of the widest label in pixels.
+function widest(labels) {
+  const pen = document.createElement("canvas").getContext("2d");
+  pen.font = `${LABEL_SIZE}px system-ui, sans-serif`;
+  return labels.reduce((most, label) => Math.max(most, pen.measureText(label).width), 0);
 }
 
 const shortened = (name, length) => (name.length > length ? `…${name.slice(1 - length)}` : name);

@@ -23,6 +23,8 @@ const runId = document.documentElement.dataset.run;
 const origin = new URL("../..", import.meta.url).href.replace(/\/$/, "");
 const inside = (id) => element(id).querySelector(":scope > div");
 
+let firstTraining = request("training", { run: runId }); // what takes longest is asked for at once
+firstTraining.catch(() => {}); // the request for the run says it
 const seen = []; // steps done at the last requests
 let answer = null;
 let microscope = null;
@@ -32,15 +34,16 @@ let descentsAsked = 0; // requests so far
 let weights = null;
 let table = null;
 
+const errors = new Map(); // by work that failed when it was last tried
+
 async function showingErrors(work) {
   try {
-    const result = await work();
-    element("status").textContent = "";
-    return result;
+    await work();
+    errors.delete(work);
   } catch (error) {
-    element("status").textContent = error.message;
-    return undefined;
+    errors.set(work, error.message);
   }
+  element("status").textContent = [...new Set(errors.values())].join(" ");
 }
 
 async function loadRun() {
@@ -71,7 +74,9 @@ function showParams() {
 // ---- Training
 
 async function loadTraining() {
-  const { training } = await request("training", { run: runId });
+  const asked = firstTraining ?? request("training", { run: runId });
+  firstTraining = null;
+  const { training } = await asked;
   element("microscope").hidden = !training;
   if (!training) return;
   microscope ??= new Microscope(inside("microscope"), {
@@ -201,12 +206,14 @@ async function loadEnded() {
   await Promise.all([loadDescent, loadWeights, loadSections, loadPictures].map(showingErrors));
 }
 
+async function loadNews() {
+  await loadRun();
+  await Promise.all([loadTraining(), loadNested()]);
+}
+
 async function follow() {
   if (!document.hidden) {
-    await showingErrors(async () => {
-      await loadRun();
-      await Promise.all([loadTraining(), loadNested()]);
-    });
+    await showingErrors(loadNews);
     if (answer && !unfinished(answer.run)) {
       element("progress").hidden = true;
       await loadEnded();
@@ -216,13 +223,10 @@ async function follow() {
   setTimeout(follow, LIVE_MS);
 }
 
-await showingErrors(async () => {
-  await loadRun();
-  await Promise.all([loadTraining(), loadNested()].map((work) => work.catch((error) => (element("status").textContent = error.message))));
-});
-document.documentElement.dataset.shown = "first";
+await showingErrors(loadRun);
 if (answer) {
-  await loadEnded();
+  library().catch(() => {}); // while the server reads the training; where it is drawn with, its error is shown
+  await Promise.all([...[loadTraining, loadNested].map(showingErrors), loadEnded()]);
   if (unfinished(answer.run)) setTimeout(follow, LIVE_MS);
 }
 document.documentElement.dataset.shown = "all";
