@@ -94,7 +94,9 @@ def test_draws_have_the_distribution(name):
     assert stats.kstest(drawn, DISTRIBUTIONS[name].cdf).pvalue > 0.001
 
 
-@pytest.mark.parametrize("values", [stats.randint(3, 9), stats.poisson(4), stats.binom(6, 0.3)], ids=str)
+@pytest.mark.parametrize(
+    "values", [stats.randint(3, 9), stats.poisson(4), stats.binom(6, 0.3)], ids=["uniform", "poisson", "binomial"]
+)
 def test_whole_numbers_have_the_distribution(values):
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
     drawn = [combination(study.ask(), {"p": values})["p"] for _ in range(600)]
@@ -114,7 +116,6 @@ LOGISTIC, RIDGE = LogisticRegression(), Ridge()
         optuna.distributions.CategoricalDistribution(["p", "q"]),
         optuna.distributions.FloatDistribution(0, 1, step=0.5), optuna.distributions.IntDistribution(1, 64, log=True),
     ],
-    ids=str,
 )  # fmt: skip
 def test_each_value_of_a_list_is_drawn_as_it_is(values):
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
@@ -255,7 +256,6 @@ def test_budgets_in_words():
         ({"time_budget": "5 weeks"}, "time_budget='5 weeks'"),
         ({"time_budget": math.nan}, "time_budget=nan"),
     ],
-    ids=str,
 )
 def test_bad_input_is_told_before_anything_is_fitted(settings, said):
     search = AdaptiveSearchCV(Bowl(), **({"param_distributions": SQUARE, "cv": 2} | settings))
