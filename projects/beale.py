@@ -280,6 +280,7 @@ def _report(run_id: str, descent: Descent, command: str, *, animate: bool) -> Ou
     from mlflow_hp.plots import surface_animation
     from mlflow_hp.tracking import runs
     from mlflow_hp.training import Report
+    from projects.recorded import look_at
 
     settings, ending, finding = descent.settings, descent.ending, descent.finding
     method = settings["method"]
@@ -295,6 +296,7 @@ def _report(run_id: str, descent: Descent, command: str, *, animate: bool) -> Ou
     runs.set_description(
         run_id,
         f"**{result}**\n\n{diagnosis.findings_in_words([finding])}\n\n"
+        f"{look_at('path')}\n\n"
         f"**{QUESTION}**\n\n**Settings**: {used}\n\n**To repeat it**: `{command}`\n",
     )
     with Report(run_id, f"{method}, {captions.caption([settings])}") as report:
@@ -372,7 +374,7 @@ def _curves(report: Report, descents: dict[str, Descent], name: str) -> None:
     report.picture(f"{name}_by_iteration", axes)
 
 
-EXPERIMENT = Experiment("beale", QUESTION, PARAMETERS, train, compare, "distance")
+EXPERIMENT = Experiment("beale", QUESTION, PARAMETERS, train, compare, "distance", picture="paths")
 
 if __name__ == "__main__":
     main(EXPERIMENT)

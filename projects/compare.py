@@ -33,7 +33,7 @@ PARAMETERS = [
               "epoch by which each run is judged, its best or its last; auto: that of the model that it has kept",
               several=False),
 ]  # fmt: skip
-MOST_NAMED = 20
+MOST_NAMED = 5
 """Experiments that an error names."""
 QUESTION = "What differs between the runs, which differences are real, and what matters?"
 
@@ -61,8 +61,10 @@ def check(settings: Settings) -> list[str]:
         experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME") or _name_by_id(client)
     active = client.get_experiment_by_name(experiment) if experiment else None
     if experiment and active is None:
-        names = ", ".join(sorted(repr(other.name) for other in client.search_experiments(max_results=MOST_NAMED)))
-        raise UserError(f"there is no experiment {experiment!r}: the store has {names}")
+        found = client.search_experiments(max_results=MOST_NAMED + 1)  # the newest first
+        names = ", ".join(repr(other.name) for other in found[:MOST_NAMED])
+        more = " and others" if len(found) > MOST_NAMED else ""
+        raise UserError(f"there is no experiment {experiment!r}: the store has {names}{more}")
     ids = [] if active is None else [active.experiment_id]
     active_run = mlflow.active_run()  # that of the comparison, if `mlflow run` has started it
     own = active_run.info.run_id if active_run else None

@@ -175,7 +175,8 @@ def _report(run_id: str, descent: Descent, command: str) -> Outcome:
         f"{count(len(descent.data.x_train), 'row')} to train on, {len(descent.data.x_test)} to test."
         f"{recorded.noted(descent.data.notes)}"
     )
-    runs.set_description(run_id, recorded.description(QUESTION, about, history, settings, last, findings, command))
+    text = recorded.description(QUESTION, about, history, settings, last, findings, command, "cost_contour")
+    runs.set_description(run_id, text)
     about = f"{descent.data.target} from {descent.data.feature}, {settings_in_words(history)}"
     with Report(run_id, about) as report:
         report.findings(findings)
@@ -214,7 +215,15 @@ def _pictures(report: Any, descent: Descent) -> None:
 
 
 EXPERIMENT = Experiment(
-    "cost_contour", QUESTION, PARAMETERS, train, compare, "final_J", compare_improved=compare_improved, check=data.check
+    "cost_contour",
+    QUESTION,
+    PARAMETERS,
+    train,
+    compare,
+    "final_J",
+    compare_improved=compare_improved,
+    check=data.check,
+    picture="cost_contour",
 )
 
 if __name__ == "__main__":

@@ -95,6 +95,8 @@ class Experiment(NamedTuple):
     discards_refused : bool
         Whether the run that `mlflow run` has started is deleted if `check` refuses. Defaults to False: it stays,
         FAILED, and says why.
+    picture : str
+        Picture of several trainings to look at first, by its name. Defaults to "loss_by_epoch".
 
     An experiment without a parameter that takes several values needs neither `compare` nor `objective`.
     """
@@ -112,6 +114,7 @@ class Experiment(NamedTuple):
     improves_itself: bool = False
     check: Callable[[Settings], list[str]] = lambda _: []
     discards_refused: bool = False
+    picture: str = "loss_by_epoch"
 
 
 @contextlib.contextmanager

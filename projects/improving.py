@@ -23,7 +23,7 @@ from mlflow_hp.tracking import plain, runs, tags
 from projects import arguments
 from projects.arguments import IMPROVE
 from projects.experiment import command, ending, first_line
-from projects.recorded import after_interrupt
+from projects.recorded import after_interrupt, look_at_first
 
 if TYPE_CHECKING:
     from mlflow_hp.analysis import Finding
@@ -116,12 +116,14 @@ def _report(
     name_best(parent_id, loop)
     sentences = _story(loop, outcomes)
     lines = "\n".join(f"- {sentence}" for sentence in sentences)
+    beginning = f"**Result**: {plain(summary(loop))}\n\n"
     text = (
-        f"**Result**: {plain(summary(loop))}\n\n{lines}\n\n{table(loop)}\n\n**{experiment.question}**\n\n"
+        f"{lines}\n\n{table(loop)}\n\n**{experiment.question}**\n\n"
         f"The best run: `{loop.best.run_id}`\n\n**To repeat it**: `{repeat}`\n"
     )
-    runs.set_description(parent_id, text)  # before the pictures, whose store may fail
+    runs.set_description(parent_id, beginning + text)  # before the pictures, whose store may fail
     (experiment.compare_improved or experiment.compare)(parent_id, outcomes)
+    runs.set_description(parent_id, beginning + look_at_first(parent_id, experiment.picture) + text)
     return [sentence.replace("**", "") for sentence in (summary(loop), *sentences)]
 
 

@@ -231,7 +231,8 @@ def _report(
                 f"{deviation:.4g} around {mean:.4g}. Scores of the test part are in the target's own units."
             )
         scores = last | {name: value for name, value in numbers.items() if name.startswith("test_")}
-        text = recorded.description(question, about, history, trained.settings, scores, findings, command)
+        picture = "loss_by_epoch" if history.n_epochs > 1 else "loss_by_batch"
+        text = recorded.description(question, about, history, trained.settings, scores, findings, command, picture)
         runs.set_description(run_id, text)
         report.findings(findings)
         training_pictures(report, history)

@@ -13,7 +13,7 @@ import numpy as np
 
 from mlflow_hp.delivery import held
 from mlflow_hp.terminal import say
-from mlflow_hp.tracking import plain, tags
+from mlflow_hp.tracking import artifact_paths, plain, tags
 from projects import arguments
 from projects.experiment import first_line
 
@@ -100,8 +100,12 @@ def description(
     result: Mapping[str, float],
     findings: Sequence[Finding],
     command: str,
+    picture: str,
 ) -> str:
-    """Write a run's description in markdown: result, findings, question, data, settings, and command to repeat it."""
+    """Write a run's description in markdown: result, findings, question, data, settings, and command to repeat it.
+
+    The `picture` is the name of the one to look at first, which the run has.
+    """
     from mlflow_hp.analysis import diagnosis
 
     used = ", ".join(
@@ -111,9 +115,27 @@ def description(
     )
     return (
         f"{diagnosis.result_in_words(history, result)}\n\n{diagnosis.findings_in_words(findings)}\n\n"
+        f"{look_at(picture)}\n\n"
         f"**{question}**\n\n{plain(about)}\n\n"
         f"**Settings**: {used}\n\n**To repeat it**: `{command}`\n"
     )
+
+
+def look_at(picture: str) -> str:
+    """Sentence on the picture to look at first, by its name."""
+    return f"The picture to look at first: `{artifact_paths.PLOTS_FOLDER}/{picture}.png`"
+
+
+def look_at_first(run_id: str, picture: str) -> str:
+    """The same with an empty line after it; ``""`` if the run has no such picture."""
+    import mlflow
+
+    path = f"{artifact_paths.PLOTS_FOLDER}/{picture}.png"
+    with contextlib.suppress(Exception):  # an artifact store that fails has no pictures
+        files = mlflow.MlflowClient().list_artifacts(run_id, artifact_paths.PLOTS_FOLDER)
+        if any(file.path == path for file in files):
+            return f"{look_at(picture)}\n\n"
+    return ""
 
 
 def noted(notes: Sequence[str]) -> str:

@@ -123,7 +123,7 @@ def _run_in(experiment: Experiment, texts: dict[str, str], active_run: Any) -> N
     elif not is_sweep:
         findings = experiment.train(settings, command(experiment, settings)).findings
     say("", *findings, "")
-    say(*_where_to_look(active_run.info.run_id))
+    say(*where_to_look(active_run.info.run_id))
 
 
 def _improves(experiment: Experiment, texts: dict[str, str], combinations: list[Settings]) -> bool:
@@ -142,7 +142,7 @@ def _improves(experiment: Experiment, texts: dict[str, str], combinations: list[
     )
 
 
-def _where_to_look(run_id: str) -> list[str]:
+def where_to_look(run_id: str) -> list[str]:
     """Address of the page of a run, and the command that serves it, where no server does."""
     import mlflow
 

@@ -40,7 +40,7 @@ def keep_killed(run_id: str) -> None:
 
     MLflow 3.17 intends to keep the status of an ended run, but takes KILLED for one that has not ended.
     """
-    _start_watching(run_id, "keep")
+    start_watching(run_id, "keep")
 
 
 def discard(run_id: str) -> None:
@@ -52,10 +52,11 @@ def discard(run_id: str) -> None:
 
     with contextlib.suppress(Exception):  # a store that does not answer keeps the run
         mlflow.MlflowClient().set_terminated(run_id, "KILLED")
-        _start_watching(run_id, "delete")
+        start_watching(run_id, "delete")
 
 
-def _start_watching(run_id: str, action: str) -> None:
+def start_watching(run_id: str, action: str) -> None:
+    """Start a process that outlives this one, and calls `watch`."""
     subprocess.Popen(
         [sys.executable, "-m", "projects.stopping", run_id, action],
         stdin=subprocess.DEVNULL,

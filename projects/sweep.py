@@ -19,7 +19,7 @@ from mlflow_hp.tracking import artifact_paths, plain, runs, tags
 from mlflow_hp.training import Report
 from projects import arguments, sweep_report
 from projects.experiment import command, ending, first_line
-from projects.recorded import after_interrupt
+from projects.recorded import after_interrupt, look_at_first
 
 if TYPE_CHECKING:
     from projects.arguments import Settings
@@ -130,9 +130,10 @@ def _compare(
     with Report(parent_id) as report:
         table.to_csv(report.file(artifact_paths.COMBINATIONS_FILE), index=False)
     findings = experiment.compare(parent_id, outcomes)
-    if findings:
-        lines = "\n".join(f"- {sentence}" for sentence in findings)
-        runs.set_description(parent_id, f"{beginning}**Findings**\n\n{lines}\n\n{ending_text}")
+    lines = "\n".join(f"- {sentence}" for sentence in findings)
+    found = f"**Findings**\n\n{lines}\n\n" if findings else ""
+    first = look_at_first(parent_id, experiment.picture)
+    runs.set_description(parent_id, f"{beginning}{first}{found}{ending_text}")
     settings_of_all = common_settings.replace("\\", "")
     sweep_report.add_report(
         parent_id, experiment, table, names, outcomes[best], [f"{result}.", *findings], settings_of_all, repeat

@@ -52,13 +52,13 @@ def ui(store_uri: str | None, host: str, port: int, options: tuple[str, ...]) ->
             f"the page needs a database, and the tracking store {masked(uri)} is a folder: copy it with `mlflow-hp "
             "sync --to sqlite:///mlflow.db`"
         )
-    if _is_used(host, port):
+    if is_used(host, port):
         raise UserError(f"port {port} of {host} is used by another program: choose one by --port, such as {port + 1}")
     say(f"The page: {address_at(f'http://{host}:{port}')}   of {masked(uri)}   (Ctrl+C ends it)")
     return _serve(uri, host, port, options)
 
 
-def _is_used(host: str, port: int) -> bool:
+def is_used(host: str, port: int) -> bool:
     """Whether a program answers at the port: on macOS one of the system does at 5000."""
     try:
         socket.create_connection((host, port), timeout=1.0).close()

@@ -40,8 +40,9 @@ def leaderboard_section(group: RunGroup, key: str, by: str | None) -> Section | 
         rows.append([rank + 1, owner, best.metrics[group.metric], *epoch, cell, len(runs), total])
     first = next(iter(owners))
     value = number(group.runs[0].metrics[group.metric])
-    words = [f"{first} has the best run, {group.metric} {value} ({group.better})."]
+    words = []
     if len(owners) > 1:
+        words.append(f"{first} has the best run, {group.metric} {value} ({group.better}).")
         numbers = [f"{owner} {len(runs)}" for owner, runs in list(owners.items())[:MAX_OWNERS_IN_TEXT]]
         n_others = len(owners) - MAX_OWNERS_IN_TEXT
         rest = f", the rest by {count(n_others, 'other')}" if n_others > 0 else ""

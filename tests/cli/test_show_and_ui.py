@@ -77,7 +77,7 @@ def started(monkeypatch):
             return 0
 
     monkeypatch.setattr(ui_module.subprocess, "Popen", Server)
-    monkeypatch.setattr(ui_module, "_is_used", lambda *_: False)
+    monkeypatch.setattr(ui_module, "is_used", lambda *_: False)
     return commands
 
 
@@ -140,7 +140,7 @@ def test_a_server_is_named(store, started, capsys, monkeypatch):
     assert not started
 
 
-def test_ui_names_another_port_where_one_is_used(store, capsys):
+def test_ui_names_another_port_where_oneis_used(store, capsys):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()

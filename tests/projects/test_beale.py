@@ -244,6 +244,8 @@ def test_diverging_beside_others(go, store):
     lost = children["method=SGD"]
     assert lost.data.tags["mlflow_hp.verdict"] == "diverged"
     assert lost.data.metrics["success"] == 0
+    assert "The picture to look at first: `plots/paths.png`" in top.data.tags["mlflow.note.content"]
+    assert "The picture to look at first: `plots/path.png`" in lost.data.tags["mlflow.note.content"]
     assert "**Diverged**: SGD (" in top.data.tags["mlflow.note.content"]
 
 

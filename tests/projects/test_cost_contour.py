@@ -78,6 +78,7 @@ def test_everything_that_a_run_holds(go, store):
         "To repeat it",
         "-P standardize=true",
         "least squares",
+        "The picture to look at first: `plots/cost_contour.png`",
     ):
         assert word in note
     (dataset,) = found.inputs.dataset_inputs

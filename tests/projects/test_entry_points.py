@@ -64,9 +64,9 @@ def test_mlflow_run(name, tmp_path):
 
 def test_the_end_says_how_to_look_at_a_run(store, monkeypatch):
     monkeypatch.setenv(runner.UI_COMMAND, "make ui")
-    assert runner._where_to_look("0" * 32)[0] == "Look at it: make ui"
+    assert runner.where_to_look("0" * 32)[0] == "Look at it: make ui"
     monkeypatch.delenv(runner.UI_COMMAND)
-    assert runner._where_to_look("0" * 32)[0].startswith("Look at it: mlflow-hp ui --store ")
+    assert runner.where_to_look("0" * 32)[0].startswith("Look at it: mlflow-hp ui --store ")
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert f"{runner.UI_COMMAND}='make ui'" in makefile
     assert "\nui:" in makefile
