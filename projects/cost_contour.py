@@ -163,7 +163,7 @@ def _report(run_id: str, descent: Descent, command: str) -> Outcome:
     from mlflow_hp.analysis import diagnosis
     from mlflow_hp.compare import surface_numbers
     from mlflow_hp.tracking import runs
-    from mlflow_hp.training import Report, settings_in_words
+    from mlflow_hp.training import Report, add_training_page, settings_in_words
 
     settings, history, surface = descent.settings, descent.history, descent.surface
     findings = diagnosis.diagnose_regression(history, surface, descent.w, descent.b, settings)
@@ -181,6 +181,7 @@ def _report(run_id: str, descent: Descent, command: str) -> Outcome:
     with Report(run_id, about) as report:
         report.findings(findings)
         _pictures(report, descent)
+        add_training_page(report, history, findings)
     columns = {
         name: numbers.get(f"{tags.DIAGNOSIS_METRIC_PREFIX}{name}", float("nan"))
         for name in ("final_J", "excess_J", "arrival_step")

@@ -200,7 +200,14 @@ def _report(
 
     from mlflow_hp.analysis import diagnosis
     from mlflow_hp.tracking import runs
-    from mlflow_hp.training import Report, dead_shares, saturated_shares, settings_in_words, training_pictures
+    from mlflow_hp.training import (
+        Report,
+        add_training_page,
+        dead_shares,
+        saturated_shares,
+        settings_in_words,
+        training_pictures,
+    )
 
     data, model, history = trained.samples, trained.model, trained.history
     numbers: dict[str, float] = {}
@@ -239,6 +246,7 @@ def _report(
         samples.picture(report, data)
         if trained.snapshots is not None:
             _landscapes(report, {"path": trained}, {"path": run_id})
+        add_training_page(report, history, findings, trained.snapshots)
     ranked, judged_by = _judged(trained, last)
     seconds = float(np.sum(history.epochs.get("seconds", np.zeros(1))))
     sentences = [f"{f.verdict}: {f.text}" for f in findings]

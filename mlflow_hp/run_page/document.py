@@ -15,10 +15,12 @@ import jinja2
 from markupsafe import Markup
 
 from mlflow_hp.run_page.descent import descent
+from mlflow_hp.run_page.landscape_view import landscape_view
 from mlflow_hp.run_page.microscope import microscope
 from mlflow_hp.tracking.params_and_tags import storable
 
 if TYPE_CHECKING:
+    from mlflow_hp.analysis.surfaces.landscape_file import StoredLandscape
     from mlflow_hp.history import TrainingHistory
     from mlflow_hp.history.weight_snapshots import Snapshots
 
@@ -31,7 +33,12 @@ MAX_PATH = 2000
 """Points of a path."""
 
 
-def training_content(run_id: str, history: TrainingHistory, snapshots: Snapshots | None = None) -> dict[str, Any]:
+def training_content(
+    run_id: str,
+    history: TrainingHistory,
+    snapshots: Snapshots | None = None,
+    landscape: StoredLandscape | None = None,
+) -> dict[str, Any]:
     """Compute what the document of a training shows of it, which takes most of the time.
 
     Parameters
@@ -42,6 +49,8 @@ def training_content(run_id: str, history: TrainingHistory, snapshots: Snapshots
         Recorded training.
     snapshots : Snapshots, optional
         Weights that it has kept. Defaults to None.
+    landscape : StoredLandscape, optional
+        Loss around its path, which the descent is drawn on. Defaults to None.
 
     Returns
     -------
@@ -49,7 +58,7 @@ def training_content(run_id: str, history: TrainingHistory, snapshots: Snapshots
         For `document`.
     """
     _plotly()
-    shown = descent({run_id: history}, {run_id: snapshots})
+    shown = descent({run_id: history}, {run_id: snapshots}) if landscape is None else landscape_view(landscape)
     for path in [] if shown is None else shown["paths"]:
         every = -(-len(path["steps"]) // MAX_PATH)
         for name in ("steps", "x", "y", "z"):

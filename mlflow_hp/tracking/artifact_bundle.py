@@ -46,3 +46,8 @@ class ArtifactBundle:
         path = Path(self._folder.name, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
+
+    def text(self, name: str) -> str:
+        """Content of the file `name`, as it was added; empty if there is none."""
+        path = Path(self._folder.name, name)
+        return path.read_text(encoding="utf-8") if path.is_file() else ""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mlflow_hp.training.spectrum import hessian_spectrum as hessian_spectrum
     from mlflow_hp.training.step_recorder import StepRecorder as StepRecorder
     from mlflow_hp.training.step_recorder import record_steps as record_steps
+    from mlflow_hp.training.training_page import add_training_page as add_training_page
 
 _MODULES = {
     "BestEpoch": "best_epoch",
@@ -32,6 +33,7 @@ _MODULES = {
     "TrainingRecorder": "callback",
     "account_lines": "run_account",
     "add_overview": "overview",
+    "add_training_page": "training_page",
     "dead_shares": "dead_units",
     "hessian_spectrum": "spectrum",
     "describe_run": "run_account",
@@ -51,6 +53,7 @@ __all__ = [
     "TrainingRecorder",
     "account_lines",
     "add_overview",
+    "add_training_page",
     "dead_shares",
     "describe_run",
     "hessian_spectrum",

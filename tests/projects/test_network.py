@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
+import re
 from pathlib import Path
 
 import keras
@@ -77,6 +80,7 @@ def test_schedules_beside_each_other(go, store):
         store, child, "plots"
     )
     assert child.data.tags["mlflow_hp.data_digest"] == samples.load(DIGITS).digest
+    assert "report.html" not in artifacts(store, child)  # of a nested run
     assert json.loads(file(store, child, "class_counts.json").read_text()) == samples.load(DIGITS).counts
     assert child.data.params["momentum"] == "0.8"
 
@@ -240,6 +244,10 @@ def test_a_diverging_training_is_reported(go, store, table):
     assert found.info.status == "FINISHED"
     assert "diagnosis/first_step_not_finite" in found.data.metrics
     assert {"plots/landscape.png", "plots/landscape.json"} <= artifacts(store, found, "plots")
+    packed = re.search('id="content">([^<]*)<', file(store, found, "report.html").read_text())[1]
+    shown = json.loads(gzip.decompress(base64.b64decode(packed)))
+    assert shown["descent"]["kind"] == "plane"  # nowhere on its landscape is the loss finite
+    assert shown["summary"]["findings"]
 
 
 def test_roughness():
