@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mlflow_hp.terminal import count
 from projects import arguments, grids, search_runner, search_settings
 from projects.arguments import Parameter
 from projects.experiment import Experiment, Outcome
@@ -59,7 +60,11 @@ def train(settings: Settings, command: str) -> Outcome:
     outcome = search_runner.run(search_settings.SearchSetup(QUESTION, settings, command, data), search)
     n = len(search.cv_results_["params"])
     why = {"time_budget": "the time was up", "space": "the space has no others"}.get(search.stopped_by_)
-    lines = [f"{n} of {settings['n_iter']} combinations were tried: {why}."] if why else []
+    lines = (
+        [f"{n} of {count(settings['n_iter'], 'combination')} {'was' if n == 1 else 'were'} tried: {why}."]
+        if why
+        else []
+    )
     return outcome._replace(findings=[*lines, *outcome.findings])
 
 

@@ -11,6 +11,7 @@ import mlflow
 import pandas as pd
 from mlflow.exceptions import MlflowException
 
+from mlflow_hp.terminal import count
 from mlflow_hp.tracking import artifact_paths
 from mlflow_hp.training import Report, add_overview
 
@@ -56,13 +57,15 @@ def add_report(
     """
     ordered = table.sort_values(experiment.objective, kind="stable", na_position="last")
     rows = [[_cell(value) for value in row] for row in ordered.head(MAX_ROWS).itertuples(index=False)]
-    left_out = [f"The best {MAX_ROWS} of {len(table):,} combinations are listed."] if len(table) > MAX_ROWS else []
+    left_out = (
+        [f"The best {MAX_ROWS} of {count(len(table), 'combination')} are listed."] if len(table) > MAX_ROWS else []
+    )
     about = [experiment.question, f"Settings of all: {settings or 'none'}.", f"To repeat it: `{repeat}`"]
     advice = [*_edges(table, names, best.run_id), *_advice(best)]
     parts: list[Part] = [("", sentences, [], []), *([("What to try", advice, [], [])] if advice else [])]
     parts += [("Combinations", left_out, list(table.columns), rows), ("About", about, [], [])]
     with tempfile.TemporaryDirectory() as folder, Report(run_id) as report:
-        add_overview(report, f"sweep of {len(table):,} combinations", parts, _pictures(run_id, folder))
+        add_overview(report, f"sweep of {count(len(table), 'combination')}", parts, _pictures(run_id, folder))
 
 
 def _cell(value: Any) -> str:

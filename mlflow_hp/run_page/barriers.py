@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 from mlflow_hp.run_page.numbers import rounded
+from mlflow_hp.terminal import count
 
 WAYS = {"line": "straight line", "aligned": "line, units aligned", "curve": "trained curve"}
 """Ways between two ends, as the file and as the page name them."""
@@ -94,7 +95,7 @@ def _words(heights: dict[str, float], loss: float, alignment: str, curve_steps: 
     elif alignment:
         sentences.append(f"Alignment of hidden units {alignment}.")
     if "curve" in heights:
-        sentence = f"On the curve, trained for {curve_steps:,} steps, {_rise(heights['curve'])}"
+        sentence = f"On the curve, trained for {count(curve_steps, 'step')}, {_rise(heights['curve'])}"
         if not low["line"]:
             sentence += ": the ends are connected, if not straight" if low["curve"] else ": no low way was found"
         sentences.append(f"{sentence}.")
@@ -108,6 +109,6 @@ def _rise(height: float) -> str:
 
 
 def _about(n_samples: int, batch_norm: str) -> str:
-    about = f"Loss over {n_samples:,} samples; it rises above the line between the losses of the two ends"
+    about = f"Loss over {count(n_samples, 'sample')}; it rises above the line between the losses of the two ends"
     normalised = f"; batch normalisation: {batch_norm}" if batch_norm else ""
     return f"{about}{normalised}. A rise of less than {LOW:.0%} of the higher of those two is no ridge."

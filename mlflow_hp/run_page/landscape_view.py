@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlflow_hp.run_page.numbers import rounded
+from mlflow_hp.terminal import count
 
 if TYPE_CHECKING:
     from mlflow_hp.analysis.surfaces.landscape_file import StoredLandscape
@@ -40,7 +41,7 @@ def landscape_view(landscape: StoredLandscape) -> dict[str, Any]:
         whose = "path" if len(landscape.paths) == 1 else "paths"
         plane = f"the plane of most variance of the {whose} ({sum(shares):.0%} of it)"
     words = (
-        f"The loss over {landscape.n_samples:,} samples on {plane}. Weights are projected onto the plane: what a path "
+        f"The loss over {count(landscape.n_samples, 'sample')} on {plane}. Weights are projected onto the plane: what a path "
         "does outside of it is not seen."
     )
     return {

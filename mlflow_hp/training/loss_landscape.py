@@ -122,8 +122,9 @@ def _sampling(runs: list[Snapshots]) -> str:
     )
     total = " to ".join(dict.fromkeys(f"{n:,}" for n in steps))
     ordinals = " to ".join(dict.fromkeys("1st" if n == 1 else f"{n:,}{_ending(n)}" for n in every))
-    total += " step" if steps[1] == 1 else " steps"
-    return f"all of {total}" if every == [1, 1] else f"every {ordinals} of {total}"
+    if every == [1, 1]:
+        return "the only step" if steps[1] == 1 else f"all {total} steps"
+    return f"every {ordinals} of {total} {'step' if steps[1] == 1 else 'steps'}"
 
 
 def _ending(n: int) -> str:

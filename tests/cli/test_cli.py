@@ -64,7 +64,7 @@ def test_a_difference_is_status_1(source, to, capsys):
         target.log_metric(copy.info.run_id, f"more_{step}", 1.0)
     assert cli.main(["sync", "--to", to, "--verify"]) == cli.EXIT_DIFFERS
     said = capsys.readouterr().out
-    assert "metric 'more_0': 1 points more at the target" in said
+    assert "metric 'more_0': 1 point more at the target" in said
     assert "... and 10 more" in said
     assert said.endswith("30 differences\n")
 

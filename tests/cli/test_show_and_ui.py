@@ -107,6 +107,7 @@ def test_the_server_ends_with_the_command(store, monkeypatch):
             self.ended = True
 
     monkeypatch.setattr(ui_module.subprocess, "Popen", Server)
+    monkeypatch.setattr(ui_module, "is_used", lambda *_: False)
     before = signal.getsignal(signal.SIGTERM)
     assert cli.main(["ui"]) == -signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) == before

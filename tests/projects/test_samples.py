@@ -21,7 +21,7 @@ def test_digits():
     assert (loaded.x_train.dtype, loaded.y_train.dtype) == (np.float32, np.int64)
     assert (loaded.x_train.min(), loaded.x_train.max()) == (0, 1)
     assert sum(loaded.counts.values()) == 1797
-    assert loaded.sizes == "1149 samples to train on, 288 to validate, 360 to test"
+    assert loaded.sizes == "1,149 samples to train on, 288 to validate, 360 to test"
 
 
 def test_parts_are_disjoint_and_together_everything():

@@ -168,7 +168,7 @@ def test_runs_that_differ(store):
         "data digest: a, b",
         "metric loss: 2 of 3 steps differ, by at most 1 at step 2 (relative: 0.333)",
     ]
-    assert "metric score: 1 of 1 steps differ, by at most 0.05 at step 0" in told[2]
+    assert "metric score: 1 of 1 step differs, by at most 0.05 at step 0" in told[2]
     assert told[3].startswith(f"run {other.info.run_id} has no nested run like ")
 
 
@@ -279,7 +279,7 @@ def test_a_program_run_again_in_a_copy_of_its_code(original, repository, capfd):
     before = sorted(path for path in repository.rglob("*") if ".git" not in path.parts)
     assert cli.main(["repeat", original[0], "--run", "--yes"]) == 0
     said = capfd.readouterr().out
-    assert "2 metrics, in 3 runs, 1 metrics of time left out" in said
+    assert "2 metrics, in 3 runs, 1 metric of time left out" in said
     assert said.endswith("the same, bit for bit\n")
     assert sorted(path for path in repository.rglob("*") if ".git" not in path.parts) == before
     worktrees = subprocess.run(["git", "worktree", "list"], capture_output=True, text=True, check=True).stdout

@@ -51,7 +51,7 @@ def test_the_surface_is_that_of_the_data(fitted):
 def test_the_path_has_every_step(fitted):
     (path,) = descent({"a": fitted["a"]})["paths"]
     assert path["steps"] == list(range(13))
-    np.testing.assert_allclose(path["x"], fitted["a"].weights("dense/kernel").ravel(), rtol=1e-5)
+    np.testing.assert_allclose(path["x"], fitted["a"].weights(fitted["a"].tensors[0].name).ravel(), rtol=1e-5)
     for w, b, z in zip(path["x"], path["y"], path["z"], strict=True):
         lowest = descent({"a": fitted["a"]})["minimum"][2]
         assert z == pytest.approx(np.log10(cost(w, b) - lowest), abs=1e-2)

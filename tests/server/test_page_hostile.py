@@ -27,6 +27,8 @@ PARAMETERS = {
     "run": ["run"],
     "training": ["run", "start", "stop", "fit"],
     "descent": ["runs"],
+    "comparable": ["run"],
+    "barriers": ["run"],
     "weights": ["run", "fit", "tensor", "step"],
 }
 """Route -> what it takes."""

@@ -48,7 +48,7 @@ def duplicate(client, run_id):
         (lambda client, run_id: client.delete_run(run_id), None, "its 'lifecycle' differs", True),
         (add_file, "artifacts", "artifact 'b.svg' is only at the target", False),
         (add_param, "params", "param 'b' is only at the target", False),
-        (add_point, "metric points", "metric 'loss': 1 points more at the target", False),
+        (add_point, "metric points", "metric 'loss': 1 point more at the target", False),
         (duplicate, "runs", "is at the target 2 times", False),
     ],
 )

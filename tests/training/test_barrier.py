@@ -187,7 +187,7 @@ def test_batch_normalisation_takes_the_statistics_of_the_rows_at_each_point():
         outputs = np.exp(hidden @ w["out/kernel"] + w["out/bias"])
         shares = outputs / outputs.sum(axis=1, keepdims=True)
         assert loss == pytest.approx(-np.log(shares[np.arange(37), LABELS]).mean(), rel=1e-4)
-    assert result.batch_norm == "statistics of the 37 rows at each point"
+    assert result.batch_norm == "statistics of 37 rows at each point"
     assert result.alignment == "left out on request"
 
 
