@@ -80,7 +80,8 @@ def add_run_routes(page: Blueprint, readable: ReadFilter, static: StaticFiles) -
     def descent() -> Response:
         asked, source = runs("runs")
         shown = recorded.descents(asked, source)
-        drawn = source.runs([path["run"] for path in shown["paths"]]).values() if shown else []
+        of_paths = [path["run"] for path in shown["paths"]] if shown else []
+        drawn = source.runs([run_id for run_id in of_paths if run_id.isalnum()]).values()  # others are labels
         names = {each.info.run_id: each.info.run_name or each.info.run_id for each in [*asked, *drawn]}
         return as_json({"descent": shown, "names": names})
 

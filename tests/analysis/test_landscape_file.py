@@ -63,7 +63,9 @@ GOOD = json.loads(to_json(plane(3, 4), {}))
             for changed in (
                 {"version": 2}, {"a": [0.0, 1.0]}, {"a": [0.0, 0.0, 1.0]}, {"a": [0.0, None, 1.0]}, {"loss": [[1.0]]},
                 {"loss": [[None] * 3] * 3}, {"paths": []}, {"paths": [{**GOOD["paths"][0], "a": [1.0]}]},
-                {"paths": [{**GOOD["paths"][0], "steps": [4, 3, 2, 1]}]}, {"paths": [{}]}, {"n_samples": 1e999},
+                {"paths": [{**GOOD["paths"][0], "steps": [4, 3, 2, 1]}]}, {"paths": [{}]},
+                {"paths": [{**GOOD["paths"][0], "run_id": "a\0"}]},
+                 {"n_samples": 1e999},
                 {"paths": [{**GOOD["paths"][0], "b": [None] * 4}]}, {"variance_shares": [1]}, {"loss": "x"},
             )
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -167,7 +168,10 @@ def _read_path(read: Mapping[str, Any]) -> StoredPath:
         raise ValueError("a path needs finite points")
     if (np.diff(steps) <= 0).any() or steps[0] < 0:
         raise ValueError("its steps are not ascending")
-    return StoredPath(str(read["label"])[:MAX_LABEL], str(read["run_id"]), steps, a, b)
+    run_id = str(read["run_id"])
+    if not re.fullmatch("[0-9a-zA-Z]{0,64}", run_id):
+        raise ValueError("it names no run")
+    return StoredPath(str(read["label"])[:MAX_LABEL], run_id, steps, a, b)
 
 
 def _is_sound(landscape: StoredLandscape) -> bool:
