@@ -61,9 +61,9 @@ def check(settings: Settings) -> list[str]:
         experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME") or _name_by_id(client)
     active = client.get_experiment_by_name(experiment) if experiment else None
     if experiment and active is None:
-        found = client.search_experiments(max_results=MOST_NAMED + 1)  # the newest first
-        names = ", ".join(repr(other.name) for other in found[:MOST_NAMED])
-        more = " and others" if len(found) > MOST_NAMED else ""
+        others = client.search_experiments(max_results=MOST_NAMED + 1)  # the newest first
+        names = ", ".join(repr(other.name) for other in others[:MOST_NAMED])
+        more = " and others" if len(others) > MOST_NAMED else ""
         raise UserError(f"there is no experiment {experiment!r}: the store has {names}{more}")
     ids = [] if active is None else [active.experiment_id]
     active_run = mlflow.active_run()  # that of the comparison, if `mlflow run` has started it

@@ -131,9 +131,9 @@ def _compare(
         table.to_csv(report.file(artifact_paths.COMBINATIONS_FILE), index=False)
     findings = experiment.compare(parent_id, outcomes)
     lines = "\n".join(f"- {sentence}" for sentence in findings)
-    found = f"**Findings**\n\n{lines}\n\n" if findings else ""
+    findings_text = f"**Findings**\n\n{lines}\n\n" if findings else ""
     first = look_at_first(parent_id, experiment.picture)
-    runs.set_description(parent_id, f"{beginning}{first}{found}{ending_text}")
+    runs.set_description(parent_id, f"{beginning}{first}{findings_text}{ending_text}")
     settings_of_all = common_settings.replace("\\", "")
     sweep_report.add_report(
         parent_id, experiment, table, names, outcomes[best], [f"{result}.", *findings], settings_of_all, repeat

@@ -215,7 +215,8 @@ class SeriesDifference(NamedTuple):
     step: int
 
     def __str__(self) -> str:
-        text = f"{self.name}: {self.n_differing:,} of {count(self.n_points, 'step')} {'differs' if self.n_points == 1 else 'differ'}"
+        differ = "differs" if self.n_points == 1 else "differ"
+        text = f"{self.name}: {self.n_differing:,} of {count(self.n_points, 'step')} {differ}"
         if np.isnan(self.largest):
             return f"{text}, first at step {self.step}"
         return f"{text}, by at most {self.largest:.3g} at step {self.step} (relative: {self.relative:.3g})"

@@ -41,8 +41,8 @@ def landscape_view(landscape: StoredLandscape) -> dict[str, Any]:
         whose = "path" if len(landscape.paths) == 1 else "paths"
         plane = f"the plane of most variance of the {whose} ({sum(shares):.0%} of it)"
     words = (
-        f"The loss over {count(landscape.n_samples, 'sample')} on {plane}. Weights are projected onto the plane: what a path "
-        "does outside of it is not seen."
+        f"The loss over {count(landscape.n_samples, 'sample')} on {plane}. Weights are projected onto the plane: "
+        "what a path does outside of it is not seen."
     )
     return {
         "kind": "landscape",

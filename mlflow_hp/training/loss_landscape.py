@@ -10,7 +10,7 @@ from tqdm import tqdm
 from mlflow_hp.analysis.surfaces.grid import coarse_to_fine
 from mlflow_hp.analysis.surfaces.plane import Landscape, principal_plane, project, random_plane, window
 from mlflow_hp.errors import UserError
-from mlflow_hp.terminal import is_live
+from mlflow_hp.terminal import count, is_live
 from mlflow_hp.training.plane_losses import PlaneLosses, variables_of_plane
 from mlflow_hp.training.stateless_loss import draw_rows
 
@@ -120,11 +120,12 @@ def _sampling(runs: list[Snapshots]) -> str:
     every, steps = (
         [min(numbers), max(numbers)] for numbers in zip(*((run.every, run.n_steps) for run in runs), strict=True)
     )
-    total = " to ".join(dict.fromkeys(f"{n:,}" for n in steps))
+    fewest, most = steps
+    total = count(most, "step") if fewest == most else f"{fewest:,} to {count(most, 'step')}"
     ordinals = " to ".join(dict.fromkeys("1st" if n == 1 else f"{n:,}{_ending(n)}" for n in every))
     if every == [1, 1]:
-        return "the only step" if steps[1] == 1 else f"all {total} steps"
-    return f"every {ordinals} of {total} {'step' if steps[1] == 1 else 'steps'}"
+        return "the only step" if most == 1 else f"all {total}"
+    return f"every {ordinals} of {total}"
 
 
 def _ending(n: int) -> str:
