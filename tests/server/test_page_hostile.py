@@ -30,8 +30,6 @@ PARAMETERS = {
     "comparable": ["run"],
     "barriers": ["run"],
     "weights": ["run", "fit", "tensor", "step"],
-    "comparable": ["run"],
-    "barriers": ["run"],
 }
 """Route -> what it takes."""
 
