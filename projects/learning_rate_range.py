@@ -34,6 +34,8 @@ PARAMETERS = [
     arguments.IMPROVE,
 ]  # fmt: skip
 QUESTION = "Up to which learning rate does the loss fall, and where does it fall fastest?"
+PICTURE = "loss_by_learning_rate"
+"""Name of the picture of a range test."""
 RATE_QUESTION = "How well does the network learn at this learning rate?"
 
 
@@ -61,8 +63,9 @@ def train(settings: Settings, command: str) -> Outcome:
         )
         return outcome._replace(judged_by="")  # the lowest loss is of any epoch
     outcome = network.train(
-        QUESTION, settings, command, data, model, callbacks=[stop], extend_report=_report_test, diagnosed=False
-    )
+        QUESTION, settings, command, data, model, callbacks=[stop], extend_report=_report_test, diagnosed=False,
+        picture=PICTURE,
+    )  # fmt: skip
     numbers = {name: outcome.numbers[name] for name in ("lowest_loss", "steepest_learning_rate", "seconds")}
     return outcome._replace(numbers=numbers, judged_by="")  # those of an epoch are of a growing rate
 
@@ -102,7 +105,7 @@ def _draw(trained: Trained, report: Report) -> tuple[diagnosis.RangeTest, Findin
     test = diagnosis.range_test(trained.history)
     finding = diagnosis.range_finding(test, trained.history.steps["learning_rate"])
     info = range_test.range_test_info(test, finding.evidence["divergence_learning_rate"])
-    report.picture("loss_by_learning_rate", range_test.draw_range_test(info))
+    report.picture(PICTURE, range_test.draw_range_test(info))
     return test, finding
 
 

@@ -82,6 +82,7 @@ def train(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     extend_report: Callable[[Trained, Report], ReportExtension] | None = None,
     diagnosed: bool = True,
+    picture: str = "",
 ) -> Outcome:
     """Fit a compiled model into the active run, and report.
 
@@ -101,6 +102,8 @@ def train(
         Adds to the report, and returns findings and numbers. Defaults to None.
     diagnosed : bool
         Whether the network is tested, and its training diagnosed by the rules for networks. Defaults to True.
+    picture : str
+        Name of the picture to look at first. Defaults to ``""``, for that of the loss.
 
     Returns
     -------
@@ -126,7 +129,7 @@ def train(
 
     def report(history: TrainingHistory) -> Outcome:
         trained = Trained(data, model, history, recorder.snapshots, recorder.best, settings)
-        return _report(run_id, question, trained, command, extend_report, diagnosed)
+        return _report(run_id, question, trained, command, extend_report, diagnosed, picture)
 
     return recorded.fit(
         model,
@@ -195,6 +198,7 @@ def _report(
     command: str,
     extend_report: Callable[[Trained, Report], ReportExtension] | None,
     diagnosed: bool,
+    picture: str,
 ) -> Outcome:
     import mlflow
 
@@ -238,7 +242,7 @@ def _report(
                 f"{deviation:.4g} around {mean:.4g}. Scores of the test part are in the target's own units."
             )
         scores = last | {name: value for name, value in numbers.items() if name.startswith("test_")}
-        picture = "loss_by_epoch" if history.n_epochs > 1 else "loss_by_batch"
+        picture = picture or ("loss_by_epoch" if history.n_epochs > 1 else "loss_by_batch")
         text = recorded.description(question, about, history, trained.settings, scores, findings, command, picture)
         runs.set_description(run_id, text)
         report.findings(findings)

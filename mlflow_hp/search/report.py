@@ -244,7 +244,8 @@ def _significance(results: SearchResults, best_candidate: Winner) -> str:
     if not n_tied:
         others = "the other one" if n_others == 1 else f"all {n_others:,} others"
         return f"The best, {best}, is significantly better than {others} ({test})."
-    others = "the only other one" if n_others == 1 else f"{n_tied:,} of {n_others:,} others"
+    others = f"any of the {n_others:,} others" if n_tied == n_others else f"{n_tied:,} of {n_others:,} others"
+    others = "the only other one" if n_others == 1 else others
     limit = f"; with so few folds differences among them below about {best_candidate.visible:.2g} stay unseen"
     limit = limit if best_candidate.visible > 0 else ""
     return f"The best, {best}, is not significantly better than {others} ({test}{limit})."

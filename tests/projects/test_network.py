@@ -131,6 +131,8 @@ def test_half_a_range_to_draw_from_is_bad_input(go):
 
 def test_the_range_test_gives_the_next_learning_rate(go, store):
     found, _ = go(learning_rate_range.EXPERIMENT, "--low", "1e-4", "--high", "100", "--epochs", "6")
+    note = found.data.tags["mlflow.note.content"]
+    assert "The picture to look at first: `plots/loss_by_learning_rate.png`" in note
     rates = mlflow_hp.load_history(found.info.run_id).steps["learning_rate"]
     assert rates[0] == pytest.approx(1e-4, rel=1e-5)
     assert np.all(np.diff(np.log(rates)) > 0)
