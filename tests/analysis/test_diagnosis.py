@@ -253,3 +253,13 @@ def test_json_metrics_and_words():
     assert told["a"]["evidence"] == {"x": "nan", "y": 1, "z": None, "s": "text", "i": "inf"}
     assert told["b"]["suggestion"] == "less"
     assert diagnosis.to_metrics(findings) == {"diagnosis/y": 1.0, "diagnosis/u": 2.5}
+
+
+def test_a_history_without_numbers_of_its_steps_is_judged():
+    history = TrainingHistory.from_arrays({"batch_loss": [1.0, 2.0, math.nan, math.nan]})
+    found = {finding.name: finding for finding in diagnosis.diagnose(history)}
+    assert found["not_finite"].where == {"step": 2}
+    weights = {"dense/kernel": np.array([1.0, 2.0, math.nan, math.nan])[:, None]}
+    history = TrainingHistory.from_arrays({"batch_loss": [1.0, 2.0, 3.0]}, weights=weights)
+    found = {finding.name: finding for finding in diagnosis.diagnose(history)}
+    assert found["not_finite"].where == {"step": 1}

@@ -94,7 +94,7 @@ def weights_not_finite(history: TrainingHistory) -> Finding | None:
             first, names = min(first, max(int(bad[0]) - 1, 0)), [*names, tensor.name]
     if not names:
         return None
-    step = int(history.steps["step"][int(first)])
+    step = _step_number(history, int(first))
     listed = ", ".join(names[:3]) + (f" and {count(len(names) - 3, 'other')}" if len(names) > 3 else "")
     bad_inputs = [each for each in _training_inputs(history) if any(each.not_finite)]
     text = f"Weights are NaN or infinite from step {step} on, although the loss is finite: {listed}."
@@ -114,6 +114,11 @@ def weights_not_finite(history: TrainingHistory) -> Finding | None:
     )
 
 
+def _step_number(history: TrainingHistory, index: int) -> int:
+    """Number of a recorded step; its index in a history without numbers, made of arrays."""
+    return int(history.steps["step"][index]) if "step" in history.columns else index
+
+
 def _is_short(history: TrainingHistory, change: float) -> bool:
     """Whether a training of few epochs was ended long before it has succeeded."""
     reached = success(history)
@@ -131,7 +136,7 @@ def _not_finite(history: TrainingHistory, loss: np.ndarray, subject: str) -> Fin
         return None
     first = int(steps[0])
     kind = "NaN" if np.isnan(loss[first]) else "infinite"
-    step = int(history.steps["step"][first])
+    step = _step_number(history, first)
     text = f"{subject} is {kind} at step {step}, and not finite in {len(steps)} of {count(len(loss), 'step')}."
     evidence = {"first_step_not_finite": step, "steps_not_finite": len(steps)}
     grew = bool(first > 1 and np.isfinite(loss[:first]).all() and loss[first - 1] > 100 * loss[0])
