@@ -42,9 +42,9 @@ class Bowl(BaseEstimator):
         return self
 
     def score(self, x, y):
-        if self.kind == "nowhere":
+        if isinstance(self.kind, str) and self.kind == "nowhere":
             return math.nan
-        depth = {"round": 0.0, "narrow": 1.0}.get(self.kind, 0.0)
+        depth = 1.0 if isinstance(self.kind, str) and self.kind == "narrow" else 0.0
         return depth - (self.a - 0.3) ** 2 - 10 * (self.b - 0.7) ** 2
 
 
@@ -83,6 +83,8 @@ DISTRIBUTIONS = {
     "normal": stats.norm(2, 0.5),
     "skewed": stats.gamma(2.0, scale=3.0),
     "truncated": stats.truncnorm(-1, 0.5),
+    "not frozen": stats.norm,
+    "histogram": stats.rv_histogram(np.histogram([0.0, 1.0, 1.5, 4.0], bins=3)),
 }
 
 
@@ -140,6 +142,19 @@ def test_a_combination_is_fitted_once_and_an_exhausted_space_ends():
     assert search.cv_results_["rank_test_score"][tried.index((0, 1))] == 1
     assert searched({"a": [0.5]}, n_iter=3).stopped_by_ == "space"
     assert searched(SQUARE, n_iter=3).stopped_by_ == "n_iter"
+
+
+@pytest.mark.parametrize("values", [stats.uniform(0.3, 1e-3), stats.randint(10**9, 10**9 + 50)])
+def test_each_combination_has_its_own_score_however_near_it_is_to_another(values):
+    search = searched({"b": values}, n_iter=40)
+    assert len(search.cv_results_["params"]) == 40
+    for trial in search.study_.trials:
+        assert trial.value == Bowl(b=trial.params["b"]).score(None, None)
+
+
+def test_objects_of_equal_contents_are_one_value():
+    search = searched({"kind": [Ridge(1.0), Ridge(1.0), Ridge(2.0), np.zeros(3), np.zeros(3)]}, n_iter=50)
+    assert (search.stopped_by_, len(search.cv_results_["params"])) == ("space", 3)
 
 
 def test_a_function_that_always_draws_the_same_ends_too():
@@ -245,6 +260,8 @@ def test_budgets_in_words():
         ({"param_distributions": {"a": "abc"}}, "is no distribution"),
         ({"param_distributions": {1: [1]}}, "the key 1"),
         ({"param_distributions": {"a": type("D", (), {"rvs": lambda self: 1})()}}, "no quantiles"),
+        ({"param_distributions": {"a": stats.randint}}, "lacks parameters, or has wrong"),
+        ({"param_distributions": {"a": stats.uniform(0, -1)}}, "lacks parameters, or has wrong"),
         ({"param_distributions": lambda trial: 3}, "returned 3 for a trial"),
         ({"n_iter": 0}, "n_iter=0"),
         ({"n_iter": 2.5}, "n_iter=2.5"),

@@ -10,7 +10,7 @@ import numpy as np
 import optuna
 
 from mlflow_hp._compat.sklearn import search_class
-from mlflow_hp.analysis.search_space import value_text
+from mlflow_hp.analysis.search_space import identity
 from mlflow_hp.errors import UserError
 from mlflow_hp.search.adaptive.budget import budget_seconds
 from mlflow_hp.search.adaptive.space import check, combination, n_combinations
@@ -208,11 +208,5 @@ class _Asked:
 
 
 def _key(params: dict[str, Any]) -> str:
-    """Identity of a combination: types and texts of its values, and which objects others are."""
-    values = {name: (type(value).__name__, value_text(value), None if _is_plain(value) else id(value))
-              for name, value in params.items()}  # fmt: skip
-    return repr(sorted(values.items()))
-
-
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, (type(None), bool, int, float, str, np.generic))
+    """Identity of a combination: equal for equal values, and for objects of equal contents."""
+    return repr(sorted((name, identity(value)) for name, value in params.items()))

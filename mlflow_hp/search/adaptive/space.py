@@ -120,21 +120,31 @@ def _from_optuna(
 
 
 def _from_scipy(trial: optuna.Trial, label: str, name: str, values: Any) -> Any:
-    """Value of a frozen distribution of SciPy: of common ones as Optuna knows them, of others by their quantiles."""
-    kind = getattr(getattr(values, "dist", None), "name", "")
-    if not hasattr(values, "ppf") or not hasattr(values, "support"):
+    """Value of a distribution of SciPy: of common ones as Optuna knows them, of others by their quantiles."""
+    distribution = getattr(values, "dist", values)  # of a frozen one; one without parameters need not be frozen
+    try:
+        low, high = (float(end) for end in values.support())
+        middle = float(values.ppf(0.5))
+        if not low <= middle <= high:
+            raise ValueError(f"its median is {middle}")
+    except AttributeError:
         raise UserError(
             f"param_distributions[{name!r}]={values!r:.200} has no quantiles (`ppf`), which a sampler that learns "
             "needs: give a distribution of scipy.stats or optuna.distributions, or a list"
-        )
-    low, high = (float(end) for end in values.support())
+        ) from None
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"param_distributions[{name!r}]={values!r:.200} lacks parameters, or has wrong ones ({error}): give them, as in "
+            "scipy.stats.randint(1, 10)"
+        ) from None
+    kind = getattr(distribution, "name", "")
     if kind == "uniform":
         return trial.suggest_float(label, low, high)
-    if kind in ("loguniform", "reciprocal") and math.isclose(float(values.ppf(0.5)) ** 2, low * high):  # not shifted
+    if kind in ("loguniform", "reciprocal") and math.isclose(middle**2, low * high):  # not shifted
         return trial.suggest_float(label, low, high, log=True)
     if kind == "randint":
         return trial.suggest_int(label, int(low), int(high))
     share = trial.suggest_float(label, 0.0, 1.0)
     edge = 1e-9  # the quantiles 0 and 1 may be infinite
     value = values.ppf(min(max(share, edge), 1 - edge))
-    return int(value) if hasattr(values.dist, "pmf") else float(value)
+    return int(value) if hasattr(distribution, "pmf") else float(value)
