@@ -313,5 +313,6 @@ def test_its_runs_are_those_of_a_search(store):
     runs, parent = children(store, run_id), store.get_run(run_id)
     assert [run.data.metrics["mean_score"] for run in runs] == pytest.approx(search.cv_results_["mean_test_score"])
     assert [float(run.data.params["C"]) for run in runs] == [params["C"] for params in search.cv_results_["params"]]
+    assert {run.info.run_name for run in runs} == {f"C={float(run.data.params['C']):.4g}" for run in runs}
     assert parent.data.params["search"] == "AdaptiveSearchCV"
     assert parent.data.tags["mlflow_hp.done"] == "4"

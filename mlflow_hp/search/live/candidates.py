@@ -173,6 +173,7 @@ class Candidates:
         self._number = number
         self._fold_cache = fold_cache
         self._varying = varying(space_of(search))
+        self._names: set[str] = set()
         self._n_planned = 0
         self._ended_earlier: set[int] = set()  # runs of an earlier process, not reopened
         self._n_by_status: Counter[str] = Counter()
@@ -192,6 +193,9 @@ class Candidates:
         candidate = self.candidates.get(fit.candidate)
         if candidate is not None:
             return candidate
+        name = candidate_name(fit.params, self._varying)
+        is_another_round = fit.round > 0 and name in self._names  # of a halving search
+        self._names.add(name)
         previous_candidate = self._fold_cache.previous_candidate(fit.candidate)
         if previous_candidate is not None:
             self._ended_earlier.add(fit.candidate)
@@ -199,10 +203,10 @@ class Candidates:
                 previous_candidate.run_id, previous_candidate.name, previous_candidate.start
             )
         else:
-            name = candidate_name(fit.params, self._varying)
             tags = {KIND_TAG: "candidate", CANDIDATE_TAG: str(fit.candidate)}
             if fit.round:
                 tags[ROUND_TAG] = str(fit.round)
+            if is_another_round:
                 name += f" round={fit.round}"
             if self._number:
                 tags[FIT_TAG] = str(self._number)

@@ -6,6 +6,13 @@ import { FoldCurves } from "./fold_curves.js";
 const MAX_ROWS = 200;
 const SCORES = [/^mean_score$/, /^mean_test_/, /^best\/val_loss$/, /^val_loss$/, /^loss$/];
 
+// A number in five digits, with all of them on pointing at it.
+function valueCell(cell, text) {
+  const isNumber = text.trim() !== "" && Number.isFinite(Number(text));
+  cell.textContent = isNumber ? format(Number(text)) : text;
+  if (cell.textContent !== text) cell.title = text;
+}
+
 export class RunTable {
   constructor(root) {
     this.root = root;
@@ -62,7 +69,7 @@ export class RunTable {
       const status = row.insertCell();
       status.textContent = runs.status[index].toLowerCase();
       status.dataset.status = runs.status[index];
-      for (const name of varied) row.insertCell().textContent = params[name][index] ?? "";
+      for (const name of varied) valueCell(row.insertCell(), params[name][index] ?? "");
       if (score) Object.assign(row.insertCell(), { textContent: format(metrics[score][index] ?? undefined), className: "number" });
       row.insertCell().textContent = formatDuration(duration({ ended: runs.ended[index], started: runs.started[index] }));
     }
