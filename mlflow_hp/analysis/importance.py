@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlflow_hp.analysis.computed_once import computed_once
+
 if TYPE_CHECKING:
     from mlflow_hp.analysis.search_results import SearchResults
     from mlflow_hp.analysis.search_space import Parameter
@@ -19,6 +21,7 @@ MAX_TOP_SHARE = 0.5
 """Largest share of them."""
 
 
+@computed_once
 def importance(results: SearchResults) -> dict[str, float]:
     """Importance of each varying parameter for being among the best, by Optuna's PED-ANOVA; descending, sums to 1.
 
@@ -60,6 +63,7 @@ def importance(results: SearchResults) -> dict[str, float]:
     return {name: value / total for name, value in sorted(importances.items(), key=lambda item: -item[1])}
 
 
+@computed_once
 def variance_shares(results: SearchResults) -> dict[str, float] | None:
     """Exact share of the variance of the mean scores that each parameter explains alone, on a full grid.
 

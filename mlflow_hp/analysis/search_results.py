@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlflow_hp.analysis.computed_once import computed_once
+from mlflow_hp.analysis.fit_times import FitTimes
 from mlflow_hp.analysis.search_space import Parameter, candidate_text, identity, parameter, value_text, varying
 from mlflow_hp.errors import UserError
 from mlflow_hp.tracking.params_and_tags import plain
@@ -19,10 +23,11 @@ LARGEST = 1e100
 """Scores beyond this would overflow; their fold counts as failed."""
 
 
-class SearchResults(NamedTuple):
-    """Results of a finished search.
+@dataclass(frozen=True, eq=False)
+class SearchResults:
+    """Results of a finished search; what is computed of them is computed once.
 
-    Attributes
+    Parameters
     ----------
     candidates : list of dict
         The parameters of each candidate.
@@ -41,6 +46,9 @@ class SearchResults(NamedTuple):
         Names of the parameters that vary.
     iterations : ndarray of int, shape (n_candidates,), or None
         In a halving search: each candidate's last iteration (0-based), which its numbers come from. Defaults to None.
+    fit_times : FitTimes or None
+        Times to compare, without the first fits of each process where these are known. Defaults to None: `fit_seconds`
+        are compared as they are.
 
     Examples
     --------
@@ -64,23 +72,24 @@ class SearchResults(NamedTuple):
     scorer: str
     parameters: tuple[str, ...]
     iterations: np.ndarray | None = None
+    fit_times: FitTimes | None = None
 
     @property
     def fold_scores(self) -> np.ndarray:
         """The ranking scorer's scores, shape (n_candidates, n_splits)."""
         return self.scores[self.scorer]
 
-    @property
+    @cached_property
     def mean(self) -> np.ndarray:
         """Mean score, shape (n_candidates,); nan where a fold failed, as in scikit-learn."""
         return np.asarray(self.fold_scores.mean(axis=1))
 
-    @property
+    @cached_property
     def std(self) -> np.ndarray:
         """Standard deviation over the folds (divisor n_splits), shape (n_candidates,); nan where a fold failed."""
         return np.asarray(self.fold_scores.std(axis=1))
 
-    @property
+    @cached_property
     def compared(self) -> np.ndarray:
         """Comparable candidates, bool of shape (n_candidates,): no failed fold and, after halving, last iteration."""
         complete = np.isfinite(self.mean)
@@ -88,11 +97,12 @@ class SearchResults(NamedTuple):
             return complete
         return np.asarray(complete & (self.iterations == self.iterations.max()))
 
-    @property
+    @cached_property
     def labels(self) -> list[str]:
         """Label of each candidate: the values of its varying parameters."""
         return [candidate_text(candidate, self.parameters) or "the only one" for candidate in self.candidates]
 
+    @computed_once
     def parameter(self, name: str) -> Parameter:
         """Collect the parameter `name` over all candidates, as axes need it.
 
@@ -170,7 +180,9 @@ class SearchResults(NamedTuple):
         return columns, rows
 
 
-def from_cv_results(cv_results: Mapping[str, Any], scorer: str | None = None) -> SearchResults:
+def from_cv_results(
+    cv_results: Mapping[str, Any], scorer: str | None = None, fit_times: FitTimes | None = None
+) -> SearchResults:
     """Read scikit-learn's ``cv_results_``.
 
     In a halving search each candidate is kept once, with the numbers of its last iteration. Only candidates of the
@@ -182,6 +194,8 @@ def from_cv_results(cv_results: Mapping[str, Any], scorer: str | None = None) ->
         A search's ``cv_results_``, or a part of it with ``params`` and ``split<i>_test_<scorer>``.
     scorer : str, optional
         The scorer that ranks, as in the search's ``refit``. Defaults to the first.
+    fit_times : FitTimes, optional
+        Times to compare, of each row of ``cv_results``. Defaults to the means and standard deviations in it.
 
     Returns
     -------
@@ -228,9 +242,14 @@ def from_cv_results(cv_results: Mapping[str, Any], scorer: str | None = None) ->
         ranks = np.asarray(cv_results[f"rank_test_{scorer}"], np.int64)
     else:
         ranks = _ranks(scores[scorer].mean(axis=1), iterations)
-    return SearchResults(
-        candidates, scores, train or None, seconds[0], seconds[1], ranks, scorer, varying(candidates), iterations
-    )
+    if fit_times is not None:
+        fit_times = fit_times.of(rows)
+    elif "std_fit_time" in cv_results:
+        spread = np.asarray(cv_results["std_fit_time"], np.float64)[rows]
+        fit_times = FitTimes(seconds[0], spread, np.full(len(rows), scores[scorer].shape[1]), [None] * len(rows))
+    fit, score = seconds
+    varied = varying(candidates)
+    return SearchResults(candidates, scores, train or None, fit, score, ranks, scorer, varied, iterations, fit_times)
 
 
 def plus_minus(mean: float, std: float) -> str:

@@ -6,6 +6,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from mlflow_hp.analysis.computed_once import computed_once
+from mlflow_hp.analysis.fit_times import FASTER, fastest
+from mlflow_hp.analysis.multiple_tests import holm
+
 if TYPE_CHECKING:
     from mlflow_hp.analysis.search_results import SearchResults
 
@@ -13,8 +17,6 @@ LEVEL = 0.05
 """Level of significance."""
 ROUNDING = 1e-12
 """Scores that differ by less than this share of the largest are equal."""
-FASTER = 1.05
-"""Least ratio of training times that counts as a difference."""
 
 
 class Winner(NamedTuple):
@@ -33,7 +35,7 @@ class Winner(NamedTuple):
         The best and the candidates not distinguishable from it at `level`.
     cheapest : int
         The fastest to train of those `tied` that are within one `error` of the best; the best itself where none is
-        clearly faster.
+        clearly faster: significantly, by `fit_times.fastest`, where the times of the folds are known.
     level : float
         Level of significance.
     error : float
@@ -53,6 +55,7 @@ class Winner(NamedTuple):
     visible: float
 
 
+@computed_once
 def winner(results: SearchResults, test_to_train: float | None = None, level: float = LEVEL) -> Winner | None:
     """Compare the best candidate with all others over the folds; None if no candidate has all its scores.
 
@@ -93,10 +96,12 @@ def winner(results: SearchResults, test_to_train: float | None = None, level: fl
         error = float(np.median(spreads)) if spreads.size else float(errors[rows[1]])
         visible = float(student.isf(level / 2 / (rows.size - 1), max(spreads.size, 1) * (n_splits - 1)) * error)
     near = tied & (results.mean >= results.mean[best] - (error if np.isfinite(error) else 0.0))
-    seconds = np.where(near & np.isfinite(results.fit_seconds), results.fit_seconds, np.inf)
-    cheapest = int(np.argmin(seconds))
-    if not seconds[cheapest] * FASTER < seconds[best]:
-        cheapest = best
+    if results.fit_times is not None:
+        cheapest = fastest(results.fit_times, near, best, level)
+    else:
+        seconds = np.where(near & np.isfinite(results.fit_seconds), results.fit_seconds, np.inf)
+        cheapest = int(np.argmin(seconds))
+        cheapest = cheapest if seconds[cheapest] * FASTER < seconds[best] else best
     return Winner(best, p_values, adjusted, tied, cheapest, level, error, visible)
 
 
@@ -145,11 +150,3 @@ def p_values_against_first(scores: np.ndarray, test_to_train: float) -> tuple[np
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(means == 0, 0.0, means / errors)
     return np.asarray(2 * student.sf(ratio, freedom)), errors
-
-
-def holm(p_values: np.ndarray) -> np.ndarray:
-    """Correct p-values of shape (n,) by Holm's step-down: the k-th smallest times n - k + 1, never descending."""
-    order = np.argsort(p_values)
-    adjusted = np.empty(len(p_values))
-    adjusted[order] = np.maximum.accumulate(p_values[order] * np.arange(len(p_values), 0, -1))
-    return np.minimum(adjusted, 1.0)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from mlflow_hp.analysis.search_results import SearchResults
     from mlflow_hp.analysis.significance import Winner
 
-MAX_NAMED = 40
+MAX_NAMED = 50
 """Up to this many candidates are drawn with their names."""
 MAX_LINES = 8
 """Up to this many candidates are drawn as lines from fold to fold, more as boxes."""
@@ -152,10 +152,10 @@ class TimeInfo(NamedTuple):
 
 def time_info(results: SearchResults, winner: Winner) -> TimeInfo:
     """Compute score against fit time, with the Pareto front of the candidates fitted with the same resources."""
-    known = np.isfinite(results.fit_seconds)
+    fit_seconds = results.fit_seconds if results.fit_times is None else results.fit_times.mean
     chosen = _in_order(results)
-    chosen = chosen[known[chosen]]
-    mean, seconds = results.mean[chosen], results.fit_seconds[chosen]
+    chosen = chosen[np.isfinite(fit_seconds[chosen])]
+    mean, seconds = results.mean[chosen], fit_seconds[chosen]
     front = pareto_front(seconds, np.where(results.compared[chosen], mean, -np.inf))
     marked: dict[str, int] = {}
     for word, index in (("best", winner.best), ("cheapest within one standard error", winner.cheapest)):

@@ -22,6 +22,7 @@ from mlflow_hp.search.display import recording_lines
 from mlflow_hp.search.live.after_fit import record_after_fit
 from mlflow_hp.search.live.family import Family
 from mlflow_hp.search.live.observer import SearchFit
+from mlflow_hp.search.live.warm_fits import fit_times
 from mlflow_hp.search.naming import search_name, search_params
 from mlflow_hp.search.resume.fold_cache import FoldCache
 from mlflow_hp.search.resume.manifest import LONGEST_MANIFEST_TAG
@@ -46,6 +47,7 @@ from mlflow_hp.tracking.tags import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mlflow_hp.analysis.fit_times import FitTimes
     from mlflow_hp.analysis.search_results import SearchResults
     from mlflow_hp.search.resume.manifest import Manifest
     from mlflow_hp.search.resume.previous_run import PreviousRun
@@ -83,6 +85,7 @@ class SearchRecording:
         self._settings = {**settings, "problem": self._problem, "remark": self._remark}
         self._with_report = report
         self._results: dict[int, Mapping[str, Any]] = {}
+        self._fit_times: dict[int, FitTimes] = {}
         self._writer = SearchSender(parent, warn, is_owned=is_owned)
         self._started = time.time()
         self._problems: list[str] = []
@@ -110,8 +113,7 @@ class SearchRecording:
         results = getattr(self, "_results", None)
         if not results:
             return None
-        last = next(reversed(results.values()))
-        return from_cv_results(last, self._ranking_scorer(last))
+        return self._results_of(next(reversed(results)))
 
     def abandon(self) -> None:
         """Stop recording in a forked child process: the parent process records the search."""
@@ -314,6 +316,8 @@ class SearchRecording:
         write_summary(fit, parent, now)
         self._unmeasured_fits.append(fit.number)
         self._results[fit.number] = results
+        if fit.is_understood:
+            self._fit_times[fit.number] = fit_times(fit.candidates, len(results["params"]))
         parent.log_text(csv_path(fit.number), to_csv(results))
 
     def _add_report(self) -> None:
@@ -324,16 +328,18 @@ class SearchRecording:
         try:
             from mlflow_hp.search.report import describe_search, draw_search  # loads Matplotlib
 
-            fits = {
-                number: from_cv_results(results, self._ranking_scorer(results))
-                for number, results in self._results.items()
-            }
+            fits = {number: self._results_of(number) for number in self._results}
             self._writer.parent.log_if_missing("tags", {DESCRIPTION_TAG: describe_search(fits)})
             draw_search(self._writer.report_folder, fits, self._about())
             self._writer.parent.log_report()
         except Exception as error:  # noqa: BLE001 - the search itself has succeeded
             self._problem(f"pictures or description are missing: {type(error).__name__}: {error}")
         self._writer.parent.log_metrics([(REPORT_SECONDS_METRIC, time.perf_counter() - started, time.time(), 0)])
+
+    def _results_of(self, number: int) -> SearchResults:
+        """Results of a finished fit, by its number (0-based)."""
+        results = self._results[number]
+        return from_cv_results(results, self._ranking_scorer(results), self._fit_times.get(number))
 
     def _about(self) -> str:
         """Name of the run, and kind of the search, for the small print of its pictures."""

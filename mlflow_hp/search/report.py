@@ -119,8 +119,9 @@ def search_pictures(report: Report, results: SearchResults, test_to_train: float
     report.picture("scores_by_fold", plots.draw_folds(plots.folds_info(results)))
     if best is not None:
         report.picture("scores", plots.draw_scores(plots.scores_info(results, best)))
-        if np.isfinite(results.fit_seconds).any():
-            report.picture("score_by_fit_time", plots.draw_time(plots.time_info(results, best)))
+        times = plots.time_info(results, best)
+        if times.seconds.size:
+            report.picture("score_by_fit_time", plots.draw_time(times))
     if not results.parameters:
         return
     if len(results.parameters) == 1:
@@ -253,11 +254,10 @@ def _significance(results: SearchResults, best_candidate: Winner) -> str:
 
 def _cheapest(results: SearchResults, best_candidate: Winner) -> list[str]:
     """The cheapest of the candidates tied with the best and within one standard error of it."""
-    if best_candidate.tied.sum() < 2 or not np.isfinite(results.fit_seconds[best_candidate.tied]).all():
-        return []
-    fast, slow = results.fit_seconds[best_candidate.cheapest], results.fit_seconds[best_candidate.best]
+    seconds = results.fit_seconds if results.fit_times is None else results.fit_times.mean
     if best_candidate.cheapest == best_candidate.best:
-        return [f"None of those within one standard error of it ({best_candidate.error:.2g}) trains clearly faster."]
+        return []
+    fast, slow = seconds[best_candidate.cheapest], seconds[best_candidate.best]
     times = f"{slow / fast:.1f} times faster ({fast:.2g} s a fold instead of {slow:.2g} s)" if fast > 0 else "faster"
     others = f"The cheapest within one standard error of it ({best_candidate.error:.2g})"
     return [f"{others} is {_named(results, best_candidate.cheapest)}, which trains {times}."]

@@ -156,12 +156,12 @@ def test_time_marks_best_and_cheapest():
 
 
 def test_folds_keep_single_failures_and_the_best():
-    scores = np.linspace(0, 1, 50)[:, None] + [0.0, 0.1]
-    scores[10, 0] = np.nan
-    info = search.folds_info(results([{"a": i} for i in range(50)], scores))
+    scores = np.linspace(0, 1, 60)[:, None] + [0.0, 0.1]
+    scores[20, 0] = np.nan
+    info = search.folds_info(results([{"a": i} for i in range(60)], scores))
     assert len(info.labels) == search.MAX_NAMED
-    assert info.labels[0] == "a=49"
-    assert "the best 40 of 50" in info.title
+    assert info.labels[0] == "a=59"
+    assert "the best 50 of 60" in info.title
 
 
 def test_parallel_axes_run_from_0_to_1():

@@ -189,14 +189,15 @@ def test_a_model_function_that_raises_for_one_value(store):
 
 
 def test_outside_of_a_search_keras_is_left_alone():
-    seen = []
+    seen, ended = [], []
     model = build()
     model.compile("sgd", "mse")
-    with record_epochs(lambda *event: seen.append(event)):
+    with record_epochs(lambda *event: seen.append(event), lambda *trained: ended.append(trained[1:])):
         model.fit(X, Y, epochs=1, verbose=0)
         model.fit(X, Y, None, 1, 0, [])  # callbacks by position are left as they are
     first = model.fit(X, Y, epochs=1, verbose=0)
     assert [event[:2] for event in seen] == [(0, 0)]
+    assert [epochs for epochs, _ in ended] == [1]
     assert list(first.history) == ["loss"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 import warnings
@@ -313,7 +314,7 @@ def test_variance_shares_are_exact_on_a_full_grid():
     together = variance_shares(grid(lambda rate, units, kind: sign[kind] * (math.log10(rate) + 2.5)))
     assert sum(together.values()) == pytest.approx(0, abs=1e-12)
     whole = grid(lambda rate, **_: rate)
-    part = whole._replace(candidates=whole.candidates[:-1], scores={"score": whole.fold_scores[:-1]})
+    part = dataclasses.replace(whole, candidates=whole.candidates[:-1], scores={"score": whole.fold_scores[:-1]})
     assert variance_shares(part) is None
     assert variance_shares(grid(lambda **_: 1.0)) is None
 

@@ -9,6 +9,7 @@ from mlflow_hp._compat.sklearn import result_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from mlflow_hp.search.live.workload import Workload
     from mlflow_hp.search.resume.dependencies import Dependencies
 
 
@@ -65,6 +66,8 @@ class Fold(NamedTuple):
         Number of the fit whose training was reused. Defaults to None.
     dependencies : Dependencies or None
         Modules and files that its process had loaded and read; None if unknown. Defaults to None.
+    workload : Workload or None
+        Its process and what was trained; None if unknown. Defaults to None.
     """
 
     task: int
@@ -80,6 +83,7 @@ class Fold(NamedTuple):
     result: dict[str, Any] | None = None
     trained_by: int | None = None
     dependencies: Dependencies | None = None
+    workload: Workload | None = None
 
 
 def fold_of(outcome: Outcome) -> Fold:
@@ -91,7 +95,7 @@ def fold_of(outcome: Outcome) -> Fold:
         If this version of scikit-learn returns something else.
     """
     result = outcome.result
-    return Fold(*outcome[:5], *result_of(result), result, outcome.trained_by, outcome.dependencies)
+    return Fold(*outcome[:5], *result_of(result), result, *outcome[6:])
 
 
 class Started(NamedTuple):
@@ -155,6 +159,8 @@ class Outcome(NamedTuple):
         Number of the fit whose training was reused. Defaults to None.
     dependencies : Dependencies or None
         Modules and files that its process had loaded and read; None if unknown. Defaults to None.
+    workload : Workload or None
+        Its process and what was trained; None if unknown. Defaults to None.
     """
 
     task: int
@@ -165,6 +171,7 @@ class Outcome(NamedTuple):
     result: Any
     trained_by: int | None = None
     dependencies: Dependencies | None = None
+    workload: Workload | None = None
 
 
 class UnknownOutcome(NamedTuple):

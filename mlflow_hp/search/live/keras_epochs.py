@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     OnEpoch = Callable[[int, int, Mapping[str, float]], None]
+    OnTrained = Callable[[Any, int, int | None], None]
     FoldRun = Callable[[], tuple[str, str] | None]
 
 _new_callbacks: ContextVar[Callable[[], list[Any]] | None] = ContextVar("mlflow_hp_new_callbacks", default=None)
@@ -26,7 +27,10 @@ _new_callbacks: ContextVar[Callable[[], list[Any]] | None] = ContextVar("mlflow_
 
 @contextlib.contextmanager
 def record_epochs(
-    on_epoch: OnEpoch, fold_run: FoldRun | None = None, on_problem: Callable[[str], None] = print
+    on_epoch: OnEpoch,
+    on_trained: OnTrained,
+    fold_run: FoldRun | None = None,
+    on_problem: Callable[[str], None] = print,
 ) -> Iterator[None]:
     """Call `on_epoch` at the end of each epoch of Keras fits inside the block, if Keras is loaded.
 
@@ -35,6 +39,8 @@ def record_epochs(
     on_epoch : callable
         Called with the number of the Keras fit inside the block (0-based), the epoch (0-based) and the values:
         Keras' logs, and the ``learning_rate`` at the start of the epoch.
+    on_trained : callable
+        Called at the end of each Keras fit with its model, the number of its epochs, and of steps in each.
     fold_run : callable, optional
         Called when a Keras fit begins; returns id and tracking URI of the run that is to hold its every step. Defaults
         to recording no steps.
@@ -47,7 +53,8 @@ def record_epochs(
         return
     fits = itertools.count()
     with _patch.on(keras.Model):
-        token = _new_callbacks.set(lambda: [_epoch_callback()(next(fits), on_epoch), *_recorders(fold_run, on_problem)])
+        epochs = functools.partial(_epoch_callback(), on_epoch=on_epoch, on_trained=on_trained)
+        token = _new_callbacks.set(lambda: [epochs(next(fits)), *_recorders(fold_run, on_problem)])
         try:
             yield
         finally:
@@ -90,11 +97,13 @@ def _epoch_callback() -> Any:
     class EpochCallback(keras.callbacks.Callback):
         """Passes on the values of each epoch."""
 
-        def __init__(self, fit: int, on_epoch: OnEpoch) -> None:
+        def __init__(self, fit: int, on_epoch: OnEpoch, on_trained: OnTrained) -> None:
             super().__init__()
             self.fit = fit
             self.on_epoch = on_epoch
+            self.on_trained = on_trained
             self.learning_rate: float | None = None
+            self.n_epochs = 0
 
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
             with contextlib.suppress(AttributeError, TypeError, ValueError):
@@ -105,7 +114,12 @@ def _epoch_callback() -> Any:
             for name, value in (logs or {}).items():
                 with contextlib.suppress(TypeError, ValueError):
                     values[name] = float(value)
+            self.n_epochs += 1
             self.on_epoch(self.fit, epoch, values)
+
+        def on_train_end(self, logs: Any = None) -> None:  # noqa: ARG002
+            with contextlib.suppress(Exception):  # an unknown workload is not compared
+                self.on_trained(self.model, self.n_epochs, (self.params or {}).get("steps"))
 
     return EpochCallback
 

@@ -22,6 +22,7 @@ from mlflow_hp.search.live.events import (
     UnknownOutcome,
 )
 from mlflow_hp.search.live.keras_epochs import record_epochs
+from mlflow_hp.search.live.workload import Trainings
 from mlflow_hp.search.resume.dependencies import dependencies, watch_files
 from mlflow_hp.search.speedups.epoch_sharing import SharedTraining
 from mlflow_hp.search.speedups.model_reuse import reused_models
@@ -97,7 +98,7 @@ class _RunningFit:
     def compute(self, arguments: Any, named: Any, training: SharedTraining | None = None) -> Outcome:
         """Call the task's function; with `training`, reuse the training of another fit or provide it to others."""
         fold_task, sender = self.fold_task, self.sender
-        task = fold_task.task
+        task, trainings = fold_task.task, Trainings()
 
         def on_epoch(fit: int, epoch: int, values: Mapping[str, float]) -> None:
             event = Epoch(task, time.time(), fit, epoch, values)
@@ -117,7 +118,8 @@ class _RunningFit:
             reused = reused_models(on_plain) if fold_task.address.reuse else nullcontext()
             shared = training.next_fit(on_plain) if training else nullcontext()
             below = nested_in(fold_task.address.run_id)
-            with watch_files(), apart, below, record_epochs(on_epoch, fold_run, on_problem), reused, shared:
+            epochs = record_epochs(on_epoch, trainings.add, fold_run, on_problem)
+            with watch_files(), apart, below, epochs, reused, shared:
                 result = fold_task.function(*arguments, **named)
         except Exception:  # not BaseException: an interruption is no failure of the fit
             sender.send(Raised(task, time.time(), traceback.format_exc()))
@@ -131,7 +133,8 @@ class _RunningFit:
                 if event.epoch < len(training.reused.logs):
                     sender.send(event._replace(task=task))
         times = self.started, time.time()
-        outcome = Outcome(task, *times, sender.unsent, sender.n_sent, result, trained_by, dependencies())
+        workload = trainings.workload()
+        outcome = Outcome(task, *times, sender.unsent, sender.n_sent, result, trained_by, dependencies(), workload)
         if sender.is_remote or training is not None:  # before it is returned: the worker may die until then
             sender.send(outcome, keep=False)
         return outcome._replace(n_sent=sender.n_sent)
