@@ -222,7 +222,7 @@ def newly_trained():
     """A model as the cache has it, which was trained, has predicted, and is nobody else's."""
     estimator = classifier().fit(X, Y)
     estimator.predict(X)
-    cached = model_reuse._CachedModel(estimator.model_)
+    cached = model_reuse._CachedModel(estimator.model_, set())
     del estimator
     gc.collect()
     return cached
@@ -244,7 +244,7 @@ def trained():
 def test_whoever_holds_it_is_seen(way, trained):
     def free():
         """Whether it is, by what it was told before and by a first look."""
-        return trained.is_free(), model_reuse._CachedModel(trained.model).is_free(1)
+        return trained.is_free(), model_reuse._CachedModel(trained.model, set()).is_free(1)
 
     assert free() == (True, True)
     with kept(way, types.SimpleNamespace(model_=trained.model)):

@@ -21,7 +21,10 @@ from mlflow_hp.search.speedups.model_signature import NotShareableError
 
 MAX_OBJECTS = 1_000_000
 """Limit of objects to inspect."""
-SHARED = (type, types.ModuleType, types.CodeType, types.BuiltinFunctionType, types.FrameType, str, bytes, int, float)
+SHARED = (
+    type, types.ModuleType, types.CodeType, types.BuiltinFunctionType, types.FrameType, types.NoneType,
+    str, bytes, int, float,
+)  # fmt: skip
 """Types whose objects are not followed: they belong to the whole program, or refer to nothing."""
 
 
@@ -105,10 +108,14 @@ def _leading_to_state(
             if index not in leading:
                 leading[index] = None
                 todo.append(index)
-    references = [sum(source in leading for source in sources[index]) for index in leading]
+    references = dict.fromkeys(leading, 0)
+    for index in leading:
+        for other in edges[index]:
+            if other in references:
+                references[other] += 1
     references[0] += 1
     members = [reachable[index] for index in leading]
-    return members, references, set(skipped) - {type(each) for each in members}
+    return members, list(references.values()), set(skipped) - {type(each) for each in members}
 
 
 def _referents(thing: Any) -> list[Any]:

@@ -94,7 +94,7 @@ def _reuse(fit: KerasFit, counts: ReuseCounts, on_plain: OnPlain) -> Generator[b
     """Replace the new model of a fit by one of an earlier fit, if there is one that computes the same."""
     counts.n_new += 1  # corrected below
     key = _key(fit)
-    new = _CachedModel(fit.estimator.model_)
+    new = _CachedModel(fit.estimator.model_, _cache.barren_in_new)
     if not new.is_free(fit.n_references_to_model()):
         raise NotShareableError(REFERRED_TO)
     cached = _cache.models.pop(key, None)
@@ -107,6 +107,7 @@ def _reuse(fit: KerasFit, counts: ReuseCounts, on_plain: OnPlain) -> Generator[b
         counts.n_reused += 1
     else:
         cached = new
+        cached.barren = set()
     del new
     yield True
     _cache.add(key, cached)
@@ -118,11 +119,13 @@ class _CachedModel:
     Attributes
     ----------
     model : keras.Model
+    barren : set of type
+        Types that `is_isolated` may skip; after training others than before.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, barren: set[type]) -> None:
         self.model = model
-        self._barren: set[type] = set()
+        self.barren = barren
 
     @property
     def nbytes(self) -> int:
@@ -136,7 +139,7 @@ class _CachedModel:
         import tensorflow as tf
 
         state = (keras.Variable, tf.Variable)
-        return not weakref.getweakrefcount(self.model) and is_isolated([self.model], 1 + known, state, self._barren)
+        return not weakref.getweakrefcount(self.model) and is_isolated([self.model], 1 + known, state, self.barren)
 
     def copy_state(self, new_model: Any, expected: Any) -> bool:
         """Set the model to the state of a new, untrained one.
@@ -166,6 +169,7 @@ class _Cache(threading.local):
 
     def __init__(self) -> None:
         self.models: OrderedDict[Any, _CachedModel] = OrderedDict()
+        self.barren_in_new: set[type] = set()
 
     def add(self, key: Any, cached: _CachedModel) -> None:
         """Add a model, and drop the least recently used ones if there are too many."""
