@@ -11,6 +11,7 @@ import numpy as np
 from mlflow_hp.analysis.computed_once import computed_once
 from mlflow_hp.analysis.fit_times import FitTimes
 from mlflow_hp.analysis.search_space import Parameter, candidate_text, identity, parameter, value_text, varying
+from mlflow_hp.analysis.seeds import seed_std
 from mlflow_hp.errors import UserError
 from mlflow_hp.tracking.params_and_tags import plain
 from mlflow_hp.tracking.redaction import masked
@@ -49,6 +50,8 @@ class SearchResults:
     fit_times : FitTimes or None
         Times to compare, without the first fits of each process where these are known. Defaults to None: `fit_seconds`
         are compared as they are.
+    seed_scores : ndarray of shape (n_candidates, n_splits, n_seeds), or None
+        The ranking scorer's scores of each seed. Defaults to None: one seed.
 
     Examples
     --------
@@ -73,6 +76,7 @@ class SearchResults:
     parameters: tuple[str, ...]
     iterations: np.ndarray | None = None
     fit_times: FitTimes | None = None
+    seed_scores: np.ndarray | None = None
 
     @property
     def fold_scores(self) -> np.ndarray:
@@ -96,6 +100,11 @@ class SearchResults:
         if self.iterations is None or not complete.any():
             return complete
         return np.asarray(complete & (self.iterations == self.iterations.max()))
+
+    @cached_property
+    def seed_std(self) -> np.ndarray | None:
+        """Standard deviation over the seeds within a fold (divisor n_seeds - 1), shape (n_candidates,)."""
+        return None if self.seed_scores is None else np.array([seed_std(scores) for scores in self.seed_scores])
 
     @cached_property
     def labels(self) -> list[str]:
@@ -135,6 +144,8 @@ class SearchResults:
             for scorer, values in scores.items():
                 columns |= {f"mean_{kind}{scorer}": values.mean(axis=1), f"std_{kind}{scorer}": values.std(axis=1)}
                 columns |= {f"fold_{fold}_{kind}{scorer}": values[:, fold] for fold in range(values.shape[1])}
+        if self.seed_std is not None:
+            columns[f"seed_std_{self.scorer}"] = self.seed_std
         columns |= {"fit_seconds": self.fit_seconds, "score_seconds": self.score_seconds}
         if self.iterations is not None:
             columns["iteration"] = self.iterations
@@ -172,11 +183,13 @@ class SearchResults:
         rows : list of list of str
             A row for each candidate, the best first.
         """
-        columns, rows = ["rank", *self.parameters, self.scorer, "fit seconds"], []
+        spread = [] if self.seed_std is None else ["std over seeds"]
+        columns, rows = ["rank", *self.parameters, self.scorer, *spread, "fit seconds"], []
         for index in np.argsort(self.ranks, kind="stable")[:n]:
             values = [value_text(self.candidates[index].get(name, "")) for name in self.parameters]
             score = "failed" if np.isnan(self.mean[index]) else plus_minus(self.mean[index], self.std[index])
-            rows.append([str(self.ranks[index]), *values, score, f"{self.fit_seconds[index]:.3g}"])
+            spread = [] if self.seed_std is None else [f"{self.seed_std[index]:.2g}"]
+            rows.append([str(self.ranks[index]), *values, score, *spread, f"{self.fit_seconds[index]:.3g}"])
         return columns, rows
 
 
@@ -249,7 +262,11 @@ def from_cv_results(
         fit_times = FitTimes(seconds[0], spread, np.full(len(rows), scores[scorer].shape[1]), [None] * len(rows))
     fit, score = seconds
     varied = varying(candidates)
-    return SearchResults(candidates, scores, train or None, fit, score, ranks, scorer, varied, iterations, fit_times)
+    seeds = _seed_scores(cv_results, scorer, scores[scorer].shape[1])
+    return SearchResults(
+        candidates, scores, train or None, fit, score, ranks, scorer, varied, iterations, fit_times,
+        None if seeds is None else seeds[rows],
+    )  # fmt: skip
 
 
 def plus_minus(mean: float, std: float) -> str:
@@ -272,6 +289,15 @@ def _by_scorer(cv_results: Mapping[str, Any], kind: str) -> dict[str, np.ndarray
             values = np.stack(columns, axis=1)
             scores[name] = np.where(np.abs(values) <= LARGEST, values, np.nan)
     return scores
+
+
+def _seed_scores(cv_results: Mapping[str, Any], scorer: str, n_splits: int) -> np.ndarray | None:
+    """Scores of each seed, shape (n_rows, n_splits, n_seeds), from the columns that `record_search` adds."""
+    seeds: list[np.ndarray] = []
+    while f"seed{len(seeds)}_split0_test_{scorer}" in cv_results:
+        columns = [cv_results[f"seed{len(seeds)}_split{split}_test_{scorer}"] for split in range(n_splits)]
+        seeds.append(np.stack([np.asarray(column, np.float64) for column in columns], axis=1))
+    return np.stack(seeds, axis=2) if seeds else None
 
 
 def _without_secrets(candidate: Mapping[str, Any]) -> dict[str, Any]:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mlflow_hp.delivery.run_changes import RunChanges
+    from mlflow_hp.search.live.candidates import Candidate
     from mlflow_hp.search.live.observer import SearchFit
 
 
@@ -56,6 +57,18 @@ def write_summary(fit: SearchFit, parent: RunChanges, at: float) -> None:
     if best is not None:
         parent.set_tags({BEST_TAG: best.run.name, BEST_PARAMS_TAG: json.dumps(param_values(best.params))})
         parent.set_run_id_tag(BEST_RUN_ID_TAG, best.run)
+
+
+def seed_columns(candidates: Mapping[int, Candidate], n_candidates: int) -> dict[str, np.ndarray]:
+    """Scores of each seed like columns of ``cv_results_``: ``seed<r>_split<i>_test_<scorer>``, nan if unknown."""
+    columns: dict[str, np.ndarray] = {}
+    for index, candidate in candidates.items():
+        for split, fold in candidate.folds.items():
+            for scorer, scores in fold.seed_scores.items():
+                for seed, score in enumerate(scores):
+                    name = f"seed{seed}_split{split}_test_{scorer}"
+                    columns.setdefault(name, np.full(n_candidates, np.nan))[index] = score
+    return columns
 
 
 def csv_path(number: int) -> str:

@@ -17,7 +17,7 @@ from mlflow_hp.analysis.search_results import from_cv_results
 from mlflow_hp.delivery.late_params import late_params
 from mlflow_hp.delivery.search_sender import SearchSender
 from mlflow_hp.errors import UserError
-from mlflow_hp.search.cv_results import csv_path, to_csv, write_ranks, write_summary
+from mlflow_hp.search.cv_results import csv_path, seed_columns, to_csv, write_ranks, write_summary
 from mlflow_hp.search.display import recording_lines
 from mlflow_hp.search.live.after_fit import record_after_fit
 from mlflow_hp.search.live.family import Family
@@ -138,6 +138,7 @@ class SearchRecording:
                 self._n_fits,
                 self._previous,
                 self._parent_tags,
+                repeats=self._settings["repeats"],
                 store_manifest=self._store_manifest,
                 remark=self._remark,
             )
@@ -315,7 +316,7 @@ class SearchRecording:
         write_ranks(fit, results, now)
         write_summary(fit, parent, now)
         self._unmeasured_fits.append(fit.number)
-        self._results[fit.number] = results
+        self._results[fit.number] = results = {**results, **seed_columns(fit.candidates, len(results["params"]))}
         if fit.is_understood:
             self._fit_times[fit.number] = fit_times(fit.candidates, len(results["params"]))
         parent.log_text(csv_path(fit.number), to_csv(results))

@@ -39,6 +39,7 @@ def record_search(
     *,
     record: Literal["epochs", "batches"] = "epochs",
     per_fold_runs: bool = False,
+    repeats: int = 1,
     reuse: bool = True,
     share_epochs: bool = True,
     resume: bool | str = False,
@@ -72,6 +73,11 @@ def record_search(
     per_fold_runs : bool
         Whether each fold also gets its own run, below its candidate; always so with ``record="batches"``. Defaults to
         False.
+    repeats : int
+        Number of seeds of each fit. scikit-learn gets the mean score over the seeds; every seed's score is recorded,
+        and how much of the differences is the candidate, the fold, and luck. The first seed is the estimator's own
+        ``random_state`` (also of its steps, and as a parameter of the search), the others are derived from it.
+        Defaults to 1.
     reuse : bool
         Whether fits of scikeras models that share an architecture train one compiled model: the same scores bit for
         bit, in less time and memory. Models for which this is not known to be exact are left out, and so are the
@@ -81,7 +87,7 @@ def record_search(
         Whether candidates that differ only in ``epochs`` share one training of the largest number, scored at each of
         them, where that is exact: seeded scikeras models without callbacks, whose function does not get the number.
         Candidates that reused a training have the tag ``mlflow_hp.shared_epochs_with``, and times as if they had
-        trained alone. Off with ``record="batches"`` or `per_fold_runs`, and in threads. Defaults to True.
+        trained alone. Off with ``record="batches"``, `per_fold_runs` or `repeats`, and in threads. Defaults to True.
     resume : bool or str
         The id of the parent run of an interrupted search, or True for the latest unfinished one in the active
         experiment (if there is none, a new one begins). That run and its children are continued: finished folds are
@@ -106,9 +112,9 @@ def record_search(
     Raises
     ------
     UserError
-        If `search` is not a search, `record` is unknown, the tracking server does not answer and no run is active, or
-        the run of `resume` cannot be resumed. During the fit, if the data are not those of the run to resume, or
-        joblib's backend is ``multiprocessing`` while TensorFlow is loaded.
+        If `search` is not a search, `record` is unknown, `repeats` is no number of seeds, the tracking server does not
+        answer and no run is active, or the run of `resume` cannot be resumed. During the fit, if the data are not
+        those of the run to resume, or joblib's backend is ``multiprocessing`` while TensorFlow is loaded.
 
     Examples
     --------
@@ -130,14 +136,16 @@ def record_search(
         )
     if record not in ("epochs", "batches"):
         raise UserError(f"record={record!r} is unknown; choose 'epochs', or 'batches' for every step of Keras models")
+    _check_repeats(repeats, record)
     _recover_earlier(resume)
-    previous = find_previous(search, resume)
+    previous = find_previous(search, resume, repeats)
     steps = record == "batches"
     settings = {
         "steps": steps,
         "per_fold_runs": per_fold_runs or steps,
         "reuse": reuse and not steps,
-        "share_epochs": share_epochs and not steps and not per_fold_runs,
+        "repeats": repeats,
+        "share_epochs": share_epochs and not steps and not per_fold_runs and repeats == 1,
         "progress": progress,
     }
     process = os.getpid()
@@ -156,6 +164,16 @@ def record_search(
             if os.getpid() == process:  # not in a child process forked in the block
                 with held("sending the record of the search to MLflow"):
                     recording.close(error, _status(error), ends_run=is_owned)
+
+
+def _check_repeats(repeats: Any, record: str) -> None:
+    if not isinstance(repeats, int) or isinstance(repeats, bool) or repeats < 1:
+        raise UserError(f"repeats={repeats!r} is no number of seeds: give a whole number from 1 on")
+    if repeats > 1 and record == "batches":
+        raise UserError(
+            f"repeats={repeats} and record='batches' exclude each other: a fold's run holds the steps of one training; "
+            "leave out one of them"
+        )
 
 
 def _status(error: BaseException | None) -> str:

@@ -10,9 +10,11 @@ import numpy as np
 
 from mlflow_hp.analysis.importance import importance, variance_shares
 from mlflow_hp.analysis.search_results import plus_minus
+from mlflow_hp.analysis.seeds import variance_components
 from mlflow_hp.analysis.significance import winner
 from mlflow_hp.plots import heatmap, score_by_parameter
 from mlflow_hp.plots import search as plots
+from mlflow_hp.plots import search_seeds as seed_plots
 from mlflow_hp.plots import search_space as parameter_plots
 from mlflow_hp.run_page.illustrated import ReportPart, illustrated
 from mlflow_hp.terminal import count
@@ -111,7 +113,8 @@ def search_description(results: SearchResults) -> str:
 def search_pictures(report: Report, results: SearchResults, test_to_train: float | None = None) -> None:
     """Add all applicable pictures of a search to `report`; `test_to_train` as in `significance.winner`.
 
-    ``scores``, ``scores_by_fold``, ``score_by_fit_time``. If several parameters vary: ``parallel_coordinates``,
+    ``scores``, ``scores_by_fold``, ``score_by_fit_time``, with several seeds ``scores_by_seed``.
+    If several parameters vary: ``parallel_coordinates``,
     ``importance``, ``heatmap_<x>_<y>`` of each pair whose values fill a grid, and, if they do so of not all pairs,
     ``score_by_parameter``; if a single numeric one does: ``score_by_<name>``.
     """
@@ -122,6 +125,8 @@ def search_pictures(report: Report, results: SearchResults, test_to_train: float
         times = plots.time_info(results, best)
         if times.seconds.size:
             report.picture("score_by_fit_time", plots.draw_time(times))
+    if results.seed_scores is not None:
+        report.picture("scores_by_seed", seed_plots.draw_seeds(seed_plots.seeds_info(results)))
     if not results.parameters:
         return
     if len(results.parameters) == 1:
@@ -219,6 +224,7 @@ def search_sentences(results: SearchResults, test_to_train: float | None = None)
         *_cheapest(results, best_candidate),
         *_edge(results, best_candidate),
         *_important(results),
+        *_luck(results),
     ]
     if n_failed := n - int(np.isfinite(results.mean).sum()):
         sentences.append(f"Left out: {n_failed:,} of {n:,} candidates, which failed in one fold or more.")
@@ -293,6 +299,29 @@ def _important(results: SearchResults) -> list[str]:
             f"Shares of the variance of all mean scores on the full grid: {listed}, interaction {rest:.0%}."
         )
     return sentences
+
+
+def _luck(results: SearchResults) -> list[str]:
+    """Shares of candidate, fold and seed in the variance of a single score, of a search with several seeds."""
+    if results.seed_scores is None:
+        return []
+    scores = results.seed_scores[np.isfinite(results.seed_scores).all(axis=(1, 2))]
+    if min(scores.shape) < 2:
+        return []
+    parts = variance_components(scores)
+    total = sum(parts)
+    if not total > 0:
+        return ["All scores are equal."]
+    if parts.seed == 0:
+        return [f"Each of the {scores.shape[2]} seeds gave the same scores: nothing here depends on chance."]
+    share = {name: f"{value / total:.0%}" for name, value in parts._asdict().items()}
+    uncertain = np.sqrt(parts.seed / scores.shape[2])
+    sentence = (
+        f"Variance of a single score: {share['candidate']} is the candidate, {share['fold']} the fold, "
+        f"{share['candidate_and_fold']} the candidate from fold to fold, {share['seed']} luck (the seed); luck leaves "
+        f"the mean over {scores.shape[2]} seeds of a fold uncertain by {uncertain:.2g}."
+    )
+    return [sentence]
 
 
 def _named(results: SearchResults, index: int) -> str:

@@ -309,8 +309,9 @@ def score_metric(scorer: str, kind: str = "") -> str:
     ----------
     scorer : str
         Name in ``cv_results_``: ``"score"`` if there is only one.
-    kind : {"", "train", "mean", "std", "rank"}
-        Score on the test fold, score on the training folds, or statistic over the test folds. Defaults to ``""``.
+    kind : {"", "train", "mean", "std", "rank", "seed", "seed_std"}
+        Score on the test fold, score on the training folds, statistic over the test folds, score of one seed, or
+        standard deviation over the seeds. Defaults to ``""``.
 
     Returns
     -------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -27,6 +28,7 @@ from mlflow_hp.plots import (
     regression_line,
     score_by_parameter,
     search,
+    search_seeds,
     search_space,
     surface,
     ticks,
@@ -108,6 +110,8 @@ def drawn_search(number, *, grid=False):
     yield search.draw_scores(search.scores_info(results, best))
     yield search.draw_folds(search.folds_info(results))
     yield search.draw_time(search.time_info(results, best))
+    seeds = results.fold_scores[..., None] + 0.01 * RNG.normal(size=(*results.fold_scores.shape, 4))
+    yield search_seeds.draw_seeds(search_seeds.seeds_info(dataclasses.replace(results, seed_scores=seeds)))
     yield search_space.draw_parallel(search_space.parallel_info(results))
     yield search_space.draw_parameter(search_space.parameter_info(results, results.parameters[0]))
     yield heatmap.draw_heatmap(heatmap.heatmap_info(results, *results.parameters[:2]))

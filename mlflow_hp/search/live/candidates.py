@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
+from mlflow_hp.analysis.seeds import seed_std
 from mlflow_hp.search.naming import candidate_name, param_values, space_of, varying
 from mlflow_hp.terminal import is_live
 from mlflow_hp.tracking.artifact_paths import TRACEBACK_FILE
@@ -89,14 +90,14 @@ class Candidate:
         """Write a finished fold: its metrics, and `tags`."""
         self.folds[split] = fold
         points = _points(fold, split)
-        self.run.log_metrics(points)
+        self.run.log_metrics([*points, *_seed_points(fold, f"{FOLD_METRIC_PREFIX}{split}/")])
         if tags:
             self.run.write_verbatim(tags)
         if fold.error is not None:
             self.fail(split, fold.error)
         if split in self.fold_runs:
             run = self.fold_runs[split]
-            run.log_metrics([(name, value, at, 0) for name, value, at, _ in points])
+            run.log_metrics([*((name, value, at, 0) for name, value, at, _ in points), *_seed_points(fold, "")])
             run.end("FINISHED" if fold.error is None else "FAILED", fold.ended)
 
     def fail(self, split: int, traceback: str) -> None:
@@ -118,6 +119,9 @@ class Candidate:
             scores = np.array([fold.scores.get(scorer, np.nan) for fold in folds], np.float64)
             for kind, value in (("mean", scores.mean()), ("std", scores.std())):
                 points.append((score_metric(scorer, kind), float(value), at, 0))
+            if all(fold.seed_scores for fold in folds):
+                spread = seed_std(np.array([fold.seed_scores[scorer] for fold in folds]))
+                points.append((score_metric(scorer, "seed_std"), float(spread), at, 0))
         self.run.log_metrics(points)
         self.end("FAILED" if self.errors else "FINISHED", at)
 
@@ -138,6 +142,14 @@ def _points(fold: Fold, split: int) -> list[Point]:
     values |= {score_metric(scorer, "train"): value for scorer, value in fold.train_scores.items()}
     values |= {FIT_SECONDS_METRIC: fold.fit_seconds, SCORE_SECONDS_METRIC: fold.score_seconds}
     return [(name, float(value), fold.ended, split) for name, value in values.items()]
+
+
+def _seed_points(fold: Fold, prefix: str) -> list[Point]:
+    return [
+        (prefix + score_metric(scorer, "seed"), score, fold.ended, seed)
+        for scorer, scores in fold.seed_scores.items()
+        for seed, score in enumerate(scores)
+    ]
 
 
 class Candidates:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlflow_hp._compat.sklearn import result_of
+from mlflow_hp.search.live.repeated_fit import SEED_SCORES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -84,6 +85,11 @@ class Fold(NamedTuple):
     trained_by: int | None = None
     dependencies: Dependencies | None = None
     workload: Workload | None = None
+
+    @property
+    def seed_scores(self) -> dict[str, list[float]]:
+        """Scorer -> score of each seed on the test fold; empty unless the fit was repeated."""
+        return (self.result or {}).get(SEED_SCORES, {})
 
 
 def fold_of(outcome: Outcome) -> Fold:

@@ -76,6 +76,8 @@ class SearchFit:
         Whether each fold gets its own run.
     steps : bool
         Whether each fold's run also holds every step of the Keras models fitted in it.
+    repeats : int
+        Number of seeds of each fit.
     reuse : bool
         Whether compiled Keras models are reused between fits.
     share_epochs : bool
@@ -106,6 +108,7 @@ class SearchFit:
         *,
         per_fold_runs: bool,
         steps: bool,
+        repeats: int,
         reuse: bool,
         share_epochs: bool,
         progress: bool,
@@ -115,6 +118,7 @@ class SearchFit:
         self.search = search
         self.number = number
         self.steps = steps
+        self.repeats = repeats
         self.n_reused = 0
         self.fold_cache = fold_cache
         self._reuse = reuse

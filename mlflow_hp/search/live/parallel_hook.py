@@ -20,6 +20,7 @@ from mlflow_hp._compat.private_name import UnsupportedVersionError
 from mlflow_hp._compat.sklearn import PARALLEL, arguments_of, parallel_holder
 from mlflow_hp.errors import UserError
 from mlflow_hp.search.live.events import Call, Fold, Outcome, PlannedFit, Pool, fold_of
+from mlflow_hp.search.live.repeated_fit import RepeatedFit, without_seeds
 from mlflow_hp.search.live.worker import FoldTask, SharedFoldTask, UnknownTask
 
 if TYPE_CHECKING:
@@ -35,9 +36,12 @@ class FitObserver(Protocol):
     ----------
     steps : bool
         Whether each fit asks for a run in which to record every step of its Keras models.
+    repeats : int
+        Number of seeds of each fit.
     """
 
     steps: bool
+    repeats: int
 
     def address(self, pool: Pool) -> Address:
         """Address to which the fits send their events."""
@@ -137,7 +141,7 @@ class ObservedParallel(joblib.Parallel):
         results: dict[int, Any] = {}
         for outcomes in super().__call__(self._observed(tasks, self._observer, results)):
             for outcome in outcomes if isinstance(outcomes, list) else [outcomes]:
-                results[outcome.task] = outcome.result
+                results[outcome.task] = without_seeds(outcome.result)
                 if isinstance(outcome, Outcome):
                     self._report(self._observer, outcome)
         self._n_rounds += 1
@@ -184,13 +188,14 @@ class ObservedParallel(joblib.Parallel):
             candidate = before + bound.candidate
             numbers = (task, candidate, bound.split, self._n_rounds, self._n_candidates, bound.n_splits)
             fit = PlannedFit(*numbers, bound.params)
-            call = Call(fit, function, bound.by_name)
+            repeated = RepeatedFit(function, observer.repeats) if observer.repeats > 1 else function
+            call = Call(fit, repeated, bound.by_name)
             observer.planned(fit)
             result = observer.cached_result(call)
             if result is None:
                 yield call
             else:
-                results[task] = result
+                results[task] = without_seeds(result)
 
     @staticmethod
     def _report(observer: FitObserver, outcome: Outcome) -> None:

@@ -47,6 +47,8 @@ class FoldCache:
         Number of this fit among those recorded into the parent run (0-based).
     previous : PreviousRun or None
         The run to resume.
+    repeats : int
+        Number of seeds of each fit.
     parent_tags : mapping of str to str
         Tags that the parent run has already; digests of its data among them are kept.
     store_manifest : callable
@@ -67,10 +69,12 @@ class FoldCache:
         previous: PreviousRun | None,
         parent_tags: Mapping[str, str],
         *,
+        repeats: int,
         store_manifest: Callable[[Manifest], None],
         remark: Callable[[str], None],
     ) -> None:
         self._previous = previous
+        self._repeats = repeats
         self._store_manifest = store_manifest
         self._remark = remark
         self._changed: dict[str, list[str]] = {}
@@ -87,7 +91,7 @@ class FoldCache:
         self._start = Manifest()
         self._parts: Mapping[str, str] | None = None
         self.tags: dict[str, str] = {}
-        identity = matching.identify(search)
+        identity = matching.identify(search, repeats)
         if isinstance(identity, str):
             self.tags = {NOT_RESUMABLE_TAG: identity}
             self._refusal = None if previous is None else UserError(f"this search cannot be resumed: {identity}")
@@ -124,7 +128,7 @@ class FoldCache:
         dict of str to str
             Tags for the parent run.
         """
-        identity = None if self._parts is None else matching.identify(search)
+        identity = None if self._parts is None else matching.identify(search, self._repeats)
         if identity is None or isinstance(identity, str):
             return {}
         end = identity.manifest.beyond(self._start)

@@ -39,7 +39,7 @@ NOT_SPACE = ("estimator", "cv", "scoring", "refit", "n_jobs", "pre_dispatch", "v
              "return_train_score")  # fmt: skip
 
 
-def find_previous(search: Any, resume: bool | str) -> previous_run.PreviousRun | None:
+def find_previous(search: Any, resume: bool | str, repeats: int) -> previous_run.PreviousRun | None:
     """Find the run of an earlier process that recorded `search`.
 
     Parameters
@@ -48,6 +48,8 @@ def find_previous(search: Any, resume: bool | str) -> previous_run.PreviousRun |
         The same search.
     resume : bool or str
         The id of its parent run; True for the latest unfinished one in the active experiment; False for none.
+    repeats : int
+        Number of seeds of each fit.
 
     Returns
     -------
@@ -63,7 +65,7 @@ def find_previous(search: Any, resume: bool | str) -> previous_run.PreviousRun |
         return None
     if resume is not True and not isinstance(resume, str):
         raise UserError(f"resume={resume!r} is neither True nor the id of a parent run")
-    identity = identify(search)
+    identity = identify(search, repeats)
     if isinstance(identity, str):
         raise UserError(f"resume={resume!r}: this search cannot be resumed: {identity}")
     run = _named(resume) if isinstance(resume, str) else _latest(identity)
@@ -109,8 +111,8 @@ class Identity(NamedTuple):
     manifest: Manifest
 
 
-def identify(search: Any) -> Identity | str:
-    """Compute the identity of a search; or, as a string, the reason why it has none."""
+def identify(search: Any, repeats: int) -> Identity | str:
+    """Compute the identity of a search with some seeds of each fit; or, as a string, the reason why it has none."""
     if (reason := _reason_not_repeatable(search)) is not None:
         return reason
     try:
@@ -120,9 +122,12 @@ def identify(search: Any) -> Identity | str:
             ("class", _name(type(search.estimator))),
             sorted({name for part in space_of(search) for name in part}),
         )
+        settings = {name: value for name, value in params.items() if name not in NOT_SPACE}
+        if repeats > 1:
+            settings["repeats of record_search"] = repeats
         parts = {
             "kind": kind,
-            "space": fingerprinter.of({name: value for name, value in params.items() if name not in NOT_SPACE}),
+            "space": fingerprinter.of(settings),
             "estimator": fingerprinter.of(search.estimator),
             "cv": "an iterator" if hasattr(search.cv, "__next__") else fingerprinter.of(search.cv),
             "scoring": (fingerprinter.of(params["scoring"]), params["return_train_score"]),
