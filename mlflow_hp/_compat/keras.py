@@ -52,6 +52,16 @@ APPLIED_VARIABLES = PrivateName(
 )
 """Variables that a built optimizer updates. Fallback: gradients of ``optimizer.apply(gradients)`` are not recorded."""
 
+METRIC_FUNCTION = PrivateName("keras", "MeanMetricWrapper", "_fn", fallback="the models are trained one by one")
+"""Function of a metric that averages it. Fallback: no vectorised training."""
+
+METRIC_ARGUMENTS = PrivateName("keras", "MeanMetricWrapper", "_fn_kwargs", kind=dict, fallback=METRIC_FUNCTION.fallback)
+"""Further arguments of that function. Fallback: as above."""
+
+LOGITS = "_keras_logits"
+"""Attribute of the outputs of a softmax or sigmoid, from which losses compute. Fallback: they compute from the outputs,
+with less precision for large losses."""
+
 
 def original_method(name: str) -> Any:
     """Return a method of ``keras.Model`` as Keras defines it, even if other code has replaced it in that class."""
@@ -248,3 +258,26 @@ def start_at_first_epoch(model: Any) -> None:
     """
     INITIAL_EPOCH.of(model)
     setattr(model, INITIAL_EPOCH.name, None)
+
+
+def function_of_metric(metric: Any) -> Callable[[Any, Any], Any]:
+    """Return the function that a metric averages over the rows.
+
+    Raises
+    ------
+    UnsupportedVersionError
+        If the metric is no average, or this version of Keras does not tell.
+    """
+    function, arguments = METRIC_FUNCTION.of(metric), METRIC_ARGUMENTS.of(metric)
+    return lambda targets, outputs: function(targets, outputs, **arguments)
+
+
+def reshape_with_logits(outputs: Any, shape: Any) -> Any:
+    """Reshape the outputs of an activation, and the logits that it keeps with them."""
+    import tensorflow as tf
+
+    reshaped = tf.reshape(outputs, shape)
+    logits = getattr(outputs, LOGITS, None)
+    if logits is not None:
+        setattr(reshaped, LOGITS, tf.reshape(logits, shape))
+    return reshaped

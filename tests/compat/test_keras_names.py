@@ -19,6 +19,7 @@ from mlflow_hp._compat import tensorflow as of_tensorflow
 from mlflow_hp._compat.private_name import UnsupportedVersionError
 from mlflow_hp.analysis.surfaces.plane import random_plane
 from mlflow_hp.search.speedups.model_signature import architecture
+from mlflow_hp.search.vectorised import NotVectorisableError, read_network
 from mlflow_hp.tracking import devices
 from mlflow_hp.training.plane_losses import losses_on_plane
 from tests.helpers.changed_names import change
@@ -335,3 +336,12 @@ def test_a_fit_that_ends_early_or_runs_out_of_data_is_not_told():
     with pytest.warns(UserWarning, match="ran out of data"):
         fitted = record(regression(), X, Y, steps_per_epoch=4, epochs=4, shuffle=False)
     assert fitted.history.n_steps == int(fitted.model.optimizer.iterations)
+
+
+@pytest.mark.parametrize("name", [of_keras.METRIC_FUNCTION, of_keras.METRIC_ARGUMENTS], ids=lambda name: name.name)
+def test_a_metric_of_another_version_is_not_vectorised(monkeypatch, name):
+    monkeypatch.setattr(name, "name", "mlflow_hp_other")
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse", metrics=["mae"])
+    with pytest.raises(NotVectorisableError, match=r"MeanMetricWrapper\.mlflow_hp_other was not found"):
+        read_network(model, np.zeros((3, 2)), np.zeros(3))

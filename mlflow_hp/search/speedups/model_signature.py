@@ -55,7 +55,7 @@ def architecture(model: Any) -> Any:
     NotShareableError
         If the configuration does not determine the computation, or state is kept outside of the variables.
     """
-    parts = _checked_parts(model)
+    parts = checked_parts(model)
     names = {part.name: f"#{index}" for index, part in enumerate(parts) if _has_name_of_keras(part)}
     seeds_are_state = all(hasattr(part, "seed_generator") for part in parts if hasattr(part, "seed"))
     compiled = compile_arguments(model)
@@ -64,13 +64,25 @@ def architecture(model: Any) -> Any:
         type(model).__name__,
         _frozen(_config(model), names, without_seeds=seeds_are_state),
         _optimizer(model.optimizer),
-        _compiled(compiled),
+        compiled_key(compiled),
         (bool(model.jit_compile), model.steps_per_execution, model.unrolled_steps_per_execution),
         tuple(part.trainable for part in parts if hasattr(part, "trainable")),
         # with several outputs or inputs, Keras' logs and dicts use these names
         tuple(model.output_names) if len(model.outputs) > 1 else None,
         tuple(tensor.name for tensor in model.inputs) if len(model.inputs) > 1 else None,
     )
+
+
+def layer_key(layer: Any) -> Any:
+    """Compute a key of a layer's configuration, without state, its name, and the factors of its regularizers.
+
+    Raises
+    ------
+    NotShareableError
+        If the configuration does not determine the computation.
+    """
+    config = _config(layer)
+    return _frozen({key: config[key] for key in config if key not in ("name", "seed") and "regularizer" not in key})
 
 
 def _config(thing: Any) -> Any:
@@ -80,8 +92,14 @@ def _config(thing: Any) -> Any:
         raise NotShareableError(f"the {type(thing).__name__} cannot give its configuration") from error
 
 
-def _checked_parts(model: Any) -> list[Any]:
-    """Layers and operations of a model, itself first; refuse it unless all are Keras' own."""
+def checked_parts(model: Any) -> list[Any]:
+    """Layers and operations of a model, itself first; refuse it unless all are Keras' own.
+
+    Raises
+    ------
+    NotShareableError
+        If one of them is not, or keeps state outside of the variables.
+    """
     import keras
 
     _refuse_custom(model, "the model")
@@ -136,14 +154,20 @@ def _optimizer(optimizer: Any) -> Any:
     return type(optimizer).__name__, _frozen(config)
 
 
-def _compiled(value: Any) -> Any:
-    """Key of the arguments of ``compile``: nested losses and metrics, as strings, functions or objects of Keras."""
+def compiled_key(value: Any) -> Any:
+    """Key of the arguments of ``compile``: nested losses and metrics, as strings, functions or objects of Keras.
+
+    Raises
+    ------
+    NotShareableError
+        If one of them is not Keras' own.
+    """
     import keras
 
     if isinstance(value, Mapping):
-        return tuple((key, _compiled(each)) for key, each in value.items())
+        return tuple((key, compiled_key(each)) for key, each in value.items())
     if isinstance(value, (list, tuple)):
-        return tuple(_compiled(each) for each in value)
+        return tuple(compiled_key(each) for each in value)
     if value is None or isinstance(value, (bool, int, float, str)):
         return _frozen(value)
     if not _is_of_keras(value if isinstance(value, types.FunctionType) else type(value)):
