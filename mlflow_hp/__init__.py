@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mlflow_hp.history.load import load_snapshots as load_snapshots
     from mlflow_hp.improvement.api import improve as improve
     from mlflow_hp.search.adaptive.search_cv import AdaptiveSearchCV as AdaptiveSearchCV
+    from mlflow_hp.search.atlas import atlas as atlas
     from mlflow_hp.search.record_search import record_search as record_search
     from mlflow_hp.training.callback import TrainingRecorder as TrainingRecorder
     from mlflow_hp.training.loss_barrier import barrier as barrier
@@ -35,6 +36,7 @@ _MODULES = {
     "TrainingRecorder": "training.callback",
     "TrainingWarning": "errors",
     "UserError": "errors",
+    "atlas": "search.atlas",
     "autolog": "autologging.api",
     "barrier": "training.loss_barrier",
     "compare_runs": "compare.api",
@@ -53,6 +55,7 @@ __all__ = [
     "TrainingRecorder",
     "TrainingWarning",
     "UserError",
+    "atlas",
     "autolog",
     "barrier",
     "compare_runs",

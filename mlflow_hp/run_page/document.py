@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mlflow_hp.history import TrainingHistory
     from mlflow_hp.history.weight_snapshots import Snapshots
 
-SCRIPTS = ("plotting.js", "copying.js", "answer.js", "descent.js", "microscope.js", "report.js")
+SCRIPTS = ("plotting.js", "copying.js", "answer.js", "descent.js", "microscope.js", "unpacking.js", "report.js")
 """Scripts of the document, each after those that it imports."""
 STYLES = ("page.css", "run_page.css")
 MAX_COLUMNS = 200
@@ -57,7 +57,7 @@ def training_content(
     dict of str to object
         For `document`.
     """
-    _plotly()
+    plotly()
     shown = descent({run_id: history}, {run_id: snapshots}) if landscape is None else landscape_view(landscape)
     for path in [] if shown is None else shown["paths"]:
         every = -(-len(path["steps"]) // MAX_PATH)
@@ -89,9 +89,9 @@ def document(summary: dict[str, Any], shown: dict[str, Any]) -> str:
         state=storable(f"{run['kind'] or 'run'} of {_day(run['started'])}, by {run['author']}"),
         params=[(storable(name), storable(value)) for name, value in summary["params"]],
         style=style(),
-        content=_packed(text.encode()),
-        plotly=_plotly(),
-        script=Markup(_script()),  # noqa: S704 - ours
+        content=packed(text.encode()),
+        plotly=plotly(),
+        script=Markup(script(SCRIPTS)),  # noqa: S704 - ours
     )
 
 
@@ -124,13 +124,21 @@ def style() -> Markup:
     return Markup("\n".join(_static(name) for name in STYLES))  # noqa: S704 - ours
 
 
-def _packed(data: bytes) -> str:
+def packed(data: bytes) -> str:
+    """Compress data and encode them as text for a document; ``unpacking.js`` reads it.
+
+    Parameters
+    ----------
+    data : bytes
+        The data.
+    """
     return base64.b64encode(gzip.compress(data, 9, mtime=0)).decode()
 
 
 @functools.cache
-def _plotly() -> str:
-    return _packed(files("plotly").joinpath("package_data", "plotly.min.js").read_bytes())
+def plotly() -> str:
+    """Compressed plotly.js."""
+    return packed(files("plotly").joinpath("package_data", "plotly.min.js").read_bytes())
 
 
 @functools.cache
@@ -139,6 +147,12 @@ def _static(name: str) -> str:
 
 
 @functools.cache
-def _script() -> str:
-    """All scripts as one module: their imports of one another are left out."""
-    return re.sub(r"^import .*\n", "", "\n".join(_static(name) for name in SCRIPTS), flags=re.MULTILINE)
+def script(names: tuple[str, ...]) -> str:
+    """Join scripts as one module: their imports of one another are left out.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Names of the files, each after those that it imports.
+    """
+    return re.sub(r"^import .*\n", "", "\n".join(_static(name) for name in names), flags=re.MULTILINE)

@@ -103,7 +103,7 @@ def run_tags(kind: str, more: Mapping[str, str] | None = None) -> dict[str, str]
 
     Parameters
     ----------
-    kind : {"training", "search", "candidate", "fold", "sweep", "improvement", "comparison"}
+    kind : {"training", "search", "candidate", "fold", "sweep", "improvement", "comparison", "atlas"}
         Value of the tag ``mlflow_hp.kind``.
     more : mapping of str to str, optional
         Further tags. Defaults to none.

@@ -3,19 +3,9 @@
 import { showAnswer } from "./answer.js";
 import { Descent } from "./descent.js";
 import { Microscope } from "./microscope.js";
+import { unpacked, unpackPlotly } from "./unpacking.js";
 
-async function unpacked(id) {
-  const bytes = Uint8Array.from(atob(document.getElementById(id).textContent.trim()), (character) => character.charCodeAt(0));
-  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
-}
-
-window.embeddedPlotly = unpacked("plotly").then((source) => {
-  const script = document.createElement("script");
-  script.textContent = source;
-  document.head.append(script);
-  return window.Plotly;
-});
-
+unpackPlotly();
 const content = JSON.parse(await unpacked("content"));
 const inside = (id) => {
   document.getElementById(id).hidden = false;
