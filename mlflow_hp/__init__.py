@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mlflow_hp.search.adaptive.search_cv import AdaptiveSearchCV as AdaptiveSearchCV
     from mlflow_hp.search.atlas import atlas as atlas
     from mlflow_hp.search.record_search import record_search as record_search
+    from mlflow_hp.search.trials.record_study import record_study as record_study
     from mlflow_hp.training.callback import TrainingRecorder as TrainingRecorder
     from mlflow_hp.training.loss_barrier import barrier as barrier
     from mlflow_hp.training.run_diagnosis import diagnose as diagnose
@@ -46,6 +47,7 @@ _MODULES = {
     "load_snapshots": "history.load",
     "record_search": "search.record_search",
     "record_steps": "training.step_recorder",
+    "record_study": "search.trials.record_study",
 }
 
 __all__ = [
@@ -65,6 +67,7 @@ __all__ = [
     "load_snapshots",
     "record_search",
     "record_steps",
+    "record_study",
 ]
 
 _get, __dir__ = lazy_names(__name__, _MODULES)

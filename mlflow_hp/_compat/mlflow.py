@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow_hp._compat.private_name import PrivateName, UnsupportedVersionError, call, warn_once
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 FLUENT = "mlflow.tracking.fluent"
 WAITS_FOR_STORE = "the store is waited for"
@@ -146,6 +146,30 @@ def activate(run: Any) -> None:
     except UnsupportedVersionError as error:
         warn_once(error)
         mlflow.start_run(run.info.run_id, nested=mlflow.active_run() is not None)
+
+
+@contextlib.contextmanager
+def active_inside(run: Any) -> Iterator[None]:
+    """Make a run active in this thread inside the block, without a request to the store.
+
+    If this version of MLflow keeps its active runs elsewhere, those of before stay active.
+
+    Parameters
+    ----------
+    run : mlflow.ActiveRun
+        The run; one that is closed inside the block is not closed again.
+    """
+    try:
+        stack = _runs_of_thread()
+    except UnsupportedVersionError as error:
+        warn_once(error)
+        yield
+        return
+    stack.append(run)
+    try:
+        yield
+    finally:
+        stack[:] = [each for each in stack if each is not run]
 
 
 def active_runs() -> set[str]:

@@ -23,6 +23,7 @@ from mlflow_hp.search.live.after_fit import record_after_fit
 from mlflow_hp.search.live.family import Family
 from mlflow_hp.search.live.observer import SearchFit
 from mlflow_hp.search.live.warm_fits import fit_times
+from mlflow_hp.search.missing_part import missing_part
 from mlflow_hp.search.naming import search_name, search_params
 from mlflow_hp.search.resume.fold_cache import FoldCache
 from mlflow_hp.search.resume.manifest import LONGEST_MANIFEST_TAG
@@ -31,7 +32,7 @@ from mlflow_hp.search.speedups.model_reuse import forget_models
 from mlflow_hp.terminal import printable
 from mlflow_hp.tracking import runs, uncommitted_code
 from mlflow_hp.tracking.run_presentation import present
-from mlflow_hp.tracking.server_health import ensure_reachable, reason
+from mlflow_hp.tracking.server_health import ensure_reachable
 from mlflow_hp.tracking.tags import (
     DESCRIPTION_TAG,
     ERROR_TAG,
@@ -202,7 +203,7 @@ class SearchRecording:
             if self._problems:
                 self._writer.parent.set_tags({RECORDING_ERROR_TAG: "\n".join(self._problems)})
             if not self._writer.close(seconds_left, status, ends_run=ends_run):
-                self._problem(self._incomplete())
+                self._problem(missing_part(self._writer))
         for problem in [*self._problems, *self._writer.messages]:
             warn(problem)
 
@@ -230,17 +231,6 @@ class SearchRecording:
         numbers, self._unmeasured_fits = self._unmeasured_fits, []
         self._writer.parent.log_metrics(
             [(RECORDING_SECONDS_METRIC, self._writer.busy_seconds, time.time(), n) for n in numbers]
-        )
-
-    def _incomplete(self) -> str:
-        """Text of the warning that MLflow lacks a part: the reason, and where the part is."""
-        error, spool = self._writer.error, self._writer.spool
-        cause = "it does not answer" if error is None else f"{type(error).__name__}: {reason(error)}"
-        if spool.folder is None or spool.trouble is not None:
-            return f"MLflow lacks a part of the search of run {self.run_id}, which is lost: {cause}"
-        return (
-            f"MLflow lacks a part of the search of run {self.run_id} ({cause}); `mlflow-hp recover`, or the next "
-            f"search or training recorded on this machine, sends it from {spool.folder}"
         )
 
     def _problem(self, text: str) -> None:

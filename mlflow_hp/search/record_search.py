@@ -6,31 +6,17 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Any, Literal
 
-import mlflow
-from mlflow.exceptions import MlflowException
-
-from mlflow_hp._compat.mlflow import deactivate
 from mlflow_hp._compat.sklearn import search_class
-from mlflow_hp._notice import log, warn
 from mlflow_hp.delivery.signals import held
 from mlflow_hp.errors import UserError
 from mlflow_hp.search.live import parallel_hook
+from mlflow_hp.search.parent_lifetime import final_status, parent_run, recover_earlier
 from mlflow_hp.search.parent_run import SearchRecording
-from mlflow_hp.search.recovery import KINDS
 from mlflow_hp.search.resume.matching import find_previous
-from mlflow_hp.search.resume.previous_run import being_recorded, claim
-from mlflow_hp.tracking import runs
-from mlflow_hp.tracking.process_identity import this_process
-from mlflow_hp.tracking.random_names import names_drawn_apart
-from mlflow_hp.tracking.server_health import within
-from mlflow_hp.tracking.tags import KIND_TAG, PROCESS_TAG
-from mlflow_hp.training.recovery import recover_quietly
+from mlflow_hp.search.resume.previous_run import being_recorded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from mlflow_hp.delivery.local_recording import RecoveryResult
-    from mlflow_hp.search.resume.previous_run import PreviousRun
 
 
 @contextlib.contextmanager
@@ -137,7 +123,7 @@ def record_search(
     if record not in ("epochs", "batches"):
         raise UserError(f"record={record!r} is unknown; choose 'epochs', or 'batches' for every step of Keras models")
     _check_repeats(repeats, record)
-    _recover_earlier(resume)
+    recover_earlier(resume)
     previous = find_previous(search, resume, repeats)
     steps = record == "batches"
     settings = {
@@ -149,7 +135,7 @@ def record_search(
         "progress": progress,
     }
     process = os.getpid()
-    with _parent_run(previous) as (parent, is_owned), being_recorded(parent.info.run_id):
+    with parent_run(previous) as (parent, is_owned), being_recorded(parent.info.run_id):
         recording = SearchRecording(search, parent, previous, settings, report=report, is_owned=is_owned)
         error: BaseException | None = None
         try:
@@ -163,7 +149,7 @@ def record_search(
         finally:
             if os.getpid() == process:  # not in a child process forked in the block
                 with held("sending the record of the search to MLflow"):
-                    recording.close(error, _status(error), ends_run=is_owned)
+                    recording.close(error, final_status(error), ends_run=is_owned)
 
 
 def _check_repeats(repeats: Any, record: str) -> None:
@@ -174,81 +160,3 @@ def _check_repeats(repeats: Any, record: str) -> None:
             f"repeats={repeats} and record='batches' exclude each other: a fold's run holds the steps of one training; "
             "leave out one of them"
         )
-
-
-def _status(error: BaseException | None) -> str:
-    """Final status of a search, given the exception that ended it."""
-    if error is None:
-        return "FINISHED"
-    return "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
-
-
-def _recover_earlier(resume: bool | str) -> None:
-    """Send the spools of earlier processes; without a server, raise if a server is needed, else warn."""
-    try:
-        runs.ensure_reachable()
-    except UserError as error:
-        if mlflow.active_run() is None or resume is not False:
-            raise
-        warn(f"{error}; meanwhile the record of the search is kept on this machine")
-        return
-    active = mlflow.active_run()
-    in_use = () if active is None else (active.info.run_id,)
-    try:
-        if resume is False:
-            within(runs.SECONDS_TO_ANSWER, lambda: recover_quietly(warn, _log_recovered, in_use, KINDS))
-        else:  # without a time limit: the run to resume must be complete
-            recover_quietly(warn, _log_recovered, in_use, KINDS)
-    except TimeoutError:
-        seconds = runs.SECONDS_TO_ANSWER
-        warn(f"recovering records of earlier processes takes more than {seconds:g} s: it continues meanwhile")
-    except Exception as error:  # noqa: BLE001 - the new search does not depend on it
-        warn(f"records of earlier processes could not be recovered: {type(error).__name__}: {error}")
-
-
-def _log_recovered(recovered: RecoveryResult) -> None:
-    lost = f"; {'; '.join(recovered.problems)}" if recovered.problems else ""
-    log(f"recovered the record of run {recovered.run_id}, which is {recovered.status} now{lost}", name=__name__)
-
-
-@contextlib.contextmanager
-def _parent_run(previous: PreviousRun | None) -> Iterator[tuple[mlflow.entities.Run, bool]]:
-    """Make the parent run active: the run to resume, else the active one, else a new one.
-
-    Yields the run, and whether this block started it, and so ends it.
-    """
-    active = mlflow.active_run()
-    if previous is not None:
-        claim(mlflow.MlflowClient(), previous)
-    if active is not None and (previous is None or previous.run_id == active.info.run_id):
-        yield _refreshed(active), False
-        return
-    tags = {KIND_TAG: "search", PROCESS_TAG: this_process()}
-    with names_drawn_apart():
-        run = mlflow.start_run(tags=tags) if previous is None else _reopen(previous, nested=active is not None)
-    status = "FINISHED"
-    try:
-        yield run, True
-    except BaseException as error:
-        status = _status(error)
-        raise
-    finally:
-        deactivate(run.info.run_id, status)
-
-
-def _refreshed(run: mlflow.ActiveRun) -> mlflow.entities.Run:
-    """Return the active run with its current tags, or with those of its start if the server does not answer in time."""
-    run_id, client = run.info.run_id, mlflow.MlflowClient()
-    try:
-        runs.ensure_reachable()
-        return within(runs.SECONDS_TO_ANSWER, lambda: client.get_run(run_id))
-    except Exception:  # noqa: BLE001 - an outage, which recording survives
-        return run
-
-
-def _reopen(previous: PreviousRun, *, nested: bool) -> mlflow.entities.Run:
-    """Reopen the earlier parent run and make it active."""
-    try:
-        return mlflow.start_run(run_id=previous.run_id, nested=nested)
-    except MlflowException as error:
-        raise UserError(f"resume: the run {previous.run_id} cannot be resumed: {error.message}") from error

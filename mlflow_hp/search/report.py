@@ -47,7 +47,7 @@ class _Subfolder(Report):
         self._report.picture(f"{self._name}/{name}", axes)
 
 
-class _LocalReport(Report):
+class LocalReport(Report):
     """Report in a folder of this machine; not sent to MLflow."""
 
     def __init__(self, folder: Path, about: str) -> None:
@@ -55,9 +55,11 @@ class _LocalReport(Report):
         self.about = about
 
     def subtitle(self) -> str:
+        """Text below the title of each picture."""
         return self.about
 
     def file(self, name: str) -> Path:
+        """Path of a file of the report, in a folder that exists."""
         path = self._root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
@@ -82,11 +84,11 @@ def draw_search(folder: Path, fits: Mapping[int, SearchResults], about: str = ""
     about : str
         Run and search, written below the title of each picture. Defaults to nothing.
     """
-    report = _LocalReport(folder, about)
+    report = LocalReport(folder, about)
     for number, results in fits.items():
         search_pictures(_Subfolder(report, f"fit_{number}") if number else report, results)
     parts = [_part(results, f"Fit {number}" if len(fits) > 1 else "") for number, results in fits.items()]
-    content = illustrated("Search", about, parts, _by_caption(folder / PLOTS_FOLDER))
+    content = illustrated("Search", about, parts, by_caption(folder / PLOTS_FOLDER))
     report.file(REPORT_FILE).write_text(content, encoding="utf-8")
 
 
@@ -96,8 +98,8 @@ def _part(results: SearchResults, heading: str) -> ReportPart:
     return ReportPart(heading, sentences, *results.best_rows(MAX_LISTED))
 
 
-def _by_caption(folder: Path) -> dict[str, Path]:
-    """Pictures by caption; the scores first."""
+def by_caption(folder: Path) -> dict[str, Path]:
+    """Find the pictures in a folder, by caption; the scores first."""
     files = sorted(folder.rglob("*.png"), key=lambda path: (path.stem != "scores", path.as_posix()))
     return {path.relative_to(folder).with_suffix("").as_posix().replace("_", " "): path for path in files}
 

@@ -1,0 +1,1 @@
+"""Trials of Optuna's studies and of KerasTuner's tuners, as nested runs."""
