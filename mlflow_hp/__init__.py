@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mlflow_hp.search.atlas import atlas as atlas
     from mlflow_hp.search.record_search import record_search as record_search
     from mlflow_hp.search.trials.record_study import record_study as record_study
+    from mlflow_hp.search.trials.record_tuner import record_tuner as record_tuner
     from mlflow_hp.training.callback import TrainingRecorder as TrainingRecorder
     from mlflow_hp.training.loss_barrier import barrier as barrier
     from mlflow_hp.training.run_diagnosis import diagnose as diagnose
@@ -48,6 +49,7 @@ _MODULES = {
     "record_search": "search.record_search",
     "record_steps": "training.step_recorder",
     "record_study": "search.trials.record_study",
+    "record_tuner": "search.trials.record_tuner",
 }
 
 __all__ = [
@@ -68,6 +70,7 @@ __all__ = [
     "record_search",
     "record_steps",
     "record_study",
+    "record_tuner",
 ]
 
 _get, __dir__ = lazy_names(__name__, _MODULES)

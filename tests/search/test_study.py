@@ -203,7 +203,7 @@ def test_several_objectives(store):
     run_id = recorded(study, objective, report=True, n_trials=4)
     for run, trial in zip(children(store, run_id), study.trials, strict=True):
         names = ("size", "accuracy", "loss")
-        assert [run.data.metrics[name] for name in names] == trial.values
+        assert [run.data.metrics[f"value/{name}"] for name in names] == trial.values
         means = [run.data.metrics[f"mean_test_{name}"] for name in ("neg_size", "accuracy", "neg_loss")]
         assert means == [-trial.values[0], trial.values[1], -trial.values[2]]
     parent = store.get_run(run_id)

@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 
 from mlflow_hp.search.trials.recording import TrialsRecording, guarded
 from mlflow_hp.search.trials.trial_row import TrialRow, scorer_of
+from mlflow_hp.tracking.tags import VALUE_METRIC
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -49,11 +50,15 @@ class StudyRecording(TrialsRecording):
         self._ended_before = {trial.number for trial in self._trials() if trial.state in ENDED}
         directions = [direction.name.lower() for direction in study.directions]
         names = study.metric_names
-        several = [f"value_{number}" for number in range(len(directions))] if len(directions) > 1 else ["value"]
-        self._objectives = list(names or several)
+        unnamed = [f"{VALUE_METRIC}_{number}" for number in range(len(directions))]
+        if len(directions) == 1:
+            self._objectives, self._metrics = list(names or [VALUE_METRIC]), [VALUE_METRIC]
+        else:
+            self._objectives = list(names or unnamed)
+            self._metrics = [f"{VALUE_METRIC}/{name}" for name in names] if names else unnamed
         self._scorers = [
-            scorer_of(name, maximizes=direction == "maximize", default="value")
-            for name, direction in zip(names or (several if several[1:] else [None]), directions, strict=True)
+            scorer_of(name, maximizes=direction == "maximize")
+            for name, direction in zip(names or (unnamed if unnamed[1:] else [None]), directions, strict=True)
         ]
         self._signs = [1 if direction == "maximize" else -1 for direction in directions]
         params = {
@@ -168,7 +173,7 @@ class StudyRecording(TrialsRecording):
         run.set_attributes(trial.user_attrs)
         run.report(trial.intermediate_values, at)
         if trial.state is TrialState.COMPLETE:
-            values = dict(zip(self._objectives, trial.values, strict=True))
+            values = dict(zip(self._metrics, trial.values, strict=True))
             run.log_result(values, self._scores(trial), at)
             self.end(run, "FINISHED", at)
         elif trial.state is TrialState.PRUNED:

@@ -12,6 +12,7 @@ from mlflow_hp.analysis.search_results import SearchResults
 from mlflow_hp.analysis.search_space import varying
 from mlflow_hp.search.naming import param_values
 from mlflow_hp.tracking.redaction import masked
+from mlflow_hp.tracking.tags import SCORE_METRIC, VALUE_METRIC
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,7 +48,7 @@ class TrialRow(NamedTuple):
     attributes: Mapping[str, Any]
 
 
-def scorer_of(name: str | None, *, maximizes: bool, default: str = "value") -> str:
+def scorer_of(name: str | None, *, maximizes: bool) -> str:
     """Name the score that belongs to an objective: larger is better, as in scikit-learn.
 
     Parameters
@@ -56,12 +57,8 @@ def scorer_of(name: str | None, *, maximizes: bool, default: str = "value") -> s
         Name of the objective; None if it has none.
     maximizes : bool
         Whether larger values of the objective are better.
-    default : str
-        Name of an objective to minimize that has none. Defaults to ``"value"``.
     """
-    if maximizes:
-        return name or "score"
-    return f"neg_{name or default}"
+    return name or SCORE_METRIC if maximizes else f"neg_{name or VALUE_METRIC}"
 
 
 def to_csv(rows: Sequence[TrialRow]) -> str:
