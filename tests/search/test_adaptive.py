@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import inspect
 import math
@@ -19,12 +20,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
+import mlflow_hp
 from mlflow_hp import AdaptiveSearchCV
 from mlflow_hp.errors import UserError
 from mlflow_hp.search.adaptive import search_cv
 from mlflow_hp.search.adaptive.budget import budget_seconds
 from mlflow_hp.search.adaptive.space import combination
 from tests.helpers.searches import X, Y, children, record
+from tests.helpers.waiting import wait_for
 
 DATA = np.arange(12.0)[:, None], np.zeros(12)
 
@@ -301,6 +304,36 @@ def test_it_passes_scikit_learns_checks_as_far_as_a_grid_search():
 
     space = {"alpha": [0.1, 1.0]}
     assert failed(AdaptiveSearchCV(Ridge(), space, cv=2, random_state=0)) <= failed(GridSearchCV(Ridge(), space, cv=2))
+
+
+@pytest.mark.usefixtures("new_experiment", "impatient")
+@pytest.mark.parametrize(
+    ("settings", "expected", "n_done"),
+    [
+        ({}, 5, 5),
+        ({"param_distributions": {"a": [0, 1]}}, 2, 2),
+        ({"time_budget": 1e-9}, 5, 1),
+        ({"n_iter": "x"}, 0, 0),
+    ],
+    ids=["n_iter", "space", "budget", "refused"],
+)
+def test_what_is_planned_is_known_from_the_start(store, settings, expected, n_done):
+    def tag(name):
+        return store.get_run(recording.run_id).data.tags.get(f"mlflow_hp.{name}", "0")
+
+    class Watched(Bowl):
+        def fit(self, x, y):
+            if not self.fits:
+                wait_for(lambda: tag("planned") == str(expected))
+            return super().fit(x, y)
+
+    search = AdaptiveSearchCV(
+        Watched(), **{"param_distributions": SQUARE, "n_iter": 5, "cv": 2, "random_state": 0, "refit": False} | settings
+    )
+    refused = contextlib.nullcontext() if n_done else pytest.raises(UserError, match="n_iter")
+    with mlflow_hp.record_search(search, progress=False, report=False) as recording, refused:
+        search.fit(*DATA)
+    assert (tag("planned"), tag("done")) == (str(n_done), str(n_done))
 
 
 @pytest.mark.usefixtures("new_experiment")

@@ -130,6 +130,16 @@ class AdaptiveSearchCV(search_class()):  # type: ignore[misc]
             pre_dispatch=pre_dispatch, error_score=error_score, return_train_score=return_train_score,
         )  # fmt: skip
 
+    def expected_candidates(self) -> int:
+        """Return how many combinations a fit tries at most.
+
+        Returns
+        -------
+        int
+            `n_iter`, or the size of a smaller space.
+        """
+        return int(min(self.n_iter, n_combinations(self.param_distributions)))
+
     def _run_search(self, evaluate_candidates: Callable[[list[dict[str, Any]]], dict[str, Any]]) -> None:
         for name in ("n_iter", "n_at_once"):
             value = getattr(self, name)

@@ -186,7 +186,8 @@ class Candidates:
         self._fold_cache = fold_cache
         self._varying = varying(space_of(search))
         self._names: set[str] = set()
-        self._n_planned = 0
+        self._n_planned = self._n_asked = 0
+        self._n_expected = _expected(search)
         self._ended_earlier: set[int] = set()  # runs of an earlier process, not reopened
         self._n_by_status: Counter[str] = Counter()
         self._bar: Any = tqdm(desc="search", unit=" fits", total=0, disable=not (progress and is_live()))
@@ -194,9 +195,11 @@ class Candidates:
     def plan(self, fit: PlannedFit) -> None:
         """Add a planned fit."""
         self.fits[fit.task] = fit
-        if fit.n_candidates > self._n_planned:
-            self._bar.total += (fit.n_candidates - self._n_planned) * fit.n_splits
-            self._n_planned = fit.n_candidates
+        self._n_asked = max(self._n_asked, fit.n_candidates)
+        n_planned = max(self._n_asked, self._n_expected)
+        if n_planned > self._n_planned:
+            self._bar.total += (n_planned - self._n_planned) * fit.n_splits
+            self._n_planned = n_planned
             self.count()
 
     def of(self, task: int, at: float) -> Candidate:
@@ -275,5 +278,16 @@ class Candidates:
         self._bar.set_postfix_str(f"candidates: {', '.join(texts)}", refresh=False)
 
     def close(self) -> None:
-        """Close the progress bar."""
+        """Close the progress bar; candidates that were expected and not asked for are no longer planned."""
+        if self._n_asked < self._n_planned:
+            self._n_planned = self._n_asked
+            self.count()
         self._bar.close()
+
+
+def _expected(search: Any) -> int:
+    """Number of candidates that a search which asks in rounds expects in all; 0 if it does not know."""
+    try:
+        return int(search.expected_candidates())
+    except Exception:  # noqa: BLE001 - most searches do not know it, and one with wrong settings refuses them itself
+        return 0
