@@ -142,6 +142,8 @@ PRUNED_TAG = "mlflow_hp.pruned"
 """Why a trial was given up before its end, as it looked hopeless; of a parent run, the number of such trials."""
 USER_ATTRIBUTE_TAG_PREFIX = "mlflow_hp.user_attr."
 """Attribute that the user has set on a trial of a study."""
+WARM_START_TAG_PREFIX = "mlflow_hp.warm_start_"
+"""Ids of the runs from which an adaptive search has learnt before its first combination, by the digest of its data."""
 
 # Resumed searches
 DIGEST_TAG_PREFIX = "mlflow_hp.digest_"

@@ -9,6 +9,7 @@ import math
 import pickle
 from typing import ClassVar
 
+import mlflow
 import numpy as np
 import optuna
 import pytest
@@ -25,7 +26,7 @@ from mlflow_hp import AdaptiveSearchCV
 from mlflow_hp.errors import UserError
 from mlflow_hp.search.adaptive import search_cv
 from mlflow_hp.search.adaptive.budget import budget_seconds
-from mlflow_hp.search.adaptive.space import combination
+from mlflow_hp.search.adaptive.space import combination, suggestions
 from tests.helpers.searches import X, Y, children, record
 from tests.helpers.waiting import wait_for
 
@@ -349,3 +350,160 @@ def test_its_runs_are_those_of_a_search(store):
     assert {run.info.run_name for run in runs} == {f"C={float(run.data.params['C']):.4g}" for run in runs}
     assert parent.data.params["search"] == "AdaptiveSearchCV"
     assert parent.data.tags["mlflow_hp.done"] == "4"
+
+
+WARM_SPACE = {"alpha": stats.loguniform(1e-3, 1e3), "fit_intercept": [True, False]}
+TARGET = X @ [1.0, -2.0, 0.5, 0.0] + np.sin(np.arange(len(X)))
+
+
+def ridge(space=WARM_SPACE, **settings):
+    settings = {"n_iter": 4, "cv": 3, "random_state": 0} | settings
+    return AdaptiveSearchCV(Ridge(), space, **settings)
+
+
+def numbers_of(params):
+    return params["alpha"], params["fit_intercept"]
+
+
+@pytest.fixture
+def team(new_experiment):
+    """A grid and a random search of colleagues on the data, and their parent runs."""
+    grid = GridSearchCV(Ridge(), {"alpha": [0.01, 1.0, 1e6], "fit_intercept": [False]}, cv=3)
+    drawn = RandomizedSearchCV(Ridge(), WARM_SPACE, n_iter=3, cv=3, random_state=4)
+    return [(search, record(search, X, TARGET)) for search in (grid, drawn)]
+
+
+def test_it_starts_from_what_the_team_has_recorded(team, caplog):
+    (grid, grid_id), (drawn, drawn_id) = team
+    caplog.set_level("INFO", "mlflow_hp")
+    search = ridge(warm_start_from=[grid_id, drawn_id])
+    known = {}
+    for each, indices in ((grid, (0, 1)), (drawn, (0, 1, 2))):
+        for index in indices:
+            known[numbers_of(each.cv_results_["params"][index])] = each.cv_results_["mean_test_score"][index]
+    search.fit(X, TARGET)
+    warm = search.study_.trials[: len(known)]
+    assert {numbers_of(trial.params): trial.value for trial in warm} == pytest.approx(known)
+    assert search.warm_started_from_ == {grid_id: 2, drawn_id: 3}
+    assert f"warm start from 2 runs with their combinations: {grid_id} (2), {drawn_id} (3); 1 combination left out" in (
+        caplog.text
+    )
+    assert len(search.cv_results_["params"]) == 4
+    assert numbers_of(search.cv_results_["params"][0]) == max(known, key=known.get)  # the best is tried first
+    assert search.best_score_ >= max(known.values()) - 1e-12
+    again = clone(search).fit(X, TARGET)
+    assert again.cv_results_["params"] == search.cv_results_["params"]
+    experiment = mlflow.get_run(grid_id).info.experiment_id
+    for name in (experiment, mlflow.get_experiment(experiment).name):
+        assert ridge(warm_start_from=name).fit(X, TARGET).warm_started_from_ == search.warm_started_from_
+
+
+def test_of_other_folds_or_estimators_only_the_best_is_tried_first(team):
+    (grid, grid_id), _ = team
+    best = {"alpha": grid.best_params_["alpha"], "fit_intercept": False}
+    other_estimator = AdaptiveSearchCV(
+        Ridge(tol=0.5), WARM_SPACE, n_iter=2, cv=3, random_state=0, warm_start_from=[grid_id]
+    )
+    for search in (ridge(cv=4, warm_start_from=[grid_id]), other_estimator):
+        search.fit(X, TARGET)
+        assert len(search.study_.trials) == len(search.cv_results_["params"])
+        assert search.cv_results_["params"][0] == best
+
+
+def test_what_a_warm_start_refuses(team, store):
+    grid_id = team[0][1]
+    candidate = children(store, grid_id)[0].info.run_id
+    for source, data, settings, said in (
+        ([grid_id], TARGET + 1, {}, r"not comparable: its data \(\w+\) are not those of this search"),
+        ([grid_id], TARGET, {"scoring": "neg_mean_squared_error"}, "its scoring is None, not neg_mean_squared_error"),
+        ([candidate], TARGET, {}, "not the parent run of a search"),
+        (["0" * 32], TARGET, {}, "is not in the store"),
+        ("no such experiment", TARGET, {}, "no such experiment"),
+        ([], TARGET, {}, "names no runs"),
+        (7, TARGET, {}, "names no runs"),
+        ([7], TARGET, {}, "names no runs"),
+        ([grid_id], TARGET, {"space": lambda trial: {"alpha": trial.suggest_float("alpha", 0, 1)}}, "function of the"),
+    ):
+        with pytest.raises(UserError, match=said):
+            ridge(warm_start_from=source, **settings).fit(X, data)
+
+
+def test_an_experiment_without_comparable_searches_is_a_cold_start(team):
+    name = mlflow.get_experiment(mlflow.get_run(team[0][1]).info.experiment_id).name
+    with pytest.warns(RuntimeWarning, match="no search there is comparable, so this one starts cold .its data"):
+        warm = ridge(warm_start_from=name).fit(X, TARGET + 1)
+    cold = ridge().fit(X, TARGET + 1)
+    assert warm.warm_started_from_ == {}
+    assert warm.cv_results_["params"] == cold.cv_results_["params"]
+
+
+def test_a_resumed_search_starts_from_the_same_runs(team, store):
+    name = mlflow.get_experiment(mlflow.get_run(team[0][1]).info.experiment_id).name
+    fits = []
+
+    class Stops(Ridge):
+        def fit(self, x, y, sample_weight=None):
+            fits.append(self.alpha)
+            if len(fits) == 5:
+                raise KeyboardInterrupt
+            return super().fit(x, y, sample_weight)
+
+    def stopping():
+        return AdaptiveSearchCV(Stops(), WARM_SPACE, n_iter=4, cv=3, random_state=0, warm_start_from=name)
+
+    search = stopping()
+    with pytest.raises(KeyboardInterrupt), mlflow_hp.record_search(search, progress=False, report=False) as recording:
+        search.fit(X, TARGET)
+    record(GridSearchCV(Ridge(), {"alpha": [3.0], "fit_intercept": [True]}, cv=3), X, TARGET)  # meanwhile
+    resumed = stopping()
+    record(resumed, X, TARGET, resume=recording.run_id)
+    assert resumed.warm_started_from_ == {run_id: n for (_, run_id), n in zip(team, (2, 3), strict=True)}
+    assert resumed.cv_results_["params"][0]["alpha"] == fits[0]
+    assert len(fits) == 5 + 4 * 3 - 4 + 1  # with the refit
+    assert len(children(store, recording.run_id)) == 4
+
+
+@pytest.mark.parametrize(
+    ("values", "texts", "outside"),
+    [
+        (stats.uniform(-2, 5), ["-2.0", "0.25", "3"], ["3.5", "nan", "abc", "inf", "None"]),
+        (stats.loguniform(1e-3, 1.0), ["0.001", "1e-2"], ["0", "2"]),
+        (stats.randint(1, 5), ["1", "4", "2.0"], ["5", "1.5", "1e400"]),
+        (stats.norm(0, 1), ["0.5", "-3.25"], ["nan", "x"]),
+        (stats.poisson(4), ["0", "7"], ["-1", "0.5"]),
+        ([1, 10, 100.0], ["1", "10.0", "100"], ["2", "1e3", "None"]),
+        ([None, True, "x", "1.5"], ["None", "True", "x", "1.5"], ["False", "1"]),
+        ([(8,), (8, 8)], ["(8,)", "(8, 8)"], ["(4,)"]),
+        ([print, len], ["print", "len"], ["abs"]),
+        (optuna.distributions.FloatDistribution(0, 1, step=0.25), ["0.75"], ["0.8", "1.25"]),
+        (optuna.distributions.IntDistribution(2, 8, step=2), ["6"], ["5", "10"]),
+        (optuna.distributions.CategoricalDistribution(["p", 2]), ["p", "2"], ["q"]),
+    ],
+    ids=[
+        "uniform",
+        "loguniform",
+        "randint",
+        "norm",
+        "poisson",
+        "numbers",
+        "mixed",
+        "tuples",
+        "functions",
+        "steps",
+        "even",
+        "choices",
+    ],
+)
+def test_recorded_values_are_those_of_the_space(values, texts, outside):
+    for text in texts:
+        (suggested,) = suggestions({"p": values}, {"p": text}).params.values()
+        study = optuna.create_study()
+        study.enqueue_trial({"p": suggested})
+        value = combination(study.ask(), {"p": values})["p"]
+        name = getattr(value, "__name__", value)
+        assert str(name) == text or float(value) == pytest.approx(float(text))
+    for text in outside:
+        assert suggestions({"p": values}, {"p": text}) is None
+    assert suggestions({"p": values}, {"q": texts[0]}) is None
+    several = suggestions([{"q": [1]}, {"p": values}], {"p": texts[0]})
+    assert several.params["which_space"] == 1

@@ -49,6 +49,11 @@ class AdaptiveSearchCV(search_class()):  # type: ignore[misc]
     time_budget : float, str, timedelta or None
         Seconds, or a text as ``"10min"``, after which no combination begins; nor does one that by the mean of those
         before would end more than 5 % beyond it. The first is always fitted. Defaults to None: no limit.
+    warm_start_from : list of str, str or None
+        Ids of parent runs of `mlflow_hp.record_search`, or the name or id of an experiment: the combinations that these
+        searches have tried on the same data are learnt from. Scores in the same folds, of an equal estimator, go to the
+        study; of these the best, and up to three of other searches on the data, are tried first. A combination outside
+        the space is left out. Defaults to None.
     scoring : str, callable, list, tuple, dict or None
         As of ``RandomizedSearchCV``. Defaults to None: the estimator's own score.
     n_jobs : int or None
@@ -72,17 +77,21 @@ class AdaptiveSearchCV(search_class()):  # type: ignore[misc]
     Attributes
     ----------
     study_ : optuna.Study
-        All trials. A parameter of another distribution of SciPy than the uniform, log-uniform and whole numbers appears
-        by its quantile, a choice of objects by its index (0-based).
+        All trials, those of a warm start first. A parameter of another distribution of SciPy than the uniform,
+        log-uniform and whole numbers appears by its quantile, a choice of objects by its index (0-based).
     stopped_by_ : {"n_iter", "time_budget", "space"}
         What ended the search; "space" if no untried combination was found.
+    warm_started_from_ : dict of str to int
+        Id of each run that was learnt from -> number of its combinations in the space; empty without any.
     cv_results_, best_estimator_, best_params_, best_score_, best_index_, ...
         As of ``RandomizedSearchCV``.
 
     Raises
     ------
     UserError
-        In `fit`: if the space, the sampler or the budget is not understood, or no single score guides the search.
+        In `fit`: if the space, the sampler or the budget is not understood, no single score guides the search, or a run
+        of `warm_start_from` is missing, has other data or another scoring. An experiment without a comparable search is
+        a warning.
 
     Notes
     -----
@@ -109,6 +118,7 @@ class AdaptiveSearchCV(search_class()):  # type: ignore[misc]
         sampler: Any = "tpe",
         n_at_once: int = 1,
         time_budget: Any = None,
+        warm_start_from: Any = None,
         scoring: Any = None,
         n_jobs: int | None = None,
         refit: Any = True,
@@ -124,6 +134,7 @@ class AdaptiveSearchCV(search_class()):  # type: ignore[misc]
         self.sampler = sampler
         self.n_at_once = n_at_once
         self.time_budget = time_budget
+        self.warm_start_from = warm_start_from
         self.random_state = random_state
         super().__init__(
             estimator=estimator, scoring=scoring, n_jobs=n_jobs, refit=refit, cv=cv, verbose=verbose,
@@ -150,6 +161,7 @@ class AdaptiveSearchCV(search_class()):  # type: ignore[misc]
         budget = budget_seconds(self.time_budget)
         check(self.param_distributions)
         self.study_ = new_study(self.sampler, self.random_state, self.n_at_once)
+        self._start_warm()
         asked = _Asked(self.study_, self.param_distributions)
         began = time.monotonic()
         n_done, self.stopped_by_ = 0, "n_iter"
@@ -168,6 +180,43 @@ class AdaptiveSearchCV(search_class()):  # type: ignore[misc]
             for (trial, params), score in zip(new, scores, strict=True):
                 asked.tell(trial, params, float(score))
             n_done += len(new)
+
+    def fit(self, X: Any, y: Any = None, **params: Any) -> Any:  # noqa: N803 - as scikit-learn names it
+        """Search, and fit the best combination to all data.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), optional
+            Targets. Defaults to None.
+        **params
+            As of ``RandomizedSearchCV.fit``.
+
+        Returns
+        -------
+        AdaptiveSearchCV
+            Itself.
+        """
+        self._data = X, y, params.get("groups")
+        try:
+            return super().fit(X, y, **params)
+        finally:
+            del self._data
+
+    def _start_warm(self) -> None:
+        """Tell the study what recorded searches have found, and enqueue what is to be tried first."""
+        self.warm_started_from_: dict[str, int] = {}
+        if self.warm_start_from is None:
+            return
+        from mlflow_hp.search.adaptive.warm_start import warm_start
+
+        warm = warm_start(self, *self._data)
+        self.warm_started_from_ = warm.runs
+        for (params, distributions), score in warm.scored:
+            self.study_.add_trial(optuna.trial.create_trial(params=params, distributions=distributions, value=score))
+        for suggested in warm.first:
+            self.study_.enqueue_trial(suggested.params)
 
     def _without_guide(self, names: list[str]) -> UserError:
         return UserError(

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import optuna
 
 from mlflow_hp.errors import UserError
+from mlflow_hp.search.adaptive.space_parameter import space_parameter
 from mlflow_hp.search.adaptive.study import new_study
 
-PRIMITIVES = (type(None), bool, int, float, str)
-"""Types of choices that Optuna stores as they are."""
 WHICH_SPACE = "which_space"
 """Name of the choice among several spaces in Optuna's trials."""
 
@@ -84,67 +82,54 @@ def _n_values(values: Any) -> float:
 
 def _draw(trial: optuna.Trial, label: str, name: Any, values: Any) -> Any:
     """Value of a parameter; `label` is its name in Optuna's trial."""
-    if not isinstance(name, str):
-        raise UserError(f"param_distributions has the key {name!r:.200}: name parameters by texts")
-    if isinstance(values, optuna.distributions.BaseDistribution):
-        return _from_optuna(trial, label, name, values)
-    if hasattr(values, "rvs"):
-        return _from_scipy(trial, label, name, values)
-    if isinstance(values, str) or not isinstance(values, (Sequence, np.ndarray)):
-        raise UserError(
-            f"param_distributions[{name!r}]={values!r:.200} is no distribution: give a list of values, or a "
-            "distribution of scipy.stats or optuna.distributions"
-        )
-    if len(values) == 0:
-        raise UserError(f"param_distributions[{name!r}] is empty: give at least one value")
-    choices = values.tolist() if isinstance(values, np.ndarray) and values.ndim == 1 else list(values)
-    is_plain = all(type(choice) in PRIMITIVES for choice in choices)
-    if is_plain and len({(type(choice), choice) for choice in choices}) == len({*choices}) == len(choices):
-        return trial.suggest_categorical(label, choices)
-    return choices[trial.suggest_categorical(label, range(len(choices)))]
+    parameter = space_parameter(name, values)
+    known = parameter.distribution
+    if isinstance(known, optuna.distributions.FloatDistribution):
+        suggestion: Any = trial.suggest_float(label, known.low, known.high, step=known.step, log=known.log)
+    elif isinstance(known, optuna.distributions.IntDistribution):
+        suggestion = trial.suggest_int(label, known.low, known.high, step=known.step, log=known.log)
+    else:
+        suggestion = trial.suggest_categorical(label, known.choices)
+    return parameter.decode(suggestion)
 
 
-def _from_optuna(
-    trial: optuna.Trial, label: str, name: str, values: optuna.distributions.BaseDistribution
-) -> bool | float | str | None:
-    if isinstance(values, optuna.distributions.FloatDistribution):
-        return trial.suggest_float(label, values.low, values.high, step=values.step, log=values.log)
-    if isinstance(values, optuna.distributions.IntDistribution):
-        return trial.suggest_int(label, values.low, values.high, step=values.step, log=values.log)
-    if isinstance(values, optuna.distributions.CategoricalDistribution):
-        return trial.suggest_categorical(label, values.choices)
-    raise UserError(
-        f"param_distributions[{name!r}]={values!r:.200} is of a kind that is not known: give a FloatDistribution, an "
-        "IntDistribution or a CategoricalDistribution"
-    )
+class Suggestions(NamedTuple):
+    """A combination as the trial of a study that suggested it: values and distributions by label."""
+
+    params: dict[str, Any]
+    distributions: dict[str, optuna.distributions.BaseDistribution]
 
 
-def _from_scipy(trial: optuna.Trial, label: str, name: str, values: Any) -> Any:
-    """Value of a distribution of SciPy: of common ones as Optuna knows them, of others by their quantiles."""
-    distribution = getattr(values, "dist", values)  # of a frozen one; one without parameters need not be frozen
-    try:
-        low, high = (float(end) for end in values.support())
-        middle = float(values.ppf(0.5))
-    except AttributeError:
-        raise UserError(
-            f"param_distributions[{name!r}]={values!r:.200} has no quantiles (`ppf`), which a sampler that learns "
-            "needs: give a distribution of scipy.stats or optuna.distributions, or a list"
-        ) from None
-    except (TypeError, ValueError):
-        low = middle = high = math.nan
-    if not low <= middle <= high:
-        raise UserError(
-            f"param_distributions[{name!r}]={values!r:.200} lacks parameters, or has wrong ones: give them as in "
-            "scipy.stats.randint(1, 10)"
-        )
-    kind = getattr(distribution, "name", "")
-    if kind == "uniform":
-        return trial.suggest_float(label, low, high)
-    if kind in ("loguniform", "reciprocal") and math.isclose(middle**2, low * high):  # not shifted
-        return trial.suggest_float(label, low, high, log=True)
-    if kind == "randint":
-        return trial.suggest_int(label, int(low), int(high))
-    share = trial.suggest_float(label, 0.0, 1.0)
-    edge = 1e-9  # the quantiles 0 and 1 may be infinite
-    value = values.ppf(min(max(share, edge), 1 - edge))
-    return int(value) if hasattr(distribution, "pmf") else float(value)
+def suggestions(space: Any, texts: Mapping[str, str]) -> Suggestions | None:
+    """Convert a recorded combination to what a trial would have suggested; None if it is not in the space.
+
+    Parameters
+    ----------
+    space : mapping, or sequence of mapping
+        Space of an `mlflow_hp.AdaptiveSearchCV`.
+    texts : mapping of str to str
+        Parameters of the combination, as its run has them.
+
+    Returns
+    -------
+    Suggestions or None
+        The suggestions.
+    """
+    is_single = isinstance(space, Mapping)
+    for which, part in enumerate([space] if is_single else space):
+        if {*map(str, part)} != {*texts}:
+            continue
+        params: dict[str, Any] = {}
+        distributions: dict[str, optuna.distributions.BaseDistribution] = {}
+        if not is_single:
+            params[WHICH_SPACE] = which
+            distributions[WHICH_SPACE] = optuna.distributions.CategoricalDistribution(range(len(space)))
+        try:
+            for name, values in part.items():
+                label = name if is_single else f"{which}/{name}"
+                parameter = space_parameter(name, values)
+                params[label], distributions[label] = parameter.encode(texts[name]), parameter.distribution
+        except (ValueError, OverflowError):
+            continue
+        return Suggestions(params, distributions)
+    return None

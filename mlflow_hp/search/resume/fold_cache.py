@@ -163,7 +163,7 @@ class FoldCache:
     def _hash_data(self, arguments: Mapping[str, Any]) -> dict[str, str]:
         values, params, reason = None, None, ""
         try:
-            values = _hash_of_data(arguments["X"], arguments["y"])
+            values = hash_of_data(arguments["X"], arguments["y"])
             params = digest([arguments.get("fit_params"), arguments.get("score_params")])
         except Exception as error:  # noqa: BLE001 - pickling the user's data may raise anything
             reason = f"the data cannot be fingerprinted: {type(error).__name__}: {error}"
@@ -262,7 +262,8 @@ def _json_values(value: Any) -> Any:
     return value
 
 
-def _hash_of_data(x: Any, y: Any) -> str:
+def hash_of_data(x: Any, y: Any) -> str:
+    """Digest of the data of a search."""
     try:
         return str(joblib.hash((x, y)))
     except Exception:  # noqa: BLE001 - of masked arrays, for one
