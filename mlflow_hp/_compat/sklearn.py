@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import inspect
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mlflow_hp._compat.patch import Patch
 from mlflow_hp._compat.private_name import PrivateName, UnsupportedVersionError, call, warn_once
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 RECORDED_AFTERWARDS = "the search is recorded when it has ended, not live"
 SEARCHES = "sklearn.model_selection._search"
@@ -31,6 +34,15 @@ each fit."""
 
 CALLBACKS_OF_ESTIMATOR = PrivateName("scikit-learn", "BaseEstimator", "_skl_callbacks", fallback=CALLBACKS.fallback)
 """Callbacks of an estimator; most have none. Fallback: it counts as having none."""
+
+FAILURES = PrivateName(
+    "scikit-learn",
+    SEARCHES,
+    "_warn_or_raise_about_fit_failures",
+    takes=call([], 0.0),
+    fallback="a round of an adaptive search in which all fits fail ends it",
+)
+"""Function that warns of failed fits of a round, and raises if all have failed. Fallback: as scikit-learn has it."""
 
 
 def search_class() -> Any:
@@ -148,3 +160,51 @@ def _without_empty_context(arguments: dict[str, Any]) -> dict[str, Any]:
     if callbacks or getattr(arguments["estimator"], CALLBACKS_OF_ESTIMATOR.name, None):
         return arguments
     return {**arguments, "callback_ctx": None, "caller": None}
+
+
+_rounds_of: dict[int, list[Any]] = {}
+
+
+@contextlib.contextmanager
+def failures_at_the_end(search: Any) -> Iterator[None]:
+    """Let scikit-learn judge the failed fits of all rounds of a search together, at the end of the block.
+
+    Parameters
+    ----------
+    search : BaseSearchCV
+        A search whose ``fit`` evaluates candidates in rounds inside the block.
+
+    Raises
+    ------
+    ValueError
+        As of scikit-learn, if all fits have failed.
+    """
+    try:
+        judge, holder = FAILURES.of(), sys.modules[SEARCHES]
+    except UnsupportedVersionError as error:
+        warn_once(error)
+        yield
+        return
+    rounds = _rounds_of[id(search)] = []
+    try:
+        with _failures.on(holder):
+            yield
+    finally:
+        del _rounds_of[id(search)]
+    judge(rounds, search.error_score)
+
+
+def _collect(original: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(original)
+    def collect(results: list[Any], error_score: Any) -> None:
+        search = sys._getframe(1).f_locals.get("self")  # the caller is known in no other way
+        rounds = _rounds_of.get(id(search))
+        if rounds is None:
+            original(results, error_score)
+        else:
+            rounds += results
+
+    return collect
+
+
+_failures = Patch(FAILURES.name, _collect)

@@ -14,6 +14,7 @@ from sklearn.base import clone
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV
 
+from mlflow_hp import AdaptiveSearchCV
 from mlflow_hp._compat import dask as of_dask
 from mlflow_hp._compat import joblib as of_joblib
 from mlflow_hp._compat import sklearn as of_sklearn
@@ -190,3 +191,13 @@ def test_the_class_of_searches():
 
     assert search_class() is BaseSearchCV
     assert np.all([isinstance(search, search_class()) for search in (grid(), HALVING)])
+
+
+def test_failures_of_a_round_end_an_adaptive_search_without_the_function(monkeypatch):
+    monkeypatch.setattr(of_sklearn.FAILURES, "name", "gone")
+    search = AdaptiveSearchCV(Picky(), {"strength": [-1, -2]}, cv=2, n_iter=2, random_state=0)
+    with (
+        pytest.warns(RuntimeWarning, match="a round of an adaptive search in which all fits fail ends it"),
+        pytest.raises(ValueError, match="All the 2 fits failed"),
+    ):
+        search.fit(X, Y)

@@ -15,6 +15,7 @@ import optuna
 import pytest
 from scipy import stats
 from sklearn.base import BaseEstimator, clone
+from sklearn.exceptions import FitFailedWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.pipeline import make_pipeline
@@ -188,6 +189,39 @@ def test_failed_combinations_are_passed_over():
     assert np.isnan(search.cv_results_["mean_test_score"]).tolist() == failed
     states = [trial.state for trial in search.study_.trials]
     assert states.count(optuna.trial.TrialState.FAIL) == sum(failed)
+
+
+class Refuses(Bowl):
+    """Refuses a negative `a`."""
+
+    def fit(self, x, y):
+        if self.a < 0:
+            raise ValueError(f"a={self.a} is refused")
+        return super().fit(x, y)
+
+
+@pytest.mark.filterwarnings("ignore:One or more of the test scores")
+def test_values_that_the_estimator_refuses():
+    def refusing(space, **settings):
+        settings = {"cv": 2, "n_iter": 6, "random_state": 1, "refit": True} | settings
+        return AdaptiveSearchCV(Refuses(), space, **settings)
+
+    search = refusing({"a": stats.uniform(-1, 1.5)}, n_iter=12)
+    with pytest.warns(FitFailedWarning, match=r"(\d+) fits failed out of a total of 24"):
+        search.fit(*DATA)
+    refused = np.array([params["a"] < 0 for params in search.cv_results_["params"]])
+    assert 0 < refused.sum() < 12
+    assert np.isnan(search.cv_results_["mean_test_score"]).tolist() == refused.tolist()
+    assert search.best_params_["a"] >= 0
+    grid = GridSearchCV(Refuses(), {"a": [-1.0, -2.0]}, cv=2)
+    for each in (grid, refusing({"a": [-1.0, -2.0]})):
+        with pytest.raises(ValueError, match="All the 4 fits failed"):
+            each.fit(*DATA)
+    inner = AdaptiveSearchCV(grid, {"estimator__b": [0.0, 1.0]}, cv=2, n_iter=2, random_state=0)
+    with pytest.raises(ValueError, match=r"All the 4 fits failed[\s\S]*All the 4 fits failed"):
+        inner.fit(np.arange(24.0)[:, None], np.zeros(24))
+    with pytest.raises(ValueError, match=r"a=-\d.0 is refused"):
+        refusing({"a": [-1.0, -2.0]}, error_score="raise").fit(*DATA)
 
 
 SCORES = {"good": lambda e, x, y: e.score(x, y), "bad": lambda e, x, y: -e.score(x, y)}

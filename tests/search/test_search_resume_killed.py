@@ -29,6 +29,7 @@ PROGRAM = """
 import os, sys
 sys.path[:0] = {paths!r}
 import mlflow, numpy as np
+from scipy.stats import loguniform
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 import mlflow_hp
@@ -49,7 +50,10 @@ class Stops(LogisticRegression):
 
 rng = np.random.default_rng(0)
 x = rng.normal(size=(90, 3)); y = (x[:, 0] + rng.normal(size=90) > 0).astype(int)
-search = GridSearchCV(Stops(), {{"C": [0.001, 0.1, 10.0]}}, cv=3)
+search = {{
+    "grid": GridSearchCV(Stops(), {{"C": [0.001, 0.1, 10.0]}}, cv=3),
+    "adaptive": mlflow_hp.AdaptiveSearchCV(Stops(), {{"C": loguniform(1e-3, 10)}}, n_iter=3, cv=3, random_state=0),
+}}[sys.argv[2]]
 if sys.argv[1] == "bare":
     search.fit(x, y)
 else:
@@ -59,7 +63,7 @@ print({{k: np.asarray(v).tolist() for k, v in search.cv_results_.items() if not 
 """
 
 
-def program(tmp_path, store):
+def program(tmp_path, store, kind):
     """What starts a program with a search of nine fits; with a file `stop`, the sixth stops until the input ends."""
     script = tmp_path / "program.py"
     script.write_text(PROGRAM.format(paths=[str(Path(mlflow_hp.__file__).parents[1])]))
@@ -71,7 +75,7 @@ def program(tmp_path, store):
 
     def start(how):
         return subprocess.Popen(
-            [python(), str(script), how],
+            [python(), str(script), how, kind],
             env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tmp_path,
         )  # fmt: skip
 
@@ -84,8 +88,9 @@ def lines(running):
     return out.splitlines()
 
 
-def test_a_killed_process(store, tmp_path):
-    start, experiment_id = program(tmp_path, store)
+@pytest.mark.parametrize("kind", ["grid", "adaptive"])
+def test_a_killed_process(store, tmp_path, kind):
+    start, experiment_id = program(tmp_path, store, kind)
     (tmp_path / "stop").touch()
     running = start("record")
 

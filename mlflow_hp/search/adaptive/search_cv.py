@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import optuna
 
-from mlflow_hp._compat.sklearn import search_class
+from mlflow_hp._compat.sklearn import failures_at_the_end, search_class
 from mlflow_hp.analysis.search_space import identity
 from mlflow_hp.errors import UserError
 from mlflow_hp.search.adaptive.budget import budget_seconds
@@ -163,6 +163,12 @@ class AdaptiveSearchCV(search_class()):  # type: ignore[misc]
         self.study_ = new_study(self.sampler, self.random_state, self.n_at_once)
         self._start_warm()
         asked = _Asked(self.study_, self.param_distributions)
+        with failures_at_the_end(self):
+            self._ask_and_tell(asked, budget, evaluate_candidates)
+
+    def _ask_and_tell(
+        self, asked: _Asked, budget: float, evaluate_candidates: Callable[[list[dict[str, Any]]], dict[str, Any]]
+    ) -> None:
         began = time.monotonic()
         n_done, self.stopped_by_ = 0, "n_iter"
         while n_done < self.n_iter:
