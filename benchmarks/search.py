@@ -1,12 +1,13 @@
 """What recording a search costs and saves, side by side with the bare search and with MLflow's autologging.
 
-    python -m benchmarks.search [--repetitions 5] [--cases cheap keras tasks memory]
+    python -m benchmarks.search [--repetitions 5] [--cases cheap keras tasks memory prune]
 
 (cheap) LogisticRegression on the iris data, 12 combinations x 3 folds; (keras) an MLP on digits by scikeras, 4 learning
 rates x 3 folds, 10 epochs, seeded; (tasks) 300, 1,000 and 3,000 fits of an estimator that does nothing; (memory)
-resident memory over 60 fits of the MLP, each way in a process of its own. All ways take turns within each
-repetition, in one process, and write to a SQLite file; the table gives each way's time beside the bare search of the
-same repetition. Pictures of what a search found are left out (`report=False`): they are drawn once, at the end.
+resident memory over 60 fits of the MLP, each way in a process of its own; (prune) 200 replays of the tutorials' grids
+with each rule of pruning. All ways take turns within each repetition, in one process, and write to a SQLite file; the
+table gives each way's time beside the bare search of the same repetition. Pictures of what a search found are left out
+(`report=False`): they are drawn once, at the end.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from sklearn.model_selection import GridSearchCV
 from tqdm import tqdm
 
 import mlflow_hp
+from benchmarks.pruned import prune
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -197,7 +199,7 @@ def memory() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--cases", nargs="*", default=["cheap", "keras", "tasks", "memory"])
+    parser.add_argument("--cases", nargs="*", default=["cheap", "keras", "tasks", "memory", "prune"])
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     logging.getLogger("mlflow").setLevel(logging.ERROR)
@@ -211,7 +213,9 @@ def main() -> None:
             resident_memory({"bare search": None, **WAYS["keras"]}[arguments.memory_of])
             return
         for case in arguments.cases:
-            {"tasks": tasks, "memory": memory}.get(case, lambda case=case: measure(case, arguments.repetitions))()
+            {"tasks": tasks, "memory": memory, "prune": prune}.get(
+                case, lambda case=case: measure(case, arguments.repetitions)
+            )()
 
 
 if __name__ == "__main__":

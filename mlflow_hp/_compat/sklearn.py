@@ -43,6 +43,15 @@ FAILURES = PrivateName(
     fallback="a round of an adaptive search in which all fits fail ends it",
 )
 """Function that warns of failed fits of a round, and raises if all have failed. Fallback: as scikit-learn has it."""
+UNBOUNDED = "the largest score of a scorer made by make_scorer counts as unknown"
+SCORE_FUNCTION = PrivateName("scikit-learn", "_BaseScorer", "_score_func", fallback=UNBOUNDED)
+"""Function of a scorer. Fallback: nothing is pruned by it."""
+
+SCORE_SIGN = PrivateName("scikit-learn", "_BaseScorer", "_sign", kind=int, fallback=UNBOUNDED)
+"""-1 for a scorer of an error. Fallback: as above."""
+
+SCORE_SETTINGS = PrivateName("scikit-learn", "_BaseScorer", "_kwargs", kind=dict, fallback=UNBOUNDED)
+"""Arguments of a scorer's function. Fallback: as above."""
 
 
 def search_class() -> Any:
@@ -208,3 +217,37 @@ def _collect(original: Callable[..., None]) -> Callable[..., None]:
 
 
 _failures = Patch(FAILURES.name, _collect)
+
+
+def uncomputed(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Make the result of a fit that is not computed from that of another: no failure, but without scores and times.
+
+    A row of ``cv_results_`` whose times are nan therefore has folds that were not computed.
+    """
+    nan = float("nan")
+    scores = {name: result[name] for name in ("test_scores", "train_scores") if name in result}
+    without = {name: dict.fromkeys(value, nan) if isinstance(value, dict) else nan for name, value in scores.items()}
+    return {**result, **without, "fit_time": nan, "score_time": nan, "fit_error": None}
+
+
+class ScoreFunction(NamedTuple):
+    """Function of a scorer, its sign (-1 for an error), and its arguments."""
+
+    function: Callable[..., Any]
+    sign: int
+    settings: Mapping[str, Any]
+
+
+def score_function(scorer: Any) -> ScoreFunction | None:
+    """Return the function of a scorer of scikit-learn's ``make_scorer``; None for any other.
+
+    Raises
+    ------
+    UnsupportedVersionError
+        If this version of scikit-learn keeps it elsewhere.
+    """
+    from sklearn.metrics import get_scorer
+
+    if not isinstance(scorer, type(get_scorer("accuracy"))):
+        return None
+    return ScoreFunction(SCORE_FUNCTION.of(scorer), SCORE_SIGN.of(scorer), SCORE_SETTINGS.of(scorer))

@@ -33,7 +33,7 @@ class SearchResults:
     candidates : list of dict
         The parameters of each candidate.
     scores : dict of str to ndarray of shape (n_candidates, n_splits)
-        Scorer -> the score on each test fold, larger is better; nan where the fold failed.
+        Scorer -> the score on each test fold, larger is better; nan where the fold failed, or was not computed.
     train_scores : dict of str to ndarray of shape (n_candidates, n_splits), or None
         The same on the training folds; None unless the search had ``return_train_score=True``.
     fit_seconds, score_seconds : ndarray of shape (n_candidates,)
@@ -92,6 +92,11 @@ class SearchResults:
     def std(self) -> np.ndarray:
         """Standard deviation over the folds (divisor n_splits), shape (n_candidates,); nan where a fold failed."""
         return np.asarray(self.fold_scores.std(axis=1))
+
+    @cached_property
+    def is_skipped(self) -> np.ndarray:
+        """Candidates of which a fold was not computed: pruned, or cut by a time budget; bool, (n_candidates,)."""
+        return np.asarray(np.isnan(self.mean) & np.isnan(self.fit_seconds))
 
     @cached_property
     def compared(self) -> np.ndarray:
@@ -187,9 +192,11 @@ class SearchResults:
         columns, rows = ["rank", *self.parameters, self.scorer, *spread, "fit seconds"], []
         for index in np.argsort(self.ranks, kind="stable")[:n]:
             values = [value_text(self.candidates[index].get(name, "")) for name in self.parameters]
-            score = "failed" if np.isnan(self.mean[index]) else plus_minus(self.mean[index], self.std[index])
+            missing = "not computed" if self.is_skipped[index] else "failed"
+            score = missing if np.isnan(self.mean[index]) else plus_minus(self.mean[index], self.std[index])
+            seconds = "" if self.is_skipped[index] else f"{self.fit_seconds[index]:.3g}"
             spread = [] if self.seed_std is None else [f"{self.seed_std[index]:.2g}"]
-            rows.append([str(self.ranks[index]), *values, score, *spread, f"{self.fit_seconds[index]:.3g}"])
+            rows.append([str(self.ranks[index]), *values, score, *spread, seconds])
         return columns, rows
 
 
@@ -249,7 +256,7 @@ def from_cv_results(
     candidates = [_without_secrets(candidates[row]) for row in rows]
     scores = {name: values[rows] for name, values in scores.items()}
     train = {name: values[rows] for name, values in _by_scorer(cv_results, "train").items()}
-    unknown = np.full(len(cv_results["params"]), np.nan)
+    unknown = np.zeros(len(cv_results["params"]))
     seconds = [np.asarray(cv_results.get(f"mean_{kind}_time", unknown), np.float64)[rows] for kind in ("fit", "score")]
     if iterations is None and f"rank_test_{scorer}" in cv_results:
         ranks = np.asarray(cv_results[f"rank_test_{scorer}"], np.int64)

@@ -88,7 +88,7 @@ def heatmap_info(results: SearchResults, x: str, y: str) -> HeatmapInfo:
         title.append(f"mean of the candidates in a cell{over}: {good[good > 0].min():.0f} to {good.max():.0f}"
                      if succeeded.any() else "no candidate succeeded")  # fmt: skip
     if not succeeded.all():
-        title.append(f"{CROSS}: failed")
+        title.append(f"{CROSS}: {'not computed in every fold' if results.is_skipped.any() else 'failed'}")
     if results.iterations is not None:
         title.append("last score of each: candidates dropped early had fewer resources")
     return HeatmapInfo(across, up, score, count.astype(int), (int(best[0]), int(best[1])),

@@ -298,7 +298,8 @@ def _groups(results: SearchResults, winner: Winner) -> np.ndarray:
 def _left_out(results: SearchResults, mean: np.ndarray, low: float) -> list[str]:
     """Notes on candidates that failed, or lie below the plot."""
     notes = [_count(int(np.sum(mean < low)), "below the plot", ", drawn at its edge")]
-    notes.append(_count(int(np.isnan(results.mean).sum()), "with a failed fold", ", not drawn"))
+    notes.append(_count(int((np.isnan(results.mean) & ~results.is_skipped).sum()), "with a failed fold", ", not drawn"))
+    notes.append(_count(int(results.is_skipped.sum()), "not computed in every fold", ", not drawn"))
     return [note for note in notes if note]
 
 

@@ -76,8 +76,11 @@ def parallel_info(results: SearchResults) -> ParallelInfo:
     ticks = {tick_text(value): float((value - low) / span) for value in round_values(low, low + span)}
     axes.append(ParallelAxis(results.scorer, np.clip((score - low) / span, 0.0, 1.0), ticks))
     notes = []
-    if n_failed := int(np.isnan(score).sum()):
+    n_skipped = int(results.is_skipped.sum())
+    if n_failed := int(np.isnan(score).sum()) - n_skipped:
         notes.append(f"{n_failed:,} failed: grey, without a score")
+    if n_skipped:
+        notes.append(f"{n_skipped:,} not computed in every fold: grey, without a score")
     if n_below := int((score < low).sum()):
         notes.append(f"{n_below:,} below the plot, drawn at its edge")
     if results.iterations is not None:

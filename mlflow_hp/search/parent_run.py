@@ -12,7 +12,7 @@ import mlflow
 
 from mlflow_hp._compat.private_name import version_of
 from mlflow_hp._forks import abandon_in_child
-from mlflow_hp._notice import warn
+from mlflow_hp._notice import log, warn
 from mlflow_hp.analysis.search_results import from_cv_results
 from mlflow_hp.delivery.late_params import late_params
 from mlflow_hp.delivery.search_sender import SearchSender
@@ -93,6 +93,8 @@ class SearchRecording:
         self._fit: SearchFit | None = None
         self._n_fits = 0
         self._is_described = False
+        self._skipped: dict[int, list[str]] = {}
+        self._is_cut = False
         self._unmeasured_fits: list[int] = []
         self._not_live: list[tuple[Any, Any]] = []
         self.family = Family(search)
@@ -191,6 +193,8 @@ class SearchRecording:
                     self._finish_fit(error)
         except Exception as failed:  # noqa: BLE001 - the search itself has succeeded
             self._problem(f"{type(failed).__name__}: {failed}")
+        if self._is_cut and (error is None or isinstance(error, UserError)):
+            status = "KILLED"  # to be resumed
         if self._n_fits == 0 and error is None:
             self._problem(
                 "no fit of the search was seen; fit the search passed to record_search, or a clone of it, in the block "
@@ -288,6 +292,7 @@ class SearchRecording:
             record_after_fit(fit, results, self._started)
         running = fit.running
         fit.finish(raised=results is None)
+        self._note_skipped(fit)
         self._writer.parent.set_tags(fit.fold_cache.finish(fit.search))
         forget_models()
         if results is not None:
@@ -297,6 +302,15 @@ class SearchRecording:
             if running:
                 tags[WERE_RUNNING_TAG] = "\n".join(running)
             self._writer.parent.set_tags(tags)
+
+    def _note_skipped(self, fit: SearchFit) -> None:
+        """Tell how many fits were not computed."""
+        if fit.skipping is None:
+            return
+        self._skipped[fit.number] = fit.skipping.sentences()
+        self._is_cut |= fit.skipping.is_cut
+        for sentence in self._skipped[fit.number]:
+            log(sentence, name=__name__)
 
     def _write_results(self, fit: SearchFit, results: Mapping[str, Any]) -> None:
         """Write the results of a finished fit: ranks, the best candidate, times, ``cv_results.csv``."""
@@ -320,7 +334,7 @@ class SearchRecording:
             from mlflow_hp.search.report import describe_search, draw_search  # loads Matplotlib
 
             fits = {number: self._results_of(number) for number in self._results}
-            self._writer.parent.log_if_missing("tags", {DESCRIPTION_TAG: describe_search(fits)})
+            self._writer.parent.log_if_missing("tags", {DESCRIPTION_TAG: describe_search(fits, self._skipped)})
             draw_search(self._writer.report_folder, fits, self._about())
             self._writer.parent.log_report()
         except Exception as error:  # noqa: BLE001 - the search itself has succeeded

@@ -10,12 +10,16 @@ from mlflow_hp._compat.sklearn import search_class
 from mlflow_hp.delivery.signals import held
 from mlflow_hp.errors import UserError
 from mlflow_hp.search.live import parallel_hook
+from mlflow_hp.search.live.skipping import expected_gaps
 from mlflow_hp.search.parent_lifetime import final_status, parent_run, recover_earlier
 from mlflow_hp.search.parent_run import SearchRecording
+from mlflow_hp.search.pruning.rules import check_prune
 from mlflow_hp.search.resume.matching import find_previous
 from mlflow_hp.search.resume.previous_run import being_recorded
+from mlflow_hp.search.time_limit import TimeLimit, limited
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Iterator
 
 
@@ -29,6 +33,8 @@ def record_search(
     reuse: bool = True,
     share_epochs: bool = True,
     resume: bool | str = False,
+    prune: Literal["exact", "tested"] | None = None,
+    time_budget: float | str | dt.timedelta | None = None,
     report: bool = True,
     progress: bool = True,
 ) -> Iterator[SearchRecording]:
@@ -85,6 +91,21 @@ def record_search(
         search, and anything named ``resume``. Not seen are files that TensorFlow (``tf.io``), h5py or a command reads
         itself, and the state of random generators that all fits share (``np.random.seed``, ``set_random_seed``): seed
         each model by ``random_state``. Defaults to False.
+    prune : {"exact", "tested"} or None
+        Whether a candidate loses its other folds as soon as it cannot become the best: its row of ``cv_results_`` is
+        nan, its run FINISHED with the reason as the tag ``mlflow_hp.pruned``. With "exact" even the largest possible
+        scores there would not help it, so that ``best_params_``, ``best_score_`` and ``best_index_`` are those of all
+        fits; that needs a scorer of scikit-learn whose largest value is known (accuracy, F1, ROC AUC, R², errors, ...).
+        With "tested" it is significantly worse than the best so far on the same folds; the best is then the same, or
+        one not distinguishable from it, with high probability. If candidates cannot be judged, every fit is computed,
+        with a warning. The fits run in another order than scikit-learn's, the most promising candidate first: models
+        without a random_state may therefore get other scores. A halving search is pruned within each iteration.
+        Defaults to None.
+    time_budget : float, str, timedelta or None
+        Seconds, or a text as ``"10min"``, from the begin of the first fit, after which no fit begins; what has begun
+        ends. The first is always computed, the refit too, if a candidate has all its folds. The rest can be computed
+        by `resume`: candidates with a part of their folds are KILLED, and so is the parent run that this call
+        started. Defaults to None: no limit.
     report : bool
         Whether to add pictures of the results at the end, and a description if there is none. Defaults to True.
     progress : bool
@@ -98,9 +119,10 @@ def record_search(
     Raises
     ------
     UserError
-        If `search` is not a search, `record` is unknown, `repeats` is no number of seeds, the tracking server does not
-        answer and no run is active, or the run of `resume` cannot be resumed. During the fit, if the data are not
-        those of the run to resume, or joblib's backend is ``multiprocessing`` while TensorFlow is loaded.
+        If `search` is not a search, `record`, `repeats`, `prune` or `time_budget` is not understood, the server does not
+        answer and no run is active, or the run of `resume` cannot be resumed. During the fit, if the data are not those
+        of the run to resume, joblib's backend is ``multiprocessing`` while TensorFlow is loaded, or `time_budget` ends
+        before a candidate has all its folds, unless ``refit=False``.
 
     Examples
     --------
@@ -123,6 +145,8 @@ def record_search(
     if record not in ("epochs", "batches"):
         raise UserError(f"record={record!r} is unknown; choose 'epochs', or 'batches' for every step of Keras models")
     _check_repeats(repeats, record)
+    check_prune(prune)
+    limit = TimeLimit(time_budget)
     recover_earlier(resume)
     previous = find_previous(search, resume, repeats)
     steps = record == "batches"
@@ -132,6 +156,8 @@ def record_search(
         "reuse": reuse and not steps,
         "repeats": repeats,
         "share_epochs": share_epochs and not steps and not per_fold_runs and repeats == 1,
+        "prune": prune,
+        "limit": limit,
         "progress": progress,
     }
     process = os.getpid()
@@ -142,7 +168,8 @@ def record_search(
             with parallel_hook.active(recording) as unsupported, recording.family.watch_clones():
                 if unsupported is not None:
                     recording.cannot_observe(search, unsupported)
-                yield recording
+                with limited(limit), expected_gaps(prune is not None or limit.is_set):
+                    yield recording
         except BaseException as raised:
             error = raised
             raise

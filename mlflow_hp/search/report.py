@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +23,7 @@ from mlflow_hp.tracking.artifact_paths import PLOTS_FOLDER, REPORT_FILE
 from mlflow_hp.training.report import Report
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
@@ -65,9 +66,18 @@ class LocalReport(Report):
         return path
 
 
-def describe_search(fits: Mapping[int, SearchResults]) -> str:
-    """Description of a search's parent run, from the results of each of its fits, by number (0-based)."""
-    parts = [search_description(results) for results in fits.values()]
+def describe_search(
+    fits: Mapping[int, SearchResults], skipped: Mapping[int, Sequence[str]] = MappingProxyType({})
+) -> str:
+    """Description of a search's parent run, from the results of each of its fits, by number (0-based).
+
+    Parameters
+    ----------
+    fits : mapping of int to SearchResults
+    skipped : mapping of int to sequence of str
+        Sentences about fits that were not computed. Defaults to none.
+    """
+    parts = [search_description(results, skipped.get(number, ())) for number, results in fits.items()]
     headed = [f"### Fit {number}\n\n{part}" for number, part in zip(fits, parts, strict=True)]
     return "\n".join(parts if len(parts) == 1 else headed)
 
@@ -104,11 +114,18 @@ def by_caption(folder: Path) -> dict[str, Path]:
     return {path.relative_to(folder).with_suffix("").as_posix().replace("_", " "): path for path in files}
 
 
-def search_description(results: SearchResults) -> str:
-    """Description of a search in Markdown: the result first, then its size, sentences, and a table of the best ten."""
+def search_description(results: SearchResults, more: Sequence[str] = ()) -> str:
+    """Description of a search in Markdown: the result first, then its size, sentences, and a table of the best ten.
+
+    Parameters
+    ----------
+    results : SearchResults
+    more : sequence of str
+        Sentences to add. Defaults to none.
+    """
     n_candidates, n_splits = results.fold_scores.shape
     size = f"**{count(n_candidates, 'candidate')}, {count(n_splits, 'fold')} each**"
-    sentences = "\n".join(f"- {sentence}" for sentence in search_sentences(results))
+    sentences = "\n".join(f"- {sentence}" for sentence in [*search_sentences(results), *more])
     return f"**Result**: {result_sentence(results)}\n\n{size}\n\n{sentences}\n\n{results.to_markdown(10)}\n"
 
 
@@ -179,7 +196,8 @@ def result_sentence(results: SearchResults) -> str:
     best = winner(results)
     n_candidates, n_splits = results.fold_scores.shape
     if best is None:
-        return "There is no best candidate: in each, one fold or more failed."
+        reason = "was not computed or failed" if results.is_skipped.any() else "failed"
+        return f"There is no best candidate: in each, one fold or more {reason}."
     folds = f"over {n_splits} folds" if n_splits > 1 else "on the only fold"
     score = f"mean {results.scorer} {plus_minus(results.mean[best.best], results.std[best.best])} {folds}"
     if n_candidates == 1:
@@ -219,6 +237,8 @@ def search_sentences(results: SearchResults, test_to_train: float | None = None)
     best_candidate = winner(results, test_to_train)
     n = len(results.candidates)
     if best_candidate is None:
+        if results.is_skipped.any():
+            return ["No candidate has the scores of all folds: there is no best one."]
         which = "the only candidate" if n == 1 else f"each of the {n:,} candidates"
         return [f"In {which} one fold or more failed: there is no best one."]
     sentences = [
@@ -228,7 +248,9 @@ def search_sentences(results: SearchResults, test_to_train: float | None = None)
         *_important(results),
         *_luck(results),
     ]
-    if n_failed := n - int(np.isfinite(results.mean).sum()):
+    if n_skipped := int(results.is_skipped.sum()):
+        sentences.append(f"Left out: {n_skipped:,} of {n:,} candidates, of which not every fold was computed.")
+    if n_failed := n - n_skipped - int(np.isfinite(results.mean).sum()):
         sentences.append(f"Left out: {n_failed:,} of {n:,} candidates, which failed in one fold or more.")
     if results.iterations is not None:
         last = int(np.sum(results.iterations == results.iterations.max()))

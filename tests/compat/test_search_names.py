@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import random
 import re
 import warnings
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.linear_model import Ridge
+from sklearn.metrics import make_scorer, r2_score
 from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV
 
 from mlflow_hp import AdaptiveSearchCV
@@ -19,7 +22,9 @@ from mlflow_hp._compat import dask as of_dask
 from mlflow_hp._compat import joblib as of_joblib
 from mlflow_hp._compat import sklearn as of_sklearn
 from mlflow_hp._compat.sklearn import search_class
+from mlflow_hp.errors import RecordingWarning
 from mlflow_hp.search.live import parallel_hook
+from mlflow_hp.search.pruning.bounds import upper_bound
 from tests.helpers.changed_names import change
 from tests.helpers.searches import GRID, LINEAR, LOKY, Picky, X, Y, children, found, grid, points, record
 
@@ -201,3 +206,12 @@ def test_failures_of_a_round_end_an_adaptive_search_without_the_function(monkeyp
         pytest.raises(ValueError, match="All the 2 fits failed"),
     ):
         search.fit(X, Y)
+
+
+@pytest.mark.parametrize("name", [of_sklearn.SCORE_FUNCTION, of_sklearn.SCORE_SIGN, of_sklearn.SCORE_SETTINGS])
+def test_scorers_made_of_functions_have_no_bound(name, monkeypatch):
+    search = GridSearchCV(Ridge(), {}, scoring=make_scorer(r2_score))
+    assert upper_bound(search)[0] == 1.0
+    change(monkeypatch, name, "gone")
+    with pytest.warns(RecordingWarning, match="the largest score of a scorer made by make_scorer counts as unknown"):
+        assert math.isinf(upper_bound(search)[0])

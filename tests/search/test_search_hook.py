@@ -68,6 +68,15 @@ class Notes:
     def grouped(self, calls):
         return (([call], None) for call in calls)
 
+    def selected(self, groups, results):
+        return groups
+
+    def prefers_order(self):
+        return False
+
+    def ended_round(self):
+        pass
+
     def planned(self, fit):
         self.plans.append(fit)
 

@@ -12,6 +12,7 @@ import optuna
 from mlflow_hp._compat.sklearn import failures_at_the_end, search_class
 from mlflow_hp.analysis.search_space import identity
 from mlflow_hp.errors import UserError
+from mlflow_hp.search import time_limit
 from mlflow_hp.search.adaptive.budget import budget_seconds
 from mlflow_hp.search.adaptive.space import check, combination, n_combinations
 from mlflow_hp.search.adaptive.study import new_study
@@ -174,7 +175,7 @@ class AdaptiveSearchCV(search_class()):  # type: ignore[misc]
         while n_done < self.n_iter:
             elapsed = time.monotonic() - began
             n = min(self.n_at_once, self.n_iter - n_done)
-            if n_done and elapsed * (1 + n / n_done) > 1.05 * budget:
+            if n_done and (time_limit.is_over() or elapsed * (1 + n / n_done) > 1.05 * budget):
                 self.stopped_by_ = "time_budget"
                 break
             new = asked.new(n)
@@ -230,12 +231,16 @@ class AdaptiveSearchCV(search_class()):  # type: ignore[misc]
         )
 
     def _guiding(self, results: dict[str, Any]) -> np.ndarray:
-        """Scores that guide the search, of all candidates."""
+        """Scores that guide the search, of all candidates; of pruned ones the mean over the folds that they have."""
         names = [name.removeprefix("mean_test_") for name in results if name.startswith("mean_test_")]
         guide = "score" if names == ["score"] else self.refit
         if not isinstance(guide, str) or guide not in names:
             raise self._without_guide(names)
-        return np.asarray(results[f"mean_test_{guide}"], float)
+        means = np.asarray(results[f"mean_test_{guide}"], float)
+        folds = np.array([results[f"split{split}_test_{guide}"] for split in range(self.n_splits_)], float)
+        is_pruned = np.isnan(results["mean_fit_time"]) & np.isfinite(folds).any(axis=0)
+        n_known = np.maximum(np.isfinite(folds).sum(axis=0), 1)
+        return np.where(is_pruned, np.nansum(folds, axis=0) / n_known, means)
 
 
 class _Asked:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from mlflow_hp.tracking.tags import (
     FOLD_TAG,
     KIND_TAG,
     PLANNED_TAG,
+    PRUNED_TAG,
     ROUND_TAG,
     RUNNING_TAG,
     SCORE_SECONDS_METRIC,
@@ -57,6 +59,8 @@ class Candidate:
         Runs of the folds, if they have any.
     errors : list of str
         Tracebacks.
+    pruned : dict of int to str
+        Reasons by index of the split (0-based) that it lost.
     status : str or None
         Final status; None until the last fold has ended.
     """
@@ -68,6 +72,7 @@ class Candidate:
         self.folds: dict[int, Fold] = {}
         self.fold_runs: dict[int, RunChanges] = {}
         self.errors: list[str] = []
+        self.pruned: dict[int, str] = {}
         self.status: str | None = None
 
     def open_fold(self, writer: Outbox, split: int, at: float) -> None:
@@ -107,13 +112,20 @@ class Candidate:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all folds have ended."""
-        return len(self.folds) == self.n_splits
+        """Whether all folds that it has not lost have ended."""
+        return len(self.folds) + len(self.pruned) == self.n_splits
 
     def summarize(self) -> None:
-        """Write mean and standard deviation over the folds, and end the run at the end of the last fold."""
+        """Write mean and standard deviation over the folds, and end the run at the end of the last fold.
+
+        A pruned candidate has no mean, as in ``cv_results_``, but the reason as a tag.
+        """
         folds = [self.folds[split] for split in sorted(self.folds)]
-        at = max(fold.ended for fold in folds)
+        at = max((fold.ended for fold in folds), default=time.time())
+        if self.pruned:
+            self.run.set_tags({PRUNED_TAG: next(iter(self.pruned.values()))})
+            self.end("FAILED" if self.errors else "FINISHED", at)
+            return
         points: list[Point] = []
         for scorer in {name: None for fold in folds for name in fold.scores}:
             scores = np.array([fold.scores.get(scorer, np.nan) for fold in folds], np.float64)
@@ -238,6 +250,8 @@ class Candidates:
         if index in self._ended_earlier:
             self._ended_earlier.remove(index)
             candidate.run.resume()
+            if self._fold_cache.was_pruned(index):
+                candidate.run.set_tags({PRUNED_TAG: ""})
         else:
             candidate.run.start_by(at)
         return candidate
@@ -257,6 +271,19 @@ class Candidates:
             self._ended_earlier.discard(index)
             self._n_by_status[str(candidate.status)] += 1
         self.count()
+
+    def skip(self, fit: PlannedFit, reason: str | None) -> None:
+        """Note a fit that is not computed: a pruned one for this reason; without a reason the candidate stays open."""
+        self._bar.update()
+        candidate = self.candidates.get(fit.candidate)
+        if reason is None or candidate is None:
+            return
+        candidate.pruned[fit.split] = reason
+        if candidate.is_complete:
+            candidate.summarize()
+            self._ended_earlier.discard(fit.candidate)
+            self._n_by_status[str(candidate.status)] += 1
+            self.count()
 
     def kill(self, at: float) -> None:
         """End the open runs as KILLED at `at` seconds since the epoch."""

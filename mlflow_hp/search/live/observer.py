@@ -23,9 +23,11 @@ from mlflow_hp.search.live.events import (
     Started,
     fold_of,
 )
+from mlflow_hp.search.live.skipping import Skipping
 from mlflow_hp.search.live.worker_channel import Inbox
 from mlflow_hp.search.naming import space_of
 from mlflow_hp.search.speedups.epoch_groups import group_calls
+from mlflow_hp.terminal import count
 from mlflow_hp.tracking.tags import PLAIN_TRAININGS_TAG, SHARED_EPOCHS_WITH_TAG
 
 if TYPE_CHECKING:
@@ -35,7 +37,9 @@ if TYPE_CHECKING:
     from mlflow_hp.delivery.search_sender import SearchSender
     from mlflow_hp.search.live.candidates import Candidate
     from mlflow_hp.search.live.events import Address, Call, Event, PlannedFit, Pool
+    from mlflow_hp.search.live.skipping import Group, Skip
     from mlflow_hp.search.resume.fold_cache import FoldCache
+    from mlflow_hp.search.time_limit import TimeLimit
 
 LAST_EVENTS_SECONDS = 5.0
 """Longest wait at the end for messages of workers."""
@@ -82,6 +86,10 @@ class SearchFit:
         Whether compiled Keras models are reused between fits.
     share_epochs : bool
         Whether fits that differ only in epochs share a training.
+    prune : {"exact", "tested"} or None
+        Rule by which candidates lose their other folds.
+    limit : TimeLimit
+        Time for the fits.
     progress : bool
         Whether to show a progress bar.
     problem, remark : callable
@@ -97,6 +105,8 @@ class SearchFit:
         Whether scikit-learn's fits and their results were as expected; if not, ``cv_results_`` is recorded at the end.
     n_reused : int
         Number of fits whose results come from an earlier process.
+    skipping : Skipping or None
+        Decides which fits are not computed; None if all are.
     """
 
     def __init__(
@@ -111,6 +121,8 @@ class SearchFit:
         repeats: int,
         reuse: bool,
         share_epochs: bool,
+        prune: str | None,
+        limit: TimeLimit,
         progress: bool,
         problem: Callable[[str], None],
         remark: Callable[[str], None],
@@ -139,6 +151,10 @@ class SearchFit:
         self._n_sent: dict[int, int] = {}
         self._plain: Counter[str] = Counter()
         self._inbox = Inbox(self.take, self.fold_run)
+        self.skipping: Skipping | None = None
+        if prune is not None or limit.is_set:
+            self.skipping = Skipping(search, prune, limit, skipped=self._skipped, remark=remark)
+            limit.begin()
 
     def abandon(self) -> None:
         """Stop observing in a forked child process: the parent process observes the search."""
@@ -179,6 +195,8 @@ class SearchFit:
     def planned(self, fit: PlannedFit) -> None:
         """Note a fit that is handed to the pool."""
         self._candidates.plan(fit)
+        if self.skipping is not None:
+            self.skipping.plan(fit)
 
     def cached_result(self, call: Call) -> dict[str, Any] | None:
         """Result of a fit that an earlier process has computed; None if there is none."""
@@ -208,6 +226,36 @@ class SearchFit:
         except Exception as error:  # noqa: BLE001 - the fits run without sharing
             self._count_plain(f"no training is shared: {type(error).__name__}: {error}", is_fault=True)
             return [([call], None) for call in calls]
+
+    def selected(self, groups: Iterable[Group], results: dict[int, Any]) -> Iterable[Group]:
+        """Order the groups of fits, and leave out those that are not computed, whose results go to `results`."""
+        return groups if self.skipping is None else self.skipping.select(groups, results)
+
+    def prefers_order(self) -> bool:
+        """Whether the fits are handed to the pool only when a worker is free, so that `selected` knows most."""
+        return self.skipping is not None
+
+    @_guarded
+    def _skipped(self, skip: Skip) -> None:
+        """Note a fit that is not computed; a pruned candidate ends with its last fold."""
+        self._candidates.skip(skip.fit, skip.reason if skip.is_pruned else None)
+
+    def ended_round(self) -> None:
+        """Refuse to choose the best candidate where the time limit left none with all its folds.
+
+        Raises
+        ------
+        UserError
+            If the search would refit a candidate without a score.
+        """
+        skipping = self.skipping
+        if skipping is None or not skipping.is_cut or skipping.has_complete or not self.search.refit:
+            return
+        done = sum(len(candidate.folds) for candidate in self.candidates.values())
+        raise UserError(
+            f"time_budget={skipping.limit.seconds:g} s was over after {count(done, 'fit')}, before any candidate of "
+            "this round had the scores of all its folds: none can be refitted; give more time, or go on by resume=True"
+        )
 
     @_guarded
     def take(self, event: Event) -> None:
@@ -257,6 +305,8 @@ class SearchFit:
         if candidate.is_complete:
             candidate.summarize()
         self._count(fold)
+        if self.skipping is not None:
+            self.skipping.note(fits[fold.task], fold)
 
     def _add_reused(self, fit: PlannedFit, fold: Fold) -> None:
         """Add a fold of an earlier process to its candidate, whose run exists already."""
@@ -273,6 +323,8 @@ class SearchFit:
             candidate.summarize()
         self.n_reused += 1
         self._count(fold)
+        if self.skipping is not None:
+            self.skipping.note(fit, fold)
 
     def _count(self, fold: Fold) -> None:
         self.score_seconds += fold.score_seconds

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from mlflow_hp.search.live.events import Address
 
+    Group = tuple[list[Call], str | None]
+
 
 class FitObserver(Protocol):
     """Observer of one ``search.fit``. Its methods raise nothing but a `UserError`, to refuse the search.
@@ -55,8 +57,17 @@ class FitObserver(Protocol):
     def grouped(self, calls: Iterable[Call]) -> Iterable[tuple[list[Call], str | None]]:
         """Group the fits that share a training, each group with the name of its parameter for epochs."""
 
+    def selected(self, groups: Iterable[Group], results: dict[int, Any]) -> Iterable[Group]:
+        """Order the groups of fits, and leave out those that are not computed, whose results go to `results`."""
+
+    def prefers_order(self) -> bool:
+        """Whether the fits are handed to the pool only when a worker is free, so that `selected` knows most."""
+
     def ended(self, fold: Fold) -> None:
         """Take a finished fit."""
+
+    def ended_round(self) -> None:
+        """Note that the fits of a round have ended."""
 
     def not_understood(self, error: UnsupportedVersionError) -> None:
         """Note a fit whose arguments or result are not as expected."""
@@ -127,6 +138,8 @@ class ObservedParallel(joblib.Parallel):
         self._observer = recorder.observe(search)
         if self._observer is None:
             super().__init__(*arguments, **named)
+        elif self._observer.prefers_order():
+            self.pre_dispatch = "n_jobs"
 
     def __call__(self, tasks: Iterable[Any]) -> Any:
         """Compute the tasks.
@@ -144,6 +157,7 @@ class ObservedParallel(joblib.Parallel):
                 results[outcome.task] = without_seeds(outcome.result)
                 if isinstance(outcome, Outcome):
                     self._report(self._observer, outcome)
+        self._observer.ended_round()
         self._n_rounds += 1
         return [results[task] for task in sorted(results)]
 
@@ -157,7 +171,8 @@ class ObservedParallel(joblib.Parallel):
         """Wrap the tasks that are to be computed, so that they send their events; put cached results in `results`."""
         address = observer.address(self._pool())
         unknown: list[Any] = []
-        for calls, epochs in observer.grouped(self._to_compute(tasks, observer, results, unknown)):
+        groups = observer.grouped(self._to_compute(tasks, observer, results, unknown))
+        for calls, epochs in observer.selected(groups, results):
             fold_tasks = [FoldTask(call.fit.task, call.function, address, observer.steps) for call in calls]
             if epochs is None:
                 yield from zip(fold_tasks, [()] * len(calls), map(_take_arguments, calls), strict=True)

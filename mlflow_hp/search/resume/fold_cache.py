@@ -224,6 +224,11 @@ class FoldCache:
         """The earlier run of the candidate with this index."""
         return None if self._previous is None else self._previous.candidates.get((self._number, index))
 
+    def was_pruned(self, index: int) -> bool:
+        """Whether the earlier run of the candidate with this index is FINISHED without all its folds."""
+        previous_candidate = self.previous_candidate(index)
+        return previous_candidate is not None and previous_candidate.status == "FINISHED"
+
     def tags_for(self, fit: PlannedFit, fold: Fold) -> dict[str, str]:
         """Tags for the candidate's run with the finished fold, for a later process.
 

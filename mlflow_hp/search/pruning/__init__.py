@@ -1,0 +1,1 @@
+"""Rules by which a candidate of a search loses its other folds."""
