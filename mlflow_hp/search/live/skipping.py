@@ -91,6 +91,7 @@ class Skipping:
             remark(f"prune={prune!r}: nothing is pruned: {reason}")
         self._factor = getattr(search, "factor", None)  # of a halving search
         self._scores = np.empty((0, 0))
+        self._lost: dict[int, str] = {}
         self._round, self._first = 0, 0
         self._template: dict[str, Any] | None = None
 
@@ -151,13 +152,12 @@ class Skipping:
     def _skip(self, fit: PlannedFit) -> Skip | None:
         if self.limit.is_over:
             return Skip(fit, "the time was over", is_pruned=False)
-        judgement = None if self._rule is None else self._judge()
-        if judgement is None or not judgement.is_hopeless[fit.candidate - self._first]:
-            return None
-        return Skip(fit, judgement.reason(fit.candidate - self._first), is_pruned=True)
+        self._judge()
+        reason = self._lost.get(fit.candidate)
+        return None if reason is None else Skip(fit, reason, is_pruned=True)
 
     def _judge(self) -> Judgement | None:
-        """Judge the candidates of this round; None if that fails, and from then on."""
+        """Judge the candidates of this round, who is out stays out; None if that fails, and from then on."""
         if self._rule is None:
             return None
         scores = self._scores[self._first :].copy()
@@ -165,10 +165,14 @@ class Skipping:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return self._rule.judge(scores, n_best)
+                judgement: Judgement = self._rule.judge(scores, n_best)
+            for row in np.flatnonzero(judgement.is_hopeless):
+                if self._first + row not in self._lost:
+                    self._lost[self._first + int(row)] = judgement.reason(int(row))
         except Exception as error:  # noqa: BLE001 - the fits are computed
             self._give_up(f"{type(error).__name__}: {error}")
             return None
+        return judgement
 
     def _give_up(self, reason: str) -> None:
         self._rule = None
