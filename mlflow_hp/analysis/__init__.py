@@ -11,6 +11,7 @@ from mlflow_hp._lazy import lazy_names
 
 if TYPE_CHECKING:
     from mlflow_hp.analysis import diagnosis as diagnosis
+    from mlflow_hp.analysis import review as review
     from mlflow_hp.analysis.diagnosis import Finding as Finding
     from mlflow_hp.analysis.downsampling import downsample as downsample
     from mlflow_hp.analysis.search_results import SearchResults as SearchResults
@@ -27,6 +28,7 @@ _MODULES = {
     "diagnosis": "diagnosis",
     "downsample": "downsampling",
     "from_cv_results": "search_results",
+    "review": "review",
     "window_width": "smoothing",
 }
 
@@ -38,6 +40,7 @@ __all__ = [
     "diagnosis",
     "downsample",
     "from_cv_results",
+    "review",
     "window_width",
 ]
 

@@ -14,6 +14,7 @@ from mlflow_hp.cli.improve import improve
 from mlflow_hp.cli.mcp import mcp
 from mlflow_hp.cli.recover import recover
 from mlflow_hp.cli.repeat import repeat
+from mlflow_hp.cli.review import review
 from mlflow_hp.cli.show import show
 from mlflow_hp.cli.sync import sync
 from mlflow_hp.cli.ui import ui
@@ -27,12 +28,12 @@ __all__ = ["EXIT_BAD_INPUT", "EXIT_DIFFERS", "EXIT_KILLED", "commands", "main"]
 
 @click.group(
     "mlflow-hp",
-    commands=[compare, diagnose, improve, mcp, recover, repeat, show, sync, ui],
+    commands=[compare, diagnose, improve, mcp, recover, repeat, review, show, sync, ui],
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(package_name="mlflow-hp", prog_name="mlflow-hp")
 def commands() -> None:
-    """Show, compare, diagnose, improve, recover, repeat and copy runs of Keras models in MLflow."""
+    """Show, compare, diagnose, improve, recover, repeat, review and copy runs of Keras models in MLflow."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

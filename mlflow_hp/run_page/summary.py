@@ -125,7 +125,7 @@ def as_shown(finding: Finding) -> dict[str, Any]:
 
 
 def findings_from(text: str) -> list[Finding]:
-    """Read the findings of the artifact ``diagnosis.json``; none from what is not one.
+    """Read the findings of the artifact ``diagnosis.json``, or ``review.json`` of a search; none from another text.
 
     Parameters
     ----------
@@ -139,7 +139,8 @@ def findings_from(text: str) -> list[Finding]:
     """
     try:
         values: Mapping[str, Any] = json.loads(text)
-        return diagnosis.from_json(values)
+        reviewed = values.get("findings") if "next_space" in values else None
+        return diagnosis.from_json(values if reviewed is None else reviewed)
     except (ValueError, TypeError, AttributeError, RecursionError):
         return []
 

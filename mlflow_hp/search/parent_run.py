@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import html
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import mlflow
 from mlflow_hp._compat.private_name import version_of
 from mlflow_hp._forks import abandon_in_child
 from mlflow_hp._notice import log, warn
+from mlflow_hp.analysis.review import review
 from mlflow_hp.analysis.search_results import from_cv_results
 from mlflow_hp.delivery.late_params import late_params
 from mlflow_hp.delivery.search_sender import SearchSender
@@ -28,6 +30,7 @@ from mlflow_hp.search.naming import search_name, search_params
 from mlflow_hp.search.resume.fold_cache import FoldCache
 from mlflow_hp.search.resume.manifest import LONGEST_MANIFEST_TAG
 from mlflow_hp.search.resume.previous_run import close_dead
+from mlflow_hp.search.run_review import curves_of
 from mlflow_hp.search.speedups.model_reuse import forget_models
 from mlflow_hp.terminal import printable
 from mlflow_hp.tracking import runs, uncommitted_code
@@ -49,6 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mlflow_hp.analysis.fit_times import FitTimes
+    from mlflow_hp.analysis.review import Review
     from mlflow_hp.analysis.search_results import SearchResults
     from mlflow_hp.search.resume.manifest import Manifest
     from mlflow_hp.search.resume.previous_run import PreviousRun
@@ -345,6 +349,16 @@ class SearchRecording:
         """Results of a finished fit, by its number (0-based)."""
         results = self._results[number]
         return from_cv_results(results, self._ranking_scorer(results), self._fit_times.get(number))
+
+    def _review(self, number: int, results: SearchResults) -> Review:
+        """Review a fit, with the curves of Keras models as far as MLflow has them now."""
+        curves = {}
+        if "keras" in sys.modules:
+            with contextlib.suppress(Exception):  # the server does not answer
+                ensure_reachable(self._writer.tracking_uri)
+                uri = self._writer.tracking_uri
+                curves = within(runs.SECONDS_TO_ANSWER, lambda: curves_of(self.run_id, results, uri, fit=number))
+        return review(results, curves=curves, fixed=self._search.estimator.get_params())
 
     def _about(self) -> str:
         """Name of the run, and kind of the search, for the small print of its pictures."""

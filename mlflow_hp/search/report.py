@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import re
-from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mlflow_hp.analysis.importance import importance, variance_shares
+from mlflow_hp.analysis.review import n_combinations, review
 from mlflow_hp.analysis.search_results import plus_minus
+from mlflow_hp.analysis.search_space import value_text
 from mlflow_hp.analysis.seeds import variance_components
 from mlflow_hp.analysis.significance import winner
 from mlflow_hp.plots import heatmap, score_by_parameter
@@ -19,7 +20,8 @@ from mlflow_hp.plots import search_seeds as seed_plots
 from mlflow_hp.plots import search_space as parameter_plots
 from mlflow_hp.run_page.illustrated import ReportPart, illustrated
 from mlflow_hp.terminal import count
-from mlflow_hp.tracking.artifact_paths import PLOTS_FOLDER, REPORT_FILE
+from mlflow_hp.tracking.artifact_paths import NEXT_SPACE_FILE, PLOTS_FOLDER, REPORT_FILE
+from mlflow_hp.tracking.params_and_tags import plain
 from mlflow_hp.training.report import Report
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
+    from mlflow_hp.analysis.review import Review
     from mlflow_hp.analysis.search_results import SearchResults
     from mlflow_hp.analysis.significance import Winner
 
@@ -66,23 +69,16 @@ class LocalReport(Report):
         return path
 
 
-def describe_search(
-    fits: Mapping[int, SearchResults], skipped: Mapping[int, Sequence[str]] = MappingProxyType({})
-) -> str:
-    """Description of a search's parent run, from the results of each of its fits, by number (0-based).
-
-    Parameters
-    ----------
-    fits : mapping of int to SearchResults
-    skipped : mapping of int to sequence of str
-        Sentences about fits that were not computed. Defaults to none.
-    """
-    parts = [search_description(results, skipped.get(number, ())) for number, results in fits.items()]
+def describe_search(fits: Mapping[int, SearchResults], reviews: Mapping[int, Review]) -> str:
+    """Description of a search's parent run, from the results and reviews of its fits, by number (0-based)."""
+    parts = [search_description(results, reviews.get(number)) for number, results in fits.items()]
     headed = [f"### Fit {number}\n\n{part}" for number, part in zip(fits, parts, strict=True)]
     return "\n".join(parts if len(parts) == 1 else headed)
 
 
-def draw_search(folder: Path, fits: Mapping[int, SearchResults], about: str = "") -> None:
+def draw_search(
+    folder: Path, fits: Mapping[int, SearchResults], about: str = "", reviews: Mapping[int, Review] | None = None
+) -> None:
     """Draw the pictures of a search into a folder, laid out as the artifacts of its parent run.
 
     Parameters
@@ -93,18 +89,24 @@ def draw_search(folder: Path, fits: Mapping[int, SearchResults], about: str = ""
         ``plots/fit_<number>``.
     about : str
         Run and search, written below the title of each picture. Defaults to nothing.
+    reviews : mapping of int to Review, optional
+        Reviews of the fits. Defaults to those of their results alone.
     """
-    report = LocalReport(folder, about)
+    reviews = reviews or {}
+    report = _LocalReport(folder, about)
     for number, results in fits.items():
         search_pictures(_Subfolder(report, f"fit_{number}") if number else report, results)
-    parts = [_part(results, f"Fit {number}" if len(fits) > 1 else "") for number, results in fits.items()]
-    content = illustrated("Search", about, parts, by_caption(folder / PLOTS_FOLDER))
+    parts = [
+        _part(results, f"Fit {number}" if len(fits) > 1 else "", reviews.get(number))
+        for number, results in fits.items()
+    ]
+    content = illustrated("Search", about, parts, _by_caption(folder / PLOTS_FOLDER))
     report.file(REPORT_FILE).write_text(content, encoding="utf-8")
 
 
-def _part(results: SearchResults, heading: str) -> ReportPart:
+def _part(results: SearchResults, heading: str, reviewed: Review | None) -> ReportPart:
     """Sentences about a fit of a search, and the table of its best candidates."""
-    sentences = [result_sentence(results), *search_sentences(results)]
+    sentences = [result_sentence(results), *search_sentences(results, reviewed=reviewed)]
     return ReportPart(heading, sentences, *results.best_rows(MAX_LISTED))
 
 
@@ -206,8 +208,10 @@ def result_sentence(results: SearchResults) -> str:
     return f"The best of {n_candidates:,} candidates is `{label}`, {score}."
 
 
-def search_sentences(results: SearchResults, test_to_train: float | None = None) -> list[str]:
-    """Summarise a search in sentences: the best candidate, its significance, important parameters, failures.
+def search_sentences(
+    results: SearchResults, test_to_train: float | None = None, reviewed: Review | None = None
+) -> list[str]:
+    """Summarise a search in sentences: the best candidate, its significance, the review, parameters, failures.
 
     Parameters
     ----------
@@ -215,6 +219,8 @@ def search_sentences(results: SearchResults, test_to_train: float | None = None)
         A finished search.
     test_to_train : float, optional
         Size of a test fold over size of a training fold. Defaults to that of k-fold.
+    reviewed : Review, optional
+        Its review. Defaults to that of `results` alone, without curves.
 
     Returns
     -------
@@ -244,7 +250,7 @@ def search_sentences(results: SearchResults, test_to_train: float | None = None)
     sentences = [
         _significance(results, best_candidate),
         *_cheapest(results, best_candidate),
-        *_edge(results, best_candidate),
+        *review_sentences(reviewed or review(results, test_to_train=test_to_train)),
         *_important(results),
         *_luck(results),
     ]
@@ -293,20 +299,31 @@ def _cheapest(results: SearchResults, best_candidate: Winner) -> list[str]:
     return [f"{others} is {_named(results, best_candidate.cheapest)}, which trains {times}."]
 
 
-def _edge(results: SearchResults, best_candidate: Winner) -> list[str]:
-    """Numeric parameters whose best value lies at the edge of the values tried."""
+def review_sentences(reviewed: Review) -> list[str]:
+    """Findings of a review in sentences of Markdown, and the next space; who is tied is told by its other sentences."""
     sentences = []
-    for name in results.parameters:
-        parameter = results.parameter(name)
-        if parameter.kind == "category":
-            continue
-        code, last = int(parameter.codes[best_candidate.best]), len(parameter.levels) - 1
-        no_less = code == 0 and parameter.levels[0] in (0, 1)  # there rarely is anything below
-        if last >= 2 and code in (0, last) and not no_less:
-            edge = "largest" if code else "smallest"
-            label = parameter.labels[code]
-            sentences.append(f"The best has the {edge} {name} tried, {label}: a wider range may contain a better one.")
-    return sentences
+    for finding in reviewed.findings:
+        if finding.name == "power":
+            sentences.append(f"To tell them apart: {plain(finding.suggestion or '')}.")
+        else:
+            text = f"**{finding.verdict[0].upper()}{finding.verdict[1:]}**: {plain(finding.text)}"
+            sentences.append(f"{text} What to do: {plain(finding.suggestion or '')}.")
+    if reviewed.next_space is not None:
+        sentences.append(next_space_sentence(reviewed.next_space))
+    return [*sentences, *map(plain, reviewed.remarks)]
+
+
+def next_space_sentence(space: Mapping[str, Any]) -> str:
+    """Write a next space in a sentence of Markdown."""
+    n = n_combinations(space)
+    parts = []
+    for name, values in space.items():
+        if isinstance(values, list):
+            parts.append(f"{name} {', '.join(map(value_text, values))}")
+        else:
+            parts.append(f"{name} from {value_text(values['low'])} to {value_text(values['high'])}")
+    size = f" ({count(int(n), 'combination')})" if n < float("inf") else ""
+    return f"The next space{size}, in `{NEXT_SPACE_FILE}`: {plain('; '.join(parts))}."
 
 
 def _important(results: SearchResults) -> list[str]:

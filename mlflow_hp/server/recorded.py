@@ -19,8 +19,15 @@ from mlflow_hp.run_page.microscope import microscope
 from mlflow_hp.run_page.summary import findings_from, summary
 from mlflow_hp.server.artifacts import files_in, local_path, text_of
 from mlflow_hp.server.landscapes import landscape_of
-from mlflow_hp.tracking.artifact_paths import BARRIERS_FOLDER, DIAGNOSIS_FILE, LIVE_LAYERS_FILE, training_path
+from mlflow_hp.tracking.artifact_paths import (
+    BARRIERS_FOLDER,
+    DIAGNOSIS_FILE,
+    LIVE_LAYERS_FILE,
+    REVIEW_FILE,
+    training_path,
+)
 from mlflow_hp.tracking.run_params import params_of
+from mlflow_hp.tracking.tags import KIND_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +52,7 @@ PIXELS = 600
 
 def run_summary(run: Run) -> dict[str, Any]:
     """Describe a run with the findings of its artifact."""
-    path = local_path(run, DIAGNOSIS_FILE)
+    path = local_path(run, REVIEW_FILE if run.data.tags.get(KIND_TAG) == "search" else DIAGNOSIS_FILE)
     is_text = path is not None and path.is_file() and path.stat().st_size <= MAX_FILE_BYTES
     text = path.read_text(encoding="utf-8", errors="replace") if path is not None and is_text else ""
     return summary(run, findings_from(text))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from mlflow.exceptions import MlflowException
 
 from mlflow_hp.errors import UserError
 from mlflow_hp.run_page.summary import findings_from, summary
-from mlflow_hp.tracking.artifact_paths import DIAGNOSIS_FILE
+from mlflow_hp.tracking.artifact_paths import DIAGNOSIS_FILE, REVIEW_FILE
 from mlflow_hp.tracking.params_and_tags import without_markup
 from mlflow_hp.tracking.redaction import masked
 from mlflow_hp.tracking.server_health import ensure_reachable
@@ -78,13 +79,10 @@ def _masked(value: Any) -> Any:
 
 def _findings(run_id: str, tracking_uri: str | None) -> list[Finding]:
     """Findings that the run holds, also while it runs; else those of its best nested run; none if there are none."""
-    try:
-        path = mlflow.artifacts.download_artifacts(
-            run_id=run_id, artifact_path=DIAGNOSIS_FILE, tracking_uri=tracking_uri
-        )
-        return findings_from(Path(path).read_text(encoding="utf-8"))
-    except (MlflowException, OSError, ValueError):
-        pass
+    for name in (DIAGNOSIS_FILE, REVIEW_FILE):
+        with contextlib.suppress(MlflowException, OSError, ValueError):
+            path = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name, tracking_uri=tracking_uri)
+            return findings_from(Path(path).read_text(encoding="utf-8"))
     try:
         return diagnose(run_id, tracking_uri)
     except UserError:

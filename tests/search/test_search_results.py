@@ -321,7 +321,7 @@ def test_variance_shares_are_exact_on_a_full_grid():
 
 def test_what_matters_and_the_edge_in_words():
     said = search_sentences(grid(lambda rate, units, kind: math.log10(rate) + units / 1000))
-    assert any("largest rate tried, 0.1" in text for text in said)
+    assert any("at the largest rate tried, 0.1" in text for text in said)
     assert any(text.startswith("Importance for being among the best (PED-ANOVA): rate (") for text in said)
     assert any("rate 100%" in text for text in said)
 

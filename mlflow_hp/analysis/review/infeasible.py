@@ -17,6 +17,8 @@ FEWEST_FAILED = 2
 """Failed candidates from which a region is seen."""
 PURITY = 0.75
 """Least share of failed candidates in the region, and least share of the failed that are in it."""
+MOST_CUTS = 100
+"""Places at which a range is cut, at most."""
 LEVEL = 0.1
 """Largest probability that failures at random lie so (Fisher's exact test, one-sided)."""
 
@@ -72,8 +74,10 @@ def _splits(material: Material, parameter: Parameter, judged: np.ndarray) -> lis
     if parameter.kind == "category":
         cuts = [((level,), None) for level in range(n_levels)]
     else:
-        cuts = [(tuple(range(start, n_levels)), True) for start in range(1, n_levels)]
-        cuts += [(tuple(range(stop)), False) for stop in range(1, n_levels)]
+        at_failed = np.unique(parameter.codes[material.failed])
+        ends = at_failed[np.unique(np.linspace(0, len(at_failed) - 1, MOST_CUTS).round().astype(int))].tolist()
+        cuts = [(tuple(range(start, n_levels)), True) for start in ends if start > 0]
+        cuts += [(tuple(range(stop + 1)), False) for stop in ends if stop < n_levels - 1]
     return [_judged(material, parameter, judged, codes, is_upper=is_upper) for codes, is_upper in cuts]
 
 
