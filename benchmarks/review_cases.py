@@ -24,7 +24,7 @@ DEFECTS = (
     "edge", "infeasible", "too_short", "too_long", "overfit", "late_variance", "nuisance", "power", "no_effect",
     "interaction",
 )  # fmt: skip
-HALVES = {"tuning": 0, "held": 1_000_000}
+HALVES = {"tuning": 0, "held": 2_000_000}
 """First seed of each half."""
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from mlflow_hp.delivery import held
 from mlflow_hp.errors import UserError
 from mlflow_hp.tracking import tags
-from projects import arguments, captions, clusters, grids, recorded, search_advice
+from projects import arguments, captions, clusters, grids, next_search, recorded, search_advice
 from projects.arguments import IMPROVE
 from projects.datasets import samples
 from projects.experiment import Outcome, ending
@@ -47,7 +47,8 @@ def run(
 ) -> Outcome:
     """Fit a search with the active run as the parent, train the best again, test and log it, and report.
 
-    If improve is set, the advice about the winner is followed at last: an interrupt keeps the search's result.
+    If improve is set, the advice about the winner is followed at last, and with then=review the next space is searched:
+    an interrupt keeps the search's result.
 
     Parameters
     ----------
@@ -108,6 +109,11 @@ def run(
             lines = [*lines, advised.sentence]
             if advised.numbers:
                 runs.log_numbers(run_id, advised.numbers)
+            _describe(run_id, setup, lines, findings, results)
+        if setup.settings[next_search.THEN.name] == "review":
+            following = next_search.follow(setup, search, results, run_id, run)
+            lines = [*lines, following.sentence]
+            runs.log_numbers(run_id, following.numbers)
             _describe(run_id, setup, lines, findings, results)
     if run_id != active_id:
         runs.set_tags(active_id, {tags.WENT_ON_WITH_TAG: run_id})

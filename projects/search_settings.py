@@ -10,7 +10,7 @@ import numpy as np
 from mlflow_hp.errors import UserError
 from mlflow_hp.terminal import count
 from mlflow_hp.tracking import tags
-from projects import arguments, grids, models, recorded
+from projects import arguments, grids, models, next_search, recorded
 from projects.arguments import Parameter
 from projects.datasets import samples, unsplit
 from projects.experiment import first_line
@@ -58,6 +58,7 @@ SEARCH = [
     Parameter("seed", "0", arguments.whole(0, 2**32 - 1), "seed of split, folds, initial weights and shuffling",
               several=False),
     arguments.IMPROVE._replace(help="trainings that follow the advice about the winner of the search"),
+    next_search.THEN,
 ]  # fmt: skip
 """Parameters of every search."""
 WITHOUT_VALIDATION = 1e-9

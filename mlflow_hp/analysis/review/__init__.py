@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mlflow_hp.analysis.diagnosis.finding import Finding, Findings, by_severity
 from mlflow_hp.analysis.review.curves import length_findings, overfit_findings, variance_findings
 from mlflow_hp.analysis.review.edges import edge_findings
-from mlflow_hp.analysis.review.effects import effect_findings, interaction_findings
+from mlflow_hp.analysis.review.effects import effect_findings, interaction_findings, interactions, without_effect
 from mlflow_hp.analysis.review.grid_file import to_yaml
 from mlflow_hp.analysis.review.infeasible import infeasible_findings
 from mlflow_hp.analysis.review.material import material
@@ -112,6 +112,8 @@ def review(
     seen = material(results, failed, curves, test_to_train, chance)
     if seen is None:
         return Review(Findings(), None)
+    seen = seen._replace(interactions=tuple(interactions(seen)))
+    seen = seen._replace(idle=tuple(without_effect(seen)))
     findings = Findings(by_severity([finding for rule in RULES for finding in rule(seen)]))
     if not results.parameters:
         return Review(findings, None)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mlflow_hp.analysis.diagnosis.finding import Change, Finding
-from mlflow_hp.analysis.review.effects import design, is_range, positions, without_effect
+from mlflow_hp.analysis.review.effects import design, is_range, positions
 from mlflow_hp.analysis.review.roles import is_budget, is_limit, is_share
 
 if TYPE_CHECKING:
@@ -53,8 +53,7 @@ class Edge(NamedTuple):
 
 def edges(material: Material) -> list[Edge]:
     """Find the edges at which the best candidates lie, of all numeric parameters with ``FEWEST_LEVELS`` values."""
-    idle = without_effect(material)
-    all_edges = (_edge(material, p) for p in material.parameters.values() if p.name not in idle)
+    all_edges = (_edge(material, p) for p in material.parameters.values() if p.name not in material.idle)
     return [edge for edge in all_edges if edge is not None]
 
 
@@ -99,7 +98,7 @@ def _rise(material: Material, parameter: Parameter, *, is_upper: bool) -> float:
         return np.inf if (parameter.codes[material.top] == outermost).all() and material.top.size >= 3 else 0.0
     pairs = _pairs(material, parameter, is_upper=is_upper)
     if pairs.size:
-        mean = material.results.mean
+        mean = material.mean
         better = pairs[np.argsort(-mean[pairs].sum(axis=1))][: max((len(pairs) + 1) // 2, 1)]
         rises = mean[better[:, 0]] - mean[better[:, 1]]
         return float(rises.mean() / max(material.noise * np.sqrt(2 / len(better)), 1e-15))
@@ -133,7 +132,7 @@ def _slope(material: Material, parameter: Parameter, *, is_upper: bool) -> float
             break
     else:
         return 0.0
-    mean = material.results.mean[rows]
+    mean = material.mean[rows]
     coefficients, _, _, _ = np.linalg.lstsq(matrix, mean, rcond=None)
     residual = mean - matrix @ coefficients
     variance = max(float(residual @ residual) / freedom, material.noise**2)

@@ -7,6 +7,7 @@ hyperparameters": what has no effect is fixed; what interacts is searched togeth
 from __future__ import annotations
 
 import itertools
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -32,6 +33,8 @@ MOST_LISTED, UNEVEN = 8, 0.5
 """Numbers up to which they are a list, and unevenness of their steps from which more of them are draws."""
 VISIBLE = 3.0
 """Standard errors from which an effect is one, however small."""
+MOST_EMPTY = 0.25
+"""Share of the pairs of values that may be missing in a grid."""
 CROSSING = 3.5
 """Standard errors by which each of two values has to win where the other loses, for an interaction."""
 LEVEL = 0.005
@@ -112,7 +115,7 @@ def without_effect(material: Material) -> list[str]:
 
 def effect_findings(material: Material) -> list[Finding]:
     """Report each parameter without an effect on the better candidates."""
-    return [_idle_finding(material, name) for name in without_effect(material)]
+    return [_idle_finding(material, name) for name in material.idle]
 
 
 def _idle_finding(material: Material, name: str) -> Finding:
@@ -137,8 +140,9 @@ def interactions(material: Material) -> list[Interaction]:
     pairs = []
     combinations = list(itertools.combinations(material.parameters, 2))
     for first, second in combinations:
-        strength = _crossing(material, first, second)
-        strength = _product(material, first, second, LEVEL / len(combinations)) if strength is None else strength
+        level = LEVEL / len(combinations)
+        strength = _crossing(material, first, second, level)
+        strength = _product(material, first, second, level) if strength is None else strength
         if strength >= CROSSING:
             pairs.append(Interaction(first, second, strength))
     return sorted(pairs, key=lambda pair: -pair.strength)
@@ -156,7 +160,7 @@ def interaction_findings(material: Material) -> list[Finding]:
             "hint",
             where={"parameter": pair.first, "with": pair.second},
         )
-        for pair in interactions(material)
+        for pair in material.interactions
     ]
 
 
@@ -172,7 +176,7 @@ def _better(material: Material, name: str) -> np.ndarray:
     cells = _cells(material, name)
     if not cells:
         return material.rows
-    mean = material.results.mean
+    mean = material.mean
     ordered = sorted(cells, key=lambda rows: -mean[rows].mean())
     return np.concatenate(ordered[: max((len(ordered) + 1) // 2, 1)])
 
@@ -207,7 +211,7 @@ def _effect(material: Material, name: str) -> tuple[float, float] | None:
     matrix = np.stack(terms, axis=1)
     if len(rows) - matrix.shape[1] < 1 or not own:
         return None
-    y = material.results.mean[rows]
+    y = material.mean[rows]
     coefficients, _, rank, _ = np.linalg.lstsq(matrix, y, rcond=None)
     residual = y - matrix @ coefficients
     cells = _cells(material, name)
@@ -230,15 +234,20 @@ def _acts_in_places(material: Material, name: str) -> bool:
 
     cells = _cells(material, name)
     if not cells:
-        return any(name in (pair.first, pair.second) for pair in interactions(material))
-    mean = material.results.mean
+        return any(name in (pair.first, pair.second) for pair in material.interactions)
+    mean = material.mean
     within = sum(float(((mean[rows] - mean[rows].mean()) ** 2).sum()) for rows in cells)
     freedom = sum(len(rows) - 1 for rows in cells)
     return bool(chi2.sf(within / material.noise**2, freedom) < NOTHING)
 
 
-def _crossing(material: Material, first: str, second: str) -> float | None:
-    """Standard errors by which the best value of `first` changes with `second`; None unless they come in a grid."""
+def _crossing(material: Material, first: str, second: str, level: float) -> float | None:
+    """Standard errors by which the best value of `first` changes with `second`; None unless they come in a grid.
+
+    0 unless it is significant at `level` over all that could have been chosen.
+    """
+    from scipy.stats import norm
+
     a, b = material.parameters[first], material.parameters[second]
     if is_range(a) or is_range(b):
         return None
@@ -247,23 +256,24 @@ def _crossing(material: Material, first: str, second: str) -> float | None:
     blocks: dict[tuple[int, ...], np.ndarray] = {}
     for row in material.rows.tolist():
         table = blocks.setdefault(tuple(int(codes[row]) for codes in others), np.full(shape, np.nan))
-        table[a.codes[row], b.codes[row]] = material.results.mean[row]
+        table[a.codes[row], b.codes[row]] = material.mean[row]
     tables = np.stack(list(blocks.values()))
     n = np.isfinite(tables).sum(axis=0)
-    if (n == 0).mean() > 0.25:
+    if (n == 0).mean() > MOST_EMPTY:
         return None
-    with np.errstate(invalid="ignore"):
-        table = np.where(n > 0, np.nansum(tables, axis=0) / np.maximum(n, 1), -np.inf)
+    centred = tables - np.nanmean(tables, axis=(1, 2), keepdims=True)  # cells that failed must not count for others
+    table = np.where(n > 0, np.nansum(centred, axis=0) / np.maximum(n, 1), -np.inf)
     strongest = 0.0
     for one, other in itertools.combinations(range(shape[1]), 2):
         x, y = int(table[:, one].argmax()), int(table[:, other].argmax())
-        cells = n[[x, y, x, y], [one, one, other, other]]
-        if x == y or not cells.all():
+        wins = (tables[:, x, one] - tables[:, y, one], tables[:, y, other] - tables[:, x, other])
+        pairs = [win[np.isfinite(win)] for win in wins]
+        if x == y or not all(map(len, pairs)):
             continue
-        error = material.noise * np.sqrt(2 / cells.min())
-        wins = (table[x, one] - table[y, one], table[y, other] - table[x, other])
-        strongest = max(strongest, float(min(wins) / max(error, 1e-15)))
-    return strongest
+        strengths = [float(pair.mean() / max(material.noise * np.sqrt(2 / len(pair)), 1e-15)) for pair in pairs]
+        strongest = max(strongest, min(strengths))
+    n_choices = math.comb(shape[0], 2) * math.comb(shape[1], 2)
+    return strongest if strongest >= norm.isf(level / n_choices) else 0.0
 
 
 def _product(material: Material, first: str, second: str, level: float) -> float:
@@ -281,7 +291,7 @@ def _product(material: Material, first: str, second: str, level: float) -> float
     freedom = len(rows) - whole.shape[1]
     if freedom < FREEDOM:
         return 0.0
-    y = material.results.mean[rows]
+    y = material.mean[rows]
     coefficients, _, _, _ = np.linalg.lstsq(whole, y, rcond=None)
     residual = y - whole @ coefficients
     variance = max(float(residual @ residual) / freedom, material.noise**2)

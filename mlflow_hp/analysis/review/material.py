@@ -11,6 +11,7 @@ from mlflow_hp.analysis.significance import winner
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from mlflow_hp.analysis.review.effects import Interaction
     from mlflow_hp.analysis.search_results import SearchResults
     from mlflow_hp.analysis.search_space import Parameter
     from mlflow_hp.analysis.significance import Winner
@@ -38,6 +39,8 @@ class Material(NamedTuple):
         The others that have all scores, the best first.
     top : ndarray of int
         The first of `rows`: those within one standard error of the best, at most ``TOP_SHARE`` of all.
+    mean : ndarray of shape (n_candidates,)
+        Mean scores.
     winner : Winner
         The best against the others.
     noise : float
@@ -49,17 +52,24 @@ class Material(NamedTuple):
         Candidate -> for each fold, values by epoch of each metric.
     test_to_train : float
         Size of a test fold over size of a training fold.
+    idle : tuple of str
+        Parameters without effect. Defaults to none.
+    interactions : tuple of Interaction
+        Parameters that act only together. Defaults to none.
     """
 
     results: SearchResults
     failed: np.ndarray
     rows: np.ndarray
     top: np.ndarray
+    mean: np.ndarray
     winner: Winner
     noise: float
     parameters: dict[str, Parameter]
     curves: Mapping[int, Sequence[Mapping[str, np.ndarray]]]
     test_to_train: float
+    idle: tuple[str, ...] = ()
+    interactions: tuple[Interaction, ...] = ()
 
     @property
     def best(self) -> int:
@@ -108,7 +118,7 @@ def material(
     n_top = max(int(near.sum()), 1 if np.isfinite(noise) else 3)
     top = rows[: min(n_top, max(int(TOP_SHARE * rows.size), 3))]
     parameters = {name: results.parameter(name) for name in results.parameters}
-    return Material(results, bad, rows, top, best, noise, parameters, curves or {}, ratio)
+    return Material(results, bad, rows, top, results.mean, best, noise, parameters, curves or {}, ratio)
 
 
 def _noise(scores: np.ndarray, ratio: float) -> float:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mlflow_hp.analysis.review.edges import beyond, edges
-from mlflow_hp.analysis.review.effects import interactions, is_range, positions, without_effect
+from mlflow_hp.analysis.review.effects import is_range, positions
 from mlflow_hp.analysis.review.infeasible import regions
 from mlflow_hp.analysis.review.nuisance import FEWEST_RATES
 from mlflow_hp.analysis.review.roles import is_budget, is_rate
@@ -62,8 +62,8 @@ def next_space(material: Material, findings: Sequence[Finding], fixed: Mapping[s
     """
     at_edges = {edge.name: edge for edge in edges(material)}
     cut = {region.name: region for region in regions(material)[:1]}
-    idle = set(without_effect(material))
-    together = {name for pair in interactions(material) for name in (pair.first, pair.second)}
+    idle = set(material.idle)
+    together = {name for pair in material.interactions for name in (pair.first, pair.second)}
     best = material.results.candidates[material.best]
     space: dict[str, Any] = {}
     remarks = []

@@ -78,7 +78,7 @@ def _untuned(material: Material, parameter: Parameter, rate: Parameter) -> str |
 
 def _edge_of(material: Material, rows: np.ndarray, rate: Parameter) -> str | None:
     """Side of the rates tried at which the best of some candidates clearly lies."""
-    mean = material.results.mean
+    mean = material.mean
     levels = np.unique(rate.codes[rows])
     profile = np.array([np.nanmax(np.where(material.failed[at], np.nan, mean[at]), initial=-np.inf)
                         for level in levels for at in [rows[rate.codes[rows] == level]]])  # fmt: skip

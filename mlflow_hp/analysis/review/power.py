@@ -68,7 +68,7 @@ def power_findings(material: Material) -> list[Finding]:
     share = len(tied) / len(others)
     if share <= UNTOLD:
         return []
-    mean = material.results.mean
+    mean = material.mean
     difference = float(mean[material.best] - np.median(mean[tied]))
     fold_noise = material.noise / np.sqrt(1 / n_splits + material.test_to_train)
     needed = splits_needed(difference, fold_noise, n_splits, material.test_to_train)
