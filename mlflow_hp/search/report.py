@@ -300,7 +300,7 @@ def _cheapest(results: SearchResults, best_candidate: Winner) -> list[str]:
 
 
 def review_sentences(reviewed: Review) -> list[str]:
-    """Findings of a review in sentences of Markdown, and the next space; who is tied is told by its other sentences."""
+    """Findings of a review in sentences of Markdown, and the next space; ties are in the sentence on significance."""
     sentences = []
     for finding in reviewed.findings:
         if finding.name == "power":

@@ -145,7 +145,7 @@ def _gap(material: Material) -> list[Finding]:
         f"The best candidates score {train.mean():.4g} on the training folds and {test.mean():.4g} on the test folds: "
         f"what is left to perfect is {'nothing' if left_train <= 0 else f'{left / left_train:.1f} times less'} there."
     )
-    evidence = {"train_score": float(train.mean()), "test_score": float(test.mean())}
+    evidence = {"on_training_folds": float(train.mean()), "on_test_folds": float(test.mean())}
     return [Finding("overfit", "the best overfit", text, evidence, _AGAINST, "hint")]
 
 
