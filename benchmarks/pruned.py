@@ -64,6 +64,7 @@ class Watcher:
     """A recorder of one search that prunes, and counts the fits; it writes nothing."""
 
     steps = False
+    repeats = 1
 
     def __init__(self, search: Any, rule: str) -> None:
         self._search = search

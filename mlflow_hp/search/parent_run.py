@@ -30,12 +30,12 @@ from mlflow_hp.search.naming import search_name, search_params
 from mlflow_hp.search.resume.fold_cache import FoldCache
 from mlflow_hp.search.resume.manifest import LONGEST_MANIFEST_TAG
 from mlflow_hp.search.resume.previous_run import close_dead
-from mlflow_hp.search.run_review import curves_of
+from mlflow_hp.search.run_review import curves_of, review_files
 from mlflow_hp.search.speedups.model_reuse import forget_models
 from mlflow_hp.terminal import printable
 from mlflow_hp.tracking import runs, uncommitted_code
 from mlflow_hp.tracking.run_presentation import present
-from mlflow_hp.tracking.server_health import ensure_reachable
+from mlflow_hp.tracking.server_health import ensure_reachable, within
 from mlflow_hp.tracking.tags import (
     DESCRIPTION_TAG,
     ERROR_TAG,
@@ -338,8 +338,12 @@ class SearchRecording:
             from mlflow_hp.search.report import describe_search, draw_search  # loads Matplotlib
 
             fits = {number: self._results_of(number) for number in self._results}
-            self._writer.parent.log_if_missing("tags", {DESCRIPTION_TAG: describe_search(fits, self._skipped)})
-            draw_search(self._writer.report_folder, fits, self._about())
+            reviews = {number: self._review(number, results) for number, results in fits.items()}
+            for path, text in review_files(fits, reviews).items():
+                self._writer.parent.log_text(path, text)
+            description = describe_search(fits, reviews, self._skipped)
+            self._writer.parent.log_if_missing("tags", {DESCRIPTION_TAG: description})
+            draw_search(self._writer.report_folder, fits, self._about(), reviews)
             self._writer.parent.log_report()
         except Exception as error:  # noqa: BLE001 - the search itself has succeeded
             self._problem(f"pictures or description are missing: {type(error).__name__}: {error}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,15 +70,33 @@ class LocalReport(Report):
         return path
 
 
-def describe_search(fits: Mapping[int, SearchResults], reviews: Mapping[int, Review]) -> str:
-    """Description of a search's parent run, from the results and reviews of its fits, by number (0-based)."""
-    parts = [search_description(results, reviews.get(number)) for number, results in fits.items()]
+def describe_search(
+    fits: Mapping[int, SearchResults],
+    reviews: Mapping[int, Review] = MappingProxyType({}),
+    skipped: Mapping[int, Sequence[str]] = MappingProxyType({}),
+) -> str:
+    """Description of a search's parent run, from the results of its fits, by number (0-based).
+
+    Parameters
+    ----------
+    fits : mapping of int to SearchResults
+    reviews : mapping of int to Review
+        Reviews of the fits. Defaults to those of their results alone.
+    skipped : mapping of int to sequence of str
+        Sentences about fits that were not computed. Defaults to none.
+    """
+    parts = [
+        search_description(results, reviews.get(number), skipped.get(number, ())) for number, results in fits.items()
+    ]
     headed = [f"### Fit {number}\n\n{part}" for number, part in zip(fits, parts, strict=True)]
     return "\n".join(parts if len(parts) == 1 else headed)
 
 
 def draw_search(
-    folder: Path, fits: Mapping[int, SearchResults], about: str = "", reviews: Mapping[int, Review] | None = None
+    folder: Path,
+    fits: Mapping[int, SearchResults],
+    about: str = "",
+    reviews: Mapping[int, Review] = MappingProxyType({}),
 ) -> None:
     """Draw the pictures of a search into a folder, laid out as the artifacts of its parent run.
 
@@ -89,18 +108,17 @@ def draw_search(
         ``plots/fit_<number>``.
     about : str
         Run and search, written below the title of each picture. Defaults to nothing.
-    reviews : mapping of int to Review, optional
+    reviews : mapping of int to Review
         Reviews of the fits. Defaults to those of their results alone.
     """
-    reviews = reviews or {}
-    report = _LocalReport(folder, about)
+    report = LocalReport(folder, about)
     for number, results in fits.items():
         search_pictures(_Subfolder(report, f"fit_{number}") if number else report, results)
     parts = [
         _part(results, f"Fit {number}" if len(fits) > 1 else "", reviews.get(number))
         for number, results in fits.items()
     ]
-    content = illustrated("Search", about, parts, _by_caption(folder / PLOTS_FOLDER))
+    content = illustrated("Search", about, parts, by_caption(folder / PLOTS_FOLDER))
     report.file(REPORT_FILE).write_text(content, encoding="utf-8")
 
 
@@ -116,18 +134,20 @@ def by_caption(folder: Path) -> dict[str, Path]:
     return {path.relative_to(folder).with_suffix("").as_posix().replace("_", " "): path for path in files}
 
 
-def search_description(results: SearchResults, more: Sequence[str] = ()) -> str:
+def search_description(results: SearchResults, reviewed: Review | None = None, more: Sequence[str] = ()) -> str:
     """Description of a search in Markdown: the result first, then its size, sentences, and a table of the best ten.
 
     Parameters
     ----------
     results : SearchResults
+    reviewed : Review, optional
+        Its review. Defaults to that of the results alone.
     more : sequence of str
         Sentences to add. Defaults to none.
     """
     n_candidates, n_splits = results.fold_scores.shape
     size = f"**{count(n_candidates, 'candidate')}, {count(n_splits, 'fold')} each**"
-    sentences = "\n".join(f"- {sentence}" for sentence in [*search_sentences(results), *more])
+    sentences = "\n".join(f"- {sentence}" for sentence in [*search_sentences(results, reviewed=reviewed), *more])
     return f"**Result**: {result_sentence(results)}\n\n{size}\n\n{sentences}\n\n{results.to_markdown(10)}\n"
 
 

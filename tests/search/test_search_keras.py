@@ -192,7 +192,7 @@ def test_outside_of_a_search_keras_is_left_alone():
     seen, ended = [], []
     model = build()
     model.compile("sgd", "mse")
-    with record_epochs(lambda *event: seen.append(event), lambda *trained: ended.append(trained[1:])):
+    with record_epochs(lambda *event: seen.append(event), on_trained=lambda *trained: ended.append(trained[1:])):
         model.fit(X, Y, epochs=1, verbose=0)
         model.fit(X, Y, None, 1, 0, [])  # callbacks by position are left as they are
     first = model.fit(X, Y, epochs=1, verbose=0)

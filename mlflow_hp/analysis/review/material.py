@@ -96,7 +96,7 @@ def material(
     results : SearchResults
         The search.
     failed : ndarray of bool, shape (n_candidates,), optional
-        Which of those without a score failed; the others were given up. Defaults to all.
+        Which of those without a score failed; the others were given up. Defaults to all whose folds were computed.
     curves : mapping, optional
         As in `Material`. Defaults to none.
     test_to_train : float, optional
@@ -105,7 +105,7 @@ def material(
         Score of guessing. Defaults to finding it from candidates with the same scores.
     """
     missing = ~np.isfinite(results.mean)
-    bad = (missing if failed is None else missing & failed) | _collapsed(results, chance)
+    bad = (missing & ~results.is_skipped if failed is None else missing & failed) | _collapsed(results, chance)
     rows = np.flatnonzero(results.compared & ~bad)
     best = winner(results, test_to_train)
     if best is None or rows.size < FEWEST:

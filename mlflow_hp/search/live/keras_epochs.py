@@ -28,9 +28,9 @@ _new_callbacks: ContextVar[Callable[[], list[Any]] | None] = ContextVar("mlflow_
 @contextlib.contextmanager
 def record_epochs(
     on_epoch: OnEpoch,
-    on_trained: OnTrained,
     fold_run: FoldRun | None = None,
     on_problem: Callable[[str], None] = print,
+    on_trained: OnTrained = lambda *_: None,
 ) -> Iterator[None]:
     """Call `on_epoch` at the end of each epoch of Keras fits inside the block, if Keras is loaded.
 
@@ -39,13 +39,14 @@ def record_epochs(
     on_epoch : callable
         Called with the number of the Keras fit inside the block (0-based), the epoch (0-based) and the values:
         Keras' logs, and the ``learning_rate`` at the start of the epoch.
-    on_trained : callable
-        Called at the end of each Keras fit with its model, the number of its epochs, and of steps in each.
     fold_run : callable, optional
         Called when a Keras fit begins; returns id and tracking URI of the run that is to hold its every step. Defaults
         to recording no steps.
     on_problem : callable
         Called with the reason why steps are not recorded. Defaults to print.
+    on_trained : callable
+        Called at the end of each Keras fit with its model, the number of its epochs, and of steps in each. Defaults to
+        doing nothing.
     """
     keras = sys.modules.get("keras")
     if keras is None or not hasattr(keras, "Model"):

@@ -118,7 +118,7 @@ class _RunningFit:
             reused = reused_models(on_plain) if fold_task.address.reuse else nullcontext()
             shared = training.next_fit(on_plain) if training else nullcontext()
             below = nested_in(fold_task.address.run_id)
-            epochs = record_epochs(on_epoch, trainings.add, fold_run, on_problem)
+            epochs = record_epochs(on_epoch, fold_run, on_problem, trainings.add)
             with watch_files(), apart, below, epochs, reused, shared:
                 result = fold_task.function(*arguments, **named)
         except Exception:  # not BaseException: an interruption is no failure of the fit
