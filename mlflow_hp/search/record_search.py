@@ -121,8 +121,8 @@ def record_search(
     UserError
         If `search` is not a search, `record`, `repeats`, `prune` or `time_budget` is not understood, no server
         answers and no run is active, or the run of `resume` cannot be resumed. During the fit, if the data are not
-        those of the run to resume, joblib's backend is ``multiprocessing`` while TensorFlow is loaded, or `time_budget` ends
-        before a candidate has all its folds, unless ``refit=False``.
+        those of the run to resume, joblib's backend is ``multiprocessing`` while TensorFlow is loaded, or `time_budget`
+        ends before a candidate has all its folds, unless ``refit=False``.
 
     Examples
     --------
