@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -164,9 +165,9 @@ def test_more_epochs_where_these_vary():
 def test_overfitting_by_curves_and_by_training_scores():
     rises = _curves(lambda epoch: np.exp(-epoch / 3) + 0.02 * np.maximum(epoch - 15, 0))
     assert "overfit" in _kinds(review(HEALTHY, curves=rises))
-    assert "overfit" in _kinds(review(HEALTHY._replace(train_scores={"score": np.ones((4, 5))})))
+    assert "overfit" in _kinds(review(replace(HEALTHY, train_scores={"score": np.ones((4, 5))})))
     fits = {"score": HEALTHY.fold_scores + 0.01}
-    assert "overfit" not in _kinds(review(HEALTHY._replace(train_scores=fits)))
+    assert "overfit" not in _kinds(review(replace(HEALTHY, train_scores=fits)))
 
 
 def test_late_variance_larger_than_the_differences():

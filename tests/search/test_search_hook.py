@@ -45,6 +45,7 @@ class Notes:
     def __init__(self, *searches):
         self.searches = searches
         self.steps = False
+        self.repeats = 1
         self.plans, self.folds, self.events, self.refused = [], [], [], []
         self.n_fits = self.n_computed = 0
         self.inbox = Inbox(self.events.append)
