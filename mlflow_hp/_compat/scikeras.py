@@ -17,6 +17,11 @@ FIT_KERAS_MODEL = PrivateName("scikeras", "BaseWrapper", "_fit_keras_model", tak
 ), fallback=NO_SPEED_UP)  # fmt: skip
 """Method that trains the model of an estimator. Fallback: no speed-up."""
 
+BUILD_KERAS_MODEL = PrivateName("scikeras", "BaseWrapper", "_build_keras_model", takes=call(None), fallback=(
+    "the model function is called for each fold"
+))  # fmt: skip
+"""Method that calls the model function of an estimator. Fallback: in vectorised searches it is called for each fold."""
+
 FIT_ARGUMENTS = PrivateName("scikeras", "BaseWrapper", "_fit_kwargs", fallback=NO_SPEED_UP)
 """Names of the parameters that an estimator passes to ``keras.Model.fit``. Fallback: as above."""
 
@@ -72,3 +77,14 @@ def add_callback(estimator: Any, callback: Any) -> Callable[[], None]:
     """
     setattr(estimator, FIT_CALLBACKS.name, [*FIT_CALLBACKS.of(estimator), callback])
     return lambda: FIT_CALLBACKS.of(estimator).remove(callback)
+
+
+def has_callbacks(estimator: Any) -> bool:
+    """Return whether a prepared training has callbacks.
+
+    Raises
+    ------
+    UnsupportedVersionError
+        If this version of scikeras does not tell.
+    """
+    return bool(FIT_CALLBACKS.of(estimator))

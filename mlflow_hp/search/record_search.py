@@ -32,6 +32,8 @@ def record_search(
     repeats: int = 1,
     reuse: bool = True,
     share_epochs: bool = True,
+    engine: Literal["plain", "vectorised"] = "plain",
+    refit_top: int = 3,
     resume: bool | str = False,
     prune: Literal["exact", "tested"] | None = None,
     time_budget: float | str | dt.timedelta | None = None,
@@ -80,6 +82,17 @@ def record_search(
         them, where that is exact: seeded scikeras models without callbacks, whose function does not get the number.
         Candidates that reused a training have the tag ``mlflow_hp.shared_epochs_with``, and times as if they had
         trained alone. Off with ``record="batches"``, `per_fold_runs` or `repeats`, and in threads. Defaults to True.
+    engine : {"plain", "vectorised"}
+        With "vectorised", all candidates and folds of scikeras models with one architecture are trained in one
+        compiled program: with the same initial weights, batches, dropout masks and updates as by Keras, up to rounding,
+        in a fraction of the time. So their scores may differ from the exact ones in a few rows. Candidates with such
+        scores have the tag ``mlflow_hp.engine = vectorised``, the curves of every epoch, and the loss of every batch in
+        ``batch_losses.csv``. What has no rule (callbacks, weights of rows, schedules, other layers) is fitted one by
+        one; a warning gives the reason, and a count is in ``mlflow_hp.plain_trainings``. Defaults to "plain".
+    refit_top : int
+        Number of best candidates of a vectorised search, in each of its rounds, that are then fitted exactly, by
+        Keras. Their exact scores decide: more are fitted until those of the best are exact. With 0, none is. Without
+        effect on a plain search. Defaults to 3.
     resume : bool or str
         The id of the parent run of an interrupted search, or True for the latest unfinished one in the active
         experiment (if there is none, a new one begins). That run and its children are continued: finished folds are
@@ -119,10 +132,10 @@ def record_search(
     Raises
     ------
     UserError
-        If `search` is not a search, `record`, `repeats`, `prune` or `time_budget` is not understood, no server
-        answers and no run is active, or the run of `resume` cannot be resumed. During the fit, if the data are not
-        those of the run to resume, joblib's backend is ``multiprocessing`` while TensorFlow is loaded, or `time_budget`
-        ends before a candidate has all its folds, unless ``refit=False``.
+        If `search` is not a search, an argument is not understood or excludes another, no server answers and no run
+        is active, or the run of `resume` cannot be resumed. During the fit, if the data are not those of the run to
+        resume, joblib's backend is ``multiprocessing`` while TensorFlow is loaded, or `time_budget` ends before a
+        candidate has all its folds, unless ``refit=False``.
 
     Examples
     --------
@@ -146,6 +159,7 @@ def record_search(
         raise UserError(f"record={record!r} is unknown; choose 'epochs', or 'batches' for every step of Keras models")
     _check_repeats(repeats, record)
     check_prune(prune)
+    _check_engine(engine, refit_top, record, prune)
     limit = TimeLimit(time_budget)
     recover_earlier(resume)
     previous = find_previous(search, resume, repeats)
@@ -159,6 +173,7 @@ def record_search(
         "prune": prune,
         "limit": limit,
         "progress": progress,
+        "refit_top": refit_top if engine == "vectorised" else None,
     }
     process = os.getpid()
     with parent_run(previous) as (parent, is_owned), being_recorded(parent.info.run_id):
@@ -187,3 +202,20 @@ def _check_repeats(repeats: Any, record: str) -> None:
             f"repeats={repeats} and record='batches' exclude each other: a fold's run holds the steps of one training; "
             "leave out one of them"
         )
+
+
+def _check_engine(engine: Any, refit_top: Any, record: str, prune: Any) -> None:
+    if engine not in ("plain", "vectorised"):
+        raise UserError(f"engine={engine!r} is unknown; choose 'plain', or 'vectorised' for Keras models together")
+    if engine == "vectorised" and record == "batches":
+        raise UserError(
+            "record='batches' needs Keras' own trainings, which engine='vectorised' replaces; leave one of them out "
+            "(a vectorised search has each batch's loss in batch_losses.csv)"
+        )
+    if engine == "vectorised" and prune is not None:
+        raise UserError(
+            f"prune={prune!r} has no fits to save with engine='vectorised', which trains all at once; leave one of "
+            "them out"
+        )
+    if isinstance(refit_top, bool) or not isinstance(refit_top, int) or refit_top < 0:
+        raise UserError(f"refit_top={refit_top!r} is not a number of candidates; give 0 or more")

@@ -66,6 +66,9 @@ class Notes:
     def cached_result(self, call):
         return None
 
+    def rounds(self, calls, results):
+        yield calls
+
     def grouped(self, calls):
         return (([call], None) for call in calls)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from tqdm import tqdm
 from mlflow_hp.analysis.seeds import seed_std
 from mlflow_hp.search.naming import candidate_name, param_values, space_of, varying
 from mlflow_hp.terminal import is_live
-from mlflow_hp.tracking.artifact_paths import TRACEBACK_FILE
+from mlflow_hp.tracking.artifact_paths import BATCH_LOSSES_FILE, TRACEBACK_FILE
 from mlflow_hp.tracking.tags import (
     CANDIDATE_TAG,
     DONE_TAG,
@@ -57,6 +58,8 @@ class Candidate:
         Finished folds by index of their split (0-based).
     fold_runs : dict of int to RunChanges
         Runs of the folds, if they have any.
+    batch_losses : dict of tuple of int to ndarray of float, shape (n_steps,)
+        Loss of each batch of vectorised trainings, by index of the split and of the seed.
     errors : list of str
         Tracebacks.
     pruned : dict of int to str
@@ -71,6 +74,7 @@ class Candidate:
         self.n_splits = n_splits
         self.folds: dict[int, Fold] = {}
         self.fold_runs: dict[int, RunChanges] = {}
+        self.batch_losses: dict[tuple[int, int], np.ndarray] = {}
         self.errors: list[str] = []
         self.pruned: dict[int, str] = {}
         self.status: str | None = None
@@ -135,6 +139,8 @@ class Candidate:
                 spread = seed_std(np.array([fold.seed_scores[scorer] for fold in folds]))
                 points.append((score_metric(scorer, "seed_std"), float(spread), at, 0))
         self.run.log_metrics(points)
+        if self.batch_losses:
+            self.run.log_text(BATCH_LOSSES_FILE, _losses_csv(self.batch_losses))
         self.end("FAILED" if self.errors else "FINISHED", at)
 
     def kill(self, at: float) -> None:
@@ -162,6 +168,15 @@ def _seed_points(fold: Fold, prefix: str) -> list[Point]:
         for scorer, scores in fold.seed_scores.items()
         for seed, score in enumerate(scores)
     ]
+
+
+def _losses_csv(batch_losses: Mapping[tuple[int, int], np.ndarray]) -> str:
+    """CSV of the losses of all batches: a line for each step, a column for each fold and seed."""
+    keys = sorted(batch_losses)
+    columns = [map(repr, batch_losses[key].tolist()) for key in keys]
+    lines = (",".join(values) for values in itertools.zip_longest(*columns, fillvalue=""))
+    names = [f"{FOLD_METRIC_PREFIX}{split}{f'/seed_{seed}' if seed else ''}" for split, seed in keys]
+    return "\n".join([",".join(["step", *names]), *(f"{step},{line}" for step, line in enumerate(lines))]) + "\n"
 
 
 class Candidates:

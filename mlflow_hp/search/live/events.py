@@ -69,6 +69,8 @@ class Fold(NamedTuple):
         Modules and files that its process had loaded and read; None if unknown. Defaults to None.
     workload : Workload or None
         Its process and what was trained; None if unknown. Defaults to None.
+    is_vectorised : bool
+        Whether it was trained with other fits in one program, not by Keras. Defaults to False.
     """
 
     task: int
@@ -90,6 +92,8 @@ class Fold(NamedTuple):
     def seed_scores(self) -> dict[str, list[float]]:
         """Scorer -> score of each seed on the test fold; empty unless the fit was repeated."""
         return (self.result or {}).get(SEED_SCORES, {})
+
+    is_vectorised: bool = False
 
 
 def fold_of(outcome: Outcome) -> Fold:
@@ -167,6 +171,8 @@ class Outcome(NamedTuple):
         Modules and files that its process had loaded and read; None if unknown. Defaults to None.
     workload : Workload or None
         Its process and what was trained; None if unknown. Defaults to None.
+    is_vectorised : bool
+        Whether it was trained with other fits in one program, not by Keras. Defaults to False.
     """
 
     task: int
@@ -178,6 +184,7 @@ class Outcome(NamedTuple):
     trained_by: int | None = None
     dependencies: Dependencies | None = None
     workload: Workload | None = None
+    is_vectorised: bool = False
 
 
 class UnknownOutcome(NamedTuple):

@@ -28,10 +28,12 @@ from mlflow_hp.search.live.worker_channel import Inbox
 from mlflow_hp.search.naming import space_of
 from mlflow_hp.search.speedups.epoch_groups import group_calls
 from mlflow_hp.terminal import count
-from mlflow_hp.tracking.tags import PLAIN_TRAININGS_TAG, SHARED_EPOCHS_WITH_TAG
+from mlflow_hp.tracking.tags import ENGINE_TAG, PLAIN_TRAININGS_TAG, SHARED_EPOCHS_WITH_TAG
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Generator, Iterable
+
+    import numpy as np
 
     from mlflow_hp._compat.private_name import UnsupportedVersionError
     from mlflow_hp.delivery.search_sender import SearchSender
@@ -92,6 +94,8 @@ class SearchFit:
         Time for the fits.
     progress : bool
         Whether to show a progress bar.
+    refit_top : int or None
+        Number of best candidates of a vectorised search to fit exactly; None for a plain one.
     problem, remark : callable
         Take errors of the recording, and other messages to the user.
 
@@ -124,6 +128,7 @@ class SearchFit:
         prune: str | None,
         limit: TimeLimit,
         progress: bool,
+        refit_top: int | None,
         problem: Callable[[str], None],
         remark: Callable[[str], None],
     ) -> None:
@@ -135,6 +140,7 @@ class SearchFit:
         self.fold_cache = fold_cache
         self._reuse = reuse
         self._shares = share_epochs
+        self._refit_top = refit_top
         self._on_dask = False
         self.results_before = getattr(search, "cv_results_", None)
         self.problem = problem
@@ -257,6 +263,52 @@ class SearchFit:
             "this round had the scores of all its folds: none can be refitted; give more time, or go on by resume=True"
         )
 
+    def rounds(self, calls: Iterable[Call], results: dict[int, Any]) -> Generator[Iterable[Call]]:
+        """Divide the fits of a round into parts: all, or those that a vectorised training leaves to compute exactly."""
+        if self._refit_top is None:
+            yield calls
+            return
+        from mlflow_hp.search.vectorised.search_round import search_round
+
+        self._writer.parent.set_tags({ENGINE_TAG: "vectorised"})
+        calls = list(calls)
+        try:
+            yield from search_round(calls, results, self, self._refit_top)
+        except Exception as error:  # noqa: BLE001 - an error of ours; those of the fits are not raised here
+            left = [call for call in calls if call.fit.task not in results]
+            self.count_plain(len(left), f"{type(error).__name__}: {error}")
+            yield left
+
+    @property
+    def fits(self) -> dict[int, PlannedFit]:
+        """Planned fits by number of their task."""
+        return self._candidates.fits
+
+    def vectorised_result(self, call: Call) -> dict[str, Any] | None:
+        """Vectorised result of a fit that an earlier process has computed; None if there is none."""
+        finished = self.fold_cache.find_vectorised(call.fit)
+        return None if finished is None else finished.result
+
+    @_guarded
+    def add_vectorised(self, fit: PlannedFit) -> None:
+        """Add a vectorised result of an earlier process to its candidate."""
+        finished = self.fold_cache.find_vectorised(fit)
+        assert finished is not None
+        outcome = Outcome(fit.task, finished.started, finished.ended, [], 0, finished.result, is_vectorised=True)
+        self._add_reused(fit, fold_of(outcome))
+
+    @_guarded
+    def log_batch_losses(self, task: int, seed: int, losses: np.ndarray) -> None:
+        """Take the losses of all batches of a fit with one of its seeds, for its candidate."""
+        candidate, split = self._open(task, time.time())
+        candidate.batch_losses[split, seed] = losses
+
+    def count_plain(self, n: int, reason: str) -> None:
+        """Count fits that a vectorised search trains one by one, and tell why."""
+        with self.lock:
+            self._plain[f"not vectorised: {reason}"] += n
+        self._remark(f"{count(n, 'fit')} of the vectorised search run one by one: {reason}")
+
     @_guarded
     def take(self, event: Event) -> None:
         """Handle an event of a running fit."""
@@ -299,6 +351,8 @@ class SearchFit:
             self.problem("steps are recorded only by workers of this machine, epochs by all")
         fits = self._candidates.fits
         tags = self.fold_cache.tags_for(fits[fold.task], fold)
+        if self._refit_top is not None or self.fold_cache.is_resumed:
+            tags[ENGINE_TAG] = "vectorised" if fold.is_vectorised else "plain"
         if fold.trained_by is not None:
             tags[SHARED_EPOCHS_WITH_TAG] = self.candidates[fits[fold.trained_by].candidate].run.name
         candidate.add(split, fold, tags)

@@ -24,7 +24,7 @@ from mlflow_hp.search.live.repeated_fit import RepeatedFit, without_seeds
 from mlflow_hp.search.live.worker import FoldTask, SharedFoldTask, UnknownTask
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Generator, Iterable, Iterator, Mapping
 
     from mlflow_hp.search.live.events import Address
 
@@ -62,6 +62,9 @@ class FitObserver(Protocol):
 
     def prefers_order(self) -> bool:
         """Whether the fits are handed to the pool only when a worker is free, so that `selected` knows most."""
+
+    def rounds(self, calls: Iterable[Call], results: dict[int, Any]) -> Generator[Iterable[Call]]:
+        """Divide the fits of a round into parts to compute one after another; put other results in `results`."""
 
     def ended(self, fold: Fold) -> None:
         """Take a finished fit."""
@@ -152,11 +155,15 @@ class ObservedParallel(joblib.Parallel):
         if self._observer is None:
             return super().__call__(tasks)
         results: dict[int, Any] = {}
-        for outcomes in super().__call__(self._observed(tasks, self._observer, results)):
-            for outcome in outcomes if isinstance(outcomes, list) else [outcomes]:
-                results[outcome.task] = without_seeds(outcome.result)
-                if isinstance(outcome, Outcome):
-                    self._report(self._observer, outcome)
+        unknown: list[Any] = []
+        calls = self._to_compute(tasks, self._observer, results, unknown)
+        with contextlib.closing(self._observer.rounds(calls, results)) as rounds:
+            for part in rounds:
+                for outcomes in super().__call__(self._observed(part, self._observer, results, unknown)):
+                    for outcome in outcomes if isinstance(outcomes, list) else [outcomes]:
+                        results[outcome.task] = without_seeds(outcome.result)
+                        if isinstance(outcome, Outcome):
+                            self._report(self._observer, outcome)
         self._observer.ended_round()
         self._n_rounds += 1
         return [results[task] for task in sorted(results)]
@@ -167,12 +174,15 @@ class ObservedParallel(joblib.Parallel):
         if self._observer is not None:
             self._observer.computed()
 
-    def _observed(self, tasks: Iterable[Any], observer: FitObserver, results: dict[int, Any]) -> Iterator[Any]:
-        """Wrap the tasks that are to be computed, so that they send their events; put cached results in `results`."""
+    def _observed(
+        self, part: Iterable[Call], observer: FitObserver, results: dict[int, Any], unknown: list[Any]
+    ) -> Iterator[Any]:
+        """Wrap the fits of a part, so that they send their events; then the tasks in `unknown`, which it empties.
+
+        Results of fits that are not computed are put in `results`.
+        """
         address = observer.address(self._pool())
-        unknown: list[Any] = []
-        groups = observer.grouped(self._to_compute(tasks, observer, results, unknown))
-        for calls, epochs in observer.selected(groups, results):
+        for calls, epochs in observer.selected(observer.grouped(part), results):
             fold_tasks = [FoldTask(call.fit.task, call.function, address, observer.steps) for call in calls]
             if epochs is None:
                 yield from zip(fold_tasks, [()] * len(calls), map(_take_arguments, calls), strict=True)
@@ -181,7 +191,8 @@ class ObservedParallel(joblib.Parallel):
                 arguments = [_take_arguments(call) for call in calls]
                 common = _common(arguments[0])
                 yield SharedFoldTask(fold_tasks, counts, [_own(arguments.pop(0)) for _ in calls]), (), common
-        yield from unknown
+        while unknown:
+            yield unknown.pop(0)
 
     def _to_compute(
         self, tasks: Iterable[Any], observer: FitObserver, results: dict[int, Any], unknown: list[Any]

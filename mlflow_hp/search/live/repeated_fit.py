@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 SEED_SCORES = "mlflow_hp_seed_scores"
 """Entry of a fit's result with the scores of each seed; scikit-learn does not get it."""
@@ -35,14 +35,16 @@ class RepeatedFit:
 
     def __call__(self, **named: Any) -> dict[str, Any]:
         """Call the function once for each seed, with its named arguments."""
-        results = []
+        return mean_result([self.function(**each) for each in self.arguments(named)])
+
+    def arguments(self, named: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yield the arguments with each seed."""
         for repeat in range(self.repeats):
             seeded = {
                 "estimator": with_seed(named["estimator"], repeat),
                 "parameters": _params_with_seed(named["parameters"], repeat),
             }
-            results.append(self.function(**{**named, **seeded}))
-        return _mean_result(results)
+            yield {**named, **seeded}
 
 
 def without_seeds(result: Any) -> Any:
@@ -90,8 +92,8 @@ def _is_estimator(value: Any) -> bool:
     return hasattr(value, "get_params") and hasattr(value, "set_params") and not isinstance(value, type)
 
 
-def _mean_result(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean of scores and times, the first error, and the scores of each seed."""
+def mean_result(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Mean of scores and times of a fit with several seeds, the first error, and the scores of each seed."""
     mean = dict(results[0])
     seed_scores: dict[str, list[float]] = {}
     for name in ("test_scores", "train_scores", "fit_time", "score_time"):

@@ -102,6 +102,11 @@ class FoldCache:
         self._begin(identity)
 
     @property
+    def is_resumed(self) -> bool:
+        """Whether an earlier process has begun the search."""
+        return self._previous is not None
+
+    @property
     def _suffix(self) -> str:
         return f"_{self._number}" if self._number else ""
 
@@ -200,6 +205,8 @@ class FoldCache:
             return None
         if finished.key == key:
             return None if self._has_changed(finished.manifest_id) else finished
+        if finished.key == _vectorised(key):
+            return None
         if fit.task == 0 and not self._differs:
             assert self._previous is not None
             raise UserError(
@@ -207,6 +214,14 @@ class FoldCache:
                 "this search; use the same cv and the same candidates, or leave out resume to start again"
             )
         return None
+
+    def find_vectorised(self, fit: PlannedFit) -> FinishedFold | None:
+        """Find the result of a fit, sought by `find` before, that an earlier process has computed vectorised."""
+        previous_candidate, key = self.previous_candidate(fit.candidate), self._keys.get(fit.task)
+        finished = None if previous_candidate is None else previous_candidate.folds.get(fit.split)
+        if finished is None or key is None or finished.key != _vectorised(key):
+            return None
+        return None if self._has_changed(finished.manifest_id) else finished
 
     def _has_changed(self, manifest_id: str) -> bool:
         """Whether the modules or files of a fold's manifest have changed since."""
@@ -246,6 +261,7 @@ class FoldCache:
         beyond = Manifest(fold.dependencies.modules, {}, fold.dependencies.files).beyond(self._start)
         if beyond.id:
             self._store_manifest(beyond)
+        key = _vectorised(key) if fold.is_vectorised else key
         text = FinishedFold(key, fold.started, fold.ended, _json_values(fold.result), beyond.id).text()
         return {f"{FOLD_TAG_PREFIX}{fit.split}": text} if len(text) <= LONGEST_TAG else {}
 
@@ -256,6 +272,11 @@ class FoldCache:
             value_digest = str(joblib.hash(values)) if kind == "rows" else digest(dict(values[0]))
             self._hashes[ids] = (values, value_digest)
         return self._hashes[ids][1]
+
+
+def _vectorised(key: str) -> str:
+    """Key of a vectorised result, which no plain search takes for its own."""
+    return short((key, "vectorised"))
 
 
 def _json_values(value: Any) -> Any:
