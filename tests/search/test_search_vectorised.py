@@ -186,3 +186,31 @@ def test_more_are_fitted_until_the_best_is_exact(store, plain, monkeypatch):
 def test_settings_that_make_no_sense_are_refused(named, problem):
     with pytest.raises(UserError, match=problem), mlflow_hp.record_search(grid(), **named):
         pass
+
+
+def test_every_seed_is_vectorised(store):
+    grid_of_two = {"learning_rate": [0.03, 0.1]}
+    search = grid(params=grid_of_two)
+    run_id = vectorised(search, refit_top=0, repeats=2)
+    plain_search = grid(params=grid_of_two)
+    with mlflow_hp.record_search(plain_search, report=False, progress=False, repeats=2) as recording:
+        plain_search.fit(X, Y)
+    np.testing.assert_allclose(scores(search), scores(plain_search), atol=0.02)
+    for one, other in zip(*(_by_candidate(store, each) for each in (run_id, recording.run_id)), strict=True):
+        for name in ("fold_0/seed_score", "fold_0/loss", "fold_1/fit_1/loss"):
+            theirs = [point.value for point in points(store, other, name)]
+            np.testing.assert_allclose(
+                [point.value for point in points(store, one, name)], theirs, rtol=0.02, atol=0.02
+            )
+        columns = pd.read_csv(io.StringIO(mlflow.artifacts.load_text(f"runs:/{one.info.run_id}/batch_losses.csv")))
+        assert list(columns) == ["step", "fold_0", "fold_0/seed_1", "fold_1", "fold_1/seed_1"]
+        assert abs(columns["fold_0"][0] - columns["fold_0/seed_1"][0]) > 1e-4
+
+
+def _by_candidate(store, run_id):
+    return sorted(children(store, run_id), key=lambda run: int(run.data.tags["mlflow_hp.candidate"]))
+
+
+def test_pruning_a_vectorised_search_is_refused():
+    with pytest.raises(UserError, match="has no fits to save"):
+        vectorised(grid(), prune="exact")
