@@ -198,10 +198,8 @@ def test_every_seed_is_vectorised(store):
     np.testing.assert_allclose(scores(search), scores(plain_search), atol=0.02)
     for one, other in zip(*(_by_candidate(store, each) for each in (run_id, recording.run_id)), strict=True):
         for name in ("fold_0/seed_score", "fold_0/loss", "fold_1/fit_1/loss"):
-            theirs = [point.value for point in points(store, other, name)]
-            np.testing.assert_allclose(
-                [point.value for point in points(store, one, name)], theirs, rtol=0.02, atol=0.02
-            )
+            values = [list(points(store, run, name).values()) for run in (one, other)]
+            np.testing.assert_allclose(*values, rtol=0.02, atol=0.02)
         columns = pd.read_csv(io.StringIO(mlflow.artifacts.load_text(f"runs:/{one.info.run_id}/batch_losses.csv")))
         assert list(columns) == ["step", "fold_0", "fold_0/seed_1", "fold_1", "fold_1/seed_1"]
         assert abs(columns["fold_0"][0] - columns["fold_0/seed_1"][0]) > 1e-4
