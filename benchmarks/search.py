@@ -1,9 +1,10 @@
 """What recording a search costs and saves, side by side with the bare search and with MLflow's autologging.
 
-    python -m benchmarks.search [--repetitions 5] [--cases cheap keras tasks memory prune]
+    python -m benchmarks.search [--repetitions 5] [--cases cheap keras vectorised agreement atlas tasks memory prune]
 
 (cheap) LogisticRegression on the iris data, 12 combinations x 3 folds; (keras) an MLP on digits by scikeras, 4 learning
-rates x 3 folds, 10 epochs, seeded; (tasks) 300, 1,000 and 3,000 fits of an estimator that does nothing; (memory)
+rates x 3 folds, 10 epochs, seeded; (vectorised) 12 of them in one program; (agreement) the best combinations of that,
+with 20 seeds; (atlas) 2,000 descents; (tasks) 300, 1,000 and 3,000 fits of an estimator that does nothing; (memory)
 resident memory over 60 fits of the MLP, each way in a process of its own; (prune) 200 replays of the tutorials' grids
 with each rule of pruning. All ways take turns within each repetition, in one process, and write to a SQLite file; the
 table gives each way's time beside the bare search of the same repetition. Pictures of what a search found are left out
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     Way = Callable[[GridSearchCV], contextlib.AbstractContextManager[Any]]
 
 MEMORY_FITS = 60
+CASES = ["cheap", "keras", "vectorised", "agreement", "atlas", "tasks", "memory", "prune"]
 
 
 class Nothing(ClassifierMixin, BaseEstimator):
@@ -164,6 +166,75 @@ def equal(found: dict[str, Any], other: dict[str, Any]) -> bool:
     return all(np.array_equal(found[key], other[key]) for key in other if "_test_" in key)
 
 
+def vectorised(repetitions: int) -> None:
+    """Print the table of the vectorised engine: digits MLP, 12 combinations x 3 folds x 10 epochs."""
+
+    def make() -> tuple[GridSearchCV, np.ndarray, np.ndarray]:
+        return network(12)
+
+    ways: dict[str, Way | None] = {
+        "GridSearchCV": None,
+        "record_search": recorded(),
+        "vectorised, refit_top=3": recorded(engine="vectorised"),
+        "vectorised, refit_top=0": recorded(engine="vectorised", refit_top=0),
+    }
+    spend(lambda: network(1, 1), None)
+    print("| way | wall, s | CPU, s | GridSearchCV's wall over it | best combination |\n" + "|---" * 5 + "|")
+    for _ in range(repetitions):
+        bare = None
+        for name, way in ways.items():
+            once = spend(make, way)
+            bare = bare or once.wall
+            best = once.search.cv_results_["params"][int(np.argmax(once.search.cv_results_["mean_test_score"]))]
+            cells = f"{once.wall:.1f} | {once.cpu:.1f} | {bare / once.wall:.1f} | {next(iter(best.values())):.3g}"
+            print(f"| {name} | {cells} |", flush=True)
+    print()
+
+
+def agreement(n_seeds: int = 20) -> None:
+    """Print in how many seeds a vectorised search has the best combination of the plain one, or one tied with it."""
+    from mlflow_hp.analysis import from_cv_results
+    from mlflow_hp.analysis.significance import winner
+
+    same = tied = 0
+    for seed in tqdm(range(n_seeds), desc="agreement"):
+
+        def make(seed: int = seed) -> tuple[GridSearchCV, np.ndarray, np.ndarray]:
+            search, x, y = network(6, 5)
+            search.estimator.set_params(random_state=seed)
+            return search, x, y
+
+        plain = spend(make, recorded()).search.cv_results_
+        other = spend(make, recorded(engine="vectorised")).search.cv_results_
+        best = int(np.argmax(other["mean_test_score"]))
+        found = winner(from_cv_results(plain))
+        assert found is not None
+        same += best == found.best
+        tied += bool(found.tied[best])
+    print(f"of {n_seeds} seeds, the same best combination in {same}, one not told from it in {tied}\n", flush=True)
+
+
+def atlas() -> None:
+    """Print the time of an atlas of 2,000 descents of a 64-64 MLP on digits."""
+    import keras
+
+    def build_deep() -> Any:
+        layers = [keras.layers.Dense(64, "relu"), keras.layers.Dense(64, "relu"), keras.layers.Dense(10, "softmax")]
+        model = keras.Sequential([keras.Input((64,)), *layers])
+        model.compile(keras.optimizers.SGD(), "sparse_categorical_crossentropy")
+        return model
+
+    x, y = load_digits(return_X_y=True)
+    axes = {
+        "learning_rate": np.geomspace(1e-3, 10, 40).tolist(),
+        "batch_size": [8, 13, 20, 32, 51, 81, 128, 203, 323, 512],
+    }
+    cpu, began = time.process_time(), time.perf_counter()
+    mlflow_hp.atlas(build_deep, x / 16, y, axes, seeds=5, epochs=10)
+    seconds = time.perf_counter() - began
+    print(f"atlas of 2,000 descents: {seconds:.0f} s, CPU {time.process_time() - cpu:.0f} s\n", flush=True)
+
+
 def tasks() -> None:
     """Print what recording adds to searches of more and more fits."""
     x, y = load_iris(return_X_y=True)
@@ -199,7 +270,7 @@ def memory() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--cases", nargs="*", default=["cheap", "keras", "tasks", "memory", "prune"])
+    parser.add_argument("--cases", nargs="*", default=CASES)
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     logging.getLogger("mlflow").setLevel(logging.ERROR)
@@ -213,9 +284,9 @@ def main() -> None:
             resident_memory({"bare search": None, **WAYS["keras"]}[arguments.memory_of])
             return
         for case in arguments.cases:
-            {"tasks": tasks, "memory": memory, "prune": prune}.get(
-                case, lambda case=case: measure(case, arguments.repetitions)
-            )()
+            others = {"tasks": tasks, "memory": memory, "prune": prune, "agreement": agreement, "atlas": atlas}
+            others["vectorised"] = lambda: vectorised(arguments.repetitions)
+            others.get(case, lambda case=case: measure(case, arguments.repetitions))()
 
 
 if __name__ == "__main__":
