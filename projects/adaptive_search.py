@@ -16,17 +16,9 @@ if TYPE_CHECKING:
 SAMPLERS = ("tpe", "random", "qmc")
 
 
-def _budget(text: str) -> str:
-    from mlflow_hp.errors import UserError
-    from mlflow_hp.search import budget_seconds
-
-    try:
-        budget_seconds(text)
-    except UserError:
-        raise ValueError("seconds, or a text such as 90s, 10min or 1h 30min") from None
-    return text
-
-
+TIME_BUDGET_HELP = "begin no combination that would end after it, as 90s, 10min or 1h 30min"
+NOT_TAKEN = ("halving", "engine")
+"""Parameters of other searches: each round has one combination."""
 PARAMETERS = [
     *search_settings.DATA,
     Parameter("space", "rate_and_dropout", str,
@@ -35,13 +27,15 @@ PARAMETERS = [
     Parameter("n_iter", "10", arguments.whole(1), "combinations to try", several=False),
     Parameter("sampler", "tpe", arguments.one_of(lambda: list(SAMPLERS)), "Optuna's sampler that chooses them",
               several=False),
-    Parameter("time_budget", "none", arguments.optional(_budget),
-              "begin no combination that would end after it, as 90s, 10min or 1h 30min", several=False),
     *grids.parameters(
         hidden="64-64", activation="relu", initializer="glorot_uniform", dropout="0.2", optimizer="Adam",
         learning_rate="0.001", batch_size="32", epochs="10",
     ),
-    *(parameter for parameter in search_settings.SEARCH if parameter.name != "halving"),
+    *(
+        parameter._replace(help=TIME_BUDGET_HELP) if parameter.name == "time_budget" else parameter
+        for parameter in search_settings.SEARCH
+        if parameter.name not in NOT_TAKEN
+    ),
 ]  # fmt: skip
 QUESTION = "Which combination is the best, if each is chosen by the scores of those before?"
 

@@ -47,6 +47,8 @@ class Outcome(NamedTuple):
         Findings with the changes that they propose, the most important first. Defaults to none.
     words : mapping of str to str
         Columns of text in the table of all combinations. Defaults to none.
+    status : str
+        Status of the run. Defaults to FINISHED; KILLED if it is left to be resumed.
     """
 
     run_id: str
@@ -56,6 +58,7 @@ class Outcome(NamedTuple):
     judged_by: str = ""
     advice: Sequence[Finding] = ()
     words: Mapping[str, str] = MappingProxyType({})
+    status: str = "FINISHED"
 
 
 class Experiment(NamedTuple):
@@ -76,7 +79,7 @@ class Experiment(NamedTuple):
         returns their common findings in sentences (of markdown).
     objective : str
         Entry of ``Outcome.numbers`` whose lowest value is the best.
-    kind : {"training", "search"}
+    kind : {"training", "search", "atlas"}
         Kind of run that one call of `train` records; the tag ``mlflow_hp.kind``.
     compare_improved : callable, optional
         The same as `compare`, for trainings of an improvement. Defaults to `compare`.

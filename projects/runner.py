@@ -56,7 +56,9 @@ def run(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
                 if run_id:
                     _check(experiment, texts)
                 is_checked = True
-                _run_in(experiment, texts, active_run)
+                is_killed = _run_in(experiment, texts, active_run) == "KILLED"
+            if run_id and is_killed:
+                stopping.keep_killed(run_id)
     except UserError as error:
         say(f"{experiment.name}: {masked(str(error))}", file=sys.stderr)
         if run_id and not is_checked and experiment.discards_refused:
@@ -96,7 +98,8 @@ def _check(experiment: Experiment, texts: dict[str, str]) -> None:
     raise errors[0]
 
 
-def _run_in(experiment: Experiment, texts: dict[str, str], active_run: Any) -> None:
+def _run_in(experiment: Experiment, texts: dict[str, str], active_run: Any) -> str:
+    """Train in the active run, and return the status of that run."""
     from mlflow_hp.tracking import run_presentation, runs, tags
     from projects.improving import improve
     from projects.sweep import sweep
@@ -106,7 +109,7 @@ def _run_in(experiment: Experiment, texts: dict[str, str], active_run: Any) -> N
     combinations = arguments.combinations(texts, experiment.parameters)
     is_sweep = len(combinations) > 1
     improves = _improves(experiment, texts, combinations)
-    kind = "sweep" if is_sweep else "improvement" if improves else experiment.kind
+    status, kind = "FINISHED", "sweep" if is_sweep else "improvement" if improves else experiment.kind
     runs.log_once(active_run, tags=runs.run_tags(kind, {tags.EXPERIMENT_TAG: experiment.name}))
     runs.log_code(active_run.info.run_id)
     run_presentation.present(active_run.info.run_id, run_name(experiment, texts))
@@ -121,9 +124,12 @@ def _run_in(experiment: Experiment, texts: dict[str, str], active_run: Any) -> N
     if improves:
         findings = improve(experiment, settings, active_run, command(experiment, settings))
     elif not is_sweep:
-        findings = experiment.train(settings, command(experiment, settings)).findings
+        outcome = experiment.train(settings, command(experiment, settings))
+        findings = outcome.findings
+        status = outcome.status if outcome.run_id == active_run.info.run_id else status
     say("", *findings, "")
     say(*where_to_look(active_run.info.run_id))
+    return status
 
 
 def _improves(experiment: Experiment, texts: dict[str, str], combinations: list[Settings]) -> bool:

@@ -173,9 +173,9 @@ def _judge(setup: SearchSetup, search: Any, results: SearchResults, loop: Advice
         if value != start.hyperparameters[name]
     )
     scores = _cross_validate(setup, search, _params(best.hyperparameters))
-    if results.iterations is None:
+    if results.iterations is None and results.seed_scores is None:
         of_winner = results.fold_scores[search.best_index_]
-    else:  # those of a halving search are of fewer samples
+    else:  # those of a halving search are of fewer samples, others of several seeds
         of_winner = _cross_validate(setup, search, search.best_params_)
     new, old = float(scores.mean()), float(of_winner.mean())
     n_better = int(np.sum(scores > of_winner))

@@ -17,6 +17,7 @@ from projects import arguments, captions, clusters, grids, next_search, recorded
 from projects.arguments import IMPROVE
 from projects.datasets import samples
 from projects.experiment import Outcome, ending
+from projects.search_settings import RECORDING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -38,6 +39,27 @@ class Trained(NamedTuple):
     history: TrainingHistory | None
 
 
+class Fitted(NamedTuple):
+    """Fitted search.
+
+    Attributes
+    ----------
+    run_id : str
+        Id of its parent run, an earlier one if that was resumed.
+    notes : list of str
+        Sentences about fits that failed, or were not computed.
+    is_cut : bool
+        Whether the time budget has cut it.
+    results : SearchResults
+        Its results.
+    """
+
+    run_id: str
+    notes: list[str]
+    is_cut: bool
+    results: SearchResults
+
+
 ReportExtension = tuple[list[str], dict[str, float]]
 """Result of an experiment about its best combination: sentences, and numbers."""
 
@@ -46,6 +68,8 @@ def run(
     setup: SearchSetup, search: Any, extend_report: Callable[[Trained, Report], ReportExtension] | None = None
 ) -> Outcome:
     """Fit a search with the active run as the parent, train the best again, test and log it, and report.
+
+    A search that the time budget has cut leaves its run KILLED, to be resumed.
 
     If improve is set, the advice about the winner is followed at last, and with then=review the next space is searched:
     an interrupt keeps the search's result.
@@ -64,11 +88,10 @@ def run(
     KeyboardInterrupt
         If the search was interrupted; the finished combinations are described first.
     UserError
-        If the input is bad, or no fit succeeded.
+        If the input is bad, no fit succeeded, or the time budget was over before a combination had all its folds.
     """
     import mlflow
 
-    from mlflow_hp.analysis import from_cv_results
     from mlflow_hp.search import search_sentences
     from mlflow_hp.tracking import runs
     from mlflow_hp.training import Report
@@ -79,12 +102,16 @@ def run(
     samples.log_input(setup.data, setup.settings["data"])
     with Report(active_id, f"data {setup.settings['data']}") as report:
         samples.picture(report, setup.data)
-    run_id, reasons = _fit(setup, search, active_id)
+    run_id, notes, is_cut, results = _fit(setup, search, active_id)
     if not math.isfinite(search.best_score_):
+        if is_cut:
+            raise UserError(
+                f"time_budget={setup.settings['time_budget']} was over before a combination had all its folds: raise "
+                f"it, and add -P resume={run_id} to keep what was computed"
+            )
         raise UserError(f"no combination has a finite {setup.scorer}: lower the learning rates, or take another scorer")
-    results = from_cv_results(search.cv_results_)
     findings, lines, numbers = (
-        [*search_sentences(results), *reasons],
+        [*search_sentences(results), *notes],
         [],
         {tags.BEST_SCORE_METRIC: float(search.best_score_)},
     )
@@ -115,11 +142,14 @@ def run(
             lines = [*lines, following.sentence]
             runs.log_numbers(run_id, following.numbers)
             _describe(run_id, setup, lines, findings, results)
+        if is_cut:
+            mlflow.end_run("KILLED")
     if run_id != active_id:
         runs.set_tags(active_id, {tags.WENT_ON_WITH_TAG: run_id})
         runs.set_description(active_id, f"**This resumed run `{run_id}`**: look there.\n\n**{setup.question}**\n")
         lines = [*lines, f"All of that is in run {run_id}, which this resumed."]
-    return Outcome(run_id, numbers, [line.replace("`", "") for line in [*lines, *findings]], results)
+    said = [line.replace("`", "") for line in [*lines, *findings]]
+    return Outcome(run_id, numbers, said, results, status="KILLED" if is_cut else "FINISHED")
 
 
 def train_and_test(name: str, estimator: Any, params: Mapping[str, Any], setup: SearchSetup) -> Trained:
@@ -148,24 +178,19 @@ def train_and_test(name: str, estimator: Any, params: Mapping[str, Any], setup: 
     return Trained(clone_of_best, score, recorder.history)
 
 
-def _fit(setup: SearchSetup, search: Any, active_id: str) -> tuple[str, list[str]]:
-    """Fit the search, recorded.
-
-    Returns
-    -------
-    str
-        Id of its parent run, an earlier one if that was resumed.
-    list of str
-        Reasons of failed fits, in sentences.
-    """
+def _fit(setup: SearchSetup, search: Any, active_id: str) -> Fitted:
+    """Fit the search, recorded."""
     import mlflow_hp
+    from mlflow_hp.analysis import from_cv_results
 
     settings, run_id, reasons = setup.settings, active_id, []
+    of_search = search.get_params(deep=False)
+    options = {name: settings[name] for name in RECORDING if name in settings and name not in of_search}
     try:
         with (
             clusters.computing_on(settings["dask"], settings["n_jobs"]),
             _failures() as reasons,
-            mlflow_hp.record_search(search, record=settings["record"], resume=settings["resume"]) as recording,
+            mlflow_hp.record_search(search, **options) as recording,
         ):
             run_id = recording.run_id
             search.fit(setup.data.x_train, setup.data.y_train)
@@ -179,7 +204,11 @@ def _fit(setup: SearchSetup, search: Any, active_id: str) -> tuple[str, list[str
         raise UserError(
             f"all fits failed; {_exception_line(str(error))}. The nested runs have the tracebacks"
         ) from error
-    return run_id, reasons
+    notes = [*reasons, *recording.skipped]
+    if recording.is_cut:
+        notes.append(f"To compute the rest: `{setup.command} -P resume={run_id}`")
+    results = recording.last_results
+    return Fitted(run_id, notes, recording.is_cut, from_cv_results(search.cv_results_) if results is None else results)
 
 
 @contextlib.contextmanager

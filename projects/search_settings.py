@@ -32,6 +32,16 @@ def _jobs(text: str) -> int:
     return value
 
 
+def _budget(text: str) -> str:
+    from mlflow_hp.search import budget_seconds
+
+    try:
+        budget_seconds(text)
+    except UserError:
+        raise ValueError("seconds, or a text such as 90s, 10min or 1h 30min") from None
+    return text
+
+
 def _resume(text: str) -> bool | str:
     try:
         return arguments.flag(text)
@@ -49,6 +59,15 @@ SEARCH = [
               "compute on Dask: a scheduler's address, or local for a cluster of n_jobs processes", several=False),
     Parameter("halving", "false", arguments.flag,
               "begin with few samples, and continue with three times as many for the better third", several=False),
+    Parameter("engine", "plain", arguments.one_of(lambda: ["plain", "vectorised"]),
+              "vectorised: train all combinations and folds in one program, then fit the best three exactly",
+              several=False),
+    Parameter("prune", "none", arguments.optional(arguments.one_of(lambda: ["exact", "tested"])),
+              "leave out the other folds of combinations that cannot become the best (exact), or that are "
+              "significantly worse than the best so far (tested)", several=False),
+    Parameter("repeats", "1", arguments.whole(1, 1000), "seeds of each fit; scores are means over them", several=False),
+    Parameter("time_budget", "none", arguments.optional(_budget),
+              "begin no fit after it, as 90s, 10min or 1h 30min; resume computes the rest", several=False),
     Parameter("refit", "true", arguments.flag, "train the best again on all but the test part, test and log it",
               several=False),
     Parameter("resume", "false", _resume,
@@ -63,6 +82,8 @@ SEARCH = [
 """Parameters of every search."""
 WITHOUT_VALIDATION = 1e-9
 """Share of the training part that validates: of one sample, which is put back."""
+RECORDING = ("record", "resume", "engine", "prune", "repeats", "time_budget")
+"""Parameters that are arguments of `mlflow_hp.record_search`, unless the search itself takes them."""
 HALVING_FACTOR = 3
 """Ratio of the combinations of successive rounds of a halving search, and of their samples, inversely."""
 

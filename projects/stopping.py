@@ -36,7 +36,7 @@ def listening() -> Iterator[None]:
 
 
 def keep_killed(run_id: str) -> None:
-    """Start a process that outlives this one and makes a run KILLED again if `mlflow run` makes it FAILED.
+    """Start a process that outlives this one and makes a run KILLED again if `mlflow run` ends it otherwise.
 
     MLflow 3.17 intends to keep the status of an ended run, but takes KILLED for one that has not ended.
     """
@@ -67,7 +67,7 @@ def start_watching(run_id: str, action: str) -> None:
 
 
 def watch(run_id: str, action: str = "keep", seconds: float = WATCH_SECONDS, pause: float = 0.5) -> bool:
-    """Wait until a KILLED run is FAILED; return whether that happened within `seconds`.
+    """Wait until a KILLED run has another status; return whether that happened within `seconds`.
 
     Parameters
     ----------
@@ -84,13 +84,13 @@ def watch(run_id: str, action: str = "keep", seconds: float = WATCH_SECONDS, pau
 
     client = mlflow.MlflowClient()
     until = time.monotonic() + seconds
-    while not (is_failed := client.get_run(run_id).info.status == "FAILED") and time.monotonic() < until:
+    while not (is_changed := client.get_run(run_id).info.status != "KILLED") and time.monotonic() < until:
         time.sleep(pause)
     if action == "delete":
         client.delete_run(run_id)
-    elif is_failed:
+    elif is_changed:
         client.set_terminated(run_id, "KILLED")
-    return is_failed
+    return is_changed
 
 
 if __name__ == "__main__":

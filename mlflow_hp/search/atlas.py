@@ -279,8 +279,7 @@ def _log(run_id: str, mapped: Atlas, curves: np.ndarray, params: Mapping[str, An
     sentences = atlas_sentences(mapped)
     client = mlflow.MlflowClient()
     axes = {mapped.x_name: _axis_text(mapped.x), mapped.y_name: _axis_text(mapped.y)}
-    for name, value in {**axes, **params}.items():
-        client.log_param(run_id, name, value)
+    runs.log_once(client.get_run(run_id), {**axes, **params})
     metrics = {f"share_{name}": float(share) for name, share in zip(OUTCOMES, shares, strict=True)}
     metrics |= {"valley_exponent": found.slope, "valley_exponent_low": found.low, "valley_exponent_high": found.high}
     for name, value in metrics.items():

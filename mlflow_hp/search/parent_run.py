@@ -67,6 +67,8 @@ class SearchRecording:
         Id of the parent run.
     family : Family
         The search and its clones.
+    is_cut : bool
+        Whether the time budget has cut fits, as known when the block has ended.
     """
 
     def __init__(
@@ -98,7 +100,7 @@ class SearchRecording:
         self._n_fits = 0
         self._is_described = False
         self._skipped: dict[int, list[str]] = {}
-        self._is_cut = False
+        self.is_cut = False
         self._unmeasured_fits: list[int] = []
         self._not_live: list[tuple[Any, Any]] = []
         self.family = Family(search)
@@ -121,6 +123,11 @@ class SearchRecording:
         if not results:
             return None
         return self._results_of(next(reversed(results)))
+
+    @property
+    def skipped(self) -> list[str]:
+        """Sentences about fits that were pruned or cut, as known when the block has ended."""
+        return [sentence for sentences in self._skipped.values() for sentence in sentences]
 
     def abandon(self) -> None:
         """Stop recording in a forked child process: the parent process records the search."""
@@ -197,7 +204,7 @@ class SearchRecording:
                     self._finish_fit(error)
         except Exception as failed:  # noqa: BLE001 - the search itself has succeeded
             self._problem(f"{type(failed).__name__}: {failed}")
-        if self._is_cut and (error is None or isinstance(error, UserError)):
+        if self.is_cut and (error is None or isinstance(error, UserError)):
             status = "KILLED"  # to be resumed
         if self._n_fits == 0 and error is None:
             self._problem(
@@ -312,7 +319,7 @@ class SearchRecording:
         if fit.skipping is None:
             return
         self._skipped[fit.number] = fit.skipping.sentences()
-        self._is_cut |= fit.skipping.is_cut
+        self.is_cut |= fit.skipping.is_cut
         for sentence in self._skipped[fit.number]:
             log(sentence, name=__name__)
 

@@ -11,21 +11,27 @@ import warnings
 import joblib
 import numpy as np
 import pytest
+from scikeras.wrappers import KerasClassifier
 from sklearn.base import clone
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.linear_model import Ridge
 from sklearn.metrics import make_scorer, r2_score
 from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV
 
+import mlflow_hp
 from mlflow_hp import AdaptiveSearchCV
 from mlflow_hp._compat import dask as of_dask
 from mlflow_hp._compat import joblib as of_joblib
+from mlflow_hp._compat import scikeras as of_scikeras
 from mlflow_hp._compat import sklearn as of_sklearn
 from mlflow_hp._compat.sklearn import search_class
 from mlflow_hp.errors import RecordingWarning
 from mlflow_hp.search.live import parallel_hook
 from mlflow_hp.search.pruning.bounds import upper_bound
 from tests.helpers.changed_names import change
+from tests.helpers.keras_searches import X as DIGITS
+from tests.helpers.keras_searches import Y as LABELS
+from tests.helpers.keras_searches import small
 from tests.helpers.searches import GRID, LINEAR, LOKY, Picky, X, Y, children, found, grid, points, record
 
 pytestmark = [pytest.mark.usefixtures("store"), pytest.mark.filterwarnings(LOKY)]
@@ -206,6 +212,23 @@ def test_failures_of_a_round_end_an_adaptive_search_without_the_function(monkeyp
         pytest.raises(ValueError, match="All the 2 fits failed"),
     ):
         search.fit(X, Y)
+
+
+def test_a_vectorised_search_without_the_method_that_builds_models_builds_them_for_each_fold(monkeypatch):
+    search = GridSearchCV(
+        KerasClassifier(small, model__learning_rate=0.1, epochs=1, batch_size=50, verbose=0, random_state=7),
+        {"model__learning_rate": [0.01, 0.1], "epochs": [1, 2]}, cv=2, refit=False,
+    )  # fmt: skip
+    with mlflow_hp.record_search(search, engine="vectorised", refit_top=0, report=False, progress=False):
+        search.fit(DIGITS, LABELS)
+    shared = clone(search)
+    change(monkeypatch, of_scikeras.BUILD_KERAS_MODEL, "gone")
+    with (
+        pytest.warns(RecordingWarning, match="the model function is called for each fold"),
+        mlflow_hp.record_search(shared, engine="vectorised", refit_top=0, report=False, progress=False),
+    ):
+        shared.fit(DIGITS, LABELS)
+    assert found(shared) == found(search)
 
 
 @pytest.mark.parametrize("name", [of_sklearn.SCORE_FUNCTION, of_sklearn.SCORE_SIGN, of_sklearn.SCORE_SETTINGS])

@@ -29,6 +29,7 @@ SMALL = {
                       "accuracy_by_epoch"),
     "adaptive_search": ({**SMALL_NETWORK, "space": '{"dropout": {"low": 0, "high": 0.5}}', "n_iter": "3", "cv": "2",
                          "time_budget": "1h"}, "scores_by_fold"),
+    "atlas": ({**SMALL_NETWORK, "n_rates": "3", "n_batch_sizes": "2", "seeds": "2"}, "atlas"),
 }  # fmt: skip
 """Entry point -> parameters that make it small, and a picture that its run then has."""
 

@@ -12,7 +12,7 @@ import pytest
 
 import mlflow_hp
 from mlflow_hp.analysis import Finding
-from projects import arguments
+from projects import arguments, stopping
 from projects.arguments import Parameter
 from projects.experiment import Experiment, Outcome, command
 from projects.runner import run
@@ -34,6 +34,9 @@ def train(settings, command):
         raise KeyboardInterrupt
     if settings["rate"] == 15:
         raise Stopped
+    if settings["rate"] == 17:
+        mlflow.end_run("KILLED")
+        return Outcome(run_id, {}, ["left"], None, status="KILLED")
     if settings["rate"] == 16:
         raise mlflow_hp.UserError("rate=16 does not suit")
     cost = abs(settings["rate"] - 0.3)
@@ -230,6 +233,17 @@ def test_the_run_that_mlflow_made_is_adopted_with_its_params(go, store, monkeypa
     adopted = store.get_run(made.info.run_id)
     assert (adopted.info.status, adopted.info.run_name) == ("FINISHED", "theirs")
     assert adopted.data.params["rate"] == "2e-1"
+
+
+def test_a_run_that_is_left_to_be_resumed_stays_killed(go, store, monkeypatch):
+    watched = []
+    monkeypatch.setattr(stopping, "keep_killed", watched.append)
+    assert go("--rate", "17")[1].info.status == "KILLED"
+    made = store.create_run(store.get_experiment_by_name("tests").experiment_id)
+    monkeypatch.setenv("MLFLOW_RUN_ID", made.info.run_id)
+    assert go("--rate", "17")[0] == 0
+    assert store.get_run(made.info.run_id).info.status == "KILLED"
+    assert watched == [made.info.run_id]  # `mlflow run` sets another status afterwards
 
 
 def test_bad_input_ends_the_run_that_mlflow_made(go, store, monkeypatch):

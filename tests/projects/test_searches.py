@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import mlflow
 import numpy as np
 import pytest
 
-from projects import clusters, grid_search, models, random_search, search_advice, search_runner, search_settings
+import mlflow_hp
+from mlflow_hp.errors import UserError
+from mlflow_hp.search.time_limit import TimeLimit
+from projects import (
+    adaptive_search,
+    clusters,
+    grid_search,
+    models,
+    random_search,
+    search_advice,
+    search_runner,
+    search_settings,
+)
 from projects.runner import run
 
 SMALL = ["--max_samples", "200", "--hidden", "8", "--epochs", "2", "--batch_size", "32", "--cv", "2"]
@@ -157,6 +170,12 @@ def test_all_values_failing(go):
         (["--cv", "100"], "cv=100 folds need"),
         (["--resume", "nothing"], "resume='nothing' is not in the tracking store"),
         (["--n_jobs", "0"], "n_jobs='0' has to be"),
+        (["--engine", "fast"], "engine='fast' has to be one of plain, vectorised"),
+        (["--prune", "some"], "prune='some' has to be one of exact, tested"),
+        (["--time_budget", "soon"], "time_budget='soon' has to be seconds, or a text such as 90s"),
+        (["--repeats", "0"], "repeats='0' has to be a whole number from 1"),
+        (["--prune", "exact", "--engine", "vectorised"], "prune='exact' has no fits to save with engine='vectorised'"),
+        (["--repeats", "2", "--record", "batches"], "repeats=2 and record='batches' exclude each other"),
     ],
 )
 @pytest.mark.usefixtures("blank_pictures")
@@ -242,6 +261,73 @@ def test_an_interrupted_advice_keeps_the_search_which_is_resumed(go, store, monk
     assert (found.data.tags["mlflow_hp.folds_taken_over"], found.data.metrics["advised_score"]) == ("4", 0.5)
     assert "over 2 folds. Advised.\n\n**Which" in note(found)
     assert "Advised." in out
+
+
+def time_is_over_after(monkeypatch, n_fits):
+    answers = itertools.chain([False] * n_fits, itertools.repeat(True))
+    monkeypatch.setattr(TimeLimit, "is_over", property(lambda _: next(answers)))
+
+
+@pytest.mark.usefixtures("blank_pictures")
+def test_a_search_that_its_time_cuts_is_resumed(go, a_whole_search, store, monkeypatch):
+    whole, expected, _, _ = a_whole_search
+    with monkeypatch.context() as patch:
+        time_is_over_after(patch, 2)
+        top, below, out, _ = go(grid_search.EXPERIMENT, "--grid", RATES, "--time_budget", "1min")
+    assert top.info.status == "KILLED"
+    assert set(below) == {"learning_rate=0.001", "best"}
+    assert below["best"].data.metrics["test_score"] == top.data.metrics["test_score"]
+    for text in (out, note(top)):
+        assert "Cut by the time budget of 60 s: 2 of 4 fits, of 1 candidate; " in text
+        assert f"-P resume={top.info.run_id}" in text
+    again, _, _, _ = go(grid_search.EXPERIMENT, "--grid", RATES, "--resume", "true")
+    found = store.get_run(top.info.run_id)
+    assert found.info.status == again.info.status == "FINISHED"
+    assert found.data.metrics["best_score"] == whole.data.metrics["best_score"]
+    assert "Cut by" not in note(found)
+    assert expected.keys() <= children(store, top.info.run_id).keys()
+
+
+@pytest.mark.usefixtures("blank_pictures")
+def test_a_time_in_which_no_combination_gets_all_folds(go, monkeypatch):
+    time_is_over_after(monkeypatch, 1)
+    top, _, _, err = go(grid_search.EXPERIMENT, "--grid", RATES, "--time_budget", "1min", status=2)
+    assert top.info.status == "FAILED"
+    assert "time_budget=1min was over before a combination had all its folds: raise it, and add" in one_line(err)
+
+
+@pytest.mark.usefixtures("blank_pictures")
+def test_all_at_once_with_several_seeds(go):
+    grid = '{"learning_rate": [0.0001, 0.001, 0.01, 0.1]}'
+    argv = ["--engine", "vectorised", "--repeats", "2", "--refit", "false"]
+    top, below, out, _ = go(grid_search.EXPERIMENT, "--grid", grid, *argv)
+    assert sorted(run.data.tags["mlflow_hp.engine"] for run in below.values()) == ["plain"] * 3 + ["vectorised"]
+    assert all("seed_std_score" in run.data.metrics for run in below.values())
+    for text in (out, note(top)):
+        assert "luck (the seed)" in text
+
+
+@pytest.mark.parametrize(
+    ("experiment", "of_record_search"),
+    [
+        (grid_search.EXPERIMENT, {"engine": "plain", "time_budget": "1h"}),
+        (random_search.EXPERIMENT, {"engine": "plain", "time_budget": "1h"}),
+        (adaptive_search.EXPERIMENT, {}),  # has a time budget of its own
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+@pytest.mark.usefixtures("blank_pictures")
+def test_what_the_search_itself_does_not_take_goes_to_its_recording(go, monkeypatch, experiment, of_record_search):
+    seen = []
+
+    def refused(search, **options):
+        seen.append(options)
+        raise UserError("seen")
+
+    monkeypatch.setattr(mlflow_hp, "record_search", refused)
+    go(experiment, "--prune", "tested", "--repeats", "2", "--time_budget", "1h", status=2)
+    common = {"record": "epochs", "resume": False, "prune": "tested", "repeats": 2}
+    assert seen == [common | of_record_search]
 
 
 @pytest.mark.slow

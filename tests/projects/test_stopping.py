@@ -51,12 +51,13 @@ def test_a_signal_that_comes_while_another_one_is_sent_again_loses_neither(monke
         threading.Event().wait()
 
 
-def test_a_run_that_is_called_failed_after_its_end_is_killed_again(store):
+@pytest.mark.parametrize("status", ["FAILED", "FINISHED"])
+def test_a_run_that_gets_another_status_after_its_end_is_killed_again(store, status):
     run_id = store.create_run(store.get_experiment_by_name("tests").experiment_id).info.run_id
     store.set_terminated(run_id, "KILLED")
     assert not stopping.watch(run_id, seconds=0.2, pause=0.05)
     assert store.get_run(run_id).info.status == "KILLED"
-    store.set_terminated(run_id, "FAILED")
+    store.set_terminated(run_id, status)
     assert stopping.watch(run_id, seconds=3600)
     assert mlflow.get_run(run_id).info.status == "KILLED"
 
