@@ -48,12 +48,10 @@ def train(settings: Settings, command: str) -> Outcome:
     import mlflow
 
     import mlflow_hp
-    from mlflow_hp.analysis.atlas import GOOD, valley
-    from mlflow_hp.search.atlas import atlas_sentences
     from mlflow_hp.tracking import runs
     from mlflow_hp.training import Report
 
-    axes = {"learning_rate": _rates(settings), "batch_size": _batch_sizes(settings)}
+    axes = {"learning_rate": _rates(settings), "batch_size": batch_sizes(settings)}
     data, run_id = samples.load(settings), mlflow.active_run().info.run_id
     samples.log_input(data, settings["data"])
     with Report(run_id, captions.caption([settings])) as report:
@@ -68,11 +66,11 @@ def train(settings: Settings, command: str) -> Outcome:
         epochs=settings["epochs"],
         validation_split=settings["validation_size"],
     )
-    findings, lowest = atlas_sentences(mapped), float(mapped.mean_loss.min())
+    findings, lowest = mapped.sentences(), float(mapped.mean_loss.min())
     numbers = {
         f"lowest_{mapped.loss_name}": lowest,
-        "share_good": float((mapped.outcomes == GOOD).mean()),
-        "valley_exponent": valley(mapped).slope,
+        "share_good": mapped.shares["good"],
+        "valley_exponent": mapped.valley.slope,
     }
     if np.isfinite(lowest):
         runs.log_numbers(run_id, {f"lowest_{mapped.loss_name}": lowest})  # the atlas has logged the others
@@ -86,7 +84,7 @@ def _rates(settings: Settings) -> np.ndarray:
     return np.geomspace(settings["low"], settings["high"], settings["n_rates"])
 
 
-def _batch_sizes(settings: Settings) -> np.ndarray:
+def batch_sizes(settings: Settings) -> np.ndarray:
     """Whole batch sizes, fewer than asked for where several round to one."""
     low, high = settings["batch_low"], settings["batch_high"]
     if low >= high:

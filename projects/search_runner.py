@@ -148,8 +148,8 @@ def run(
         runs.set_tags(active_id, {tags.WENT_ON_WITH_TAG: run_id})
         runs.set_description(active_id, f"**This resumed run `{run_id}`**: look there.\n\n**{setup.question}**\n")
         lines = [*lines, f"All of that is in run {run_id}, which this resumed."]
-    said = [line.replace("`", "") for line in [*lines, *findings]]
-    return Outcome(run_id, numbers, said, results, status="KILLED" if is_cut else "FINISHED")
+    sentences = [line.replace("`", "") for line in [*lines, *findings]]
+    return Outcome(run_id, numbers, sentences, results, status="KILLED" if is_cut else "FINISHED")
 
 
 def train_and_test(name: str, estimator: Any, params: Mapping[str, Any], setup: SearchSetup) -> Trained:

@@ -14,11 +14,13 @@ ALLOWED = {
     "tests/delivery/test_interrupts.py": (1, "a thread that is interrupted lets the main thread take the signal"),
     "tests/delivery/test_refusals.py": (3, "a back-off; a slow server"),
     "tests/helpers/failing_proxy.py": (1, "a server that is slow"),
+    "tests/helpers/score_table.py": (1, "fits that take their time, in a search with a limit of it"),
     "tests/helpers/waiting.py": (1, "the pause between two looks"),
     "tests/projects/test_data.py": (1, "an address that hands over its bytes slowly"),
     "tests/projects/test_samples_keras.py": (3, "an address that hangs for all its addresses"),
     "tests/analysis/test_forecast.py": (2, "the time of the processor, of which only the order counts"),
     "tests/search/test_search.py": (1, "the pause between two looks, which an event ends"),
+    "tests/search/test_search_budget.py": (1, "a clock of its own in place of the real one"),
     "tests/sync/test_sync_at_once.py": (
         2,
         "calls that take their time; a process that goes on to its next write",

@@ -10,6 +10,7 @@ import numpy as np
 from mlflow_hp.analysis.diagnosis import divergence, not_finite, oscillation, speed
 from mlflow_hp.analysis.diagnosis.descent import FAR_ABOVE
 from mlflow_hp.history import TrainingHistory
+from mlflow_hp.terminal import count
 
 OUTCOMES = ("crawls", "good", "oscillates", "diverges")
 """How a descent can end; its index is the outcome."""
@@ -61,6 +62,37 @@ class Atlas(NamedTuple):
             logs = np.log(np.where(self.loss > 0, self.loss, np.nan)).mean(axis=2)
         logs[(self.outcomes == DIVERGES).any(axis=2) | ~np.isfinite(logs)] = math.inf
         return np.exp(logs)
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Share of the descents with each outcome."""
+        counts = np.bincount(self.outcomes.ravel(), minlength=len(OUTCOMES)) / self.outcomes.size
+        return dict(zip(OUTCOMES, counts.tolist(), strict=True))
+
+    @property
+    def valley(self) -> Valley:
+        """The lowest loss for each y, and how it moves: see `valley`."""
+        return valley(self)
+
+    def sentences(self) -> list[str]:
+        """Say what it shows: how many descents end how, the best point, and the valley.
+
+        Returns
+        -------
+        list of str
+            Three sentences.
+        """
+        verbs = dict(zip(OUTCOMES, ("crawl", "are good", "oscillate", "diverge"), strict=True))
+        parts = ", ".join(f"{share:.0%} {verbs[name]}" for name, share in self.shares.items())
+        mean = self.mean_loss
+        row, column = np.unravel_index(int(np.argmin(mean)), mean.shape)
+        where = f"{self.x_name}={self.x[column]:.3g}, {self.y_name}={self.y[row]:g}"
+        seeds = count(self.loss.shape[2], "seed")
+        return [
+            f"Of {self.outcomes.size:,} descents {parts}.",
+            f"The lowest {self.loss_name}, {mean[row, column]:.3g} (geometric mean over {seeds}), is at {where}.",
+            f"The best {self.x_name} depends on {self.y_name}: {self.valley.words}.",
+        ]
 
     @property
     def usual_outcomes(self) -> np.ndarray:

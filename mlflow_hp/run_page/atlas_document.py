@@ -54,7 +54,7 @@ def atlas_document(atlas: Atlas, valley: Valley, curves: np.ndarray, sentences: 
     }
     text = json.dumps(content, separators=(",", ":"), allow_nan=False)
     title = f"How trainings end over {atlas.x_name} and {atlas.y_name}"
-    return template("atlas.html").render(
+    return template("descents_map.html").render(
         title=title,
         sentences=sentences,
         style=style(),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from mlflow_hp.analysis.atlas import OUTCOMES, Atlas, in_row, outcome, valley
+from mlflow_hp.analysis.atlas import Atlas, in_row, outcome
 from mlflow_hp.errors import UserError
 from mlflow_hp.plots.atlas import atlas_info, draw_atlas
 from mlflow_hp.plots.figure import figure_of
@@ -20,7 +20,7 @@ from mlflow_hp.tracking.random_names import names_drawn_apart
 from mlflow_hp.tracking.tags import DESCRIPTION_TAG
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
 
     import mlflow
 
@@ -38,7 +38,7 @@ def atlas(
     build: Callable[[], Any],
     x: Any,
     y: Any,
-    axes: Mapping[str, Sequence[float]],
+    axes: Mapping[str, Any],
     *,
     seeds: int = 5,
     epochs: int = 10,
@@ -60,13 +60,13 @@ def atlas(
         Adam. It is called once for each seed, for the initial weights.
     x, y : array_like
         Inputs and targets as for ``model.fit``.
-    axes : mapping of str to sequence of float
+    axes : mapping of str to array_like
         Two hyperparameters and their values: ``"learning_rate"``, ``"batch_size"``, ``"epochs"``, ``"momentum"``,
         ``"weight_decay"``, ``"dropout"``, or another number of the optimizer. The first is the horizontal axis.
     seeds : int
         Trainings of each combination, with other initial weights and other orders of the rows. Defaults to 5.
     epochs, batch_size : int
-        Where they are no axis. Default to 10 and 32.
+        Of all trainings, unless they are an axis. Default to 10 and 32.
     validation_split : float
         Share of the rows, drawn at random once, whose loss judges the trainings; 0 to judge by the training loss.
         Defaults to 0.2.
@@ -78,7 +78,7 @@ def atlas(
     Returns
     -------
     Atlas
-        Losses and outcomes; `mlflow_hp.analysis.atlas.valley` of it is the valley.
+        Losses, outcomes, ``valley`` and ``sentences()``.
 
     Raises
     ------
@@ -130,7 +130,7 @@ def atlas(
     return mapped
 
 
-def _axes(axes: Mapping[str, Sequence[float]]) -> list[tuple[str, np.ndarray]]:
+def _axes(axes: Mapping[str, Any]) -> list[tuple[str, np.ndarray]]:
     if not hasattr(axes, "items") or len(axes) != 2:
         raise UserError(f"axes={axes!r:.200} has to name two hyperparameters, each with its values")
     checked = []
@@ -274,42 +274,24 @@ def _log(run_id: str, mapped: Atlas, curves: np.ndarray, params: Mapping[str, An
 
     from mlflow_hp.training.report import Report
 
-    found = valley(mapped)
-    shares = np.bincount(mapped.outcomes.ravel(), minlength=len(OUTCOMES)) / mapped.outcomes.size
-    sentences = atlas_sentences(mapped)
+    lowest, sentences = mapped.valley, mapped.sentences()
     client = mlflow.MlflowClient()
     axes = {mapped.x_name: _axis_text(mapped.x), mapped.y_name: _axis_text(mapped.y)}
     runs.log_once(client.get_run(run_id), {**axes, **params})
-    metrics = {f"share_{name}": float(share) for name, share in zip(OUTCOMES, shares, strict=True)}
-    metrics |= {"valley_exponent": found.slope, "valley_exponent_low": found.low, "valley_exponent_high": found.high}
+    metrics = {f"share_{name}": share for name, share in mapped.shares.items()}
+    metrics |= {"valley_exponent": lowest.slope, "valley_exponent_low": lowest.low, "valley_exponent_high": lowest.high}
     for name, value in metrics.items():
         if np.isfinite(value):
             client.log_metric(run_id, name, value)
     if DESCRIPTION_TAG not in client.get_run(run_id).data.tags:
         client.set_tag(run_id, DESCRIPTION_TAG, "\n".join(f"- {sentence}" for sentence in sentences))
     with Report(run_id) as report:
-        axes_drawn = draw_atlas(atlas_info(mapped, found))
+        axes_drawn = draw_atlas(atlas_info(mapped, lowest))
         report.picture("atlas", axes_drawn)
         figure_of(axes_drawn).clear()
-        report.file(ATLAS_DOCUMENT).write_text(atlas_document(mapped, found, curves, sentences), encoding="utf-8")
+        report.file(ATLAS_DOCUMENT).write_text(atlas_document(mapped, lowest, curves, sentences), encoding="utf-8")
         np.savez_compressed(report.file(ATLAS_FILE), curves=curves, **mapped._asdict())
 
 
 def _axis_text(values: np.ndarray) -> str:
     return f"{len(values)} values from {values[0]:.4g} to {values[-1]:.4g}"
-
-
-def atlas_sentences(mapped: Atlas) -> list[str]:
-    """Say in sentences what an atlas shows: how many descents end how, the best point, and the valley."""
-    n = mapped.outcomes.size
-    verbs = "crawl", "are good", "oscillate", "diverge"
-    parts = [f"{(mapped.outcomes == number).sum() / n:.0%} {verb}" for number, verb in enumerate(verbs)]
-    mean = mapped.mean_loss
-    row, column = np.unravel_index(int(np.argmin(mean)), mean.shape)
-    where = f"{mapped.x_name}={mapped.x[column]:.3g}, {mapped.y_name}={mapped.y[row]:g}"
-    seeds = count(mapped.loss.shape[2], "seed")
-    return [
-        f"Of {n:,} descents {', '.join(parts)}.",
-        f"The lowest {mapped.loss_name}, {mean[row, column]:.3g} (geometric mean over {seeds}), is at {where}.",
-        f"The best {mapped.x_name} depends on {mapped.y_name}: {valley(mapped).words}.",
-    ]

@@ -68,4 +68,4 @@ def test_bad_input(go, argv, said):
 
 
 def test_batch_sizes_that_round_to_one_are_one():
-    assert atlas._batch_sizes({"batch_low": 1, "batch_high": 4, "n_batch_sizes": 10}).tolist() == [1, 2, 3, 4]
+    assert atlas.batch_sizes({"batch_low": 1, "batch_high": 4, "n_batch_sizes": 10}).tolist() == [1, 2, 3, 4]
