@@ -55,7 +55,7 @@ class Comparison(NamedTuple):
         for section in self.sections[1:]:
             if section.level == 2:
                 lines.append(f"{section.title}:")
-            elif section.key.split("-")[0] in ("scores", "leaderboard", "importance", "differences"):
+            elif section.key.split("-")[0] in ("scores", "leaderboard", "importance", "next", "differences"):
                 lines += section.words[:2]
         return lines
 

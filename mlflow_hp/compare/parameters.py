@@ -13,6 +13,7 @@ from mlflow_hp.compare.section import Section, Table
 
 if TYPE_CHECKING:
     from mlflow_hp.analysis.search_results import SearchResults
+    from mlflow_hp.analysis.search_space import Parameter
     from mlflow_hp.compare.comparability import RunGroup
 
 MIN_RUNS = 8
@@ -78,7 +79,7 @@ def results_of(group: RunGroup) -> SearchResults | None:
     together: dict[tuple[int, ...], list[str]] = {}
     for name in params:
         tried = parameter(candidates, name)
-        if tried.kind != "category" or len(tried.levels) <= max(MAX_CATEGORIES, len(runs) / 2):
+        if is_setting(tried, len(runs)):
             order = {code: index for index, code in enumerate(dict.fromkeys(tried.codes.tolist()))}
             together.setdefault(tuple(order[code] for code in tried.codes.tolist()), []).append(name)
     names = [" & ".join(same) for same in together.values()]
@@ -88,6 +89,11 @@ def results_of(group: RunGroup) -> SearchResults | None:
     seconds = np.array([run.seconds if run.seconds is not None else np.nan for run in runs])
     ranks = np.arange(1, len(runs) + 1)
     return SearchResults(candidates, {"score": scores}, None, seconds, seconds, ranks, "score", tuple(names))
+
+
+def is_setting(tried: Parameter, n_runs: int) -> bool:
+    """Whether a param is a setting, not a name that is new in every other run."""
+    return tried.kind != "category" or len(tried.levels) <= max(MAX_CATEGORIES, n_runs / 2)
 
 
 def _value(text: str) -> Any:

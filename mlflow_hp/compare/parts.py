@@ -12,6 +12,7 @@ from mlflow_hp.compare.descents import descents_sections
 from mlflow_hp.compare.differences import RunDifference, differences
 from mlflow_hp.compare.formatting import count, has_several_authors, short
 from mlflow_hp.compare.leaderboard import leaderboard_section, time_section
+from mlflow_hp.compare.next_space import next_sections
 from mlflow_hp.compare.parameters import importance_section
 from mlflow_hp.compare.scores import scores_section
 from mlflow_hp.compare.section import Cell, RunCell, Section, Table
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from mlflow_hp.compare.run_summary import RunFacts
     from mlflow_hp.compare.source import RunSource
 
-PARTS = ("overview", "leaderboard", "scores", "differences", "importance", "time", "curves", "descents")
+PARTS = ("overview", "leaderboard", "scores", "differences", "importance", "next", "time", "curves", "descents")
 """Parts of a comparison, in their order."""
 MAX_GROUPS = 8
 """Groups that are shown, the largest."""
@@ -98,7 +99,7 @@ def sections(
         if set(parts) - {"overview"}:
             title = f"Group {index + 1}: {_short(group, names)}"
             result.append(Section(f"group-{index + 1}", title, 2, [_about(group)]))
-        result += _of_group(group, str(index + 1), source, by, parts, pixels)
+        result += _of_group(group, str(index + 1), source, by, parts, pixels, grouping.left_out)
     return result
 
 
@@ -150,8 +151,9 @@ def differences_section(group: RunGroup, key: str) -> Section:
 
 
 def _of_group(
-    group: RunGroup, number: str, source: RunSource, by: str | None, parts: Sequence[str], pixels: int
-) -> Iterator[Section]:
+    group: RunGroup, number: str, source: RunSource, by: str | None, parts: Sequence[str], pixels: int,
+    left_out: Sequence[LeftOut],
+) -> Iterator[Section]:  # fmt: skip
     colouring = colour_runs(group.runs, by)
     for part in (part for part in PARTS if part in parts):
         key = f"{part}-{number}"
@@ -163,6 +165,8 @@ def _of_group(
             yield differences_section(group, key)
         elif part == "importance":
             yield from filter(None, [importance_section(group, key)])
+        elif part == "next":
+            yield from next_sections(group, key, left_out)
         elif part == "time":
             yield from filter(None, [time_section(group, key, by)])
         elif part == "curves":

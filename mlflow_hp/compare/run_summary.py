@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from mlflow_hp.tracking.nesting import chain
@@ -25,6 +26,7 @@ from mlflow_hp.tracking.tags import (
     PARAMS_TAG,
     PARENT_TAG,
     SEARCH_CV_TAG,
+    SEARCH_ESTIMATOR_TAG,
     SOURCE_COMMIT_TAG,
     SOURCE_NAME_TAG,
     SPACE_PARAM_PREFIX,
@@ -51,6 +53,8 @@ SEARCH_ONLY_PARAMS = (
     "random_state", "grid", "halving", "resume", "record", "dask",
 )  # fmt: skip
 """Params, besides those that begin with ``space``, that configure a search; all others configure its trainings."""
+ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
+"""Place of a function in memory, as in the text of an estimator that has one."""
 KNOWN_FUNCTIONS = {"beale": "Beale's function"}
 """Experiments that minimise a function and have no data."""
 
@@ -148,6 +152,7 @@ def facts_of(run: Run, with_ancestors: dict[str, Run], source: RunSource) -> Run
         if tags.get(KIND_TAG) == "candidate" and inherited.get(KIND_TAG) == "search":
             search_params = params_of(parent.data)
             tags[SEARCH_CV_TAG] = search_params.get(CV_PARAM, "")
+            tags[SEARCH_ESTIMATOR_TAG] = ADDRESS.sub("", search_params.get("estimator", ""))
             params = _training_params(search_params) | params
     data, split = _digests(run, tags)
     return RunFacts(

@@ -61,20 +61,11 @@ class FoldTest(NamedTuple):
 
 
 def fold_test(group: RunGroup) -> FoldTest:
-    """Test each run against the best, paired over the folds.
-
-    Runs have the same folds if data, split, ``cv``, number of folds and, after halving, resources are the same; if the
-    ``cv`` of a search cannot be identified, only runs of that search do.
-    """
+    """Test each run against the best, paired over the folds."""
     from mlflow_hp.analysis.search_results import SearchResults
     from mlflow_hp.analysis.significance import winner
 
-    folds = [run.folds.get(group.fold_metric, ()) if group.fold_metric else () for run in group.runs]
-    complete = [i for i, row in enumerate(folds) if len(row) > 1 and np.isfinite(row).all()]
-    if not complete:
-        return FoldTest(folds, np.zeros(0, np.int64), None)
-    key = _folds_key(group.runs[complete[0]], folds[complete[0]])
-    paired = np.array([i for i in complete if _folds_key(group.runs[i], folds[i]) == key], np.int64)
+    folds, paired = paired_runs(group)
     if len(paired) < 2:
         return FoldTest(folds, paired, None)
     scores = np.array([folds[i] for i in paired], np.float64)
@@ -84,6 +75,28 @@ def fold_test(group: RunGroup) -> FoldTest:
     ranks = np.arange(1, len(paired) + 1)
     results = SearchResults([{}] * len(paired), {"score": scores}, None, seconds, seconds, ranks, "score", ())
     return FoldTest(folds, paired, winner(results))
+
+
+def paired_runs(group: RunGroup) -> tuple[list[tuple[float, ...]], np.ndarray]:
+    """Scores of the folds of each run, and the indices of the runs with those of the best that has any.
+
+    Runs have the same folds if data, split, ``cv``, number of folds and, after halving, resources are the same; if the
+    ``cv`` of a search cannot be identified, only runs of that search do.
+    """
+    folds = [run.folds.get(group.fold_metric, ()) if group.fold_metric else () for run in group.runs]
+    complete = [i for i, row in enumerate(folds) if len(row) > 1 and np.isfinite(row).all()]
+    if not complete:
+        return folds, np.zeros(0, np.int64)
+    first, row = group.runs[complete[0]], folds[complete[0]]
+    same = [
+        i for i in complete if same_folds(group.runs[i], first) and _size(group.runs[i], folds[i]) == _size(first, row)
+    ]
+    return folds, np.array(same, np.int64)
+
+
+def same_folds(run: RunFacts, other: RunFacts) -> bool:
+    """Whether two runs are of the same data, split and ``cv``."""
+    return _folds_key(run) == _folds_key(other)
 
 
 def scores_section(group: RunGroup, key: str) -> Section:
@@ -100,9 +113,13 @@ def scores_section(group: RunGroup, key: str) -> Section:
     )
 
 
-def _folds_key(run: RunFacts, row: tuple[float, ...]) -> tuple[Any, ...]:
+def _folds_key(run: RunFacts) -> tuple[Any, ...]:
     folds = run.tag(FOLDS_DIGEST_TAG) or run.parent_id or run.run_id  # without a digest, other searches may differ
-    return (run.data_digest, run.split_digest, folds, len(row), run.metrics.get(N_RESOURCES_METRIC))
+    return run.data_digest, run.split_digest, folds
+
+
+def _size(run: RunFacts, row: tuple[float, ...]) -> tuple[Any, ...]:
+    return len(row), run.metrics.get(N_RESOURCES_METRIC)
 
 
 def _words(group: RunGroup, test: FoldTest) -> list[str]:

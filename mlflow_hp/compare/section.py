@@ -77,6 +77,8 @@ class Section(NamedTuple):
         renderer sets for light or dark. Defaults to None.
     alt : str
         Text alternative of the figure; empty without a figure. Defaults to ``""``.
+    code : str
+        Text to copy, such as a file, shown below the words in a fixed-width font. Defaults to ``""``.
 
     Examples
     --------
@@ -92,6 +94,7 @@ class Section(NamedTuple):
     table: Table | None = None
     figure: dict[str, Any] | None = None
     alt: str = ""
+    code: str = ""
 
 
 def to_json(section: Section) -> dict[str, Any]:

@@ -4,6 +4,7 @@ export function copyable(text, label) {
   const box = document.createElement("p");
   box.className = "copy";
   const code = Object.assign(document.createElement("code"), { textContent: text });
+  if (text.includes("\n")) code.className = "lines";
   const button = Object.assign(document.createElement("button"), { type: "button", textContent: label });
   button.addEventListener("click", async () => {
     try {

@@ -5,7 +5,7 @@ import { SETTINGS, library, themed } from "./plotting.js";
 import { elementOf } from "./sections.js";
 import { state } from "./state.js";
 
-const PARTS = "overview,scores,differences,descents,importance,leaderboard,time"; // no curves: drawCurves draws them
+const PARTS = "overview,scores,differences,descents,importance,next,leaderboard,time"; // no curves: drawCurves draws them
 
 const curve = document.getElementById("curve");
 const sections = document.getElementById("sections");

@@ -1,5 +1,6 @@
-// A section of a comparison as elements of the page: heading, words, place of its figure, table.
+// A section of a comparison as elements of the page: heading, words, text to copy, place of its figure, table.
 
+import { copyable } from "./copying.js";
 import { format } from "./data.js";
 
 // `old` is the element of the same section before, whose plot is used again.
@@ -9,6 +10,7 @@ export function elementOf(section, old) {
   const heading = document.createElement(section.level === 3 ? "h3" : "h2");
   heading.textContent = section.title;
   element.append(heading, ...section.words.map(paragraph));
+  if (section.code) element.append(copyable(section.code, "Copy"));
   let plot = null;
   if (section.figure) {
     const figure = document.createElement("figure");
