@@ -346,7 +346,7 @@ class SearchRecording:
 
             fits = {number: self._results_of(number) for number in self._results}
             reviews = {number: self._review(number, results) for number, results in fits.items()}
-            for path, text in review_files(fits, reviews).items():
+            for path, text in review_files(fits, reviews, self._search.estimator.get_params()).items():
                 self._writer.parent.log_text(path, text)
             description = describe_search(fits, reviews, self._skipped)
             self._writer.parent.log_if_missing("tags", {DESCRIPTION_TAG: description})

@@ -14,7 +14,9 @@ from mlflow.exceptions import MlflowException
 
 from mlflow_hp.analysis.diagnosis.finding import to_json
 from mlflow_hp.analysis.review import Review, review, to_yaml
+from mlflow_hp.analysis.review.roles import is_budget, is_rate
 from mlflow_hp.analysis.search_results import SearchResults, from_cv_results
+from mlflow_hp.analysis.search_space import is_number
 from mlflow_hp.errors import UserError
 from mlflow_hp.search.cv_results import csv_path
 from mlflow_hp.tracking.artifact_paths import NEXT_SPACE_FILE, REVIEW_FILE
@@ -75,7 +77,8 @@ def review_run(run_id: str, tracking_uri: str | None = None, *, fit: int = 0) ->
     """
     ensure_reachable(tracking_uri)
     results = results_of(run_id, tracking_uri, fit=fit)
-    return review(results, curves=curves_of(run_id, results, tracking_uri, fit=fit))
+    curves = curves_of(run_id, results, tracking_uri, fit=fit)
+    return review(results, curves=curves, fixed=_fixed_of(run_id, tracking_uri, fit))
 
 
 def results_of(run_id: str, tracking_uri: str | None = None, *, fit: int = 0) -> SearchResults:
@@ -135,20 +138,47 @@ def curves_of(
     return curves
 
 
-def review_files(fits: Mapping[int, SearchResults], reviews: Mapping[int, Review]) -> dict[str, str]:
-    """Write reviews as artifacts of the parent run: path -> text of ``review.json`` and ``next_space.yaml``."""
+def review_files(
+    fits: Mapping[int, SearchResults], reviews: Mapping[int, Review], fixed: Mapping[str, Any]
+) -> dict[str, str]:
+    """Write reviews as artifacts of the parent run: path -> text of ``review.json`` and ``next_space.yaml``.
+
+    `fixed` are the estimator's parameters: learning rates and budgets are kept, so that the review can be repeated.
+    """
     files = {}
+    needed = {name: value for name, value in fixed.items() if is_rate(name) or is_budget(name)}
+    numbers = {name: value for name, value in needed.items() if is_number(value)}
     for number in fits:
-        folder, of_fit = "" if number == 0 else f"fit_{number}/", reviews[number]
+        of_fit = reviews[number]
         content = {
             "findings": to_json(of_fit.findings),
             "next_space": of_fit.next_space,
             "remarks": list(of_fit.remarks),
+            "fixed": numbers,
         }
-        files[f"{folder}{REVIEW_FILE}"] = json.dumps(content, indent=2, default=str)
+        files[_in_folder(REVIEW_FILE, number)] = json.dumps(content, indent=2, default=_plain)
         if of_fit.next_space is not None:
-            files[f"{folder}{NEXT_SPACE_FILE}"] = to_yaml(of_fit.next_space)
+            files[_in_folder(NEXT_SPACE_FILE, number)] = to_yaml(of_fit.next_space)
     return files
+
+
+def _fixed_of(run_id: str, tracking_uri: str | None, fit: int) -> dict[str, Any]:
+    """Read the estimator's learning rates and budgets from the review that the run holds; empty without one."""
+    path = _in_folder(REVIEW_FILE, fit)
+    try:
+        file = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=path, tracking_uri=tracking_uri)
+        fixed = json.loads(Path(file).read_text(encoding="utf-8")).get("fixed")
+    except (MlflowException, OSError, ValueError, AttributeError):
+        return {}
+    return {name: value for name, value in fixed.items() if is_number(value)} if isinstance(fixed, dict) else {}
+
+
+def _in_folder(name: str, fit: int) -> str:
+    return name if fit == 0 else f"fit_{fit}/{name}"
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else str(value)
 
 
 def _history(client: mlflow.MlflowClient, run_id: str, name: str) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import mlflow
 import numpy as np
@@ -19,10 +20,11 @@ from mlflow_hp.analysis.diagnosis import from_json
 from mlflow_hp.analysis.review import review, to_yaml
 from mlflow_hp.cli.main import main
 from mlflow_hp.errors import UserError
-from mlflow_hp.search import read_space, review_run
-from mlflow_hp.search.run_review import curves_of
+from mlflow_hp.search import read_space, review_run, time_limit
+from mlflow_hp.search.run_review import curves_of, results_of
 from mlflow_hp.tracking import tags
 from mlflow_hp.training import describe_run
+from tests.helpers.score_table import Looked, data
 
 X, Y = make_classification(300, 12, n_informative=8, flip_y=0.02, class_sep=1.5, random_state=3)
 
@@ -104,3 +106,58 @@ def test_curves_of_the_folds_are_read(recorded):
     curves = curves_of(run.info.run_id, from_cv_results(search.cv_results_))
     assert set(curves) == {0, 1, 2}
     assert np.array_equal(curves[2][4]["val_loss"], [1, 1 / 2, 1 / 3])
+
+
+def test_pruned_candidates_have_not_failed(store):
+    high = [(97, 96, 95, 94), (96, 97, 94, 94), (95, 95, 96, 95), (98, 96, 97, 94)]
+    hopeless = [(50, 51, 52, 53), (40, 40, 41, 42)]
+    grids = [{"hits": [hits], "effort": [1 + index]} for index, hits in enumerate([*high, *hopeless])]
+    x, y, cv = data(4)
+    search = GridSearchCV(Looked(), grids, cv=cv)
+    with mlflow_hp.record_search(search, prune="exact", progress=False) as recording:
+        search.fit(x, y)
+    results = results_of(recording.run_id)
+    assert results.is_skipped.tolist() == np.isnan(search.cv_results_["mean_test_score"]).tolist()
+    assert results.is_skipped[-2:].all()
+    failed = review(results, failed=results.is_skipped)
+    assert "infeasible" in {finding.name.partition("/")[0] for finding in failed.findings}  # as it would be
+    for findings in (review_run(recording.run_id).findings, reviewed(recording.run_id)):
+        assert "infeasible" not in {finding.name.partition("/")[0] for finding in findings}
+
+
+def test_candidates_beyond_a_time_budget_have_not_failed(store, monkeypatch):
+    monkeypatch.setattr(time_limit, "time", SimpleNamespace(monotonic=lambda: float(len(Looked.fits))))
+    Looked.fits = []
+    grids = [{"hits": [(90 + index, 91 - index, 90)], "effort": [1 + index]} for index in range(8)]
+    x, y, cv = data(3)
+    search = GridSearchCV(Looked(), grids, cv=cv)
+    with mlflow_hp.record_search(search, time_budget="13.5s", progress=False) as recording:
+        search.fit(x, y)
+    results = results_of(recording.run_id)
+    assert results.is_skipped.tolist() == [False] * 4 + [True] * 4
+    for findings in (review_run(recording.run_id).findings, reviewed(recording.run_id)):
+        assert "infeasible" not in {finding.name.partition("/")[0] for finding in findings}
+
+
+def test_a_repeated_review_knows_what_the_estimator_fixed(store):
+    class Rated(Looked):
+        def __init__(self, hits=(), optimizer="sgd", learning_rate=0.01):
+            super().__init__(hits)
+            self.optimizer, self.learning_rate = optimizer, learning_rate
+
+    grids = [{"hits": [(80 + 5 * i, 81 + 5 * i, 80 + 5 * i)], "optimizer": [name]} for i, name in enumerate("abc")]
+    x, y, cv = data(3)
+    search = GridSearchCV(Rated(), grids, cv=cv)
+    with mlflow_hp.record_search(search, progress=False) as recording:
+        search.fit(x, y)
+    assert review_run(recording.run_id).next_space["learning_rate"] == [0.001, 0.01, 0.1]
+    artifact = f"{mlflow.get_run(recording.run_id).info.artifact_uri}/review.json"
+    content = json.loads(mlflow.artifacts.load_text(artifact))
+    assert content["next_space"]["learning_rate"] == [0.001, 0.01, 0.1]
+    assert content["fixed"] == {"learning_rate": 0.01}
+
+
+def reviewed(run_id):
+    """Findings that the run holds."""
+    text = mlflow.artifacts.load_text(f"{mlflow.get_run(run_id).info.artifact_uri}/review.json")
+    return from_json(json.loads(text)["findings"])
