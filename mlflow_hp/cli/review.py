@@ -20,7 +20,7 @@ from mlflow_hp.terminal import say
     help="File to write the next search space to, for `-P grid=FILE` or mlflow_hp.search.read_space.",
 )
 def review(run_id: str, fit: int, output: Path | None) -> int:
-    """Say what is wrong with a finished search, and where to search next.
+    """Review a finished search, and propose the next search space.
 
     RUN is the id of the parent run of a search that record_search has recorded.
     """

@@ -105,7 +105,7 @@ def atlas(
         raise UserError(f"validation_split={validation_split!r} is no share of the rows: give 0 to below 1")
     x, y = np.asarray(x), np.asarray(y)
     if len(x) != len(y):
-        raise UserError(f"x has {len(x)} rows and y {len(y)}: pass a target for each row")
+        raise UserError(f"x has {count(len(x), 'row')} and y {len(y)}: pass a target for each row")
     rows = np.random.default_rng(0).permutation(len(x))
     n_valid = round(len(x) * validation_split)
     if n_valid == len(x) or not len(x):
@@ -294,4 +294,4 @@ def _log(run_id: str, mapped: Atlas, curves: np.ndarray, params: Mapping[str, An
 
 
 def _axis_text(values: np.ndarray) -> str:
-    return f"{len(values)} values from {values[0]:.4g} to {values[-1]:.4g}"
+    return f"{count(len(values), 'value')} from {values[0]:.4g} to {values[-1]:.4g}"

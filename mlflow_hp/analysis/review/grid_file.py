@@ -14,7 +14,18 @@ if TYPE_CHECKING:
 
 
 def to_yaml(space: Mapping[str, Any]) -> str:
-    """Write a space as YAML, with a comment about its size and use."""
+    """Write a space as YAML, with a comment about its size and use.
+
+    Parameters
+    ----------
+    space : mapping of str to list or mapping
+        As in `Review`.
+
+    Returns
+    -------
+    str
+        Text of the file.
+    """
     n = n_combinations(space)
     size = count(int(n), "combination") if n < float("inf") else "ranges to draw from"
     name = "grid" if n < float("inf") else "space"

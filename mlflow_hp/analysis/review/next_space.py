@@ -87,7 +87,18 @@ def next_space(material: Material, findings: Sequence[Finding], fixed: Mapping[s
 
 
 def n_combinations(space: Mapping[str, Any]) -> float:
-    """Count the combinations of a space; infinite if it has a range."""
+    """Count the combinations of a space.
+
+    Parameters
+    ----------
+    space : mapping of str to list or mapping
+        As in `Review`.
+
+    Returns
+    -------
+    float
+        Their number; infinite if it has a range.
+    """
     if any(isinstance(values, dict) for values in space.values()):
         return math.inf
     return math.prod(len(values) for values in space.values())
