@@ -79,6 +79,28 @@ def test_an_edge_is_one_of_all_the_best_not_of_a_lucky_one():
     assert "edge" not in _kinds(review(lucky))
 
 
+def test_an_edge_that_is_not_significant_stays_open():
+    barely = lambda c: 0.9 + 0.002 * np.log10(c["learning_rate"])  # noqa: E731
+    result = review(_search({"learning_rate": RATES}, barely, noise=0.003))
+    assert "edge" not in _kinds(result)
+    assert result.next_space == {"learning_rate": [0.0316, 0.1, 0.316]}
+    shares = _search({"momentum": [0.5, 0.7, 0.9]}, lambda c: 0.9 + 0.02 * c["momentum"], noise=0.002)
+    assert review(shares).next_space == {"momentum": [0.8, 0.9, 0.925]}
+
+
+def test_nothing_is_tried_beyond_a_limit_or_where_some_failed():
+    grid = {"learning_rate": RATES, "units": [8, 16, 32]}
+
+    def barely(candidate):
+        is_broken = candidate == {"learning_rate": 0.1, "units": 8}
+        return np.nan if is_broken else 0.9 + 0.002 * np.log10(candidate["learning_rate"])
+
+    result = review(_search(grid, barely, noise=0.003))
+    assert result.next_space["learning_rate"] == [0.0316, 0.1]
+    falls = _search({"dropout": [0.0, 0.2, 0.4]}, lambda c: 0.9 - 0.01 * c["dropout"], noise=0.001)
+    assert review(falls).next_space == {"dropout": [0.0, 0.1]}
+
+
 def test_limits_of_a_parameter_are_no_edges():
     falls = lambda c: 0.9 - 0.2 * c["dropout"]  # noqa: E731
     assert "edge" not in _kinds(review(_search({"dropout": [0.0, 0.2, 0.4]}, falls)))

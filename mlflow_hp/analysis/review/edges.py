@@ -84,6 +84,16 @@ def _edge(material: Material, parameter: Parameter) -> Edge | None:
     return None
 
 
+def is_open(material: Material, parameter: Parameter, *, is_upper: bool) -> bool:
+    """Whether values beyond the outermost one are worth a try: scores do not fall towards it, and none failed there."""
+    outermost = len(parameter.levels) - 1 if is_upper else 0
+    if is_limit(parameter.name, parameter.levels[outermost], upper=is_upper):
+        return False
+    if (material.failed & (parameter.codes == outermost)).any():
+        return False
+    return _rise(material, parameter, is_upper=is_upper) >= 0
+
+
 def _next_failed(material: Material, parameter: Parameter, *, is_upper: bool) -> bool:
     """Whether candidates beyond the best's value failed: then it is no edge but the border of what works."""
     codes, best = parameter.codes, parameter.codes[material.best]

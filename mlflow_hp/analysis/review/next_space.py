@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from mlflow_hp.analysis.review.edges import beyond, edges
+from mlflow_hp.analysis.review.edges import beyond, edges, is_open
 from mlflow_hp.analysis.review.effects import is_range, positions
 from mlflow_hp.analysis.review.infeasible import regions
 from mlflow_hp.analysis.review.nuisance import FEWEST_RATES
@@ -123,19 +123,25 @@ def _values(
         return [parameter.levels[code] for code in codes if name not in cut or code not in cut[name].codes]
     if is_range(parameter):
         return _narrowed(material, parameter, cut.get(name))
-    return _finer(parameter, best, cut.get(name))
+    return _finer(material, parameter, best, cut.get(name))
 
 
-def _finer(parameter: Parameter, best: Any, region: Region | None) -> list[Any]:
-    """Return the best value between two that lie halfway to its neighbours; with a cut, none beyond it."""
+def _finer(material: Material, parameter: Parameter, best: Any, region: Region | None) -> list[Any]:
+    """Return the best value between two that lie halfway to its neighbours; with a cut, none beyond it.
+
+    Of the outermost value, the neighbour is the next one beyond it, where that is worth a try.
+    """
     levels = parameter.levels
     place = next(code for code, level in enumerate(levels) if identity(level) == identity(best))
+    neighbours = [levels[code] for code in (place - 1, place + 1) if 0 <= code < len(levels)]
+    for is_upper, outermost in ((False, 0), (True, len(levels) - 1)):
+        if place == outermost and is_open(material, parameter, is_upper=is_upper):
+            neighbours.append(beyond(parameter, is_upper=is_upper, n=1)[-1 if is_upper else 0])
     values = [best]
-    for neighbour in (place - 1, place + 1):
-        if 0 <= neighbour < len(levels):
-            low, high = sorted((float(levels[neighbour]), float(best)))
-            middle = math.sqrt(low * high) if parameter.kind == "log" else (low + high) / 2
-            values.append(_as(parameter, middle))
+    for neighbour in neighbours:
+        low, high = sorted((float(neighbour), float(best)))
+        middle = math.sqrt(low * high) if parameter.kind == "log" else (low + high) / 2
+        values.append(_as(parameter, middle))
     if region is not None and region.is_upper is not None:
         first = levels[region.codes[0] if region.is_upper else region.codes[-1]]
         values = [value for value in values if (value < first) == region.is_upper]
