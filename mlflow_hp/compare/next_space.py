@@ -174,7 +174,7 @@ def _about(tried: Tried) -> str:
 
 
 def _sentences(reviewed: Review) -> Iterator[str]:
-    """Findings in sentences; that runs cannot be told apart, or not be tested, is said with their scores."""
+    """Findings in sentences, without what the section of the scores says: which differences are significant."""
     for finding in reviewed.findings:
         if finding.name != "power":
             text = f"{finding.verdict[0].upper()}{finding.verdict[1:]}: {finding.text}"

@@ -9,6 +9,7 @@ import time
 import mlflow
 import numpy as np
 import pytest
+import yaml
 from mlflow.entities import Metric, Param, RunTag
 
 from tests.helpers.needs import CHROMIUM, needed, needs_chromium
@@ -222,6 +223,17 @@ def test_a_run_has_one_colour_in_all_figures(browse, served):
     assert list(best) == [served["quick"], served["slow"]]  # the best one has the first colour
     until(page, f"document.getElementById('curve').data[0].line.color === {best[served['slow']]!r}")
     assert page.evaluate("document.getElementById('curve').data[1].line.color") == best[served["quick"]]
+
+
+def test_the_next_space_is_there_to_copy(browse, served):
+    page = browse(f"e={served['experiment']}&r={served['slow']},{served['quick']},{served[NAUGHTY]}&m=batch%2Floss")
+    compared(page)
+    box = page.locator("#sections .copy")
+    text = box.locator("code").text_content()
+    assert "learning_rate" in yaml.safe_load(text)
+    assert box.locator("code").bounding_box()["height"] > 60  # a line of the file in a line of the page
+    box.locator("button").click()
+    until(page, "document.querySelector('#sections .copy button').textContent !== 'Copy'")
 
 
 def test_a_link_shows_a_colleague_the_same(browse, served):
