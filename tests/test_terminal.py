@@ -180,6 +180,8 @@ def test_every_subcommand_in_a_hostile_store(hostile, monkeypatch, tmp_path):
         ["sync", "--to", f"sqlite:///{tmp_path}/to.db", "--experiment", "nothing like it"],
         ["sync", "--to", HOSTILE],
         ["compare", "--goal", HOSTILE],
+        ["review", hostile[0]],
+        ["review", HOSTILE],
         ["show", hostile[0]],
         ["show", HOSTILE],
         ["ui", "--port", HOSTILE],

@@ -212,7 +212,7 @@ def test_a_living_search_is_left_alone(store, tmp_path):
 def test_a_search_of_a_container_that_was_started_again_is_recovered(store, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("mlflow_hp.delivery.search_sender.this_process", lambda: FOREIGN)
-        patch.setattr("mlflow_hp.search.record_search.this_process", lambda: FOREIGN)
+        patch.setattr("mlflow_hp.search.parent_lifetime.this_process", lambda: FOREIGN)
         patch.setattr("mlflow_hp.tracking.runs.this_process", lambda: FOREIGN)
         refuses = Refuses(monkeypatch, OSError("gone"))
         ACTS[4] = lambda: refuses.turn(False)
