@@ -11,7 +11,6 @@ from tqdm import tqdm
 from mlflow_hp.analysis.atlas import Atlas, in_row, outcome
 from mlflow_hp.errors import UserError
 from mlflow_hp.plots.atlas import atlas_info, draw_atlas
-from mlflow_hp.plots.figure import figure_of
 from mlflow_hp.run_page.atlas_document import atlas_document
 from mlflow_hp.terminal import count, is_live
 from mlflow_hp.tracking import runs
@@ -286,9 +285,7 @@ def _log(run_id: str, mapped: Atlas, curves: np.ndarray, params: Mapping[str, An
     if DESCRIPTION_TAG not in client.get_run(run_id).data.tags:
         client.set_tag(run_id, DESCRIPTION_TAG, "\n".join(f"- {sentence}" for sentence in sentences))
     with Report(run_id) as report:
-        axes_drawn = draw_atlas(atlas_info(mapped, lowest))
-        report.picture("atlas", axes_drawn)
-        figure_of(axes_drawn).clear()
+        report.picture("atlas", draw_atlas(atlas_info(mapped, lowest)))
         report.file(ATLAS_DOCUMENT).write_text(atlas_document(mapped, lowest, curves, sentences), encoding="utf-8")
         np.savez_compressed(report.file(ATLAS_FILE), curves=curves, **mapped._asdict())
 

@@ -125,7 +125,7 @@ def test_what_is_not_finite_is_a_gap(page, made):
 def test_sections_are_drawn_from_json(page, made):
     answer = page.get(f"/hp/api/sections?runs={made['first']},{made['second']}&parts=overview,differences").json
     assert answer["sections"][0]["words"]
-    assert {"key", "title", "level", "words", "table", "figure", "alt"} == set(answer["sections"][0])
+    assert {"key", "title", "level", "words", "table", "figure", "alt", "code"} == set(answer["sections"][0])
     assert isinstance(answer["lines"], dict)
 
 
@@ -195,7 +195,8 @@ def test_the_page_and_all_it_loads(page):
     assert not re.search(r"<script>|<style|\son\w+=|https?://", answer.text)
     loaded = re.findall(r'(?:src|href)="(?!\.\./)([^"]+)"', answer.text)
     assert {Path(name).name for name in loaded} == {"icon.svg", "page.css"} | reached("page.js")
-    others = {"icon.svg", "page.css", "run_page.css", "plotly.js", "link.js", "workflow.js", "report.js"}
+    others = {"icon.svg", "page.css", "run_page.css", "plotly.js", "link.js", "workflow.js"}
+    others |= {"report.js", "atlas.js", "unpacking.js"}  # of documents
     assert others | reached("page.js") | reached("run.js") == set(STATIC.names)
     for name in [*loaded, *(f"{STATIC.version}/{name}" for name in ("plotly.js", "link.js", "workflow.js"))]:
         sent = page.get(f"/hp/{name}", headers={"Accept-Encoding": "gzip"})

@@ -237,7 +237,8 @@ class AdaptiveSearchCV(search_class()):  # type: ignore[misc]
         if not isinstance(guide, str) or guide not in names:
             raise self._without_guide(names)
         means = np.asarray(results[f"mean_test_{guide}"], float)
-        folds = np.array([results[f"split{split}_test_{guide}"] for split in range(self.n_splits_)], float)
+        n_splits = sum(name.startswith("split") and name.endswith(f"_test_{guide}") for name in results)
+        folds = np.array([results[f"split{split}_test_{guide}"] for split in range(n_splits)], float)
         is_pruned = np.isnan(results["mean_fit_time"]) & np.isfinite(folds).any(axis=0)
         n_known = np.maximum(np.isfinite(folds).sum(axis=0), 1)
         return np.where(is_pruned, np.nansum(folds, axis=0) / n_known, means)
