@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
+from mlflow_hp._notice import warn
 from mlflow_hp.analysis.atlas import Atlas, in_row, outcome
 from mlflow_hp.errors import UserError
 from mlflow_hp.plots.atlas import atlas_info, draw_atlas
@@ -125,7 +126,10 @@ def atlas(
         mapped, curves = _mapped(x_name, x_values, y_name, y_values, seeds, rows_of_descents)
         if run is not None:
             params = {"seeds": seeds, "epochs": epochs, "batch_size": batch_size, "validation_split": validation_split}
-            _log(run.info.run_id, mapped, curves, {name: v for name, v in params.items() if name not in axes})
+            try:
+                _log(run.info.run_id, mapped, curves, {name: v for name, v in params.items() if name not in axes})
+            except Exception as error:  # noqa: BLE001 - what was computed is returned
+                warn(f"the atlas is not logged in full into run {run.info.run_id}: {type(error).__name__}: {error}")
     return mapped
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import mlflow_hp
-from mlflow_hp.errors import UserError
+from mlflow_hp.errors import RecordingWarning, UserError
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(80, 4)).astype("float32")
@@ -118,3 +118,12 @@ def test_a_refused_model_leaves_no_run(store):
     with pytest.raises(UserError):
         quiet(custom, log=True)
     assert len(mlflow.search_runs(search_all_experiments=True)) == before
+
+
+def test_a_store_that_refuses_takes_nothing_of_the_result(store, monkeypatch):
+    def refuse(*_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("mlflow_hp.tracking.runs.upload", refuse)
+    with pytest.warns(RecordingWarning, match="not logged in full .*no space left"):
+        assert quiet(log=True, seeds=1).loss.shape == (2, 4, 1)
