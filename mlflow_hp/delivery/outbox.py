@@ -9,6 +9,7 @@ from mlflow_hp.delivery.run_changes import RunChanges
 from mlflow_hp.tracking.names import LONGEST_NAME
 from mlflow_hp.tracking.params_and_tags import storable
 from mlflow_hp.tracking.redaction import masked
+from mlflow_hp.tracking.tags import KEY_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,8 +36,6 @@ class Outbox:
         Descriptions of what MLflow refused for its content, and where it is instead.
     problems : list of str
         Descriptions of other failures.
-    owns_status : bool
-        Whether the status of the runs is written.
     """
 
     def __init__(
@@ -47,7 +46,6 @@ class Outbox:
         self.key = str(header["key"])
         self.refusals: list[str] = []
         self.problems: list[str] = []
-        self.owns_status = True
         self.lock = threading.RLock()
         self._append = append
         self._queue: dict[RunChanges | Callable[[], Any], None] = {}
@@ -74,8 +72,14 @@ class Outbox:
         return self._add({"open": {"name": name, "start": start, "parent": (parent or self.parent).number}})
 
     def add_existing_run(self, run_id: str, name: str, start: float) -> RunChanges:
-        """Add a run that MLflow has already."""
-        return self._add({"known": {"run_id": run_id, "name": name, "start": start}})
+        """Add a run that MLflow has already, which is this recording's from now on."""
+        run = self._add({"known": {"run_id": run_id, "name": name, "start": start}})
+        run.write_verbatim({KEY_TAG: self.key_of(run)})
+        return run
+
+    def key_of(self, run: RunChanges) -> str:
+        """Value of the tag that says whose a run is: the recording that created it or went on with it."""
+        return f"{self.key}/{run.number}"
 
     def _add(self, change: Change) -> RunChanges:
         with self.lock:

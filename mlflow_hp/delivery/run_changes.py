@@ -120,6 +120,8 @@ class RunChanges:
         Number of its last record in the journal; -1 if there is none.
     is_dropped : bool
         Whether it is not to be created.
+    owns_status : bool
+        Whether its status is written: not that of a run which another process goes on with.
     may_exist : bool
         Whether MLflow may have created it although its id is unknown, or more than once.
     pending : Pending
@@ -150,6 +152,7 @@ class RunChanges:
         self.last_record = -1
         self.is_dropped = False
         self.may_exist = False
+        self.owns_status = True
         self.is_open = run_id is None
         self.artifact_paths: set[str] = set()
         self.pending = Pending()

@@ -55,7 +55,7 @@ class RunCreation:
             run.note(run_id=run_ids[0])
             return
         own_tags = run.take_tags()  # tags cost least at creation
-        needed_tags = {KEY_TAG: self._key(run), PARENT_TAG: run.parent.run_id}
+        needed_tags = {KEY_TAG: self._outbox.key_of(run), PARENT_TAG: run.parent.run_id}
         tags = {**self._outbox.common_tags, **own_tags}
         create_run = functools.partial(
             self._client.create_run, self._outbox.experiment_id, milliseconds(run.start), run_name=run.name
@@ -86,12 +86,9 @@ class RunCreation:
                 self._call(functools.partial(self._client.delete_run, run_id))
         run.may_exist = False
 
-    def _key(self, run: RunChanges) -> str:
-        return f"{self._outbox.key}/{run.number}"
-
     def _existing(self, run: RunChanges) -> list[str]:
         """Ids of the runs in MLflow with the key of a run; those with params or metrics first, then by id."""
-        filter_string = f"tags.`{KEY_TAG}` = '{self._key(run)}'"
+        filter_string = f"tags.`{KEY_TAG}` = '{self._outbox.key_of(run)}'"
         runs = self._call(lambda: self._client.search_runs([self._outbox.experiment_id], filter_string))
         runs.sort(key=lambda each: (not each.data.params and not each.data.metrics, each.info.run_id))
         return [each.info.run_id for each in runs]

@@ -309,7 +309,7 @@ class RunWriter:
 
     def _write_status(self, run: RunChanges) -> None:
         pending = run.pending
-        if not self._outbox.owns_status:
+        if not run.owns_status:
             pending.resumes, pending.end = False, None
         if pending.resumes:
             self._call_mlflow(lambda: self._client.update_run(run.run_id, status="RUNNING"))

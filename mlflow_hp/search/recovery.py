@@ -27,7 +27,7 @@ from mlflow_hp.tracking.params_and_tags import storable
 from mlflow_hp.tracking.process_identity import is_alive, is_here
 from mlflow_hp.tracking.redaction import masked
 from mlflow_hp.tracking.server_health import ensure_reachable, reason
-from mlflow_hp.tracking.tags import CANDIDATE_TAG, FIT_TAG, PROCESS_TAG, RECOVERED_TAG, RUNNING_TAG
+from mlflow_hp.tracking.tags import CANDIDATE_TAG, FIT_TAG, KEY_TAG, PROCESS_TAG, RECOVERED_TAG, RUNNING_TAG
 from mlflow_hp.training import recovery
 
 if TYPE_CHECKING:
@@ -85,11 +85,13 @@ def recover_search(
     died_at = _time_of_death(recording.folder)
     problems = [entries.problem] if entries.problem else []
     ended = next((record["ended"] for record in entries.records if "ended" in record), None)
-    outbox.owns_status = parent.data.tags.get(PROCESS_TAG) in (None, header["process"], header["before"])
-    if outbox.owns_status:
+    is_own = parent.data.tags.get(PROCESS_TAG) in (None, header["process"], header["before"])
+    n_repeated = 0 if is_own else _give_up_others(outbox, client, parent)
+    _end_candidates(outbox, died_at)
+    if is_own:
         others = (folder for folder in folders(run_id, "*") if folder != recording.folder)
-        _end(outbox, parent, ended, died_at, is_used=run_id in in_use or any(map(is_recorded_at, others)))
-    elif n_repeated := _drop_repeated(outbox, client, parent):
+        _end_parent(outbox, parent, ended, died_at, is_used=run_id in in_use or any(map(is_recorded_at, others)))
+    if n_repeated:
         problems.append(f"{count(n_repeated, 'candidate')} left out: computed again in the resumed search")
     n_points = outbox.n_points
     _write(outbox, recording.folder, on_progress)
@@ -159,13 +161,17 @@ def _time_of_death(folder: Path) -> float:
     return (folder / journal.FILE).stat().st_mtime
 
 
-def _end(
-    outbox: _Replayed, parent: mlflow.entities.Run, ended: Mapping[str, Any] | None, died_at: float, *, is_used: bool
-) -> None:
-    """End the runs that the search left open, as it would have itself; not a parent that others use."""
+def _end_candidates(outbox: _Replayed, died_at: float) -> None:
+    """End the runs that the search left open, as it would have itself."""
     for run in outbox.runs[1:]:
         if run.is_open:
             run.end("FAILED" if TRACEBACK_FILE in run.artifact_paths else "KILLED", died_at)
+
+
+def _end_parent(
+    outbox: _Replayed, parent: mlflow.entities.Run, ended: Mapping[str, Any] | None, died_at: float, *, is_used: bool
+) -> None:
+    """End the parent, as the search would have itself; not one that others use."""
     process = str(parent.data.tags.get(PROCESS_TAG, ""))
     if ended is None:
         outbox.parent.set_tags({RUNNING_TAG: "0"})
@@ -175,11 +181,24 @@ def _end(
         outbox.parent.end(status, end_time)
 
 
-def _drop_repeated(outbox: _Replayed, client: mlflow.MlflowClient, parent: mlflow.entities.Run) -> int:
-    """Drop runs missing in MLflow whose candidates a later process has computed again; return their number."""
-    in_mlflow = {_candidate_key(run.data.tags) for run in below(client, parent)}
-    for run in outbox.runs:
-        is_repeated = run.run_id is None and _candidate_key(run.pending.tags) in in_mlflow
+def _give_up_others(outbox: _Replayed, client: mlflow.MlflowClient, parent: mlflow.entities.Run) -> int:
+    """Leave to other processes, which record into the parent as well, what is theirs.
+
+    That is the end of the parent, and of runs that they go on with; runs missing in MLflow whose candidates they have
+    computed again are dropped.
+
+    Returns
+    -------
+    int
+        Number of dropped candidates.
+    """
+    outbox.parent.owns_status = False
+    tags = {run.info.run_id: run.data.tags for run in below(client, parent)}
+    candidates = {_candidate_key(each) for each in tags.values()}
+    for run in outbox.runs[1:]:
+        if run.run_id in tags:
+            run.owns_status = tags[run.run_id].get(KEY_TAG) == outbox.key_of(run)
+        is_repeated = run.run_id is None and _candidate_key(run.pending.tags) in candidates
         run.is_dropped = is_repeated or (run.parent is not None and run.parent.is_dropped)
     return sum(run.is_dropped and run.parent is outbox.parent for run in outbox.runs)
 

@@ -101,7 +101,7 @@ REFUSED_TAG = "mlflow_hp.refused"
 REFUSED_AT_TAG = "mlflow_hp.refused_at"
 """Time of a refusal: set in order to test whether MLflow accepts anything for the run."""
 KEY_TAG = "mlflow_hp.key"
-"""Key by which a run is found if the server's response with its id was lost."""
+"""Recording that a run is of, and its number there: finds it if the server's response with its id was lost."""
 
 # Searches
 CANDIDATE_TAG = "mlflow_hp.candidate"

@@ -127,12 +127,14 @@ def start(tmp_path, how="record", stops_at=0, every=0.1, end="pass", **more):
     )  # fmt: skip
 
 
-def killed_in_fit(tmp_path, number):
+def killed_in_fit(tmp_path, number, every=1000):
     """Kill a search in one of its fits; the id of its run."""
-    process = start(tmp_path, stops_at=number, every=1000)
+    process = start(tmp_path, stops_at=number, every=every)
     run_id = process.stdout.readline().strip()
     for _ in range(number):
         assert process.stdout.readline() == "fit\n"
+    if every < 1:
+        wait_for(lambda: len(children(mlflow.MlflowClient(), run_id)) == 2)
     process.kill()
     wait_for_end(process)
     process.communicate()
@@ -189,6 +191,32 @@ def test_a_search_that_was_resumed_without_its_record_keeps_what_the_later_one_s
     first, second = children(store, run_id)
     assert first.info.run_id == later.info.run_id
     assert list(points(store, second, "score")) == [0]
+    assert second.info.status == "KILLED"
+
+
+def test_a_killed_search_in_a_run_that_others_record_into_ends_its_own_candidates(store, tmp_path):
+    run_id = killed_in_fit(tmp_path, 5, every=0.1)
+    assert [run.info.status for run in children(store, run_id)][1:] == ["RUNNING"]
+    store.set_tag(run_id, PROCESS_TAG, FOREIGN)
+    (left,) = recovery.left_behind()
+    assert recovery.recover(left, kinds=KINDS).problems == []
+    assert [run.info.status for run in children(store, run_id)] == ["FINISHED", "KILLED"]
+    assert store.get_run(run_id).info.status == "RUNNING"
+
+
+def test_a_candidate_that_a_later_process_goes_on_with_is_that_ones_to_end(store, tmp_path):
+    run_id = killed_in_fit(tmp_path, 5, every=0.1)
+    away = tmp_path / "another machine"
+    local_home().rename(away)
+    later = start(tmp_path, "resume", stops_at=2)
+    assert [later.stdout.readline().strip() for _ in range(3)] == [run_id, "fit", "fit"]
+    wait_for(lambda: [run.info.status for run in children(store, run_id)] == ["FINISHED", "RUNNING"])
+    (left,) = recovery.left_behind(away)
+    recovery.recover(left, kinds=KINDS)
+    assert [run.info.status for run in children(store, run_id)] == ["FINISHED", "RUNNING"]
+    later.communicate()
+    assert [run.info.status for run in children(store, run_id)] == ["FINISHED"] * 3
+    assert nothing_runs(store, run_id)
 
 
 def test_a_living_search_is_left_alone(store, tmp_path):
