@@ -1,20 +1,22 @@
 """What recording a search costs and saves, side by side with the bare search and with MLflow's autologging.
 
-    python -m benchmarks.search [--repetitions 5] [--cases cheap keras vectorised agreement atlas tasks memory prune]
+    python -m benchmarks.search [--repetitions 5] [--cases cheap keras vectorised agreement halving atlas ...]
 
 (cheap) LogisticRegression on the iris data, 12 combinations x 3 folds; (keras) an MLP on digits by scikeras, 4 learning
 rates x 3 folds, 10 epochs, seeded; (vectorised) 12 of them in one program; (agreement) the best combinations of that,
-with 20 seeds; (atlas) 2,000 descents; (tasks) 300, 1,000 and 3,000 fits of an estimator that does nothing; (memory)
-resident memory over 60 fits of the MLP, each way in a process of its own; (prune) 200 replays of the tutorials' grids
-with each rule of pruning. All ways take turns within each repetition, in one process, and write to a SQLite file; the
-table gives each way's time beside the bare search of the same repetition. Pictures of what a search found are left out
-(`report=False`): they are drawn once, at the end.
+with 20 seeds; (halving) 9 learning rates, halved from 2 to 18 epochs, beside a grid search with 18; (atlas) 2,000
+descents; (tasks) 300, 1,000 and 3,000 fits of an estimator that does nothing; (memory) resident memory over 60 fits of
+the MLP, each way in a process of its own; (prune) 200 replays of the tutorials' grids with each rule of pruning. All
+ways take turns within each repetition, in one process, and write to a SQLite file; the table gives each way's time
+beside the bare search of the same repetition. Pictures of what a search found are left out (`report=False`): they are
+drawn once, at the end.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import logging
 import os
 import subprocess
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
     Way = Callable[[GridSearchCV], contextlib.AbstractContextManager[Any]]
 
 MEMORY_FITS = 60
-CASES = ["cheap", "keras", "vectorised", "agreement", "atlas", "tasks", "memory", "prune"]
+CASES = ["cheap", "keras", "vectorised", "agreement", "halving", "atlas", "tasks", "memory", "prune"]
 
 
 class Nothing(ClassifierMixin, BaseEstimator):
@@ -214,6 +216,64 @@ def agreement(n_seeds: int = 20) -> None:
     print(f"of {n_seeds} seeds, the same best combination in {same}, one not told from it in {tied}\n", flush=True)
 
 
+def halving(repetitions: int) -> None:
+    """Print the table of halving searches over epochs: what they train, and what they find, beside a grid search."""
+    import keras
+    from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+    from sklearn.model_selection import HalvingGridSearchCV
+
+    n_epochs = 0
+
+    class Counter(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            nonlocal n_epochs
+            n_epochs += 1
+
+    def counted(way: Way | None) -> Way:
+        @contextlib.contextmanager
+        def around(search: Any) -> Any:
+            fit = keras.Model.fit
+
+            def fit_counted(self: Any, *arguments: Any, callbacks: Any = (), **named: Any) -> Any:
+                return fit(self, *arguments, callbacks=[*(callbacks or ()), Counter()], **named)
+
+            keras.Model.fit = fit_counted
+            try:
+                with way(search) if way else contextlib.nullcontext():
+                    yield
+            finally:
+                keras.Model.fit = fit
+
+        return around
+
+    def make(seed: int, *, is_halving: bool) -> tuple[Any, np.ndarray, np.ndarray]:
+        search, x, y = network(9, 18)
+        search.estimator.set_params(random_state=seed)
+        if is_halving:
+            settings = {"resource": "epochs", "min_resources": 2, "max_resources": 18, "factor": 3, "random_state": 0}
+            search = HalvingGridSearchCV(search.estimator, search.param_grid, cv=3, refit=False, **settings)
+        return search, x, y
+
+    ways: dict[str, tuple[bool, Way | None]] = {
+        "grid search, 18 epochs": (False, None),
+        "halving": (True, None),
+        "halving, recorded, share_epochs=False": (True, recorded(share_epochs=False)),
+        "halving, recorded": (True, recorded()),
+    }
+    spend(lambda: network(1, 1), None)
+    print("| seed | way | epochs | wall, s | CPU, s | best combination | its score |\n" + "|---" * 7 + "|")
+    for seed in range(repetitions):
+        for name, (is_halving, way) in ways.items():
+            n_epochs = 0
+            once = spend(functools.partial(make, seed, is_halving=is_halving), counted(way))
+            results = once.search.cv_results_
+            last = np.flatnonzero(results.get("iter", np.zeros(9)) == np.max(results.get("iter", 0)))
+            best = last[int(np.argmax(results["mean_test_score"][last]))]
+            found = f"{results['param_model__learning_rate'][best]:.3g} | {results['mean_test_score'][best]:.4f}"
+            print(f"| {seed} | {name} | {n_epochs} | {once.wall:.1f} | {once.cpu:.1f} | {found} |", flush=True)
+    print()
+
+
 def atlas() -> None:
     """Print the time of an atlas of 2,000 descents of a 64-64 MLP on digits."""
     import keras
@@ -286,6 +346,7 @@ def main() -> None:
         for case in arguments.cases:
             others = {"tasks": tasks, "memory": memory, "prune": prune, "agreement": agreement, "atlas": atlas}
             others["vectorised"] = lambda: vectorised(arguments.repetitions)
+            others["halving"] = lambda: halving(arguments.repetitions)
             others.get(case, lambda case=case: measure(case, arguments.repetitions))()
 
 

@@ -19,7 +19,7 @@ ALLOWED = {
     "tests/search/test_search_dask.py": ({"_uses_threads"}, "clusters of more machines than there are here"),
     "tests/search/test_search_fingerprint.py": ({"_n_objects"}, "how much work it is, which no result shows"),
     "tests/search/test_search_guard.py": (
-        {"_Cache", "_CachedModel", "_digest", "_fit_of", "_key", "_patch", "_restore", "_set_history"}, FAULTS,
+        {"_Cache", "_CachedModel", "_fit_of", "_key", "_patch"}, FAULTS,
     ),
     "tests/search/test_search_isolation.py": ({"_CachedModel"}, "all ways to hold a model, each without a search"),
     "tests/search/test_search_reuse_recorded.py": ({"_cache"}, "models that stay in memory"),

@@ -79,9 +79,11 @@ def record_search(
         True.
     share_epochs : bool
         Whether candidates that differ only in ``epochs`` share one training of the largest number, scored at each of
-        them, where that is exact: seeded scikeras models without callbacks, whose function does not get the number.
+        them, and each round of a halving search with ``resource="epochs"`` goes on with the trainings of the round
+        before, where that is exact: seeded scikeras models without callbacks, whose function does not get the number.
         Candidates that reused a training have the tag ``mlflow_hp.shared_epochs_with``, and times as if they had
-        trained alone. Off with ``record="batches"``, `per_fold_runs` or `repeats`, and in threads. Defaults to True.
+        trained alone. Off with ``record="batches"``, `per_fold_runs` or `repeats`, and in threads; rounds also on Dask.
+        Defaults to True.
     engine : {"plain", "vectorised"}
         With "vectorised", all candidates and folds of scikeras models with one architecture are trained in one
         compiled program: with the same initial weights, batches, dropout masks and updates as by Keras, up to rounding,

@@ -91,6 +91,7 @@ def test_a_search_for_numbers_is_scored_in_units(go):
     assert found.data.metrics["test_score"] < -1000
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("blank_pictures")
 def test_the_range_test_and_the_line_read_the_same_files(go):
     found, status, _ = go(learning_rate_range.EXPERIMENT, boston(), "epochs", "2", "hidden", "8")
@@ -100,6 +101,7 @@ def test_the_range_test_and_the_line_read_the_same_files(go):
     assert "6 of 200 rows left out, since 4 or 1 is missing" in said
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("experiment", "lookalike", "settings", "words"),
     [

@@ -85,6 +85,7 @@ def test_schedules_beside_each_other(go, store):
     assert child.data.params["momentum"] == "0.8"
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("blank_pictures")
 def test_a_sweep_is_judged_by_the_model_that_is_kept(go, store):
     parent, children = go(train.EXPERIMENT, "--epochs", "6", "--learning_rate", "1,3")

@@ -161,6 +161,7 @@ def test_all_values_failing(go):
 
 
 @pytest.mark.sampled(2)
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
@@ -307,6 +308,7 @@ def test_all_at_once_with_several_seeds(go):
         assert "luck (the seed)" in text
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("experiment", "of_record_search"),
     [
@@ -383,6 +385,7 @@ def test_numbers_to_predict(go, tmp_path):
     assert top.data.params["model/largest_difference"] == "0.0"
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("blank_pictures")
 def test_dask_that_is_not_there(go, monkeypatch):
     monkeypatch.setattr(clusters, "ANSWER_SECONDS", 1)

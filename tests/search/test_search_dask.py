@@ -13,7 +13,7 @@ from sklearn.model_selection import GridSearchCV
 import mlflow_hp
 from mlflow_hp._compat.dask import separate_generator
 from mlflow_hp.search.live.events import Pool
-from mlflow_hp.search.live.observer import _uses_threads
+from mlflow_hp.search.live.speedup_choice import _uses_threads
 from tests.helpers import keras_searches
 from tests.helpers.needs import needed
 from tests.helpers.searches import Picky, X, Y, children, found, grid, nothing_runs, points, record

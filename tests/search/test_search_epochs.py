@@ -196,7 +196,8 @@ def test_a_recorded_search_trains_once_and_finds_the_same(store, bare, trained):
     assert trained == [3] * 4
     check(store, run_id, ours)
     fit_seconds = store.get_run(run_id).data.metrics["fit_seconds"]
-    assert fit_seconds == pytest.approx(2 * ours.cv_results_["mean_fit_time"][:2].sum())
+    of_each = 2 * ours.cv_results_["mean_fit_time"]
+    assert of_each[:2].sum() < fit_seconds < of_each.sum()
 
     trained.clear()
     (one,) = (run for run in children(store, run_id) if run.info.run_name == "epochs=1 learning_rate=0.1")

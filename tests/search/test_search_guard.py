@@ -25,15 +25,26 @@ import mlflow_hp
 from mlflow_hp._compat import keras as of_keras
 from mlflow_hp._compat import scikeras as of_scikeras
 from mlflow_hp._compat import tensorflow as of_tensorflow
-from mlflow_hp.search.live import observer, worker
+from mlflow_hp.search.live import observer, speedup_choice, worker
 from mlflow_hp.search.live.events import PlainTraining
-from mlflow_hp.search.speedups import epoch_groups, epoch_sharing, isolation, model_reuse, model_signature, scikeras_fit
+from mlflow_hp.search.speedups import (
+    epoch_groups,
+    epoch_sharing,
+    isolation,
+    model_reuse,
+    model_signature,
+    scikeras_fit,
+    training_state,
+)
 from mlflow_hp.search.speedups.model_reuse import forget_models, reused_models
 from tests.helpers.keras_searches import shared
 from tests.helpers.searches import LOKY, children, record
 
 pytestmark = pytest.mark.filterwarnings(LOKY)
-MODULES = (model_reuse, scikeras_fit, isolation, epoch_groups, epoch_sharing, model_signature, observer, worker)
+MODULES = (
+    model_reuse, scikeras_fit, isolation, epoch_groups, epoch_sharing, training_state, model_signature, observer,
+    speedup_choice, worker,
+)  # fmt: skip
 """The speed-ups, and what they are made of."""
 PUBLIC = ("get_config", "on_epoch_end", "flatten_with_path", "getrefcount", "metric_name", "BaseWrapper")
 """Names of the libraries that may still become something else; for the private ones, see the tests of `_compat`."""
@@ -210,9 +221,9 @@ def test_a_private_name_that_changes_changes_nothing_and_is_told(monkeypatch, ba
         "model_reuse.is_isolated",
         "model_reuse._CachedModel.copy_state",
         "model_reuse._Cache.add",
-        "epoch_sharing._digest",
-        "epoch_sharing._restore",
-        "epoch_sharing._set_history",
+        "epoch_sharing.digest",
+        "epoch_sharing.restore",
+        "training_state.set_histories",
         "scikeras_fit._fit_of",
         "scikeras_fit._patch.on",
     ],
@@ -231,7 +242,7 @@ def test_an_error_in_any_part_changes_nothing_and_is_told(monkeypatch, bare, pla
 def test_state_that_can_be_set_only_in_part_is_put_back(monkeypatch, bare):
     """The fifth variable that a taken-over training sets refuses."""
     kind, left = keras.Variable, [5]
-    give, assign = epoch_sharing._restore, keras.Variable.assign
+    give, assign = epoch_sharing.restore, keras.Variable.assign
 
     def refuse(self, value):
         left[0] -= 1
@@ -246,7 +257,7 @@ def test_state_that_can_be_set_only_in_part_is_put_back(monkeypatch, bare):
 
     told = []
     with monkeypatch.context() as patch:
-        patch.setattr(epoch_sharing, "_restore", partly)
+        patch.setattr(epoch_sharing, "restore", partly)
         assert fits(True, told) == bare
     assert left[0] < 0
     assert any("no memory" in reason for reason, _ in told)

@@ -78,6 +78,9 @@ class Notes:
     def prefers_order(self):
         return False
 
+    def state_file(self, call):
+        return None
+
     def ended_round(self):
         pass
 

@@ -109,6 +109,7 @@ def test_what_has_no_rule_is_fitted_plainly_and_told(store):
     assert "4 x not vectorised: the estimator has callbacks" in told
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("place", ["train", "result_of"])
 def test_an_error_of_ours_leaves_the_plain_search(store, plain, monkeypatch, place):
     def broken(*_):
@@ -159,6 +160,7 @@ def test_an_interruption_of_the_training_leaves_nothing_running(store, monkeypat
     assert {run.info.status for run in children(store, run_id)} == {"KILLED"}
 
 
+@pytest.mark.thorough
 def test_more_are_fitted_until_the_best_is_exact(store, plain, monkeypatch):
     """Scores of the vectorised engine that are all too high by ever more: each exact one falls below the next."""
     real, bonus = search_round.score, iter(np.linspace(5, 1, 8))

@@ -116,6 +116,7 @@ def violations(page):
     return [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found]
 
 
+@pytest.mark.thorough
 def test_the_descent_has_a_time_and_turns(browse, served):
     page = shown(browse(f"{served['server']}/hp/run/{served['run']}"))
     assert "a line" in page.locator("h1").inner_text()

@@ -58,19 +58,21 @@ class Fold(NamedTuple):
     train_scores : dict of str to float
         The same on the training fold; empty unless the search has ``return_train_score=True``.
     fit_seconds, score_seconds : float
-        If the training of another fit was reused, ``fit_seconds`` is the time of this number of its epochs.
+        If the training of another fit was reused, ``fit_seconds`` includes the time of those of its epochs.
     error : str or None
         Traceback if the fit failed.
     result : dict or None
         Result of scikit-learn's function; None if unknown. Defaults to None.
     trained_by : int or None
-        Number of the fit whose training was reused. Defaults to None.
+        Number of the fit whose training was reused, or continued. Defaults to None.
     dependencies : Dependencies or None
         Modules and files that its process had loaded and read; None if unknown. Defaults to None.
     workload : Workload or None
         Its process and what was trained; None if unknown. Defaults to None.
     is_vectorised : bool
         Whether it was trained with other fits in one program, not by Keras. Defaults to False.
+    reused_seconds : float
+        Part of ``fit_seconds`` that the reused training took. Defaults to 0.
     """
 
     task: int
@@ -94,6 +96,7 @@ class Fold(NamedTuple):
         return (self.result or {}).get(SEED_SCORES, {})
 
     is_vectorised: bool = False
+    reused_seconds: float = 0.0
 
 
 def fold_of(outcome: Outcome) -> Fold:
@@ -166,13 +169,15 @@ class Outcome(NamedTuple):
     result : object
         Result of scikit-learn's function.
     trained_by : int or None
-        Number of the fit whose training was reused. Defaults to None.
+        Number of the fit whose training was reused, or continued. Defaults to None.
     dependencies : Dependencies or None
         Modules and files that its process had loaded and read; None if unknown. Defaults to None.
     workload : Workload or None
         Its process and what was trained; None if unknown. Defaults to None.
     is_vectorised : bool
         Whether it was trained with other fits in one program, not by Keras. Defaults to False.
+    reused_seconds : float
+        Part of ``fit_seconds`` that the reused training took. Defaults to 0.
     """
 
     task: int
@@ -185,6 +190,7 @@ class Outcome(NamedTuple):
     dependencies: Dependencies | None = None
     workload: Workload | None = None
     is_vectorised: bool = False
+    reused_seconds: float = 0.0
 
 
 class UnknownOutcome(NamedTuple):

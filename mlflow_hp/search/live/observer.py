@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import functools
-import sys
 import threading
 import time
-from collections import Counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlflow_hp._compat.private_name import warn_once
@@ -24,14 +22,14 @@ from mlflow_hp.search.live.events import (
     fold_of,
 )
 from mlflow_hp.search.live.skipping import Skipping
+from mlflow_hp.search.live.speedup_choice import SpeedUpChoice
 from mlflow_hp.search.live.worker_channel import Inbox
-from mlflow_hp.search.naming import space_of
-from mlflow_hp.search.speedups.epoch_groups import group_calls
 from mlflow_hp.terminal import count
 from mlflow_hp.tracking.tags import ENGINE_TAG, PLAIN_TRAININGS_TAG, SHARED_EPOCHS_WITH_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
+    from pathlib import Path
 
     import numpy as np
 
@@ -104,9 +102,11 @@ class SearchFit:
     candidates : dict of int to Candidate
         Candidates with a started fit, by their index in ``cv_results_``.
     fit_seconds, score_seconds : float
-        Sums over all fits; a shared training counts once.
+        Sums over all fits; an epoch that several share counts once.
     is_understood : bool
         Whether scikit-learn's fits and their results were as expected; if not, ``cv_results_`` is recorded at the end.
+    speedups : SpeedUpChoice
+        Decides which fits reuse or share trainings.
     n_reused : int
         Number of fits whose results come from an earlier process.
     skipping : Skipping or None
@@ -138,13 +138,11 @@ class SearchFit:
         self.repeats = repeats
         self.n_reused = 0
         self.fold_cache = fold_cache
-        self._reuse = reuse
-        self._shares = share_epochs
+        self.speedups = SpeedUpChoice(search, reuse=reuse, share_epochs=share_epochs, remark=remark)
         self._refit_top = refit_top
         self._on_dask = False
         self.results_before = getattr(search, "cv_results_", None)
         self.problem = problem
-        self._remark = remark
         self.lock = threading.RLock()
         self.is_understood = True
         self.abandoned = False
@@ -155,7 +153,6 @@ class SearchFit:
         self._candidates = Candidates(search, writer, number, fold_cache, progress=progress)
         self.candidates = self._candidates.candidates
         self._n_sent: dict[int, int] = {}
-        self._plain: Counter[str] = Counter()
         self._inbox = Inbox(self.take, self.fold_run)
         self.skipping: Skipping | None = None
         if prune is not None or limit.is_set:
@@ -170,32 +167,8 @@ class SearchFit:
     def address(self, pool: Pool) -> Address:
         """Address to which the fits send their events."""
         self._on_dask = pool.kind == "dask"
-        address = self._inbox.address(pool.kind == "processes", pool.cluster)._replace(run_id=self._writer.run_id)
-        try:
-            return address._replace(reuse=self._choose_speedups(pool))
-        except Exception as error:  # noqa: BLE001 - the fits run without speed-ups
-            self._count_plain(f"nothing is reused or shared: {type(error).__name__}: {error}", is_fault=True)
-            self._shares = False
-            return address
-
-    def _choose_speedups(self, pool: Pool) -> bool:
-        """Decide which speed-ups the pool allows; return whether models are reused."""
-        in_threads = _uses_threads(pool)
-        if in_threads and _is_seeded(self.search.estimator):
-            self._remark(
-                "a Keras model with a random_state is not reproducible where several threads of a process fit, because "
-                "they share one random generator; use joblib's backend 'loky', n_jobs=1, or Dask workers with one "
-                "thread each, such as LocalCluster(threads_per_worker=1)"
-            )
-        names = {name.rpartition("__")[2] for part in space_of(self.search) for name in part}
-        self._shares &= pool.kind in ("here", "processes", "dask") and not in_threads and "epochs" in names
-        return self._reuse
-
-    def _count_plain(self, reason: str, *, is_fault: bool) -> None:
-        """Count a training without a speed-up; warn of a fault."""
-        self._plain[reason] += 1
-        if is_fault:
-            self._remark(f"the results are the same, but the search is slower than it could be: {reason}")
+        address = self._inbox.address(pool.kind == "processes", pool.cluster)
+        return address._replace(run_id=self._writer.run_id, reuse=self.speedups.reuses_models(pool))
 
     @_guarded
     def planned(self, fit: PlannedFit) -> None:
@@ -222,16 +195,13 @@ class SearchFit:
             self.problem(f"{type(error).__name__}: {error}")
             return None
 
-    def grouped(self, calls: Iterable[Call]) -> Iterable[tuple[list[Call], str | None]]:
+    def grouped(self, calls: Iterable[Call]) -> Iterable[Group]:
         """Group the fits that share a training, each group with the name of its parameter for epochs."""
-        if not self._shares or "scikeras.wrappers" not in sys.modules:
-            return (([call], None) for call in calls)
-        calls = list(calls)
-        try:
-            return list(group_calls(calls, self.search.estimator))
-        except Exception as error:  # noqa: BLE001 - the fits run without sharing
-            self._count_plain(f"no training is shared: {type(error).__name__}: {error}", is_fault=True)
-            return [([call], None) for call in calls]
+        return self.speedups.grouped(calls)
+
+    def state_file(self, call: Call) -> Path | None:
+        """File from which the training of a fit goes on, and for its state; None if it is trained from the start."""
+        return self.speedups.state_file(call)
 
     def selected(self, groups: Iterable[Group], results: dict[int, Any]) -> Iterable[Group]:
         """Order the groups of fits, and leave out those that are not computed, whose results go to `results`."""
@@ -306,8 +276,7 @@ class SearchFit:
     def count_plain(self, n: int, reason: str) -> None:
         """Count fits that a vectorised search trains one by one, and tell why."""
         with self.lock:
-            self._plain[f"not vectorised: {reason}"] += n
-        self._remark(f"{count(n, 'fit')} of the vectorised search run one by one: {reason}")
+            self.speedups.count_not_vectorised(n, reason)
 
     @_guarded
     def take(self, event: Event) -> None:
@@ -323,7 +292,7 @@ class SearchFit:
         elif isinstance(event, RecordingProblem):
             self.problem(event.problem)
         elif isinstance(event, PlainTraining):
-            self._count_plain(event.reason, is_fault=event.is_fault)
+            self.speedups.count_plain(event.reason, is_fault=event.is_fault)
         elif isinstance(event, Raised):
             candidate.fail(split, event.traceback)
 
@@ -382,8 +351,7 @@ class SearchFit:
 
     def _count(self, fold: Fold) -> None:
         self.score_seconds += fold.score_seconds
-        if fold.trained_by is None:
-            self.fit_seconds += fold.fit_seconds
+        self.fit_seconds += fold.fit_seconds - fold.reused_seconds
         self._candidates.fold_ended(fold.task)
 
     def _open(self, task: int, at: float) -> tuple[Candidate, int]:
@@ -414,6 +382,7 @@ class SearchFit:
             time.sleep(0.01)
         self._inbox.close()
         self._candidates.close()
+        self.speedups.close()
         self._kill_running()
         self._write_plain_trainings()
 
@@ -423,33 +392,12 @@ class SearchFit:
 
     @_guarded
     def _write_plain_trainings(self) -> None:
-        if self._plain:
+        if text := self.speedups.plain_trainings():
             name = f"{PLAIN_TRAININGS_TAG}_{self.number}" if self.number else PLAIN_TRAININGS_TAG
-            self._writer.parent.set_tags(
-                {name: "\n".join(f"{n} x {reason}" for reason, n in self._plain.most_common())}
-            )
+            self._writer.parent.set_tags({name: text})
 
     @property
     def running(self) -> list[str]:
         """Names of the candidates that are being computed."""
         with self.lock:
             return [candidate.run.name for candidate in self._candidates.running]
-
-
-def _uses_threads(pool: Pool) -> bool:
-    """Whether several threads of one process may compute fits at the same time."""
-    if pool.kind != "dask":
-        return pool.kind == "threads"
-    threads = pool.cluster.nthreads()
-    here = sum(n for worker, n in threads.items() if worker.startswith("inproc:"))
-    return max([here, *threads.values()]) > 1
-
-
-def _is_seeded(estimator: Any) -> bool:
-    """Whether an estimator contains a scikeras model with a seed."""
-    if "scikeras.wrappers" not in sys.modules:
-        return False
-    from scikeras.wrappers import BaseWrapper
-
-    parts = [estimator, *estimator.get_params(deep=True).values()]
-    return any(isinstance(part, BaseWrapper) and part.random_state is not None for part in parts)

@@ -25,6 +25,7 @@ from mlflow_hp.search.live.worker import FoldTask, SharedFoldTask, UnknownTask
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from mlflow_hp.search.live.events import Address
 
@@ -56,6 +57,9 @@ class FitObserver(Protocol):
 
     def grouped(self, calls: Iterable[Call]) -> Iterable[tuple[list[Call], str | None]]:
         """Group the fits that share a training, each group with the name of its parameter for epochs."""
+
+    def state_file(self, call: Call) -> Path | None:
+        """File from which the training of a fit goes on, and for its state; None if it is trained from the start."""
 
     def selected(self, groups: Iterable[Group], results: dict[int, Any]) -> Iterable[Group]:
         """Order the groups of fits, and leave out those that are not computed, whose results go to `results`."""
@@ -183,7 +187,10 @@ class ObservedParallel(joblib.Parallel):
         """
         address = observer.address(self._pool())
         for calls, epochs in observer.selected(observer.grouped(part), results):
-            fold_tasks = [FoldTask(call.fit.task, call.function, address, observer.steps) for call in calls]
+            fold_tasks = [
+                FoldTask(call.fit.task, call.function, address, observer.steps, observer.state_file(call))
+                for call in calls
+            ]
             if epochs is None:
                 yield from zip(fold_tasks, [()] * len(calls), map(_take_arguments, calls), strict=True)
             else:

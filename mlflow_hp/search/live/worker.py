@@ -24,20 +24,44 @@ from mlflow_hp.search.live.events import (
 from mlflow_hp.search.live.keras_epochs import record_epochs
 from mlflow_hp.search.live.workload import Trainings
 from mlflow_hp.search.resume.dependencies import dependencies, watch_files
+from mlflow_hp.search.speedups.epoch_continuation import ContinuedTraining
 from mlflow_hp.search.speedups.epoch_sharing import SharedTraining
 from mlflow_hp.search.speedups.model_reuse import reused_models
 from mlflow_hp.tracking.parent import nested_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from mlflow_hp.search.live.events import Address
 
 
 class FoldTask:
-    """Callable in place of scikit-learn's fit function: sends events while it runs, and returns an `Outcome`."""
+    """Callable in place of scikit-learn's fit function: sends events while it runs, and returns an `Outcome`.
 
-    def __init__(self, task: int, function: Callable[..., Any], address: Address, steps: bool = False) -> None:
+    Parameters
+    ----------
+    task : int
+        Number of the fit (0-based).
+    function : callable
+        scikit-learn's function.
+    address : Address
+        Where the events go.
+    steps : bool
+        Whether every step of the Keras models is recorded. Defaults to False.
+    state_file : Path, optional
+        File for the state of the training, from which the next round goes on. Defaults to None.
+    """
+
+    def __init__(
+        self,
+        task: int,
+        function: Callable[..., Any],
+        address: Address,
+        steps: bool = False,
+        state_file: Path | None = None,
+    ) -> None:
+        self.state_file = state_file
         self.task = task
         self.function = function
         self.address = address
@@ -45,7 +69,8 @@ class FoldTask:
 
     def __call__(self, *arguments: Any, **named: Any) -> Outcome:
         """Call the function."""
-        return _RunningFit(self).compute(arguments, named)
+        training = None if self.state_file is None else ContinuedTraining(self.state_file, self.task)
+        return _RunningFit(self).compute(arguments, named, training)
 
 
 class SharedFoldTask:
@@ -95,7 +120,9 @@ class _RunningFit:
         self.sender = worker_channel.EventSender(fold_task.address)
         self.sender.send(Started(fold_task.task, self.started))
 
-    def compute(self, arguments: Any, named: Any, training: SharedTraining | None = None) -> Outcome:
+    def compute(
+        self, arguments: Any, named: Any, training: SharedTraining | ContinuedTraining | None = None
+    ) -> Outcome:
         """Call the task's function; with `training`, reuse the training of another fit or provide it to others."""
         fold_task, sender = self.fold_task, self.sender
         task, trainings = fold_task.task, Trainings()
@@ -124,9 +151,9 @@ class _RunningFit:
         except Exception:  # not BaseException: an interruption is no failure of the fit
             sender.send(Raised(task, time.time(), traceback.format_exc()))
             raise
-        trained_by = None
+        trained_by, reused_seconds = None, 0.0
         if training is not None and training.reused is not None:
-            trained_by = training.task
+            trained_by, reused_seconds = training.task, training.reused.seconds
             if isinstance(result, dict) and "fit_time" in result:
                 result["fit_time"] += training.reused.seconds
             for event in training.curve:
@@ -135,6 +162,7 @@ class _RunningFit:
         times = self.started, time.time()
         workload = trainings.workload()
         outcome = Outcome(task, *times, sender.unsent, sender.n_sent, result, trained_by, dependencies(), workload)
+        outcome = outcome._replace(reused_seconds=reused_seconds)
         if sender.is_remote or training is not None:  # before it is returned: the worker may die until then
             sender.send(outcome, keep=False)
         return outcome._replace(n_sent=sender.n_sent)

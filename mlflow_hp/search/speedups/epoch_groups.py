@@ -51,7 +51,7 @@ def sharing_groups(candidate_params: Sequence[Mapping[str, Any]], estimator: Any
     by_other_params: dict[Any, list[int]] = {}
     for index, params in enumerate(candidate_params):
         name = _epochs_name(params)
-        other_params = frozenset((key, _identity(value)) for key, value in params.items() if key != name)
+        other_params = frozenset((key, identity_of(value)) for key, value in params.items() if key != name)
         by_other_params.setdefault((name, other_params) if name else index, []).append(index)
     groups = []
     for key, indices in by_other_params.items():
@@ -138,7 +138,7 @@ def _epochs_name(params: Mapping[str, Any]) -> str | None:
     return names[0] if len(names) == 1 else None
 
 
-def _identity(value: Any) -> Any:
+def identity_of(value: Any) -> Any:
     """Key by which to compare two values of a parameter."""
     try:
         return joblib.hash(value)

@@ -90,7 +90,7 @@ def forget_models() -> None:
     _cache.models.clear()
 
 
-def _reuse(fit: KerasFit, counts: ReuseCounts, on_plain: OnPlain) -> Generator[bool, None, None]:
+def _reuse(fit: KerasFit, counts: ReuseCounts, on_plain: OnPlain) -> Generator[int, None, None]:
     """Replace the new model of a fit by one of an earlier fit, if there is one that computes the same."""
     counts.n_new += 1  # corrected below
     key = _key(fit)
@@ -109,7 +109,7 @@ def _reuse(fit: KerasFit, counts: ReuseCounts, on_plain: OnPlain) -> Generator[b
         cached = new
         cached.barren = set()
     del new
-    yield True
+    yield 0
     _cache.add(key, cached)
 
 

@@ -1,8 +1,8 @@
 """Hook into scikeras' training of a Keras model, for speed-ups, each of them guarded.
 
 A speed-up is a generator function. The part before its ``yield`` runs before the training and the rest after it; the
-value it yields says whether the training is needed at all. If a speed-up fails, the reason is reported and the training
-runs without it; an error of the training itself passes unchanged.
+value it yields is the number of first epochs that the training may leave out: 0, or up to all of them. If a speed-up
+fails, the reason is reported and the training runs without it; an error of the training itself passes unchanged.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mlflow_hp.search.speedups.model_signature import NotShareableError
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
 
-    SpeedUp = Callable[["KerasFit"], Generator[bool, None, None]]
+    SpeedUp = Callable[["KerasFit"], Generator[int, None, None]]
     OnPlain = Callable[[str, bool], None]
 
 
@@ -138,16 +138,22 @@ _patch = MethodPatch(FIT_KERAS_MODEL.name, _train_with_speed_ups)
 
 def _train(speed_ups: tuple[_ActiveSpeedUp, ...], original: Callable, arguments: Any, named: Any) -> Any:
     """Train with those speed-ups that apply."""
-    running: list[tuple[_ActiveSpeedUp, Generator[bool, None, None]]] = []
-    result, is_needed = None, True
+    running: list[tuple[_ActiveSpeedUp, Generator[int, None, None]]] = []
+    result, n_left_out = None, 0
     try:
         for active in speed_ups:
             with _guard(active, arguments[0]) as before:
-                generator = active.speed_up(_fit_of(original, arguments, named, before))
-                is_needed = next(generator) and is_needed
+                generator = active.speed_up(_fit_of(inspect.signature(original).bind(*arguments, **named), before))
+                n_left_out = max(n_left_out, next(generator))
                 running.append((active, generator))
-        if is_needed:
+        if n_left_out == 0:
             result = original(*arguments, **named)
+        else:
+            bound = inspect.signature(original).bind(*arguments, **named)
+            bound.arguments["epochs"] -= n_left_out
+            bound.arguments["initial_epoch"] = n_left_out
+            if bound.arguments["epochs"]:
+                result = original(*bound.args, **bound.kwargs)
     except BaseException:
         for _, generator in reversed(running):
             with contextlib.suppress(Exception):  # the user's error is the one to raise
@@ -159,11 +165,10 @@ def _train(speed_ups: tuple[_ActiveSpeedUp, ...], original: Callable, arguments:
     return result
 
 
-def _fit_of(original: Callable, arguments: Any, named: Any, before: Mapping[str, Any]) -> KerasFit:
-    arguments_by_name = inspect.signature(original).bind(*arguments, **named).arguments
+def _fit_of(bound: inspect.BoundArguments, before: Mapping[str, Any]) -> KerasFit:
     names = {"estimator": "self", "x": "X", **{name: name for name in SAME_NAMES}}
-    by_name = {attribute: arguments_by_name[name] for attribute, name in names.items()}
-    return KerasFit(**by_name, kwargs=arguments_by_name.get("kwargs", {}), before=before)
+    by_name = {attribute: bound.arguments[name] for attribute, name in names.items()}
+    return KerasFit(**by_name, kwargs=bound.arguments.get("kwargs", {}), before=before)
 
 
 @contextlib.contextmanager

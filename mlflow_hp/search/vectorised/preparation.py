@@ -173,12 +173,12 @@ def _collector(fitted: list[Any]) -> Callable[..., float]:
     return score
 
 
-def _without_training(keras_fits: list[KerasFit]) -> Callable[[KerasFit], Generator[bool, None, None]]:
+def _without_training(keras_fits: list[KerasFit]) -> Callable[[KerasFit], Generator[int, None, None]]:
     """Make a speed-up that keeps each training instead of running it."""
 
-    def keep(fit: KerasFit) -> Generator[bool, None, None]:
+    def keep(fit: KerasFit) -> Generator[int, None, None]:
         keras_fits.append(fit)
-        yield False
+        yield fit.epochs
 
     return keep
 

@@ -1,0 +1,312 @@
+"""Rounds of a halving search over epochs go on with the trainings of the round before, and find what others would."""
+
+from __future__ import annotations
+
+import contextlib
+
+import keras
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, HalvingRandomSearchCV
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+
+import mlflow_hp
+from mlflow_hp.search.speedups import epoch_continuation, training_state
+from mlflow_hp.search.speedups.model_reuse import forget_models
+from tests.helpers.keras_searches import X, Y, classifier, dropout_mlp, normed_mlp
+from tests.helpers.searches import LOKY, children, found, points, record
+
+pytestmark = pytest.mark.filterwarnings(LOKY)
+RATES = [0.001, 0.003, 0.01, 0.1]
+
+
+def halving(estimator=None, kind=HalvingGridSearchCV, grid=None, **settings):
+    """Two candidates with one epoch, one with two."""
+    grid = {"model__learning_rate": RATES[-2:]} if grid is None else grid
+    settings = {"resource": "epochs", "factor": 2, "min_resources": 1, "max_resources": 2, "cv": 2} | settings
+    return kind(classifier() if estimator is None else estimator, grid, refit=False, random_state=0, **settings)
+
+
+@pytest.fixture(autouse=True)
+def without_models():
+    yield
+    forget_models()
+
+
+@pytest.fixture(scope="module")
+def bare():
+    """What the search finds by itself."""
+    kept = Kept()
+    halving(scoring=kept).fit(X, Y)
+    return kept
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Initial epoch and number of epochs of each training of this process."""
+    kept, fit = [], keras.Model.fit
+
+    def counted(self, *arguments, **options):
+        kept.append((options["initial_epoch"], options["epochs"]))
+        return fit(self, *arguments, **options)
+
+    monkeypatch.setattr(keras.Model, "fit", counted)
+    return kept
+
+
+def all_weights(estimator):
+    model = (estimator[-1] if isinstance(estimator, Pipeline) else estimator).model_
+    return [variable.numpy() for variable in (*model.variables, *model.optimizer.variables)]
+
+
+class Kept:
+    """A scorer that keeps what it has scored: the weights, and the history, in the order of the fits."""
+
+    def __init__(self):
+        self.weights, self.histories = [], []
+
+    def __call__(self, estimator, x, y):
+        self.weights.append(all_weights(estimator))
+        last = estimator[-1] if isinstance(estimator, Pipeline) else estimator
+        self.histories.append((dict(last.history_), last.model_.history.history, last.current_epoch))
+        return estimator.score(x, y)
+
+
+def schedule(learning_rate=0.1):
+    model = normed_mlp()
+    decays = keras.optimizers.schedules.ExponentialDecay(learning_rate, 3, 0.9)
+    model.compile(keras.optimizers.Nadam(decays), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+SCALED = Pipeline([("scale", StandardScaler()), ("clf", classifier(dropout_mlp, validation_split=0.2))])
+CASES = {
+    "batch norm, dropout, Adam": (classifier(), "epochs", "model__learning_rate"),
+    "a pipeline, momentum, validation": (SCALED, "clf__epochs", "clf__model__learning_rate"),
+    "a schedule, fit__epochs": (classifier(schedule, fit__epochs=1), "fit__epochs", "model__learning_rate"),
+    "in order, class weights": (
+        classifier(fit__shuffle=False, class_weight={n: 1 + n / 9 for n in range(10)}),
+        "epochs", "model__learning_rate",
+    ),
+    "shuffled batches, rest": (classifier(fit__shuffle="batch", batch_size=37), "epochs", "model__learning_rate"),
+}  # fmt: skip
+
+
+def same_weights(one, other):
+    for a, b in zip(one.weights, other.weights, strict=True):
+        for left, right in zip(a, b, strict=True):
+            np.testing.assert_array_equal(left, right)
+
+
+@pytest.mark.sampled(2)
+@pytest.mark.parametrize("case", CASES)
+def test_each_round_gets_bit_for_bit_what_it_would_from_the_start(store, trained, case):
+    estimator, resource, name = CASES[case]
+    n = 4 if estimator is SCALED else 2
+    one, other = Kept(), Kept()
+    settings = {"resource": resource, "grid": {name: RATES[-n:]}, "max_resources": n}
+    alone = halving(clone(estimator), scoring=one, **settings).fit(X, Y)
+    ours = halving(clone(estimator), scoring=other, **settings)
+    trained.clear()
+    run_id = record(ours, X, Y, reuse=estimator is not CASES["in order, class weights"][0])
+    expected = {2: [(0, 1)] * 4 + [(1, 2)] * 2, 4: [(0, 1)] * 8 + [(1, 2)] * 4 + [(2, 4)] * 2}
+    assert trained == expected[n]
+    assert found(ours) == found(alone)
+    assert one.histories == other.histories
+    same_weights(one, other)
+    epochs_of = {2: [1, 1, 2], 4: [1] * 4 + [2] * 2 + [4]}
+    for run, epochs in zip(children(store, run_id), epochs_of[n], strict=True):
+        assert sorted(points(store, run, "fold_1/loss")) == [*range(epochs)]
+        assert ("mlflow_hp.shared_epochs_with" in run.data.tags) == (epochs > 1)
+    last = children(store, run_id)[-1]
+    loss = points(store, last, "fold_1/loss")
+    assert [loss[epoch] for epoch in range(n)] == [float(np.float32(each)) for each in other.histories[-1][0]["loss"]]
+    assert last.data.tags["mlflow_hp.shared_epochs_with"].endswith("round=1") == (n == 4)
+
+
+def test_the_time_is_that_of_all_its_epochs_and_counts_once(store):
+    ours = halving()
+    run_id = record(ours, X, Y)
+    runs = children(store, run_id)
+    times = {run.info.run_name: list(points(store, run, "fit_seconds").values()) for run in runs}
+    assert ours.cv_results_["mean_fit_time"][-1] > min(ours.cv_results_["mean_fit_time"][:4])
+    assert store.get_run(run_id).data.metrics["fit_seconds"] < sum(map(sum, times.values()))
+
+
+@pytest.mark.sampled(2)
+@pytest.mark.parametrize(
+    ("estimator", "reason"),
+    [
+        (classifier(random_state=None), "random_state=None"),
+        (classifier(callbacks=keras.callbacks.EarlyStopping, callbacks__monitor="loss"), "callbacks"),
+        (classifier(fit__steps_per_epoch=2), "steps_per_epoch"),
+        (CalibratedClassifierCV(classifier(), cv=2), "trains several models"),
+    ],
+)
+def test_what_cannot_go_on_starts_again(store, trained, estimator, reason):
+    prefix = "estimator__" if isinstance(estimator, CalibratedClassifierCV) else ""
+    settings = {"grid": {f"{prefix}model__learning_rate": RATES[:2]}, "resource": f"{prefix}epochs"}
+    run_id = record(halving(estimator, **settings), X, Y)
+    assert {first for first, _ in trained} == ({0, 1} if prefix else {0})
+    assert reason in store.get_run(run_id).data.tags["mlflow_hp.plain_trainings"]
+
+
+def test_averaged_weights_are_those_of_a_training_from_the_start(store, trained):
+    def averaged(learning_rate=0.01):
+        model = normed_mlp()
+        model.compile(keras.optimizers.Adam(learning_rate, use_ema=True), "sparse_categorical_crossentropy")
+        return model
+
+    one, other = Kept(), Kept()
+    for kept, way in ((one, None), (other, mlflow_hp.record_search)):
+        ours = GridSearchCV(classifier(averaged), {"epochs": [1, 2]}, scoring=kept, cv=2, refit=False)
+        with contextlib.nullcontext() if way is None else way(ours, progress=False, report=False):
+            ours.fit(X, Y)
+    sums = [sorted(float(weights[0].sum()) for weights in kept.weights) for kept in (one, other)]
+    assert sums[0] == sums[1]
+    record(halving(classifier(averaged)), X, Y)
+    assert {first for first, _ in trained} == {0}
+
+
+def test_rounds_of_equally_many_epochs_train_once(store, trained):
+    settings = {"aggressive_elimination": True, "max_resources": 1}
+    ours, alone = halving(**settings), halving(**settings).fit(X, Y)
+    trained.clear()
+    record(ours, X, Y)
+    assert found(ours) == found(alone)
+    assert list(ours.cv_results_["n_resources"]) == [1, 1, 1]
+    assert trained == [(0, 1)] * 4
+
+
+def test_a_random_search_with_objects_as_values(store, trained):
+    kinds = [keras.initializers.HeNormal(seed=1), keras.initializers.HeNormal(seed=2)]
+    settings = {"kind": HalvingRandomSearchCV, "grid": {"model__init": kinds}, "n_candidates": 2}
+    ours, alone = (halving(classifier(dropout_mlp), **settings) for _ in range(2))
+    alone.fit(X, Y)
+    trained.clear()
+    record(ours, X, Y)
+    assert found(ours) == found(alone)
+    assert trained == [(0, 1)] * 4 + [(1, 2)] * 2
+
+
+def test_a_resumed_search_starts_again_where_the_states_are_gone(store, trained):
+    three = {"grid": {"model__learning_rate": RATES}, "max_resources": 4}
+    ours = halving(**three)
+    run_id = record(ours, X, Y)
+    for run in children(store, run_id)[4:]:
+        for split in range(2):
+            store.delete_tag(run.info.run_id, f"mlflow_hp.fold_{split}")  # as if the search had been killed before
+    trained.clear()
+    again = halving(**three)
+    record(again, X, Y, resume=run_id)
+    assert trained == [(0, 2)] * 4 + [(2, 4)] * 2
+    assert found(again) == found(ours)
+
+
+@pytest.mark.parametrize("settings", [{"share_epochs": False}, {"repeats": 2}])
+def test_off(store, trained, settings):
+    record(halving(), X, Y, **settings)
+    assert {first for first, _ in trained} == {0}
+
+
+def test_other_data_or_weights_start_again(store, trained):
+    calls = iter(range(99))
+
+    def other():
+        keras.utils.set_random_seed(next(calls))
+        return normed_mlp()
+
+    run_id = record(halving(classifier(other), grid={"batch_size": [50, 75]}), X, Y)
+    assert {first for first, _ in trained} == {0}
+    assert not any("mlflow_hp.shared_epochs_with" in run.data.tags for run in children(store, run_id))
+
+
+class Damaged:
+    def __reduce__(self):
+        return int, ("nothing",)
+
+
+@pytest.mark.sampled(3)
+@pytest.mark.parametrize(
+    "damage",
+    [
+        ("restore", lambda *_: 1 / 0),
+        ("digest", lambda *_: 1 / 0),
+        ("add_callback", lambda *_: 1 / 0),
+        ("set_histories", lambda *_: 1 / 0),
+        ("reason_to_train_alone", lambda *_: 1 / 0),
+        ("LARGEST_SHARE_OF_DISK", 0.0),
+        ("Stage", lambda *_: Damaged()),
+    ],
+    ids=lambda damage: damage[0],
+)
+def test_a_fault_costs_time_only(store, trained, monkeypatch, bare, damage):
+    other = Kept()
+    monkeypatch.setattr(epoch_continuation, *damage)
+    with (
+        contextlib.nullcontext()
+        if isinstance(damage[1], float)
+        else pytest.warns(RuntimeWarning, match="slower than it could be")
+    ):
+        run_id = record(halving(scoring=other), X, Y)
+    assert store.get_run(run_id).data.tags["mlflow_hp.plain_trainings"]
+    assert trained[:4] == [(0, 1)] * 4
+    same_weights(bare, other)
+
+
+def test_a_state_that_fails_half_way_leaves_the_start(store, trained, monkeypatch, bare):
+    give, assign = training_state.restore, keras.Variable.assign
+
+    def partly(fit, state):
+        calls = []
+
+        def fails(self, value):
+            calls.append(1)
+            if len(calls) == 3:
+                raise OSError("gone")
+            return assign(self, value)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(keras.Variable, "assign", fails)
+            give(fit, state)
+
+    monkeypatch.setattr(epoch_continuation, "restore", partly)
+    other = Kept()
+    with pytest.warns(RuntimeWarning, match="gone"):
+        record(halving(scoring=other), X, Y)
+    same_weights(bare, other)
+    assert {first for first, _ in trained} == {0}
+
+
+def test_the_states_are_removed_at_the_end(store, monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    sizes = []
+
+    def scoring(estimator, x, y):
+        sizes.append(len(list(tmp_path.glob("mlflow_hp_epochs_*/*"))))
+        if len(sizes) == 16:
+            raise KeyboardInterrupt
+        return estimator.score(x, y)
+
+    record(halving(scoring=scoring), X, Y)
+    assert (len(sizes), max(sizes)) == (12, 4)
+    assert not list(tmp_path.glob("mlflow_hp_epochs_*"))
+    ours = halving(scoring=scoring)
+    with pytest.raises(KeyboardInterrupt), mlflow_hp.record_search(ours, progress=False):
+        ours.fit(X, Y)
+    assert max(sizes) == 4
+    assert not list(tmp_path.glob("mlflow_hp_epochs_*"))
+
+
+@pytest.mark.slow
+def test_in_other_processes(store):
+    ours, alone = halving(n_jobs=2), halving().fit(X, Y)
+    run_id = record(ours, X, Y)
+    assert found(ours) == found(alone)
+    runs = children(store, run_id)
+    assert ["mlflow_hp.shared_epochs_with" in run.data.tags for run in runs] == [False, False, True]
+    assert [len(points(store, run, "fold_0/loss")) for run in runs] == [1, 1, 2]
