@@ -1,18 +1,20 @@
-"""The parent run of a recorded search or study: found or started, made active, and ended."""
+"""The parent run of a recorded search or study: found or started, made active, recorded into, and ended."""
 
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import mlflow
 from mlflow.exceptions import MlflowException
 
 from mlflow_hp._compat.mlflow import deactivate
 from mlflow_hp._notice import log, warn
+from mlflow_hp.delivery.signals import held
 from mlflow_hp.errors import UserError
 from mlflow_hp.search.recovery import KINDS
-from mlflow_hp.search.resume.previous_run import claim
+from mlflow_hp.search.resume.previous_run import being_recorded, claim
 from mlflow_hp.tracking import runs
 from mlflow_hp.tracking.process_identity import this_process
 from mlflow_hp.tracking.random_names import names_drawn_apart
@@ -21,10 +23,20 @@ from mlflow_hp.tracking.tags import KIND_TAG, PROCESS_TAG
 from mlflow_hp.training.recovery import recover_quietly
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from mlflow_hp.delivery.local_recording import RecoveryResult
     from mlflow_hp.search.resume.previous_run import PreviousRun
+
+
+class Closable(Protocol):
+    """Recording that sends its rest when it is closed."""
+
+    def close(self, error: BaseException | None, status: str, *, ends_run: bool) -> None:
+        """End the recording, with the exception that ended what is recorded, and the final status of its run."""
+
+
+Recording = TypeVar("Recording", bound=Closable)
 
 
 def final_status(error: BaseException | None) -> str:
@@ -60,6 +72,41 @@ def recover_earlier(resume: bool | str) -> None:
 def _log_recovered(recovered: RecoveryResult) -> None:
     lost = f"; {'; '.join(recovered.problems)}" if recovered.problems else ""
     log(f"recovered the record of run {recovered.run_id}, which is {recovered.status} now{lost}", name=__name__)
+
+
+@contextlib.contextmanager
+def recorded(
+    previous: PreviousRun | None, begin: Callable[[mlflow.entities.Run, bool], Recording], what: str
+) -> Iterator[Recording]:
+    """Begin a recording in its parent run, and end it with the block.
+
+    Parameters
+    ----------
+    previous : PreviousRun or None
+        The run to resume.
+    begin : callable
+        Makes the recording from the parent run, and whether that run ends with it.
+    what : str
+        What is recorded, such as ``"the search"``.
+
+    Yields
+    ------
+    Recording
+        What `begin` returned.
+    """
+    process = os.getpid()
+    with parent_run(previous) as (parent, is_owned), being_recorded(parent.info.run_id):
+        recording = begin(parent, is_owned)
+        error: BaseException | None = None
+        try:
+            yield recording
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            if os.getpid() == process:  # not in a child process forked in the block
+                with held(f"sending the record of {what} to MLflow"):
+                    recording.close(error, final_status(error), ends_run=is_owned)
 
 
 @contextlib.contextmanager

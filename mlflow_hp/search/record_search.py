@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlflow_hp._compat.sklearn import search_class
-from mlflow_hp.delivery.signals import held
 from mlflow_hp.errors import UserError
 from mlflow_hp.search.live import parallel_hook
 from mlflow_hp.search.live.skipping import expected_gaps
-from mlflow_hp.search.parent_lifetime import final_status, parent_run, recover_earlier
+from mlflow_hp.search.parent_lifetime import recorded, recover_earlier
 from mlflow_hp.search.parent_run import SearchRecording
 from mlflow_hp.search.pruning.rules import check_prune
 from mlflow_hp.search.resume.matching import find_previous
-from mlflow_hp.search.resume.previous_run import being_recorded
 from mlflow_hp.search.time_limit import TimeLimit, limited
 
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Iterator
+
+    import mlflow
 
 
 @contextlib.contextmanager
@@ -177,23 +176,20 @@ def record_search(
         "progress": progress,
         "refit_top": refit_top if engine == "vectorised" else None,
     }
-    process = os.getpid()
-    with parent_run(previous) as (parent, is_owned), being_recorded(parent.info.run_id):
-        recording = SearchRecording(search, parent, previous, settings, report=report, is_owned=is_owned)
-        error: BaseException | None = None
-        try:
-            with parallel_hook.active(recording) as unsupported, recording.family.watch_clones():
-                if unsupported is not None:
-                    recording.cannot_observe(search, unsupported)
-                with limited(limit), expected_gaps(prune is not None or limit.is_set):
-                    yield recording
-        except BaseException as raised:
-            error = raised
-            raise
-        finally:
-            if os.getpid() == process:  # not in a child process forked in the block
-                with held("sending the record of the search to MLflow"):
-                    recording.close(error, final_status(error), ends_run=is_owned)
+
+    def begin(parent: mlflow.entities.Run, is_owned: bool) -> SearchRecording:
+        return SearchRecording(search, parent, previous, settings, report=report, is_owned=is_owned)
+
+    with (
+        recorded(previous, begin, "the search") as recording,
+        parallel_hook.active(recording) as unsupported,
+        recording.family.watch_clones(),
+        limited(limit),
+        expected_gaps(prune is not None or limit.is_set),
+    ):
+        if unsupported is not None:
+            recording.cannot_observe(search, unsupported)
+        yield recording
 
 
 def _check_repeats(repeats: Any, record: str) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from typing import TYPE_CHECKING, TypeVar
 
 import mlflow
 from mlflow.exceptions import MlflowException
 
-from mlflow_hp.delivery.signals import held
 from mlflow_hp.errors import UserError
-from mlflow_hp.search.parent_lifetime import final_status, parent_run, recover_earlier
+from mlflow_hp.search.parent_lifetime import recorded, recover_earlier
 from mlflow_hp.search.resume import previous_run
 from mlflow_hp.search.trials import study_hooks
 
@@ -94,21 +92,24 @@ def record_study(study: optuna.Study, *, resume: str | None = None, report: bool
         raise UserError("this study is being recorded already; leave out the inner record_study")
     from mlflow_hp.search.trials.study_recording import StudyRecording
 
-    def recorder(parent: mlflow.entities.Run, previous: PreviousRun | None, *, is_owned: bool) -> StudyRecording:
+    def begin(parent: mlflow.entities.Run, previous: PreviousRun | None, is_owned: bool) -> StudyRecording:
         return StudyRecording(study, parent, previous, is_owned=is_owned, report=report)
 
-    with recorded(recorder, resume) as recording, study_hooks.watched(recording):
+    with recorded_trials(begin, resume) as recording, study_hooks.watched(recording):
         yield recording
 
 
 @contextlib.contextmanager
-def recorded(recorder: Callable[..., Recording], resume: str | None) -> Iterator[Recording]:
-    """Begin a recording in its parent run, and end it with the block.
+def recorded_trials(
+    begin: Callable[[mlflow.entities.Run, PreviousRun | None, bool], Recording], resume: str | None
+) -> Iterator[Recording]:
+    """Begin a recording of trials in its parent run, and end it with the block.
 
     Parameters
     ----------
-    recorder : callable
-        Makes the recording from the parent run, what an earlier process has recorded into it, and ``is_owned``.
+    begin : callable
+        Makes the recording from the parent run, what an earlier process has recorded into it, and whether the run ends
+        with it.
     resume : str or None
         Id of the parent run to continue.
 
@@ -119,19 +120,8 @@ def recorded(recorder: Callable[..., Recording], resume: str | None) -> Iterator
     """
     recover_earlier(resume is not None)
     previous = None if resume is None else _previous(resume)
-    process = os.getpid()
-    with parent_run(previous) as (parent, is_owned), previous_run.being_recorded(parent.info.run_id):
-        recording = recorder(parent, previous, is_owned=is_owned)
-        error: BaseException | None = None
-        try:
-            yield recording
-        except BaseException as raised:
-            error = raised
-            raise
-        finally:
-            if os.getpid() == process:  # not in a child process forked in the block
-                with held("sending the record of the trials to MLflow"):
-                    recording.close(error, final_status(error), ends_run=is_owned)
+    with recorded(previous, lambda parent, is_owned: begin(parent, previous, is_owned), "the trials") as recording:
+        yield recording
 
 
 def _previous(run_id: str) -> PreviousRun:

@@ -6,7 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from mlflow_hp.errors import UserError
-from mlflow_hp.search.trials.record_study import recorded
+from mlflow_hp.search.trials.record_study import recorded_trials
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,8 +73,8 @@ def record_tuner(tuner: Any, *, resume: str | None = None, report: bool = True) 
         )
     from mlflow_hp.search.trials.tuner_recording import TunerRecording
 
-    def recorder(parent: mlflow.entities.Run, previous: PreviousRun | None, *, is_owned: bool) -> TunerRecording:
+    def begin(parent: mlflow.entities.Run, previous: PreviousRun | None, is_owned: bool) -> TunerRecording:
         return TunerRecording(tuner, parent, previous, is_owned=is_owned, report=report)
 
-    with recorded(recorder, resume) as recording, recording.watched():
+    with recorded_trials(begin, resume) as recording, recording.watched():
         yield recording
