@@ -72,8 +72,8 @@ class Stages:
     """
 
     def __init__(self, search: Any, on_plain: Callable[[str, bool], None]) -> None:
-        resource = getattr(search, "resource", "n_samples")
-        self._name = resource if resource == "epochs" or resource.endswith("__epochs") else None
+        resource = str(getattr(search, "resource", None))
+        self._name = resource if resource.rpartition("__")[2] == "epochs" else None
         self._on_plain = on_plain
         self._reasons: dict[int, str | None] = {}
         self._folder: tempfile.TemporaryDirectory[str] | None = None
