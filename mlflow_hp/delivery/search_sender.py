@@ -39,6 +39,8 @@ EVERY_SECONDS = 1.0
 """Interval at which pending changes are written: each run in as few calls as MLflow allows."""
 REPORT = "report"
 """Name of the report's folder, next to the journal."""
+STATES = "states"
+"""Likewise of the folder of trainings' states."""
 SEARCH_FOLDER_PREFIX = "search"
 """Prefix of the names of the folders of searches."""
 LEAVING_SECONDS = 1.0
@@ -69,7 +71,7 @@ class SearchSender(Outbox):
             on_trouble,
             "the data of the search is not kept on this machine, it goes to MLflow directly",
         )
-        self._temporary_report: tempfile.TemporaryDirectory[str] | None = None
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
         super().__init__(header, self.spool.append)
         self._retry = Retry(on_trouble)
         self._patience = Patience(lambda: self.error is not None)
@@ -92,11 +94,21 @@ class SearchSender(Outbox):
     @property
     def report_folder(self) -> Path:
         """Folder for the files of the report."""
+        return self._folder / REPORT
+
+    @property
+    def states_folder(self) -> Path:
+        """Folder for the states of trainings that a later round of the search goes on with."""
+        return self._folder / STATES
+
+    @property
+    def _folder(self) -> Path:
+        """Folder that is removed when MLflow has everything, also after the death of this process."""
         if self.spool.folder is not None and self.spool.trouble is None:
-            return self.spool.folder / REPORT
-        if self._temporary_report is None:
-            self._temporary_report = tempfile.TemporaryDirectory(prefix="mlflow_hp_report_")
-        return Path(self._temporary_report.name)
+            return self.spool.folder
+        if self._temporary is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="mlflow_hp_search_", ignore_cleanup_errors=True)
+        return Path(self._temporary.name)
 
     @property
     def busy_seconds(self) -> float:
@@ -190,8 +202,8 @@ class SearchSender(Outbox):
         self.spool.close(all_sent=all_sent)
         if all_sent:
             self.spool.remove()
-        if self._temporary_report is not None:
-            self._temporary_report.cleanup()
+        if self._temporary is not None:
+            self._temporary.cleanup()
         self._ended.set()
 
     def _write(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 
 import keras
 import numpy as np
@@ -15,9 +16,13 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 import mlflow_hp
+from mlflow_hp.search.recovery import KINDS
 from mlflow_hp.search.speedups import epoch_continuation, training_state
 from mlflow_hp.search.speedups.model_reuse import forget_models
+from mlflow_hp.tracking.home import local_home
+from mlflow_hp.training import recovery
 from tests.helpers.keras_searches import X, Y, classifier, dropout_mlp, normed_mlp
+from tests.helpers.search_faults import search_folders
 from tests.helpers.searches import LOKY, children, found, points, record
 
 pytestmark = pytest.mark.filterwarnings(LOKY)
@@ -282,24 +287,42 @@ def test_a_state_that_fails_half_way_leaves_the_start(store, trained, monkeypatc
     assert {first for first, _ in trained} == {0}
 
 
-def test_the_states_are_removed_at_the_end(store, monkeypatch, tmp_path):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+def states():
+    return list(local_home().glob("*/search_*/states/*"))
+
+
+def test_the_states_are_removed_at_the_end(store):
     sizes = []
 
     def scoring(estimator, x, y):
-        sizes.append(len(list(tmp_path.glob("mlflow_hp_epochs_*/*"))))
+        sizes.append(len(states()))
         if len(sizes) == 16:
             raise KeyboardInterrupt
         return estimator.score(x, y)
 
     record(halving(scoring=scoring), X, Y)
     assert (len(sizes), max(sizes)) == (12, 4)
-    assert not list(tmp_path.glob("mlflow_hp_epochs_*"))
     ours = halving(scoring=scoring)
     with pytest.raises(KeyboardInterrupt), mlflow_hp.record_search(ours, progress=False):
         ours.fit(X, Y)
     assert max(sizes) == 4
-    assert not list(tmp_path.glob("mlflow_hp_epochs_*"))
+    assert not search_folders()
+
+
+def test_what_a_killed_process_leaves_is_removed_with_its_record(store, monkeypatch):
+    left = []
+
+    def scoring(estimator, x, y):
+        if len(states()) == 3 and not left:
+            left.append(search_folders()[0])
+            shutil.copytree(left[0], left[0].with_name("search_left"))
+        return estimator.score(x, y)
+
+    record(halving(scoring=scoring), X, Y)
+    assert len(states()) == 3
+    (one,) = recovery.left_behind()
+    recovery.recover(one, kinds=KINDS)
+    assert not search_folders()
 
 
 @pytest.mark.slow

@@ -138,7 +138,13 @@ class SearchFit:
         self.repeats = repeats
         self.n_reused = 0
         self.fold_cache = fold_cache
-        self.speedups = SpeedUpChoice(search, reuse=reuse, share_epochs=share_epochs, remark=remark)
+        self.speedups = SpeedUpChoice(
+            search,
+            reuse=reuse,
+            share_epochs=share_epochs,
+            states_folder=lambda: writer.states_folder,
+            remark=remark,
+        )
         self._refit_top = refit_top
         self._on_dask = False
         self.results_before = getattr(search, "cv_results_", None)

@@ -29,17 +29,29 @@ class SpeedUpChoice:
         Whether compiled Keras models are reused between fits.
     share_epochs : bool
         Whether fits that differ only in epochs share a training, or continue it in the next round.
+    states_folder : callable
+        Returns the folder for the states of trainings that are continued.
     remark : callable
         Takes messages to the user.
     """
 
-    def __init__(self, search: Any, *, reuse: bool, share_epochs: bool, remark: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        search: Any,
+        *,
+        reuse: bool,
+        share_epochs: bool,
+        states_folder: Callable[[], Path],
+        remark: Callable[[str], None],
+    ) -> None:
         self._search = search
         self._reuse = reuse
         self._shares = self._continues = share_epochs
         self._remark = remark
         self._plain: Counter[str] = Counter()
-        self._stages = Stages(search, lambda reason, is_fault: self.count_plain(reason, is_fault=is_fault))
+        self._stages = Stages(
+            search, states_folder, lambda reason, is_fault: self.count_plain(reason, is_fault=is_fault)
+        )
 
     def reuses_models(self, pool: Pool) -> bool:
         """Decide which speed-ups a pool allows; return whether models are reused."""

@@ -12,8 +12,6 @@ import contextlib
 import hashlib
 import pickle
 import shutil
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlflow_hp._compat.scikeras import add_callback
@@ -31,6 +29,7 @@ from mlflow_hp.search.speedups.training_state import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
+    from pathlib import Path
 
     from mlflow_hp.search.live.events import Call, Epoch
     from mlflow_hp.search.speedups.scikeras_fit import KerasFit, OnPlain
@@ -61,22 +60,25 @@ class Stage(NamedTuple):
 
 
 class Stages:
-    """Files for the states of a halving search's trainings, in a folder that is removed at its end.
+    """Files for the states of a halving search's trainings.
 
     Parameters
     ----------
     search : BaseSearchCV
         The search.
+    folder : callable
+        Returns the folder for the files, which need not exist.
     on_plain : callable
         Called with the reason why a candidate is trained from the start in each round, and whether that is a fault.
     """
 
-    def __init__(self, search: Any, on_plain: Callable[[str, bool], None]) -> None:
+    def __init__(self, search: Any, folder: Callable[[], Path], on_plain: Callable[[str, bool], None]) -> None:
         resource = str(getattr(search, "resource", None))
         self._name = resource if resource.rpartition("__")[2] == "epochs" else None
         self._on_plain = on_plain
         self._reasons: dict[int, str | None] = {}
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder = folder
+        self._used: set[Path] = set()
 
     def file_of(self, call: Call) -> Path | None:
         """File for the state of a fit's training; None if it does not go on from one round to the next."""
@@ -90,17 +92,17 @@ class Stages:
                 self._on_plain(f"rounds do not continue trainings: {reason}", False)
         if self._reasons[fit.candidate] is not None:
             return None
-        if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="mlflow_hp_epochs_", ignore_cleanup_errors=True)
+        folder = self._folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        self._used.add(folder)
         others = sorted((key, repr(identity_of(value))) for key, value in fit.params.items() if key != name)
         key = hashlib.blake2b(repr((others, fit.split)).encode(), digest_size=16).hexdigest()
-        return Path(self._folder.name) / key
+        return folder / key
 
     def remove(self) -> None:
         """Remove the files."""
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
+        for folder in self._used:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 class ContinuedTraining:
