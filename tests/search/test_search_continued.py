@@ -133,22 +133,6 @@ def test_each_round_gets_bit_for_bit_what_it_would_from_the_start(store, trained
     assert last.data.tags["mlflow_hp.shared_epochs_with"].endswith("round=1") == (n == 4)
 
 
-def test_a_metric_that_keras_numbers_has_one_name(store):
-    def build(learning_rate):
-        model = normed_mlp(learning_rate)
-        metrics = [keras.metrics.SparseCategoricalCrossentropy()]
-        model.compile(model.optimizer, "sparse_categorical_crossentropy", metrics=metrics)
-        return model
-
-    kept = Kept()
-    run_id = record(halving(classifier(build), scoring=kept), X, Y, reuse=False)
-    (name,) = (name for name in kept.histories[-1][1] if name.startswith("sparse"))
-    assert [len(values) for history in kept.histories[-1][:2] for values in history.values()] == [2] * 4
-    last = children(store, run_id)[-1]
-    assert {each for each in last.data.metrics if each.startswith("fold_1/sparse")} == {f"fold_1/{name}"}
-    assert sorted(points(store, last, f"fold_1/{name}")) == [0, 1]
-
-
 def test_the_time_is_that_of_all_its_epochs_and_counts_once(store):
     ours = halving()
     run_id = record(ours, X, Y)

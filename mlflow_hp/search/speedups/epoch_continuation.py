@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import pickle
-import re
 import shutil
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,13 +28,12 @@ from mlflow_hp.search.speedups.training_state import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
 
     from mlflow_hp.search.live.events import Call, Epoch
     from mlflow_hp.search.speedups.scikeras_fit import KerasFit, OnPlain
 
-_NUMBER = re.compile(r"_[0-9]+$")
 LARGEST_SHARE_OF_DISK = 0.02
 """Largest share of the free disk space that one state may take."""
 
@@ -175,9 +173,6 @@ class ContinuedTraining:
         if state is None:
             raise RuntimeError(f"no state after epoch {fit.epochs}: Keras did not call on_epoch_end")
         if self.reused is not None:
-            names = _new_names(logs, state.logs)
-            logs = [_renamed(each, names) for each in logs]
-            self.curve = [event._replace(values=_renamed(event.values, names)) for event in self.curve]
             seconds = self.reused.seconds + state.seconds
             state = state._replace(logs=[*logs, *state.logs], seconds=seconds)
             set_histories(fit, state.logs)
@@ -198,17 +193,6 @@ class ContinuedTraining:
         part = self._file.with_suffix(f".{stage.task}")
         part.write_bytes(content)
         part.replace(self._file)
-
-
-def _new_names(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Names of values before a training went on -> those after it: Keras numbers metrics through a process (auc_3)."""
-    old, new = (list(dict.fromkeys(name for values in logs for name in values)) for logs in (before, after))
-    stems = ([_NUMBER.sub("", name) for name in names] for names in (old, new))
-    return dict(zip(old, new, strict=True)) if next(stems) == next(stems) else {}
-
-
-def _renamed(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    return {names.get(name, name): value for name, value in values.items()}
 
 
 def _refuse_unrepeatable(fit: KerasFit) -> None:
