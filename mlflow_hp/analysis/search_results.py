@@ -91,7 +91,8 @@ class SearchResults:
     @cached_property
     def std(self) -> np.ndarray:
         """Standard deviation over the folds (divisor n_splits), shape (n_candidates,); nan where a fold failed."""
-        return np.asarray(self.fold_scores.std(axis=1))
+        with np.errstate(invalid="ignore"):  # an infinite score has no spread
+            return np.asarray(self.fold_scores.std(axis=1))
 
     @cached_property
     def is_skipped(self) -> np.ndarray:

@@ -268,7 +268,11 @@ def _run(log: bool) -> Iterator[mlflow.entities.Run | None]:
         with names_drawn_apart():
             run = mlflow.start_run(tags=runs.run_tags("atlas"))
         with run:
-            yield run
+            try:
+                yield run
+            except KeyboardInterrupt:
+                mlflow.end_run("KILLED")
+                raise
 
 
 def _log(run_id: str, mapped: Atlas, curves: np.ndarray, params: Mapping[str, Any]) -> None:

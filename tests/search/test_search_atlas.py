@@ -127,3 +127,14 @@ def test_a_store_that_refuses_takes_nothing_of_the_result(store, monkeypatch):
     monkeypatch.setattr("mlflow_hp.tracking.runs.upload", refuse)
     with pytest.warns(RecordingWarning, match="not logged in full .*no space left"):
         assert quiet(log=True, seeds=1).loss.shape == (2, 4, 1)
+
+
+def test_an_interrupted_atlas_is_killed(store, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mlflow_hp.search.atlas._descents", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        quiet(log=True, seeds=1)
+    assert mlflow.active_run() is None
+    assert mlflow.search_runs(output_format="list", max_results=1)[0].info.status == "KILLED"

@@ -135,6 +135,16 @@ def test_an_exception_ends_the_study_as_without_recording(store):
         assert parent.data.tags["mlflow_hp.error"] == f"{error.__name__}: mine"
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_infinite_values_are_recorded_without_a_warning_of_numpy(store):
+    def objective(trial):
+        return [1.0, math.inf, trial.suggest_float("x", 0, 1), -math.inf][trial.number]
+
+    parent = store.get_run(recorded(study_of(), objective, report=True, n_trials=4))
+    assert "mlflow_hp.recording_error" not in parent.data.tags
+    assert children(store, parent.info.run_id)[1].data.metrics["value"] > 1e300  # as SQL stores it
+
+
 def test_callbacks_of_the_user_and_stop_work_as_before(store):
     seen = []
 

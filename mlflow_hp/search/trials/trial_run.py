@@ -100,7 +100,8 @@ class TrialRun:
         for scorer, of_executions in scores.items():
             points += [(score_metric(scorer), float(score), at, step) for step, score in enumerate(of_executions)]
             points.append((score_metric(scorer, "mean"), float(np.mean(of_executions)), at, 0))
-            points.append((score_metric(scorer, "std"), float(np.std(of_executions)), at, 0))
+            with np.errstate(invalid="ignore"):  # an infinite score has no spread
+                points.append((score_metric(scorer, "std"), float(np.std(of_executions)), at, 0))
         self.run.log_metrics(points)
 
     def end(self, status: str, at: float) -> None:
