@@ -11,7 +11,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
-from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, HalvingRandomSearchCV
+from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, HalvingRandomSearchCV, KFold
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -175,6 +175,54 @@ def test_averaged_weights_are_those_of_a_training_from_the_start(store, trained)
     assert sums[0] == sums[1]
     record(halving(classifier(averaged)), X, Y)
     assert {first for first, _ in trained} == {0}
+
+
+def test_metrics_that_keras_numbers_have_one_name_in_a_history(store, trained):
+    def measured(learning_rate=0.01):
+        model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(1, "sigmoid")])
+        model.compile(keras.optimizers.SGD(learning_rate), "binary_crossentropy", metrics=[keras.metrics.Precision()])
+        return model
+
+    one, other = Kept(), Kept()
+    for kept, way in ((one, None), (other, record)):
+        ours = halving(classifier(measured, validation_split=0.2), scoring=kept)
+        trained.clear()
+        ours.fit(X, Y > 4) if way is None else way(ours, X, Y > 4)
+    assert trained == [(0, 1)] * 4 + [(1, 2)] * 2
+    values = [[list(history.values()) for history, *_ in kept.histories] for kept in (one, other)]
+    assert values[0] == values[1]
+
+
+def test_a_metric_that_all_models_share_starts_again(store, trained):
+    shared = keras.metrics.SparseTopKCategoricalAccuracy(2, name="top")
+
+    def measured(learning_rate=0.01):
+        model = dropout_mlp()
+        model.compile(keras.optimizers.SGD(learning_rate), "sparse_categorical_crossentropy", metrics=[shared])
+        return model
+
+    one, other = Kept(), Kept()
+    for kept, way in ((one, None), (other, record)):
+        shared.reset_state()
+        ours = halving(classifier(measured), scoring=kept)
+        ours.fit(X, Y) if way is None else way(ours, X, Y)
+    assert one.histories == other.histories
+
+
+def test_layers_that_keep_their_state_start_again(store, trained):
+    def stateful(learning_rate=0.01):
+        layers = [keras.layers.Reshape((8, 8)), keras.layers.GRU(3, stateful=True), keras.layers.Dense(10, "softmax")]
+        model = keras.Sequential([keras.Input(batch_shape=(25, 64)), *layers])
+        model.compile(keras.optimizers.SGD(learning_rate), "sparse_categorical_crossentropy")
+        return model
+
+    estimator, one, other = classifier(stateful, batch_size=25), Kept(), Kept()
+    n = len(Y) // 50 * 50
+    halving(clone(estimator), scoring=one, cv=KFold(2)).fit(X[:n], Y[:n])
+    trained.clear()
+    record(halving(clone(estimator), scoring=other, cv=KFold(2)), X[:n], Y[:n])
+    assert {first for first, _ in trained} == {0}
+    same_weights(one, other)
 
 
 def test_rounds_of_equally_many_epochs_train_once(store, trained):

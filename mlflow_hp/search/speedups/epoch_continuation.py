@@ -21,7 +21,9 @@ from mlflow_hp.search.speedups.scikeras_fit import ignore_reason, sped_up
 from mlflow_hp.search.speedups.training_state import (
     State,
     digest,
+    new_names,
     refuse_unsafe,
+    renamed,
     restore,
     set_histories,
     state_callback,
@@ -159,8 +161,9 @@ class ContinuedTraining:
         remove_callback = add_callback(fit.estimator, state_callback({fit.epochs}, states, self._on_plain))
         try:
             if earlier is not None and earlier.start == start:
-                restore(fit, earlier.state)
-                self.reused, self.task, self.curve = earlier.state, earlier.task, list(earlier.curve)
+                names = new_names(fit.estimator.model_, earlier.state)
+                self.reused, self.task = restore(fit, earlier.state), earlier.task
+                self.curve = [epoch._replace(values=renamed(epoch.values, names)) for epoch in earlier.curve]
             logs = self.reused.logs if self.reused is not None else []
             self.is_recorded = True
             yield len(logs)

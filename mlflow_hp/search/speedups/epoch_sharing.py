@@ -80,8 +80,7 @@ class SharedTraining:
                 raise RuntimeError(f"no state after epochs {sorted(missing)}: Keras did not call on_epoch_end")
         elif start == self._start and fit.epochs in self.states:
             state = self.states[fit.epochs]
-            restore(fit, state)
-            self.reused = state
+            self.reused = restore(fit, state)
             yield fit.epochs
         else:
             yield 0

@@ -118,6 +118,8 @@ def checked_parts(model: Any) -> list[Any]:
         _refuse_custom(part, f"the layer {kind}")
         if kind in FOREIGN_LAYERS:
             raise NotShareableError(f"the layer {kind} runs code that its configuration does not contain")
+        if getattr(part, "stateful", False):
+            raise NotShareableError(f"the layer {kind} is stateful: it keeps its state outside of its variables")
         if hasattr(part, "adapt"):
             raise NotShareableError(f"the layer {kind} keeps what it was adapted to outside of its variables")
         if not isinstance(part, keras.Layer) and not keeps_arguments(part):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from mlflow_hp._compat.keras import compile_arguments
 from mlflow_hp.search.speedups.model_signature import NotShareableError, architecture
 
 if TYPE_CHECKING:
@@ -20,17 +21,34 @@ if TYPE_CHECKING:
 
 
 class State(NamedTuple):
-    """State of a model after some epochs: variables of model and optimizer, Keras' logs by epoch, seconds so far."""
+    """State of a model after some epochs.
+
+    Attributes
+    ----------
+    model_variables, optimizer_variables : list of ndarray
+    logs : list of dict
+        Keras' logs by epoch.
+    seconds : float
+        Time that they took.
+    metric_names : list of str
+        Names of the model's own metric objects, which the logs contain.
+    """
 
     model_variables: list[np.ndarray]
     optimizer_variables: list[np.ndarray]
     logs: list[dict[str, Any]]
     seconds: float
+    metric_names: list[str]
 
 
-def restore(fit: KerasFit, state: State) -> None:
-    """Set the model of a fit to the state after its training; on an error leave it unchanged."""
+def restore(fit: KerasFit, state: State) -> State:
+    """Set the model of a fit to the state after its training; on an error leave it unchanged.
+
+    Returns the state, with the names of this model's metrics in the logs.
+    """
     model = fit.estimator.model_
+    names = new_names(model, state)
+    state = state._replace(logs=[renamed(logs, names) for logs in state.logs], metric_names=_metric_names(model))
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
     variables = [*model.variables, *model.optimizer.variables]
@@ -43,6 +61,43 @@ def restore(fit: KerasFit, state: State) -> None:
         for variable, value in zip(variables, before, strict=True):
             variable.assign(value)
         raise
+    return state
+
+
+def new_names(model: Any, state: State) -> dict[str, str]:
+    """Names in the logs of a state that differ in those of a model: Keras numbers metrics (``auc``, ``auc_1``)."""
+    prefixes = ["", *(f"{name}_" for name in _output_names(model))]
+    return {
+        f"{part}{prefix}{before}": f"{part}{prefix}{now}"
+        for before, now in zip(state.metric_names, _metric_names(model), strict=True)
+        for prefix in prefixes
+        for part in ("", "val_")
+        if before != now
+    }
+
+
+def renamed(logs: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """Values by their new names."""
+    return {names.get(name, name): value for name, value in logs.items()}
+
+
+def _metrics(model: Any) -> list[Any]:
+    """Metric objects that ``compile`` got."""
+    import keras
+    from keras import tree
+
+    compiled = compile_arguments(model)
+    given = tree.flatten([compiled.get("metrics"), compiled.get("weighted_metrics")])
+    return [each for each in given if isinstance(each, keras.Metric)]
+
+
+def _metric_names(model: Any) -> list[str]:
+    return [metric.name for metric in _metrics(model)]
+
+
+def _output_names(model: Any) -> list[str]:
+    """Names of outputs that Keras' logs contain: those of a model with several."""
+    return list(model.output_names) if len(model.outputs) > 1 else []
 
 
 def set_histories(fit: KerasFit, logs: Sequence[Mapping[str, Any]]) -> None:
@@ -97,7 +152,8 @@ def state_callback(counts: set[int], states: dict[int, State], on_plain: OnPlain
                 seconds = time.perf_counter() - self.started
                 model_variables = [variable.numpy() for variable in self.model.variables]
                 optimizer_variables = [variable.numpy() for variable in self.model.optimizer.variables]
-                states[epoch + 1] = State(model_variables, optimizer_variables, list(self.logs), seconds)
+                names = _metric_names(self.model)
+                states[epoch + 1] = State(model_variables, optimizer_variables, list(self.logs), seconds, names)
 
     return StateCallback()
 
@@ -118,14 +174,22 @@ def _history(logs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 
 def digest(fit: KerasFit) -> bytes:
-    """Digest of the start of a training: its data and the state of its model."""
+    """Digest of the start of a training: its data, the state of its model, and what its metrics hold already.
+
+    A new model does not reset its metrics before the first epoch, as they are built by the first batch: one that
+    several models share begins with what the training before has left in it.
+    """
     from keras import tree
 
-    digest = hashlib.blake2b()
+    model = fit.estimator.model_
+    reset = {id(variable) for metric in model.metrics for variable in metric.variables}
+    kept = [each for metric in _metrics(model) for each in metric.variables if id(each) not in reset]
+    variables = [*model.variables, *(variable for variable in kept if variable.numpy().any())]
+    digest = hashlib.blake2b(repr(_output_names(model)).encode())
     for path, each in tree.flatten_with_path((fit.x, fit.y, fit.sample_weight)):
         values = np.asarray(each)
         digest.update(repr((path, values.dtype.str, values.shape)).encode())
         digest.update(pickle.dumps(each) if values.dtype.hasobject else values.tobytes())
-    for variable in fit.estimator.model_.variables:
+    for variable in variables:
         digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
     return digest.digest()
