@@ -130,10 +130,10 @@ def test_a_store_that_refuses_takes_nothing_of_the_result(store, monkeypatch):
 
 
 def test_an_interrupted_atlas_is_killed(store, monkeypatch):
-    def interrupt(*_):
+    def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mlflow_hp.search.atlas._descents", interrupt)
+    monkeypatch.setattr("mlflow_hp.search.vectorised.train", interrupt)
     with pytest.raises(KeyboardInterrupt):
         quiet(log=True, seeds=1)
     assert mlflow.active_run() is None

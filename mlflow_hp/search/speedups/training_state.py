@@ -87,8 +87,8 @@ def _metrics(model: Any) -> list[Any]:
     from keras import tree
 
     compiled = compile_arguments(model)
-    given = tree.flatten([compiled.get("metrics"), compiled.get("weighted_metrics")])
-    return [each for each in given if isinstance(each, keras.Metric)]
+    metrics = tree.flatten([compiled.get("metrics"), compiled.get("weighted_metrics")])
+    return [metric for metric in metrics if isinstance(metric, keras.Metric)]
 
 
 def _metric_names(model: Any) -> list[str]:
@@ -183,8 +183,8 @@ def digest(fit: KerasFit) -> bytes:
 
     model = fit.estimator.model_
     reset = {id(variable) for metric in model.metrics for variable in metric.variables}
-    kept = [each for metric in _metrics(model) for each in metric.variables if id(each) not in reset]
-    variables = [*model.variables, *(variable for variable in kept if variable.numpy().any())]
+    unreset = [each for metric in _metrics(model) for each in metric.variables if id(each) not in reset]
+    variables = [*model.variables, *(variable for variable in unreset if variable.numpy().any())]
     digest = hashlib.blake2b(repr(_output_names(model)).encode())
     for path, each in tree.flatten_with_path((fit.x, fit.y, fit.sample_weight)):
         values = np.asarray(each)
