@@ -177,6 +177,65 @@ def test_averaged_weights_are_those_of_a_training_from_the_start(store, trained)
     assert {first for first, _ in trained} == {0}
 
 
+def continued(estimator, file, told=None, before_second=lambda: None):
+    """An estimator that was trained for one epoch, then for two; the second goes on if it may."""
+    for epochs, prepare in ((1, lambda: None), (2, before_second)):
+        prepare()
+        training = epoch_continuation.ContinuedTraining(file, epochs)
+        last = clone(estimator).set_params(epochs=epochs)
+        with training.next_fit(lambda *said: told is None or told.append(said)):
+            last.fit(X, Y)
+    return last, training.reused is not None
+
+
+def test_averages_in_a_wrapped_optimizer_are_those_of_a_training_from_the_start(tmp_path):
+    def averaged(learning_rate=0.01):
+        model = dropout_mlp()
+        optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(learning_rate, use_ema=True))
+        model.compile(optimizer, "sparse_categorical_crossentropy")
+        return model
+
+    ours, is_continued = continued(classifier(averaged), tmp_path / "state")
+    alone = classifier(averaged, epochs=2).fit(X, Y)
+    assert not is_continued
+    for left, right in zip(all_weights(ours), all_weights(alone), strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+@pytest.mark.parametrize("changing", ["learning rate", "penalty"])
+def test_a_model_function_that_builds_another_model_starts_again(tmp_path, changing):
+    values = iter([0.1, 0.2])
+
+    def build():
+        value = next(values)
+        rate, penalty = (value, 0.1) if changing == "learning rate" else (0.1, value)
+        dense = keras.layers.Dense(10, "softmax", kernel_regularizer=keras.regularizers.L2(penalty))
+        model = keras.Sequential([keras.Input((64,)), dense])
+        model.compile(keras.optimizers.SGD(rate), "sparse_categorical_crossentropy")
+        return model
+
+    assert not continued(classifier(build), tmp_path / "state")[1]
+
+
+def test_a_state_that_cannot_be_stored_leaves_the_history(tmp_path, monkeypatch):
+    estimator, told = classifier(dropout_mlp), []
+    alone = clone(estimator).set_params(epochs=2).fit(X, Y)
+
+    class Full(dict):
+        def __setitem__(self, epoch, state):
+            raise MemoryError("no memory")
+
+    def full(counts, _, on_plain):
+        return training_state.state_callback(counts, Full(), on_plain)
+
+    ours, is_continued = continued(
+        estimator, tmp_path / "state", told, lambda: monkeypatch.setattr(epoch_continuation, "state_callback", full)
+    )
+    assert is_continued
+    assert any("no memory" in reason and is_fault for reason, is_fault in told)
+    assert (dict(ours.history_), ours.model_.history.history) == (dict(alone.history_), alone.model_.history.history)
+
+
 def test_metrics_that_keras_numbers_have_one_name_in_a_history(store, trained):
     def measured(learning_rate=0.01):
         model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(1, "sigmoid")])

@@ -158,7 +158,8 @@ class ContinuedTraining:
         _refuse_unrepeatable(fit)
         start, earlier = digest(fit), self._earlier(fit)
         states: dict[int, State] = {}
-        remove_callback = add_callback(fit.estimator, state_callback({fit.epochs}, states, self._on_plain))
+        callback = state_callback({fit.epochs}, states, self._on_plain)
+        remove_callback = add_callback(fit.estimator, callback)
         try:
             if earlier is not None and earlier.start == start:
                 names = new_names(fit.estimator.model_, earlier.state)
@@ -172,13 +173,14 @@ class ContinuedTraining:
             remove_callback()
         if len(logs) == fit.epochs:
             return
+        if self.reused is not None:
+            set_histories(fit, [*logs, *callback.logs])
         state = states.get(fit.epochs)
         if state is None:
-            raise RuntimeError(f"no state after epoch {fit.epochs}: Keras did not call on_epoch_end")
+            raise NotShareableError(f"it has no state after epoch {fit.epochs}")
         if self.reused is not None:
             seconds = self.reused.seconds + state.seconds
             state = state._replace(logs=[*logs, *state.logs], seconds=seconds)
-            set_histories(fit, state.logs)
         self._keep(Stage(start, self._own_task, state, self.curve))
 
     def _earlier(self, fit: KerasFit) -> Stage | None:

@@ -119,12 +119,18 @@ def refuse_unsafe(fit: KerasFit) -> None:
     architecture(fit.estimator.model_)
     if not fit.is_plain() or not fit.estimator.model_.built:
         raise NotShareableError("the estimator continues an earlier training, or is not scikeras' own")
-    if getattr(fit.estimator.model_.optimizer, "use_ema", False):
+    if _averages(fit.estimator.model_.optimizer):
         raise NotShareableError("the optimizer replaces the weights by their averages when a training ends")
     for name, value in fit.arguments().items():
         for each in tree.flatten(value):
             if not (each is None or isinstance(each, (bool, int, float, str, np.ndarray, np.generic))):
                 raise NotShareableError(f"{name} holds a {type(each).__name__}, which a training may consume")
+
+
+def _averages(optimizer: Any) -> bool:
+    """Whether an optimizer, or one that it wraps, keeps averages of the weights."""
+    inner = getattr(optimizer, "inner_optimizer", None)
+    return bool(getattr(optimizer, "use_ema", False)) or (inner is not None and _averages(inner))
 
 
 def state_callback(counts: set[int], states: dict[int, State], on_plain: OnPlain) -> Any:
@@ -174,7 +180,7 @@ def _history(logs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 
 def digest(fit: KerasFit) -> bytes:
-    """Digest of the start of a training: its data, the state of its model, and what its metrics hold already.
+    """Digest of the start of a training: data, computation and state of its model, what its metrics hold already.
 
     A new model does not reset its metrics before the first epoch, as they are built by the first batch: one that
     several models share begins with what the training before has left in it.
@@ -185,7 +191,11 @@ def digest(fit: KerasFit) -> bytes:
     reset = {id(variable) for metric in model.metrics for variable in metric.variables}
     unreset = [each for metric in _metrics(model) for each in metric.variables if id(each) not in reset]
     variables = [*model.variables, *(variable for variable in unreset if variable.numpy().any())]
-    digest = hashlib.blake2b(repr(_output_names(model)).encode())
+    rate = getattr(model.optimizer, "learning_rate", None)  # of a wrapping optimizer, that of the inner one
+    computation = repr((architecture(model), _output_names(model), None if rate is None else float(rate)))
+    for index, name in enumerate(_metric_names(model)):
+        computation = computation.replace(repr(name), f"#{index}")  # which may have another number
+    digest = hashlib.blake2b(computation.encode())
     for path, each in tree.flatten_with_path((fit.x, fit.y, fit.sample_weight)):
         values = np.asarray(each)
         digest.update(repr((path, values.dtype.str, values.shape)).encode())
