@@ -91,7 +91,7 @@ class Atlas(NamedTuple):
         return [
             f"Of {self.outcomes.size:,} descents {parts}.",
             f"The lowest {self.loss_name}, {mean[row, column]:.3g} (geometric mean over {seeds}), is at {where}.",
-            f"The best {self.x_name} depends on {self.y_name}: {self.valley.words}.",
+            f"How the best {self.x_name} depends on {self.y_name}: {self.valley.words}.",
         ]
 
     @property
