@@ -163,11 +163,15 @@ class Valley(NamedTuple):
     ----------
     best : ndarray of shape (n_y,)
         Value of x with the lowest mean loss: the lowest point of a parabola through the values around it whose loss is
-        at most ``VALLEY`` times as large, in logarithms; nan if the lowest lies at the edge of the grid.
+        at most ``VALLEY`` times as large, in logarithms (x as it is where one of its values is 0); nan if the lowest
+        lies at the edge of the grid.
     slope, low, high : float
-        Exponent b of best ~ y^b, and its 95 % confidence interval; nan with fewer than three values.
+        Exponent b of best ~ y^b, and its 95 % confidence interval; nan with fewer than three values, and where x or y
+        has the value 0, for which no power law holds.
     factor : float
         Best value at y = 1.
+    has_zero : bool
+        Whether x or y has the value 0.
     """
 
     best: np.ndarray
@@ -175,10 +179,13 @@ class Valley(NamedTuple):
     low: float
     high: float
     factor: float
+    has_zero: bool = False
 
     @property
     def words(self) -> str:
         """Say which rule the exponent agrees with."""
+        if self.has_zero:
+            return "no power law is fitted, as an axis has the value 0"
         if not math.isfinite(self.slope):
             return "too few rows have a lowest point inside the grid to tell how it moves"
         inside = [f"{b:g} ({name})" for b, name in SCALINGS.items() if self.low <= b <= self.high]
@@ -203,9 +210,13 @@ def valley(atlas: Atlas) -> Valley:
     """
     from scipy.stats import linregress, t
 
-    best = np.array([_lowest(np.log(atlas.x), np.log(row)) for row in atlas.mean_loss])
+    has_zero_x = bool((atlas.x <= 0).any())
+    x = atlas.x if has_zero_x else np.log(atlas.x)
+    best = np.array([_lowest(x, np.log(row)) for row in atlas.mean_loss])
     known = np.isfinite(best)
-    if known.sum() < 3 or (atlas.y <= 0).any():
+    if has_zero_x or (atlas.y <= 0).any():
+        return Valley(best if has_zero_x else np.exp(best), math.nan, math.nan, math.nan, math.nan, has_zero=True)
+    if known.sum() < 3:
         return Valley(np.exp(best), math.nan, math.nan, math.nan, math.nan)
     fit = linregress(np.log(atlas.y[known]), best[known])
     half = float(t.ppf(0.975, known.sum() - 2)) * fit.stderr
@@ -216,7 +227,7 @@ def valley(atlas: Atlas) -> Valley:
 def _lowest(x: np.ndarray, y: np.ndarray) -> float:
     """Lowest point of the parabola through the values around the lowest one that are near it; nan at an edge.
 
-    `x` and `y` are logarithms; near is up to ``VALLEY`` times the lowest, and at least one value on each side.
+    `y` is in logarithms; near is up to ``VALLEY`` times the lowest, and at least one value on each side.
     """
     index = int(np.argmin(y))
     if index in (0, len(y) - 1) or not np.isfinite(y[index]):

@@ -83,8 +83,12 @@ def draw_atlas(info: AtlasInfo) -> Axes:
     right.set_facecolor("#DDDDDD")
     figure.colorbar(mesh, ax=right, label=f"{info.loss_name} (grey: a seed diverged)", extend="max" if is_log else None)
     for axes in (left, right):
-        axes.plot(info.valley, info.y, "o", color="white", markeredgecolor="black", markersize=5, label="lowest loss")
-        axes.plot(info.line, info.y, "--", color="black", linewidth=1.3, label="fitted power law")
+        if np.isfinite(info.valley).any():
+            axes.plot(
+                info.valley, info.y, "o", color="white", markeredgecolor="black", markersize=5, label="lowest loss"
+            )
+        if np.isfinite(info.line).any():
+            axes.plot(info.line, info.y, "--", color="black", linewidth=1.3, label="fitted power law")
         for name, values, scale, label in zip("xy", (info.x, info.y), (axes.set_xscale, axes.set_yscale), info.names,
                                               strict=True):  # fmt: skip
             if values[0] > 0 and values[-1] > 8 * values[0]:

@@ -144,12 +144,28 @@ def _axes(axes: Mapping[str, Any]) -> list[tuple[str, np.ndarray]]:
             numbers = np.array([np.nan])
         if len(numbers) < 2 or not np.isfinite(numbers).all():
             raise UserError(f"axes: {name}={values!r:.100} has to be two or more different numbers")
-        least = 1 if name in OF_MEMBER else 0
-        if numbers[0] < least or (name in OF_MEMBER and (numbers % 1).any()) or (name == DROPOUT and numbers[-1] >= 1):
-            kind = "whole numbers from 1 on" if name in OF_MEMBER else "below 1" if name == DROPOUT else "0 or more"
+        kind, is_allowed = _allowed(name)
+        if not is_allowed(numbers).all():
             raise UserError(f"axes: {name}={values!r:.100}: all values have to be {kind}")
         checked.append((str(name), numbers))
     return checked
+
+
+def _allowed(name: str) -> tuple[str, Callable[[np.ndarray], np.ndarray]]:
+    """Say which values an axis may have: in words, and as a function that tells for each value.
+
+    A number that single precision does not hold would be another one in the training: 0, or infinite.
+    """
+    smallest, largest = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+    if name in OF_MEMBER:
+        return "whole numbers from 1 to 2**31 - 1", lambda n: (n >= 1) & (n % 1 == 0) & (n < 2**31)
+    if name == DROPOUT:
+        return "from 0 to below 1", lambda n: (n >= 0) & (n < 1) & ((n == 0) | (n >= smallest))
+    if name == "learning_rate":
+        return f"from {smallest:.2g} to {largest:.2g}; with 0 nothing is trained", (
+            lambda n: (n >= smallest) & (n <= largest)
+        )
+    return f"0, or from {smallest:.2g} to {largest:.2g}", (lambda n: (n == 0) | ((n >= smallest) & (n <= largest)))
 
 
 def _starts(

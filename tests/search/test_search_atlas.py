@@ -97,7 +97,12 @@ def custom():
         ({"axes": {"learning_rate": [0.1], "batch_size": [1, 2]}}, "two or more different numbers"),
         ({"axes": {"learning_rate": ["a", "b"], "batch_size": [1, 2]}}, "two or more different numbers"),
         ({"axes": {"learning_rate": [0.1, np.nan], "batch_size": [1, 2]}}, "two or more different numbers"),
-        ({"axes": {"learning_rate": [-0.1, 0.1], "batch_size": [1, 2]}}, "0 or more"),
+        ({"axes": {"learning_rate": [-0.1, 0.1], "batch_size": [1, 2]}}, "with 0 nothing is trained"),
+        ({"axes": {"learning_rate": [0.0, 0.1], "batch_size": [1, 2]}}, "with 0 nothing is trained"),
+        ({"axes": {"learning_rate": [0.1, 1e300], "batch_size": [1, 2]}}, "to 3.4e\\+38"),
+        ({"axes": {"learning_rate": [1e-60, 0.1], "batch_size": [1, 2]}}, "from 1.2e-38"),
+        ({"axes": {"learning_rate": [0.1, 0.2], "momentum": [-0.5, 0.5]}}, "0, or from"),
+        ({"axes": {"learning_rate": [0.1, 0.2], "batch_size": [1, 1e12]}}, "whole numbers"),
         ({"axes": {"learning_rate": [0.1, 0.2], "batch_size": [1.5, 2]}}, "whole numbers"),
         ({"axes": {"learning_rate": [0.1, 0.2], "speed": [1, 2]}}, "the model has no speed; it has batch_size"),
         ({"axes": {"dropout": [0.1, 1.0], "batch_size": [1, 2]}}, "below 1"),
@@ -111,6 +116,19 @@ def custom():
 def test_bad_input_is_refused_in_a_sentence(change, message):
     with pytest.raises(UserError, match=message):
         quiet(**change)
+
+
+@pytest.mark.parametrize("x", [{"dropout": [0.0, 0.2, 0.4]}, {"learning_rate": [0.01, 0.1, 1.0]}])
+@pytest.mark.parametrize("y", [{"momentum": [0.0, 0.5, 0.9]}, {"batch_size": [20, 40, 60]}])
+def test_an_axis_may_start_at_0(x, y, store):
+    found = quiet(lambda: build(dropout=0.1), {**x, **y}, log=True)
+    assert ("the value 0" in found.sentences()[-1]) == ("dropout" in x or "momentum" in y)
+
+
+def test_batches_beyond_the_rows_are_all_rows():
+    found = quiet(axes={"learning_rate": [0.1, 0.2], "batch_size": [64, 100, 2**31 - 1]})
+    assert np.array_equal(found.loss[0], found.loss[1])
+    assert np.array_equal(found.loss[0], found.loss[2])
 
 
 def test_a_refused_model_leaves_no_run(store):

@@ -24,21 +24,19 @@ def batches(members: Sequence[Member], epoch: int) -> tuple[np.ndarray, np.ndarr
     Returns
     -------
     rows : ndarray of int32, shape (n_steps, n_members, batch_size)
-        Filled up with rows of the member's own.
+        Filled up with rows of the member's own; `batch_size` is no more than the most rows that a member has.
     sizes : ndarray of int32, shape (n_steps, n_members)
         Number of rows of each batch; 0 after a member's last one.
     """
-    n_steps, size = max(member.n_steps for member in members), max(member.batch_size for member in members)
+    n_steps, most = max(member.n_steps for member in members), max(len(member.rows) for member in members)
+    size = min(most, max(member.batch_size for member in members))
     rows = np.empty((n_steps, len(members), size), np.int32)
     sizes = np.zeros((n_steps, len(members)), np.int32)
     for index, member in enumerate(members):
         order = member.rows if member.order is None else member.rows[member.order[epoch % len(member.order)]]
-        own = np.resize(order, n_steps * member.batch_size).reshape(n_steps, member.batch_size)
-        rows[:, index] = (
-            np.resize(own, (n_steps, size))
-            if size == member.batch_size
-            else np.pad(own, ((0, 0), (0, size - member.batch_size)), mode="wrap")
-        )
+        own_size = min(member.batch_size, most)
+        own = np.resize(order, n_steps * own_size).reshape(n_steps, own_size)
+        rows[:, index] = np.pad(own, ((0, 0), (0, size - own_size)), mode="wrap")
         first = np.arange(n_steps) * member.batch_size
         sizes[:, index] = np.clip(len(order) - first, 0, member.batch_size)
     return rows, sizes
