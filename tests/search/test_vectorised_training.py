@@ -129,12 +129,13 @@ def test_members_of_other_sizes_rates_and_epochs_train_as_if_alone():
         member._replace(rows=np.arange(40, 131), order=None),
         member._replace(batch_size=50, epochs=3),
         member._replace(settings={**member.settings, "rate/1": 0.0}),
+        member._replace(settings={**member.settings, "seed/1": (7, 2**31)}),
     ]
     together = train(network, [member, *others], X, Y)
     for each, alone in zip(together, [train(network, [other], X, Y)[0] for other in [member, *others]], strict=True):
         np.testing.assert_allclose(each.losses, alone.losses, rtol=1e-4)
-    assert [len(each.losses) for each in together] == [10, 5, 6, 9, 10]
-    assert [len(each.epochs["loss"]) for each in together] == [2, 1, 2, 3, 2]
+    assert [len(each.losses) for each in together] == [10, 5, 6, 9, 10, 10]
+    assert [len(each.epochs["loss"]) for each in together] == [2, 1, 2, 3, 2, 2]
 
 
 def test_groups_that_fit_into_memory_change_nothing(monkeypatch):

@@ -141,12 +141,15 @@ def _dropout(layer: Any) -> LayerRule:
         if batch.step is None or "rate" not in batch.settings:
             return x, {}
         seeds = batch.settings["seed"] + tf.stack([tf.zeros_like(batch.step), batch.step], 1)
-        seeds = tf.cast(tf.math.floormod(seeds, tf.int32.max - 1), tf.int32)
+        seeds = tf.math.floormod(seeds, tf.int32.max - 1)
+        # members of one seed have one mask: it is drawn once
+        different, index = tf.unique(seeds[:, 0] * 2**32 + seeds[:, 1])
         noise = tf.map_fn(
-            lambda each: tf.random.stateless_uniform(tf.shape(x)[1:], each),
-            seeds,
+            lambda each: tf.random.stateless_uniform(tf.shape(x)[1:], tf.cast([each // 2**32, each % 2**32], tf.int32)),
+            different,
             fn_output_signature=tf.TensorSpec(x.shape[1:], tf.float32),
         )
+        noise = tf.gather(noise, index)
         rate, scale = (tf.reshape(batch.settings[name], (-1, *[1] * (len(x.shape) - 1))) for name in ("rate", "scale"))
         return tf.where(noise >= rate, x * scale, tf.zeros_like(x)), {}
 
