@@ -21,7 +21,7 @@ from mlflow_hp.search.speedups import epoch_continuation, training_state
 from mlflow_hp.search.speedups.model_reuse import forget_models
 from mlflow_hp.tracking.home import local_home
 from mlflow_hp.training import recovery
-from tests.helpers.keras_searches import X, Y, classifier, dropout_mlp, normed_mlp
+from tests.helpers.keras_searches import X, Y, classifier, dropout_mlp, normed_mlp, small
 from tests.helpers.search_faults import search_folders
 from tests.helpers.searches import LOKY, children, found, points, record
 
@@ -33,7 +33,8 @@ def halving(estimator=None, kind=HalvingGridSearchCV, grid=None, **settings):
     """Two candidates with one epoch, one with two."""
     grid = {"model__learning_rate": RATES[-2:]} if grid is None else grid
     settings = {"resource": "epochs", "factor": 2, "min_resources": 1, "max_resources": 2, "cv": 2} | settings
-    return kind(classifier() if estimator is None else estimator, grid, refit=False, random_state=0, **settings)
+    estimator = classifier(small, batch_size=50) if estimator is None else estimator
+    return kind(estimator, grid, refit=False, random_state=0, **settings)
 
 
 @pytest.fixture(autouse=True)
@@ -88,11 +89,11 @@ def schedule(learning_rate=0.1):
     return model
 
 
-SCALED = Pipeline([("scale", StandardScaler()), ("clf", classifier(dropout_mlp, validation_split=0.2))])
+SCALED = Pipeline([("scale", StandardScaler()), ("clf", classifier(validation_split=0.2))])
 CASES = {
-    "batch norm, dropout, Adam": (classifier(), "epochs", "model__learning_rate"),
-    "a pipeline, momentum, validation": (SCALED, "clf__epochs", "clf__model__learning_rate"),
+    "a pipeline, batch norm, dropout, Adam, validation": (SCALED, "clf__epochs", "clf__model__learning_rate"),
     "a schedule, fit__epochs": (classifier(schedule, fit__epochs=1), "fit__epochs", "model__learning_rate"),
+    "momentum": (classifier(dropout_mlp), "epochs", "model__learning_rate"),
     "in order, class weights": (
         classifier(fit__shuffle=False, class_weight={n: 1 + n / 9 for n in range(10)}),
         "epochs", "model__learning_rate",
@@ -107,11 +108,11 @@ def same_weights(one, other):
             np.testing.assert_array_equal(left, right)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("case", CASES)
 def test_each_round_gets_bit_for_bit_what_it_would_from_the_start(store, trained, case):
     estimator, resource, name = CASES[case]
-    n = 4 if estimator is SCALED else 2
+    n = 4 if case == "momentum" else 2
     one, other = Kept(), Kept()
     settings = {"resource": resource, "grid": {name: RATES[-n:]}, "max_resources": n}
     alone = halving(clone(estimator), scoring=one, **settings).fit(X, Y)
@@ -142,14 +143,14 @@ def test_the_time_is_that_of_all_its_epochs_and_counts_once(store):
     assert store.get_run(run_id).data.metrics["fit_seconds"] < sum(map(sum, times.values()))
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("estimator", "reason"),
     [
-        (classifier(random_state=None), "random_state=None"),
-        (classifier(callbacks=keras.callbacks.EarlyStopping, callbacks__monitor="loss"), "callbacks"),
-        (classifier(fit__steps_per_epoch=2), "steps_per_epoch"),
-        (CalibratedClassifierCV(classifier(), cv=2), "trains several models"),
+        (classifier(small, random_state=None), "random_state=None"),
+        (classifier(small, callbacks=keras.callbacks.EarlyStopping, callbacks__monitor="loss"), "callbacks"),
+        (classifier(small, fit__steps_per_epoch=2), "steps_per_epoch"),
+        (CalibratedClassifierCV(classifier(small), cv=2), "trains several models"),
     ],
 )
 def test_what_cannot_go_on_starts_again(store, trained, estimator, reason):
@@ -162,7 +163,7 @@ def test_what_cannot_go_on_starts_again(store, trained, estimator, reason):
 
 def test_averaged_weights_are_those_of_a_training_from_the_start(store, trained):
     def averaged(learning_rate=0.01):
-        model = normed_mlp()
+        model = small()
         model.compile(keras.optimizers.Adam(learning_rate, use_ema=True), "sparse_categorical_crossentropy")
         return model
 
@@ -190,7 +191,7 @@ def continued(estimator, file, told=None, before_second=lambda: None):
 
 def test_averages_in_a_wrapped_optimizer_are_those_of_a_training_from_the_start(tmp_path):
     def averaged(learning_rate=0.01):
-        model = dropout_mlp()
+        model = small()
         optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(learning_rate, use_ema=True))
         model.compile(optimizer, "sparse_categorical_crossentropy")
         return model
@@ -218,7 +219,7 @@ def test_a_model_function_that_builds_another_model_starts_again(tmp_path, chang
 
 
 def test_a_state_that_cannot_be_stored_leaves_the_history(tmp_path, monkeypatch):
-    estimator, told = classifier(dropout_mlp), []
+    estimator, told = classifier(small), []
     alone = clone(estimator).set_params(epochs=2).fit(X, Y)
 
     class Full(dict):
@@ -256,7 +257,7 @@ def test_a_metric_that_all_models_share_starts_again(store, trained):
     shared = keras.metrics.SparseTopKCategoricalAccuracy(2, name="top")
 
     def measured(learning_rate=0.01):
-        model = dropout_mlp()
+        model = small()
         model.compile(keras.optimizers.SGD(learning_rate), "sparse_categorical_crossentropy", metrics=[shared])
         return model
 
@@ -297,7 +298,13 @@ def test_rounds_of_equally_many_epochs_train_once(store, trained):
 def test_a_random_search_with_objects_as_values(store, trained):
     kinds = [keras.initializers.HeNormal(seed=1), keras.initializers.HeNormal(seed=2)]
     settings = {"kind": HalvingRandomSearchCV, "grid": {"model__init": kinds}, "n_candidates": 2}
-    ours, alone = (halving(classifier(dropout_mlp), **settings) for _ in range(2))
+
+    def started(init):
+        model = small()
+        model.layers[0].kernel.assign(init((64, 10)))
+        return model
+
+    ours, alone = (halving(classifier(started), **settings) for _ in range(2))
     alone.fit(X, Y)
     trained.clear()
     record(ours, X, Y)
@@ -330,7 +337,7 @@ def test_other_data_or_weights_start_again(store, trained):
 
     def other():
         keras.utils.set_random_seed(next(calls))
-        return normed_mlp()
+        return small()
 
     run_id = record(halving(classifier(other), grid={"batch_size": [50, 75]}), X, Y)
     assert {first for first, _ in trained} == {0}
@@ -342,7 +349,7 @@ class Damaged:
         return int, ("nothing",)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize(
     "damage",
     [
