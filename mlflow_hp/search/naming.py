@@ -38,7 +38,7 @@ def space_of(search: Any) -> list[Mapping[str, Any]]:
     space: Any = getattr(search, "param_grid", None) or getattr(search, "param_distributions", None) or []
     if callable(space):
         return []
-    return [space] if hasattr(space, "items") else list(space)
+    return [space] if hasattr(space, "items") else [part for part in space if hasattr(part, "items")]
 
 
 def varying(space: Sequence[Mapping[str, Any]]) -> list[str]:

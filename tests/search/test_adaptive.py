@@ -25,7 +25,7 @@ from sklearn.utils.estimator_checks import check_estimator
 import mlflow_hp
 from mlflow_hp import AdaptiveSearchCV
 from mlflow_hp.errors import UserError
-from mlflow_hp.search.adaptive import search_cv
+from mlflow_hp.search.adaptive import search_cv, warm_start
 from mlflow_hp.search.adaptive.budget import budget_seconds
 from mlflow_hp.search.adaptive.space import combination, suggestions
 from tests.helpers.searches import X, Y, children, record
@@ -469,6 +469,30 @@ def test_an_experiment_without_comparable_searches_is_a_cold_start(team):
     cold = ridge().fit(X, TARGET + 1)
     assert warm.warm_started_from_ == {}
     assert warm.cv_results_["params"] == cold.cv_results_["params"]
+
+
+def test_runs_outside_of_the_space_are_a_cold_start(team):
+    grid_id = team[0][1]
+    with pytest.warns(RuntimeWarning, match=r"no combination of 1 run is used, so it starts cold .3 combinations left"):
+        warm = ridge({"alpha": [7.0, 8.0]}, warm_start_from=[grid_id]).fit(X, TARGET)
+    assert warm.warm_started_from_ == {}
+
+
+def test_a_long_list_of_runs_is_cut(team, caplog, monkeypatch):
+    caplog.set_level("INFO", "mlflow_hp")
+    monkeypatch.setattr(warm_start, "MAX_LISTED", 1)
+    (_, grid_id), (_, drawn_id) = team
+    ridge(warm_start_from=[grid_id, drawn_id]).fit(X, TARGET)
+    assert f"combinations: {grid_id} (2), and 1 more; 1 combination left out" in caplog.text
+
+
+def test_a_text_as_space_is_refused_once(store):
+    search = ridge("alpha")
+    with pytest.raises(UserError, match="'alpha' is no space"):
+        record(search, X, TARGET)
+    (run,) = store.search_runs([store.get_experiment_by_name("tests").experiment_id], max_results=1)
+    assert "is no space" in run.data.tags["mlflow_hp.error"]
+    assert "mlflow_hp.recording_error" not in run.data.tags
 
 
 def test_a_resumed_search_starts_from_the_same_runs(team, store):

@@ -74,8 +74,19 @@ def test_a_budget_of_no_fit_computes_the_first_and_says_so(store, clock):
 
 def test_without_a_refit_the_table_is_left(store, clock):
     search = grid(refit=False)
-    record(search, X, Y, time_budget=1)
+    with pytest.warns(RuntimeWarning, match="best_index_=0 is a candidate whose folds the time budget has cut"):
+        record(search, X, Y, time_budget=1)
     assert np.isfinite(search.cv_results_["split0_test_score"]).sum() == 1
+
+
+def test_a_refit_of_a_candidate_that_was_cut_is_told(store, clock):
+    chosen = grid(refit=lambda results: int(np.argmax(results["mean_test_score"])))  # that of an array with nan is nan
+    with pytest.warns(RuntimeWarning, match="best_index_=2 is a candidate .* choose by numpy.nanargmax"):
+        record(chosen, X, Y, time_budget=7)
+    safe = grid(refit=lambda results: int(np.nanargmax(results["mean_test_score"])))
+    Looked.fits = []
+    record(safe, X, Y, time_budget=7)
+    assert safe.best_index_ == 1
 
 
 def test_a_budget_that_suffices_cuts_nothing(store, clock):

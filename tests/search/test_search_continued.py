@@ -342,6 +342,9 @@ def test_other_data_or_weights_start_again(store, trained):
     run_id = record(halving(classifier(other), grid={"batch_size": [50, 75]}), X, Y)
     assert {first for first, _ in trained} == {0}
     assert not any("mlflow_hp.shared_epochs_with" in run.data.tags for run in children(store, run_id))
+    assert store.get_run(run_id).data.tags["mlflow_hp.plain_trainings"] == (
+        "2 x the training is not continued: its data, model or initial weights are not those of the round before"
+    )
 
 
 class Damaged:

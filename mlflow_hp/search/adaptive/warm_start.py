@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 MAX_FIRST = 3
 """Most combinations of other folds or estimators that are tried first."""
+MAX_LISTED = 5
+"""Most runs that the message about a warm start names."""
 
 
 class WarmStart(NamedTuple):
@@ -110,9 +112,10 @@ def warm_start(search: Any, x: Any, y: Any, groups: Any = None) -> WarmStart:
         parents = _of_experiment(client, source, search, data, active)
     else:
         parents = _named(client, source, search, data)
+    warm_start = _collected(client, parents, search, data)
     if active is not None:
-        client.set_tag(active.info.run_id, tag, ",".join(run.info.run_id for run in parents))
-    return _collected(client, parents, search, data)
+        client.set_tag(active.info.run_id, tag, ",".join(warm_start.runs))
+    return warm_start
 
 
 def _are_texts(values: Sequence[Any]) -> bool:
@@ -226,7 +229,8 @@ def _collected(
         ]
         inside = [(suggested, score) for suggested, score in combinations if suggested is not None]
         n_outside += len(combinations) - len(inside)
-        runs[parent.info.run_id] = len(inside)
+        if inside:
+            runs[parent.info.run_id] = len(inside)
         if _has_same_folds(parent, data):
             for suggested, score in inside:
                 scored.setdefault(repr(sorted(suggested.params.items())), (suggested, score))
@@ -236,12 +240,16 @@ def _collected(
     best_of_others.sort(key=lambda each: -each[0])
     first = [max(scored.values(), key=lambda each: each[1])[0]] if scored else []
     first += [suggested for _, suggested in best_of_others[:MAX_FIRST]]
-    if parents:
-        listed = ", ".join(f"{run_id} ({n:,})" for run_id, n in runs.items())
-        left_out = (
-            f"; {count(n_outside, 'combination')} left out, which this space does not contain" if n_outside else ""
-        )
-        log(f"warm start from {count(len(runs), 'run')} with their combinations: {listed}{left_out}", name=__name__)
+    outside = f"{count(n_outside, 'combination')} left out, which this space does not contain"
+    if runs:
+        listed = [f"{run_id} ({n:,})" for run_id, n in runs.items()]
+        more = f", and {len(listed) - MAX_LISTED:,} more" if len(listed) > MAX_LISTED else ""
+        named = ", ".join(listed[:MAX_LISTED]) + more
+        text = f"warm start from {count(len(runs), 'run')} with their combinations: {named}"
+        log(text + (f"; {outside}" if n_outside else ""), name=__name__)
+    elif parents:
+        reason = outside if n_outside else "none is finished"
+        warn(f"warm_start_from: no combination of {count(len(parents), 'run')} is used, so it starts cold ({reason})")
     return WarmStart(list(scored.values()), first, runs)
 
 

@@ -165,6 +165,8 @@ class ContinuedTraining:
                 names = new_names(fit.estimator.model_, earlier.state)
                 self.reused, self.task = restore(fit, earlier.state), earlier.task
                 self.curve = [epoch._replace(values=renamed(epoch.values, names)) for epoch in earlier.curve]
+            elif earlier is not None:
+                self._on_plain("its data, model or initial weights are not those of the round before", False)
             logs = self.reused.logs if self.reused is not None else []
             self.is_recorded = True
             yield len(logs)
