@@ -5,9 +5,11 @@ READY := $(VENV)/ready
 LOWEST := $(VENV)/lowest
 DOCS := build/docs-venv
 PACKAGING := build/package-venv
-# What meets other libraries' versions: of resume, what it knows code and values by does not.
-SEARCHES := $(filter-out %_resume_code.py %_isolation.py %_fingerprint.py %_bytecode.py,$(wildcard tests/search/test_search*.py))
-VERSIONED := $(SEARCHES) tests/search/test_adaptive.py tests/compat tests/server/test_page.py tests/tracking/test_runs.py tests/training/test_capture.py
+# What meets other libraries' versions: what a search is resumed, described and grouped by does not.
+APART := %_resume_code.py %_isolation.py %_fingerprint.py %_bytecode.py %_values.py %_describe.py %_texts.py %_results.py
+SEARCHES := $(filter-out $(APART),$(wildcard tests/search/test_search*.py))
+NAMES := $(filter-out %_names_of_libraries.py,$(wildcard tests/compat/test_*.py))
+VERSIONED := $(SEARCHES) tests/search/test_adaptive.py $(NAMES) tests/server/test_page.py tests/tracking/test_runs.py tests/training/test_capture.py
 OTHERS := 3.12 3.13
 # certificates that pip trusts, too
 export UV_SYSTEM_CERTS := 1

@@ -150,6 +150,7 @@ def in_every_mood(proxy, first, length, pause):
     return happens
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_training_outlives_a_server_in_bad_moods(proxy, tmp_path):
     run_id = trained(in_every_mood(proxy, 10, 8, 4))
@@ -318,7 +319,7 @@ def test_a_search_outlives_a_server_that_refuses_everything_for_a_while(proxy, m
     check_search(run_id)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(5)
 @pytest.mark.slow
 @pytest.mark.parametrize("mood", ["gone", "hangs", "fails", "hangs behind a good health", refusing(403)], ids=str)
 def test_a_search_whose_server_is_away_at_its_end_is_recovered(proxy, monkeypatch, gives_up_soon, mood):

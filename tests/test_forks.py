@@ -177,6 +177,7 @@ class Mine(mlflow_hp.TrainingRecorder):
         self.note = note
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
 def test_copies_of_a_recorder(copied):
     recorder, during = Mine("mine"), []
@@ -196,6 +197,7 @@ def test_copies_of_a_recorder(copied):
     assert fitted.recorder.history.n_steps == 10
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("weights", ["all", "statistics", "none"])
 @pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
 def test_copies_of_a_history_hold_all(copied, weights):

@@ -130,6 +130,7 @@ def altered(content, at, how, rng):
     return bytes(data)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("how", ["bit", "zeros", "length", "lost"])
 def test_a_history_that_is_damaged_anywhere_gives_no_wrong_number(whole, tmp_path, how):
     content, arrays = whole

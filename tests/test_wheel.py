@@ -148,6 +148,7 @@ json.dump([mlflow_hp.__file__, steps, page.status_code], sys.stdout)
     assert (steps, status) == (2, 200)
 
 
+@pytest.mark.thorough
 def test_the_command_ui_serves_the_page(beside_libraries, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -29,6 +29,7 @@ def trained(tracking_uri):
     return run.info.run_id
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("text", ["x" * 5000, "ü€😀" * 2000, "a\nb\x1b[2J", "\ud800" * 3000])
 @pytest.mark.parametrize("n", [1, 50, 3000])
 def test_an_answer_is_bounded_and_printable(text, n):

@@ -54,6 +54,7 @@ class OfKeras(ClassifierMixin, BaseEstimator):
         return np.full(len(x), self.classes_[0])
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("n_jobs", [None, 2])
 def test_trainings_in_a_search_belong_to_it(autolog, new_runs, n_jobs):
     import joblib

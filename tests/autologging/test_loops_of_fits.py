@@ -112,6 +112,7 @@ raise RuntimeError("mine")
 """
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("way", ["exit", "error", "kill"])
 def test_an_open_run_ends_with_the_program(new_runs, tracking_uri, way):
     done = subprocess.run([python(), "-c", LOOP, tracking_uri, way], capture_output=True, text=True)

@@ -16,6 +16,7 @@ from tests.helpers.fits import LABELS, X, Y, regression
 pytestmark = pytest.mark.usefixtures("store")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("is_first", [True, False])
 def test_next_to_mlflows_own_autologging(new_runs, store, is_first):
     def ours():

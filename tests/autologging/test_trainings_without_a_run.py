@@ -17,6 +17,7 @@ from tests.helpers.fits import bare, regression, same_weights
 pytestmark = pytest.mark.usefixtures("store")
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("error", "status"), [(RuntimeError, "FAILED"), (KeyboardInterrupt, "KILLED")])
 @pytest.mark.parametrize("way", ["autolog", "recorder"])
 def test_an_error_of_the_users_ends_the_run(request, new_runs, error, status, way):

@@ -52,6 +52,7 @@ def bare_fit(make, y="numbers", **compiled):
 # seen in one form, or in one for each kind of model; and in "something else", which the caller himself has to see.
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("form", "compiled"),
     [
@@ -70,6 +71,7 @@ def test_a_train_function_that_is_built_in_another_way_is_read_from_the_host(mon
     np.testing.assert_array_equal(history.weights("out/kernel")[-1], fitted.model.get_weights()[0])
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("form", ["gone", "raising"])
 def test_a_model_that_can_not_be_built_without_data_is_read_from_its_first_step_on(monkeypatch, form):
     text = change(monkeypatch, of_keras.SYMBOLIC_BUILD, form, keras.Model)
@@ -79,6 +81,7 @@ def test_a_model_that_can_not_be_built_without_data_is_read_from_its_first_step_
     assert fitted.history.n_steps == 10
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("make", "form"),
     [(network, "gone"), (unbuilt, "called in another way"), (network, "something else"), (unbuilt, "raising")],
@@ -164,6 +167,7 @@ def two_outputs():
     return model
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("name", "form"), [(of_keras.COMPILE_LOSS, "gone"), (of_keras.SYMBOLIC_BUILD, "called in another way")]
 )
@@ -192,6 +196,7 @@ def test_an_operation_that_does_not_tell_its_arguments(monkeypatch):
         architecture(model)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("form", ["gone", "raising", "something else"])
 def test_a_tf_data_that_hides_what_it_is_made_from_is_no_data_set_of_the_run(monkeypatch, form):
     def data():
@@ -311,6 +316,7 @@ class Replacing(keras.callbacks.Callback):
             self.model.train_function = lambda iterator: step(next(iterator))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("hook", "at", "text", "n_steps"),
     [

@@ -95,6 +95,7 @@ def test_behind_an_error():
         searched.fit(X, LABELS)
 
 
+@pytest.mark.thorough
 def test_behind_a_search_inside_a_search():
     class Inner(LogisticRegression):
         def fit(self, x, y, sample_weight=None):

@@ -67,6 +67,7 @@ def check(store, run_id, search, recorded_afterwards):
     assert "mlflow_hp.recording_error" not in parent.data.tags
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("name", "form"),
     [
@@ -131,6 +132,7 @@ def other_results(function):
     return fit
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("pool", "text"),
     [
@@ -168,6 +170,7 @@ def test_callbacks_of_an_estimator_that_are_kept_elsewhere(store, monkeypatch):
     check(store, record(search), search, recorded_afterwards=False)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_a_pool_that_does_not_tell_its_backend(store, monkeypatch, n_jobs):
     search = grid(n_jobs=n_jobs)

@@ -136,6 +136,7 @@ def refuses(monkeypatch, is_bad, code="INVALID_PARAMETER_VALUE"):
     monkeypatch.setattr(mlflow.MlflowClient, "log_batch", log_batch)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("code", ["INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INTERNAL_ERROR"])
 def test_bad_metric_is_set_aside(store, monkeypatch, code):
     refuses(monkeypatch, lambda item: item.key == "batch/loss" and item.step == 3, code)

@@ -51,7 +51,7 @@ def points_of(store, make, *, before, epochs=3):
     return run.info.run_id, shown.history
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("before", [True, False])
 @pytest.mark.parametrize("make", [ByHand, OneByOne, Rarely, mlflows_own])
 def test_each_epoch_is_logged_once(store, make, before):

@@ -46,6 +46,7 @@ class Logs(keras.callbacks.Callback):
         setattr(self, hook, lambda *_, **__: mlflow.log_params(USERS))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "when",
     ["before", "on_train_begin", "on_epoch_begin", "on_train_batch_end", "on_epoch_end", "on_train_end", "after"],

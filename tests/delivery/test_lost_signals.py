@@ -162,6 +162,7 @@ class Lost(keras.callbacks.Callback):
                 pass
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("at", [1, 4, 5])
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_a_lost_error_ends_the_training_at_the_next_step(store, at, jit_compile):

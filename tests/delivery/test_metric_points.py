@@ -195,6 +195,7 @@ def thinned(values, n_steps, max_points=20_000, every=1, chunk=25):
     return points, sent(points, chunks)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("is_known", [True, False])
 @pytest.mark.parametrize("n", [7, 2_000, 2_003, 12_345, 60_000])
 def test_points_within_the_budget_keep_every_spike(n, is_known):

@@ -164,7 +164,7 @@ FOR_A_WHILE = {
 }
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(13)
 @pytest.mark.parametrize("answer", FOR_A_WHILE.values(), ids=FOR_A_WHILE)
 def test_temporary_refusal_is_reported_and_retried_with_back_off(proxy, deliver, answer):
     proxy.refuses = lambda call: answer
@@ -206,6 +206,7 @@ def test_bad_item_is_set_aside(proxy, deliver, item, answer):
     assert delivery.told == []
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("n_bytes", [20_000, 6_000])
 def test_batch_that_is_too_large_is_split(proxy, deliver, n_bytes):
     proxy.refuses = lambda call: ANSWERS["413"] if call.n_bytes > n_bytes else None
@@ -215,6 +216,7 @@ def test_batch_that_is_too_large_is_split(proxy, deliver, n_bytes):
     assert delivery.told == []
 
 
+@pytest.mark.sampled(2)
 def test_item_that_is_too_large_is_set_aside(proxy, deliver):
     proxy.refuses = lambda call: ANSWERS["413"] if call.is_batch and call.n_bytes > len(LONG) else None
     delivery = deliver()

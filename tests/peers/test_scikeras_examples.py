@@ -278,7 +278,7 @@ def predictions(search, x):
     return search.predict(x).tobytes() if search.refit else None
 
 
-@pytest.mark.sampled(9)
+@pytest.mark.sampled(13)
 @pytest.mark.parametrize("name", CASES)
 def test_recorded_as_bare(name, store):
     case = CASES[name]

@@ -183,6 +183,7 @@ def test_a_given_window_is_kept_and_its_levels_show_the_valley():
     assert info.levels[-1] == pytest.approx(info.cost.max(), rel=0.5)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("end", [(50, 1), (1e200, 1e200), (np.nan, 1), (np.inf, 1)])
 def test_a_path_that_ends_outside_a_given_window(end, tmp_path):
     info = on_beale(a=[(4, 4), (3, 1), end])

@@ -45,6 +45,7 @@ def drawn(axes, tmp_path):
     assert min(pixels.shape) > 200
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("n", "n_parameters", "failed", "scale"),
     [(2, 1, 0, 1), (2, 2, 1, 1), (9, 3, 2, -3e3), (40, 4, 0, -1e6), (500, 6, 50, 1)],

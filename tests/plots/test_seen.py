@@ -183,6 +183,7 @@ def frame_texts(whole):
     return [text for text in dict.fromkeys(texts) if text.get_text().strip() and text.get_visible()]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("kind", PICTURES)
 def test_each_picture_is_named_readable_and_free_of_overlaps(kind):
     for axes in PICTURES[kind]():
@@ -209,6 +210,7 @@ def really_overlap(box, other, slack=1.0):
     )
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("kind", [kind for kind in PICTURES if "search" not in kind])
 def test_ticks_are_short(kind):
     for axes in PICTURES[kind]():

@@ -237,6 +237,7 @@ def test_many_methods_are_counted_and_not_listed():
     )
 
 
+@pytest.mark.thorough
 def test_diverging_beside_others(go, store):
     status, top, children = go("--method", "SGD,BFGS", "--learning_rate", "0.01", "--animate", "true")
     assert (status, top.info.status) == (0, "FINISHED")
@@ -328,6 +329,7 @@ def test_what_is_proposed():
     assert advice("CG") == [("x", 4.0, 1.0), ("y", 4.0, 1.0)]
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("blank_pictures")
 def test_advice_is_followed(go, monkeypatch):
     from mlflow_hp.plots import training

@@ -121,6 +121,7 @@ def test_a_seeded_run_repeats_bit_for_bit(go):
     assert one.weights("linear/kernel")[0] != other.weights("linear/kernel")[0]
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("one_of_each_picture")
 def test_several_values_on_one_surface(go, store):
     status, found = go("--learning_rate", "0.1,0.01", "--standardize", "false,true", "--epochs", "1")
@@ -193,6 +194,7 @@ def test_bad_input_is_a_line_and_not_a_traceback(tracking_uri, tmp_path):
     assert err.startswith("cost_contour: data='nowhere.csv': there is no file")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_training_is_recorded_and_plotted_up_to_there(store, tracking_uri, tmp_path, number):
@@ -221,6 +223,7 @@ def mlflow_run(tmp_path):
     return environment, ["mlflow", "run", str(ROOT), "-e", "cost_contour", "--env-manager", "local"]
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_ctrl_c_under_mlflow_run(tmp_path):
     environment, (mlflow_command, *command) = mlflow_run(tmp_path)

@@ -39,7 +39,7 @@ def test_all_are_here():
     assert set(declared) == set(SMALL) | {"compare"}  # it needs runs that are there: test_comparison.py
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(9)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in SMALL if name != "main"])  # main is tested with cost_contour
 def test_mlflow_run(name, tmp_path):
@@ -74,6 +74,7 @@ def test_the_end_says_how_to_look_at_a_run(store, monkeypatch):
     assert "\nui:" in makefile
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_libraries_print_nothing_before_a_sentence(tmp_path):
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")

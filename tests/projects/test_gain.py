@@ -55,7 +55,7 @@ def test_the_same_model_gains_nothing():
     assert "cannot tell" in found.sentence
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("scoring", [None, "accuracy", "f1_macro", "neg_log_loss", "roc_auc"])
 def test_any_scorer_of_classes(scoring):
     x = RNG.normal(size=(80, 2))

@@ -59,6 +59,7 @@ def test_trained_on(go, lookalike):
     assert int(found.data.params["data/n_features"]) == len(kept["features"])
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("blank_pictures")
 def test_scores_are_in_units_of_the_target(go):
     found, _, said = go(train.EXPERIMENT, california(), *SMALL, "epochs", "15")

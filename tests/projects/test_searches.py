@@ -130,6 +130,7 @@ def test_the_recorded_refit_is_that_of_scikit_learn(go, store):
     assert best.history.n_epochs == 2
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("blank_pictures")
 def test_without_the_best_trained_once_more(go):
     top, below, out, _ = go(grid_search.EXPERIMENT, "--grid", '{"hidden": ["4", "8"]}', "--refit", "false")
@@ -230,6 +231,7 @@ def test_an_interrupted_search_is_resumed(request, go, a_whole_search, store, mo
     assert "Interrupted" not in note(found)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("blank_pictures")
 def test_an_interrupted_training_of_the_best_keeps_the_search(go, monkeypatch):
     def interrupted(*arguments):
@@ -242,6 +244,7 @@ def test_an_interrupted_training_of_the_best_keeps_the_search(go, monkeypatch):
     assert "- The best, " in note(top)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("blank_pictures")
 def test_an_interrupted_advice_keeps_the_search_which_is_resumed(go, store, monkeypatch):
     calls = []
@@ -269,6 +272,7 @@ def time_is_over_after(monkeypatch, n_fits):
     monkeypatch.setattr(TimeLimit, "is_over", property(lambda _: next(answers)))
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("blank_pictures")
 def test_a_search_that_its_time_cuts_is_resumed(go, a_whole_search, store, monkeypatch):
     whole, expected, _, _ = a_whole_search

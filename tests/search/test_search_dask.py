@@ -86,6 +86,7 @@ def test_a_search_goes_on(store, cluster):
     assert found(again) == found(search)
 
 
+@pytest.mark.thorough
 def test_seeded_keras_models_and_their_shared_epochs(store, cluster):
     ours, bare = keras_searches.search(), keras_searches.search()
     with joblib.parallel_config("dask"):

@@ -43,6 +43,7 @@ NO_TIMES = ("fit_time", "score_time", "estimator")
 SCALED = Pipeline([("scale", StandardScaler()), ("clf", classifier(model__learning_rate=0.01))])
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("estimator", "name", "counts", "reused"),
     [(classifier(validation_split=0.1), "epochs", (4, 2, 6), True), (SCALED, "clf__fit__epochs", (2, 4), False)],
@@ -208,6 +209,7 @@ def test_a_recorded_search_trains_once_and_finds_the_same(store, bare, trained):
     assert trained == [1]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("settings", [{"share_epochs": False}, {"per_fold_runs": True}])
 def test_off(store, trained, settings):
     ours = search(param_grid={"epochs": [1, 2]})

@@ -149,6 +149,7 @@ SCORINGS = {"name": "accuracy", "lambda": lambda e, x, y: e.score(x, y), "local"
 """Copies have a name and a function itself, but a scorer of their own."""
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("scoring", "way"),
     [

@@ -143,6 +143,7 @@ def bare():
     return fits(False)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", ["nothing", *PUBLIC])
 def test_a_name_that_is_gone_changes_nothing_and_is_told(monkeypatch, bare, name):
     original, told = BaseWrapper._fit_keras_model, []
@@ -195,7 +196,7 @@ def changed(patch, name, form):
         patch.setattr(owner, "mlflow_hp_other", there[form], raising=False)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize(("name", "form"), [(name, form) for name, forms in NAMES.items() for form in forms])
 def test_a_private_name_that_changes_changes_nothing_and_is_told(monkeypatch, bare, name, form):
     private = next(vars(each)[name] for each in (of_scikeras, of_keras, of_tensorflow) if name in vars(each))
@@ -213,7 +214,7 @@ def test_a_private_name_that_changes_changes_nothing_and_is_told(monkeypatch, ba
         assert FORMS[form] in reason
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     "place",
     [
@@ -346,7 +347,7 @@ class TwoInputs(KerasClassifier):
         return FunctionTransformer(lambda x: {"a": x, "b": -x})
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("estimator", "x", "given"),
     [

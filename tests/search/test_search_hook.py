@@ -127,6 +127,7 @@ SEARCHES = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("search", SEARCHES.values(), ids=SEARCHES)
 @pytest.mark.parametrize("n_jobs", [1, 2], ids=["n_jobs=1", "threading"])
 def test_the_search_finds_what_it_would_have_found(search, n_jobs):

@@ -240,6 +240,7 @@ def trained():
     return TRAINED[0]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("way", WAYS)
 def test_whoever_holds_it_is_seen(way, trained):
     def free():
@@ -252,6 +253,7 @@ def test_whoever_holds_it_is_seen(way, trained):
         assert free() == (False, False)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("way", ["estimator", "copy of the estimator", "the model", "layer", "weak"])
 def test_whoever_holds_it_keeps_it(way):
     estimator, record = fitted()
@@ -318,6 +320,7 @@ def bare():
     return trained_while_kept(KEEPS, False)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("keep", KEEPS)
 def test_a_model_that_was_kept_while_it_was_built_is_the_one_that_is_trained(keep, bare):
     for one, other in zip(trained_while_kept([keep], True), bare, strict=True):

@@ -36,6 +36,7 @@ def test_nothing_is_left_of_a_search_that_mlflow_has(store):
     assert not list(local_home().glob("*/*"))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "refusal",
     [
@@ -70,6 +71,7 @@ def test_what_a_large_search_is_known_by_is_not_lost(store, monkeypatch):
     assert known >= named  # and what it was known by before a module was imported during the search
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("how", ["own run", "active run"])
 def test_what_mlflow_refuses_up_to_the_end_is_recovered(store, monkeypatch, how, capfd):
     refuses = Refuses(monkeypatch, error("PERMISSION_DENIED"))

@@ -138,6 +138,7 @@ def test_every_step_of_a_seeded_estimator(store):
         assert history.epochs["loss"].tolist() == values(store, run, f"fold_{fold}/loss")
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_every_step_of_every_fold_from_other_processes(store):
     every_step(store, 2)

@@ -74,7 +74,7 @@ VALUES = {
 }
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("kind", VALUES)
 @pytest.mark.filterwarnings("ignore:Glyph", "ignore:Tight layout not applied")
 def test_values_of_any_kind(store, kind):
@@ -123,7 +123,7 @@ DRAWN = list({scorer: settings for settings, scorer in SCORINGS}.values())
 """One for each name of a score, which is all that pictures show of a scoring."""
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize(("settings", "scorer"), SCORINGS)
 def test_scorings_of_any_kind(request, store, settings, scorer):
     if settings not in DRAWN:

@@ -88,6 +88,7 @@ def test_exact_never_misses_the_best_by_rounding_or_ties(seed):
         assert not (rule.judge(so_far, n_best).is_hopeless & (means >= top)).any()
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("prune", ["exact", "tested"])
 @pytest.mark.parametrize(
     "settings",

@@ -49,6 +49,7 @@ def test_recovering_again_changes_nothing(store, monkeypatch):
     assert is_whole(store, run_id, search)
 
 
+@pytest.mark.thorough
 def test_recovering_again_into_a_file_store_changes_nothing(monkeypatch, tmp_path):
     """MLflow's databases keep equal points once; its file store keeps all that is written."""
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")

@@ -88,6 +88,7 @@ def lines(running):
     return out.splitlines()
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("kind", ["grid", "adaptive"])
 def test_a_killed_process(store, tmp_path, kind):
     start, experiment_id = program(tmp_path, store, kind)

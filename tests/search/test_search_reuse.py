@@ -74,7 +74,7 @@ KERAS = tuple(int(number) for number in keras.__version__.split(".")[:2])
 """Older versions may hold a callback's model for longer, so that fewer are reused."""
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(
     ("estimator", "grid", "folds", "counts"),
     [

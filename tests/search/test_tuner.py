@@ -67,6 +67,7 @@ def test_each_trial_has_a_run_with_the_curves_of_its_executions(store, tmp_path)
     assert "run_trial" not in vars(keras_tuner.RandomSearch)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_hyperband(store, tmp_path):
     def tuner(folder):

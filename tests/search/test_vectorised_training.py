@@ -106,7 +106,7 @@ def one_output():
     return mlp(frozen, last=L.Dense(1, "sigmoid"), loss="binary_crossentropy")
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("build", [sgd, dropout_adam, decayed, penalised, convolution, one_output])
 def test_losses_epochs_and_weights_are_those_of_keras(build):
     y = (Y % 2) if build is one_output else Y

@@ -128,7 +128,7 @@ def violations(page):
     return [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found]
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (375, "light"), (375, "dark")])
 def test_looks_and_accessibility(browse, served, width, scheme):
     page = browse(f"e={served['experiment']}&r={served['slow']},{served[NAUGHTY]}", width, scheme)

@@ -117,6 +117,7 @@ def test_these_are_all_routes_and_parameters(page):
     assert set(read) == {name for names in PARAMETERS.values() for name in names}
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("value", VALUES)
 @pytest.mark.parametrize(("route", "name"), [(route, name) for route, names in PARAMETERS.items() for name in names])
 def test_no_value_is_an_error_of_the_server(page, route, name, value):

@@ -146,6 +146,7 @@ def legend(page):
     return page.locator("#descent .legend li").all_inner_texts()
 
 
+@pytest.mark.thorough
 def test_other_runs_are_chosen_by_a_menu_and_a_link_has_them(browse, served):
     page = shown(browse(f"{served['server']}/hp/run/{served['run']}"))
     assert legend(page)[:-1] == ["a line"]  # the last is the minimum
@@ -261,6 +262,7 @@ def test_a_run_that_goes_on_is_followed_to_its_end(browse, served):
     until(page, "document.querySelector('#progress').hidden")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (375, "dark")])
 def test_looks_and_accessibility(browse, served, width, scheme):
     page = shown(browse(f"{served['server']}/hp/run/{served['run']}", width, scheme))

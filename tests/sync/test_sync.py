@@ -57,7 +57,7 @@ def test_again_writes_nothing(both):
         assert thorough or counting.calls == 0
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(("calls", "lost"), [(1, True), (3, False), (4, True), (7, False)])
 def test_interrupted_it_goes_on_where_it_was(both, tmp_path, calls, lost):
     """Broken off after every few calls, all is there once at last, and no point has been sent twice."""

@@ -245,6 +245,7 @@ def is_locked(uri):
     return False
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_process_that_is_killed_or_suspended_amid_its_copies(both, monkeypatch, how):

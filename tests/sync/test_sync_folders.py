@@ -77,6 +77,7 @@ DAMAGE = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("what", DAMAGE)
 def test_the_whole_runs_come_and_the_others_are_named(folder, empty_uri, capfd, what):
     run = run_folder(folder)

@@ -20,6 +20,7 @@ from tests.helpers.synced_runs import (
 )
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_to_a_server_on_postgresql(server, tracking_uri, tmp_path):
     """The same to a real server, broken off a few times, and back into an empty store."""

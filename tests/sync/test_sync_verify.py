@@ -39,6 +39,7 @@ def duplicate(client, run_id):
     client.create_run(run.info.experiment_id, START + 1, {SYNCED_FROM_TAG: run.data.tags[SYNCED_FROM_TAG]}, "duplicate")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("change", "kind", "line", "mended"),
     [

@@ -58,6 +58,7 @@ def test_runs_of_a_program_that_uses_it(installed, tracking_uri, tmp_path):
     )
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("more", ["", "import mlflow_hp"])
 def test_runs_of_another_program_are_left_alone(more, installed, tracking_uri, tmp_path):
     assert run(RUN.format(more=more), installed, tracking_uri, tmp_path) == ["[]", "[]"]
@@ -68,6 +69,7 @@ def test_it_can_be_turned_off(installed, tracking_uri, tmp_path):
     assert run(program, installed, tracking_uri, tmp_path, **{provenance.SWITCH: "0"}) == ["[]", "[]"]
 
 
+@pytest.mark.thorough
 def test_where_there_is_no_git_and_nothing_can_be_written(installed, tracking_uri):
     program = RUN.format(more="import mlflow_hp.tracking.runs")
     top, _ = run(program, installed, tracking_uri, "/proc", PATH="", HOME="/proc")

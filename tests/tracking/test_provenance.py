@@ -251,6 +251,7 @@ def test_it_can_be_turned_off(value, repository, monkeypatch):
     assert uncommitted_code.uncommitted() is None
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_the_real_tensorflow_is_asked_only_when_it_has_begun(tmp_path):
     program = (

@@ -57,6 +57,7 @@ def test_ends_are_read_from_snapshots_histories_and_logged_models():
     assert between.titles[1] == "logged"
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("flavor", ["keras", "tensorflow"])
 def test_a_logged_model_is_read_in_either_flavor_of_mlflow(flavor):
     model = regression()
@@ -114,6 +115,7 @@ def test_it_is_logged_as_numbers_and_as_a_file(store):
     assert len(set(between.titles)) == 2
 
 
+@pytest.mark.thorough
 def test_it_is_logged_to_both_runs_on_request(store, monkeypatch):
     runs = [recorded(regression(), Y, snapshot_megabytes=1) for _ in range(2)]
     ids, model = [run.run_id for run in runs], runs[0].model
@@ -154,6 +156,7 @@ def test_what_a_run_lacks_is_said():
         mlflow_hp.barrier(other.run_id, other.run_id, None, X, LABELS)
 
 
+@pytest.mark.thorough
 def test_other_layers_of_the_same_shapes_are_another_architecture():
     def model(activation):
         layers = [keras.layers.Dense(4, activation, name="hidden"), keras.layers.Dense(1, name="out")]

@@ -116,6 +116,7 @@ def test_there_is_no_best_without_a_number(store):
     assert recorder.best is None
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("series", "make_callbacks", "epoch", "value", "saved"),
     [
@@ -190,6 +191,7 @@ def test_what_a_fit_noted_at_its_end_survives_a_server_that_is_away(store, monke
     assert (metrics["epoch"], by, saved) == (2, "max r2_score", "best")
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("series", "callbacks", "more", "restored"),
     [

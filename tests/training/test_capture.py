@@ -35,6 +35,7 @@ def bare_network(per_execution, jit, validated=True):
     return bare(model, y=LABELS, validation_data=VALIDATION if validated else None)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("per_execution", "jit"), EXECUTIONS)
 def test_training_is_unchanged_and_every_step_recorded(per_execution, jit):
     model = network(steps_per_execution=per_execution, jit_compile=jit)
@@ -62,6 +63,7 @@ def test_steps_per_execution_does_not_change_what_is_recorded():
         np.testing.assert_array_equal(one.weights(tensor.name), many.weights(tensor.name))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("per_execution", [1, 50])
 def test_batch_loss_is_that_of_the_batch_at_the_weights_before_the_step(per_execution):
     model = regression(steps_per_execution=per_execution)
@@ -93,6 +95,7 @@ def test_class_weights_count_in_the_batch_loss():
     assert weighted.history.steps["batch_loss"][0] == pytest.approx(3 * plain, rel=1e-6)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("per_execution", [1, 50])
 def test_a_model_that_is_not_built_yet(per_execution):
     fitted = record(network(inputs=False, steps_per_execution=per_execution), y=LABELS)
@@ -170,6 +173,7 @@ def every_weight():
     return {tensor.name: history.weights(tensor.name) for tensor in history.tensors}
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("weights", ["all", "statistics", "none"])
 def test_what_is_kept_of_the_weights(weights):
     fitted = keeping(weights)
@@ -313,6 +317,7 @@ def test_distinct():
     assert distinct_names(["a", "b", "a", "a_2", "a"]) == ["a", "b", "a_2", "a_2_2", "a_3"]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("every", [1, 4])
 def test_under_op_determinism_the_clock_is_the_hosts(store, every):
     from tensorflow.python.framework import config
@@ -359,6 +364,7 @@ def test_a_loss_that_is_tracked_twice_is_the_mean_of_both_by_their_weights(every
     np.testing.assert_allclose(steps["running_loss"], running, rtol=1e-6)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("weights", ["all", "statistics"])
 def test_a_weight_without_elements(weights):
     class Empty(keras.layers.Layer):

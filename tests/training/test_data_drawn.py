@@ -44,6 +44,7 @@ def n_drawn(callbacks, validates, is_built=True, **compiled):
     return training.n_drawn, validation.n_drawn, model
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("validates", [False, True])
 @pytest.mark.parametrize(
     "compiled",

@@ -121,7 +121,7 @@ def break_it(monkeypatch, where, error):
     monkeypatch.setattr(owner, name, broken)
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(11)
 @pytest.mark.usefixtures("warnings_are_errors")
 @pytest.mark.parametrize(
     ("way", "where"), BROKEN, ids=[f"{way}-{where.removeprefix('mlflow_hp.')}" for way, where in BROKEN]
@@ -144,6 +144,7 @@ def test_whatever_of_ours_fails(monkeypatch, caplog, store, way, where):
     assert store.get_run(run.info.run_id).info.status == "FINISHED"
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("way", "call"), [("graph", 2), ("eager", 3), ("eager", 4)])
 def test_what_fails_later_loses_no_batch(monkeypatch, way, call):
     """The record ends there, with what was read before; the training does not notice."""
@@ -178,6 +179,7 @@ class InTheMiddle(keras.callbacks.Callback):
             self.do(self.model)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("per_execution", [1, 3])
 def test_determinism_that_is_enabled_in_the_middle(per_execution):
     from tensorflow.python.framework import config

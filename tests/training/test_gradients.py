@@ -62,6 +62,7 @@ def norm_of(parts):
     return np.linalg.norm(np.concatenate(list(parts)))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("make", "x", "compiled"),
     [
@@ -95,6 +96,7 @@ def test_norms_and_cosines_are_those_of_a_tape(make, x, compiled):
     np.testing.assert_allclose(recorded[1:], cosines, atol=0.03 if is_sampled else 2e-4)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("clipping", "clip"),
     [
@@ -132,6 +134,7 @@ def test_without_clipping_there_is_no_clipped_norm():
     assert not [name for name in fitted(dense()).steps if name.startswith("clipped")]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("scaling", ["loss_scale_factor", "LossScaleOptimizer"])
 def test_norms_are_of_the_loss_itself_where_the_optimizer_scales_it(scaling):
     plain = fitted(dense(keras.optimizers.SGD(0.01, clipvalue=0.1)))
@@ -144,7 +147,7 @@ def test_norms_are_of_the_loss_itself_where_the_optimizer_scales_it(scaling):
         np.testing.assert_allclose(scaled.steps[name], plain.steps[name], rtol=1e-4, err_msg=name)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("jit", [False, True])
 @pytest.mark.parametrize(
     "make",
@@ -162,6 +165,7 @@ def test_training_is_the_same_bit_for_bit(make, jit):
     assert jit or np.all(recorded.history.steps["gradient_norm"] > 0)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("words", [50, 9000])
 def test_training_of_an_embedding_is_the_same_bit_for_bit(words):
     for optimizer in ("sgd", "adam"):
@@ -179,7 +183,7 @@ def several_large(optimizer, **compiled):
     return model
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("per_execution", [1, 4])
 @pytest.mark.parametrize(
     "optimizer",
@@ -229,6 +233,7 @@ class Asked(keras.optimizers.SGD):
         return super().apply(grads, trainable_variables)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")
 @pytest.mark.parametrize("way", ["list", "tuple", "keyword", "with None"])
 def test_an_optimizer_gets_what_the_step_gives_it(way):
@@ -349,6 +354,7 @@ class InAFunction(OwnStep):
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("own", "is_read"), [(WithoutVariables, True), (Clipped, True), (Conditional, False), (InAFunction, False)]
 )

@@ -115,7 +115,7 @@ Those that end where nobody knows, or never, have an execution cut short and one
 """
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize(("data", "execution"), [(data, each) for data, some in PAIRS.items() for each in some])
 def test_data(data, execution):
     eagerly, per_execution = EXECUTIONS[execution]
@@ -251,7 +251,7 @@ WAYS = {
 """Those that a comma joins meet in different places: the loss, validation, layers, the optimizer, metrics."""
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize(
     ("way", "execution"),
     [
@@ -277,6 +277,7 @@ def test_several_compiled_steps_in_one_execution():
     check(lambda: regression(jit_compile=True, steps_per_execution=50), lambda: dict(ARRAYS))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("eagerly", "per_execution"), [(False, 1), (True, 3), (False, 3)])
 def test_own_train_step(eagerly, per_execution):
     make = seeded(OwnStep, metrics=["mae"], run_eagerly=eagerly, steps_per_execution=per_execution)
@@ -287,6 +288,7 @@ def test_own_train_step(eagerly, per_execution):
     np.testing.assert_allclose(history.steps["running_loss"].reshape(2, 4), expected, rtol=1e-6)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("metric", "eagerly"), [(Vector, False), (Named, False), (Named, True)])
 def test_metrics_that_are_no_number_under_several_steps(metric, eagerly):
     def model():
@@ -335,6 +337,7 @@ class Stops(keras.callbacks.Callback):
         raise KeyError("the user's callback")
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("eagerly", [False, True], ids=["graph", "eager"])
 @pytest.mark.parametrize(
     ("hook", "n_steps"),
@@ -369,6 +372,7 @@ class InTheMiddle(keras.callbacks.Callback):
             self.do(self.model)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("per_execution", [1, 3])
 @pytest.mark.parametrize("at_first", [False, True])
 def test_functions_that_are_run_eagerly_from_the_second_epoch_on(at_first, per_execution):

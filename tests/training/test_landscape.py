@@ -93,7 +93,7 @@ MODELS = {
 }
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", MODELS)
 def test_the_loss_is_that_of_evaluate_and_the_model_stays_as_it_was(name):
     make, x, y = MODELS[name]

@@ -33,6 +33,7 @@ class Raises(keras.callbacks.Callback):
             raise self.error
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 def test_a_fit_left_by_an_exception_loses_nothing(store, error):
     model = regression()

@@ -217,6 +217,7 @@ def test_an_error_of_the_rules_ends_them_with_a_warning(monkeypatch, told):
     assert len(told()) == 1
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("per_execution", [1, 50])
 def test_a_fit_that_diverges_is_ended_within_its_epoch(store, per_execution):
     seen = []

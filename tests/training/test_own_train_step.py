@@ -261,6 +261,7 @@ class Told(Linear):
         self.optimizer.apply(gradients, self.trainable_weights)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("execution", ["graph", "graph of 3"])
 def test_what_is_of_the_batch_alone(execution):
     compiled = EXECUTIONS[execution]
