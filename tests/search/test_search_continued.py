@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 
+import joblib
 import keras
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 import mlflow_hp
+from mlflow_hp.errors import RecordingWarning
 from mlflow_hp.search.recovery import KINDS
 from mlflow_hp.search.speedups import epoch_continuation, training_state
 from mlflow_hp.search.speedups.model_reuse import forget_models
@@ -171,6 +173,14 @@ def continued(estimator, file, told=None, before_second=lambda: None, y=Y):
         with training.next_fit(lambda *said: told is None or told.append(said)):
             last.fit(X, y)
     return last, training.reused is not None
+
+
+def test_threads_start_again(store, trained):
+    ours = halving()
+    with joblib.parallel_config("threading", n_jobs=2), pytest.warns(RecordingWarning, match="not reproducible"):
+        run_id = record(ours, X, Y)
+    assert {first for first, _ in trained} == {0}
+    assert "several threads" in store.get_run(run_id).data.tags["mlflow_hp.plain_trainings"]
 
 
 @pytest.mark.parametrize("is_wrapped", [False, True])

@@ -65,7 +65,10 @@ class SpeedUpChoice:
                 )
             names = {name.rpartition("__")[2] for part in space_of(self._search) for name in part}
             self._shares &= pool.kind in ("here", "processes", "dask") and not in_threads and "epochs" in names
-            self._continues &= pool.kind in ("here", "processes") and not in_threads
+            if in_threads or pool.kind not in ("here", "processes"):
+                self._stages.refuse(
+                    "several threads of a process fit" if in_threads else f"the fits run on {pool.kind}"
+                )
         except Exception as error:  # noqa: BLE001 - the fits run without speed-ups
             self.count_plain(f"nothing is reused or shared: {type(error).__name__}: {error}", is_fault=True)
             self._reuse = self._shares = self._continues = False

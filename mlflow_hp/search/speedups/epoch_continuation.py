@@ -81,6 +81,11 @@ class Stages:
         self._reasons: dict[int, str | None] = {}
         self._folder = folder
         self._used: set[Path] = set()
+        self._refused: str | None = None
+
+    def refuse(self, reason: str) -> None:
+        """Let no training go on from one round to the next, for this reason."""
+        self._refused = reason
 
     def file_of(self, call: Call) -> Path | None:
         """File for the state of a fit's training; None if it does not go on from one round to the next."""
@@ -88,7 +93,7 @@ class Stages:
         if name is None or name not in fit.params:
             return None
         if fit.candidate not in self._reasons:
-            reason = reason_to_train_alone(call.arguments["estimator"], fit.params, name)
+            reason = self._refused or reason_to_train_alone(call.arguments["estimator"], fit.params, name)
             self._reasons[fit.candidate] = reason
             if reason is not None:
                 self._on_plain(f"rounds do not continue trainings: {reason}", False)
