@@ -38,7 +38,7 @@ class Fit:
         self.history = record(model, x, y, TrainingRecorder(weights="none"), batch_size=batch, epochs=1).history
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.thorough
 @pytest.mark.parametrize("seed", range(2))
 def test_under_adam_it_is_that_of_the_definition(store, seed):
     fit = Fit(seed)

@@ -81,6 +81,7 @@ def test_whole_qualities_are_classes_or_numbers(go):
     assert "regression: quality is predicted as a number, from 3 to 8" in said
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("blank_pictures")
 def test_a_search_for_numbers_is_scored_in_units(go):
     found, status, said = go(

@@ -102,7 +102,7 @@ def test_a_sweep_is_judged_by_the_model_that_is_kept(go, store):
 RESTARTS = ["--schedule", "restarts", "--restart_low", "0.01", "--restart_high", "0.1"]
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("experiment", "settings"),
     [

@@ -301,6 +301,7 @@ def test_a_time_in_which_no_combination_gets_all_folds(go, monkeypatch):
     assert "time_budget=1min was over before a combination had all its folds: raise it, and add" in one_line(err)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("blank_pictures")
 def test_all_at_once_with_several_seeds(go):
     grid = '{"learning_rate": [0.0001, 0.001, 0.01, 0.1]}'

@@ -51,6 +51,7 @@ class Waits(Picky):
         return super().fit(x, y)
 
 
+@pytest.mark.thorough
 def test_runs_open_while_the_search_runs(store, cluster, monkeypatch):
     monkeypatch.setattr("mlflow_hp.delivery.search_sender.EVERY_SECONDS", 0.1)
     seen = []

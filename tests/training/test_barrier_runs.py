@@ -83,6 +83,7 @@ def test_the_model_that_an_experiment_saved_is_read(tmp_path):
         mlflow_hp.barrier(run.info.run_id, run.info.run_id, None, X, Y, curve_steps=0)
 
 
+@pytest.mark.thorough
 def test_the_last_fit_of_a_run_is_its_end_and_layers_may_have_other_numbers():
     def model():
         built = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, "relu"), keras.layers.Dense(1)])
