@@ -57,6 +57,8 @@ def store(tracking_uri, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_HP_FOLDER", str(tmp_path / "on-its-way"))
     # what a developer has not committed yet is not looked for
     monkeypatch.setattr("mlflow_hp.tracking.uncommitted_code.uncommitted", lambda: None)
+    # a machine that tests keep busy, or that stands still for a while, is no server that is away
+    monkeypatch.setattr("mlflow_hp.delivery.patience.PATIENCE_SECONDS", 60.0)
     mlflow.set_tracking_uri(tracking_uri)
     experiment = mlflow.set_experiment("tests")
     client = mlflow.MlflowClient()

@@ -16,6 +16,7 @@ ALLOWED = {
     "tests/helpers/interrupted_recordings.py": (
         {"_history", "_queue", "_thread", "_writer", "_sink"}, "a process that has died",
     ),
+    "tests/search/test_search_continued.py": ({"_uses_threads"}, "Keras in threads, which may fail without us"),
     "tests/search/test_search_dask.py": ({"_uses_threads"}, "clusters of more machines than there are here"),
     "tests/search/test_search_fingerprint.py": ({"_n_objects"}, "how much work it is, which no result shows"),
     "tests/search/test_search_guard.py": (

@@ -308,8 +308,6 @@ class SearchRecording:
         forget_models()
         if results is not None:
             self._write_results(fit, results)
-            if fit.skipping is not None and (doubt := fit.skipping.doubt()) is not None:
-                self._remark(doubt)
         elif error is not None:
             tags = {ERROR_TAG: f"{type(error).__name__}: {error}"}
             if running:

@@ -486,6 +486,16 @@ def test_a_long_list_of_runs_is_cut(team, caplog, monkeypatch):
     assert f"combinations: {grid_id} (2), and 1 more; 1 combination left out" in caplog.text
 
 
+def test_of_too_many_runs_the_last_are_learnt_from(team, caplog, monkeypatch):
+    caplog.set_level("INFO", "mlflow_hp")
+    monkeypatch.setattr(warm_start, "MAX_RUNS", 1)
+    (_, grid_id), (_, drawn_id) = team
+    name = mlflow.get_experiment(mlflow.get_run(grid_id).info.experiment_id).name
+    for source in (name, [grid_id, drawn_id]):
+        assert ridge(warm_start_from=source).fit(X, TARGET).warm_started_from_ == {drawn_id: 3}
+    assert "warm start from 1 of 2 runs" in caplog.text
+
+
 def test_a_text_as_space_is_refused_once(store):
     search = ridge("alpha")
     with pytest.raises(UserError, match="'alpha' is no space"):

@@ -72,21 +72,28 @@ def test_a_budget_of_no_fit_computes_the_first_and_says_so(store, clock):
     assert len(Looked.fits) == 23 + 1
 
 
-def test_without_a_refit_the_table_is_left(store, clock):
+def test_without_a_refit_the_table_is_left(store, clock, caplog):
+    caplog.set_level("INFO", "mlflow_hp")
     search = grid(refit=False)
-    with pytest.warns(RuntimeWarning, match="best_index_=0 is a candidate whose folds the time budget has cut"):
-        record(search, X, Y, time_budget=1)
+    record(search, X, Y, time_budget=1)
+    assert "best_index_=0 is one of them, with nan as its score: nothing says that it is the best." in caplog.text
     assert np.isfinite(search.cv_results_["split0_test_score"]).sum() == 1
 
 
-def test_a_refit_of_a_candidate_that_was_cut_is_told(store, clock):
+def test_a_refit_of_a_candidate_that_was_cut_is_told(store, clock, caplog):
+    caplog.set_level("INFO", "mlflow_hp")
     chosen = grid(refit=lambda results: int(np.argmax(results["mean_test_score"])))  # that of an array with nan is nan
-    with pytest.warns(RuntimeWarning, match="best_index_=2 is a candidate .* choose by numpy.nanargmax"):
-        record(chosen, X, Y, time_budget=7)
+    run_id = record(chosen, X, Y, time_budget=7, report=True)
+    for text in (caplog.text, store.get_run(run_id).data.tags["mlflow.note.content"]):
+        assert "best_index_=2 is one of them" in text
+        assert "let refit choose by numpy.nanargmax" in text
     safe = grid(refit=lambda results: int(np.nanargmax(results["mean_test_score"])))
     Looked.fits = []
+    caplog.clear()
     record(safe, X, Y, time_budget=7)
     assert safe.best_index_ == 1
+    assert "Cut by the time budget" in caplog.text
+    assert "best_index_" not in caplog.text
 
 
 def test_a_budget_that_suffices_cuts_nothing(store, clock):
@@ -112,7 +119,7 @@ def test_an_adaptive_search_asks_for_no_more(store, clock):
     assert not time_limit.is_over()  # outside of the block
 
 
-@pytest.mark.filterwarnings(LOKY, "ignore:.*best_index_=0 is a candidate whose folds")  # if no other is complete
+@pytest.mark.filterwarnings(LOKY)
 def test_in_two_processes(store):
     search = GridSearchCV(Looked(seconds=0.2), {"hits": HITS}, cv=CV, n_jobs=2, refit=False)
     run_id = record(search, X, Y, time_budget=1)

@@ -40,7 +40,7 @@ function drawMap() {
     cells(document.getElementById("shown").value),
     { ...marks, marker: { color: "white", line: { color: "black", width: 1 }, size: 8 } },
     { ...line, line: { color: "black", dash: "dash" } },
-  ], themed({
+  ].filter((trace) => trace.type === "heatmap" || trace.x.some((x) => x !== null)), themed({
     xaxis: { ...axis(atlas.names[0], atlas.x), showgrid: false }, yaxis: { ...axis(atlas.names[1], atlas.y), showgrid: false },
     height: 460, legend: { orientation: "h", y: 1.1 },
   }), SETTINGS);

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 MAX_FIRST = 3
 """Most combinations of other folds or estimators that are tried first."""
+MAX_RUNS = 200
+"""Most runs to learn from, the latest: their ids are a tag of the run, for which MLflow has a limit."""
 MAX_LISTED = 5
 """Most runs that the message about a warm start names."""
 
@@ -112,7 +114,9 @@ def warm_start(search: Any, x: Any, y: Any, groups: Any = None) -> WarmStart:
         parents = _of_experiment(client, source, search, data, active)
     else:
         parents = _named(client, source, search, data)
-    warm_start = _collected(client, parents, search, data)
+    if len(parents) > MAX_RUNS:
+        log(f"warm start from {MAX_RUNS:,} of {count(len(parents), 'run')}, the last ones", name=__name__)
+    warm_start = _collected(client, parents[-MAX_RUNS:], search, data)
     if active is not None:
         client.set_tag(active.info.run_id, tag, ",".join(warm_start.runs))
     return warm_start
@@ -167,8 +171,8 @@ def _of_experiment(
     except MlflowException as error:
         raise UserError(f"warm_start_from={source!r}: there is no such experiment ({error.message})") from error
     searches = client.search_runs(
-        [experiment.experiment_id], f"tags.`{KIND_TAG}` = 'search'", order_by=["attributes.start_time ASC"]
-    )
+        [experiment.experiment_id], f"tags.`{KIND_TAG}` = 'search'", order_by=["attributes.start_time DESC"]
+    )[::-1]  # at most 1,000, so the latest
     ended = [run for run in searches if run.info.status != "RUNNING" and not _is_same(run, active)]
     reasons = {run.info.run_id: _reason(run, search, data) for run in ended}
     comparable = [run for run in ended if reasons[run.info.run_id] is None]

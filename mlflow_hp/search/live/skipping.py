@@ -188,17 +188,6 @@ class Skipping:
         """Whether the time limit has cut fits."""
         return any(not skip.is_pruned for skip in self.skips)
 
-    def doubt(self) -> str | None:
-        """Say that the search names a candidate as its best that the time limit has cut; None if it does not."""
-        best, refit = getattr(self._search, "best_index_", None), self._search.refit
-        if best not in {skip.fit.candidate for skip in self.skips if not skip.is_pruned}:
-            return None
-        choose = ", or let refit choose by numpy.nanargmax" if callable(refit) else ""
-        return (
-            f"best_index_={best} is a candidate whose folds the time budget has cut, with nan as its score: nothing "
-            f"says that it is the best; compute the rest by resume=True{choose}"
-        )
-
     def sentences(self) -> list[str]:
         """Describe how many fits were pruned, and how many the time limit cut."""
         pruned = [skip for skip in self.skips if skip.is_pruned]
@@ -211,6 +200,14 @@ class Skipping:
             candidates = count(len({skip.fit.candidate for skip in cut}), "candidate")
             sentences.append(
                 f"Cut by the time budget of {self.limit.seconds:g} s: {len(cut):,} {planned}, of {candidates}; "
-                "`resume=True` computes only these."
+                f"`resume=True` computes only these.{self._doubt({skip.fit.candidate for skip in cut})}"
             )
         return sentences
+
+    def _doubt(self, cut: set[int]) -> str:
+        """Say that the search names one of the candidates that were cut as its best; empty if it does not."""
+        best = getattr(self._search, "best_index_", None)
+        if best not in cut:
+            return ""
+        choose = "; let refit choose by numpy.nanargmax" if callable(self._search.refit) else ""
+        return f" best_index_={best} is one of them, with nan as its score: nothing says that it is the best{choose}."

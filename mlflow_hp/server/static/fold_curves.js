@@ -5,6 +5,7 @@ import { COLOURS, SETTINGS, library, themed } from "./plotting.js";
 
 const MAX_CANDIDATES = 10;
 const MAX_FOLDS = 10;
+const LEGEND_ROW = 22; // pixels: names of candidates are long, each may take a row
 const FIRST = ["val_loss", "loss", "accuracy"];
 
 export class FoldCurves {
@@ -56,7 +57,8 @@ export class FoldCurves {
     const last = Math.max(0, ...data.flatMap((trace) => trace.x));
     const Plotly = await library();
     await Plotly.react(this.plot, data, themed({
-      height: 380, xaxis: { title: { text: "epoch" }, ...(last < 10 ? { dtick: 1 } : {}) }, yaxis: { title: { text: metric } }, legend: { orientation: "h", y: -0.2 },
+      height: 300 + LEGEND_ROW * this.runs.length, xaxis: { title: { text: "epoch" }, ...(last < 10 ? { dtick: 1 } : {}) }, yaxis: { title: { text: metric } },
+      legend: { orientation: "h", y: 1.02, yanchor: "bottom" },
     }), SETTINGS);
   }
 }

@@ -183,13 +183,17 @@ async function loadSections() {
   for (const { plot, figure } of items) if (plot) await Plotly.react(plot, figure.data, themed(figure.layout ?? {}), SETTINGS);
 }
 
-async function loadPictures() {
-  const query = new URLSearchParams({ run_id: runId, path: "plots" });
+async function filesIn(path) {
+  const query = new URLSearchParams({ run_id: runId, ...(path ? { path } : {}) });
   const response = await fetch(`${origin}/ajax-api/2.0/mlflow/artifacts/list?${query}`);
   const files = response.ok ? (await response.json()).files ?? [] : [];
-  const pictures = files.map((file) => file.path).filter((path) => /\.(png|gif)$/.test(path));
-  element("pictures").hidden = !pictures.length;
-  const figures = pictures.map((path) => {
+  return files.map((file) => file.path);
+}
+
+// The pictures of the run, and links to its documents, which MLflow shows.
+async function loadPictures() {
+  const [pictures, documents] = await Promise.all([filesIn("plots"), filesIn("")]);
+  const figures = pictures.filter((path) => /\.(png|gif)$/.test(path)).map((path) => {
     const words = path.replace(/^plots\//, "").replace(/\.\w+$/, "").replaceAll("_", " ");
     const image = document.createElement("img");
     Object.assign(image, { loading: "lazy", alt: words, src: `${origin}/get-artifact?${new URLSearchParams({ path, run_uuid: runId })}` });
@@ -197,7 +201,14 @@ async function loadPictures() {
     figure.append(image, Object.assign(document.createElement("figcaption"), { textContent: words }));
     return figure;
   });
-  inside("pictures").replaceChildren(...figures);
+  const links = documents.filter((path) => path.endsWith(".html")).map((path) => {
+    const href = `../../#/experiments/${answer.run.experiment_id}/runs/${runId}/artifacts/${encodeURIComponent(path)}?workflowType=machine_learning`;
+    return Object.assign(document.createElement("a"), { textContent: path, href });
+  });
+  element("pictures").hidden = !figures.length && !links.length;
+  const words = document.createElement("p");
+  words.append("To click on, in MLflow: ", ...links.flatMap((link, index) => (index ? [", ", link] : [link])));
+  inside("pictures").replaceChildren(...(links.length ? [words] : []), ...figures);
 }
 
 // ---- Life
