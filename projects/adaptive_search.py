@@ -46,7 +46,7 @@ def train(settings: Settings, command: str) -> Outcome:
 
     space = grids.read(settings["space"], "space")
     data = search_settings.load(settings)
-    common = search_settings.common(data, {**settings, "halving": False})
+    common = search_settings.common(data, {**settings, "halving": False}, space)
     chosen = {"n_iter": settings["n_iter"], "sampler": settings["sampler"], "time_budget": settings["time_budget"]}
     search = AdaptiveSearchCV(
         search_settings.estimator(data, settings), space, random_state=settings["seed"], **chosen, **common

@@ -32,7 +32,7 @@ def train(settings: Settings, command: str) -> Outcome:
 
     space = grids.read(settings["grid"], "grid")
     data = search_settings.load(settings)
-    common = search_settings.common(data, settings)
+    common = search_settings.common(data, settings, space)
     search_class: Any = model_selection.HalvingGridSearchCV if settings["halving"] else model_selection.GridSearchCV
     search = search_class(search_settings.estimator(data, settings), space, **common)
     return search_runner.run(search_settings.SearchSetup(QUESTION, settings, command, data), search)

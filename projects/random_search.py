@@ -36,7 +36,7 @@ def train(settings: Settings, command: str) -> Outcome:
 
     space = grids.read(settings["space"], "space")
     data = search_settings.load(settings)
-    common, estimator = search_settings.common(data, settings), search_settings.estimator(data, settings)
+    common, estimator = search_settings.common(data, settings, space), search_settings.estimator(data, settings)
     common |= {
         "random_state": settings["seed"],
         "n_candidates" if settings["halving"] else "n_iter": settings["n_iter"],

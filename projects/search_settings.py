@@ -42,6 +42,15 @@ def _budget(text: str) -> str:
     return text
 
 
+def _halving(text: str) -> str | bool:
+    if text.lower() in HALVED:
+        return text.lower()
+    try:
+        return arguments.flag(text) and HALVED[0]
+    except ValueError:
+        raise ValueError(f"{' or '.join(HALVED)}, or false; true is {HALVED[0]}") from None
+
+
 def _resume(text: str) -> bool | str:
     try:
         return arguments.flag(text)
@@ -49,6 +58,8 @@ def _resume(text: str) -> bool | str:
         return False if text.lower() in ("", "none") else text
 
 
+HALVED = ("samples", "epochs")
+"""What the rounds of a halving search have more and more of."""
 DATA = [parameter for parameter in samples.PARAMETERS if parameter.name != "validation_size"]
 SEARCH = [
     Parameter("cv", "3", arguments.whole(2), "folds", several=False),
@@ -57,8 +68,9 @@ SEARCH = [
     Parameter("n_jobs", "1", _jobs, "fits at a time; -1: one on each core", several=False),
     Parameter("dask", "none", arguments.optional(str),
               "compute on Dask: a scheduler's address, or local for a cluster of n_jobs processes", several=False),
-    Parameter("halving", "false", arguments.flag,
-              "begin with few samples, and continue with three times as many for the better third", several=False),
+    Parameter("halving", "false", _halving,
+              "samples or epochs: begin with few, and continue with three times as many for the better third of the "
+              "combinations", several=False),
     Parameter("engine", "plain", arguments.one_of(lambda: ["plain", "vectorised"]),
               "vectorised: train all combinations and folds in one program, then fit the best three exactly",
               several=False),
@@ -85,7 +97,7 @@ WITHOUT_VALIDATION = 1e-9
 RECORDING = ("record", "resume", "engine", "prune", "repeats", "time_budget")
 """Parameters that are arguments of `mlflow_hp.record_search`, unless the search itself takes them."""
 HALVING_FACTOR = 3
-"""Ratio of the combinations of successive rounds of a halving search, and of their samples, inversely."""
+"""Ratio of the combinations of successive rounds of a halving search, and of samples or epochs, inversely."""
 
 
 class SearchSetup(NamedTuple):
@@ -197,13 +209,13 @@ def perceptron(
     return model
 
 
-def common(data: Samples, settings: Settings) -> dict[str, Any]:
+def common(data: Samples, settings: Settings, space: Mapping[str, Any]) -> dict[str, Any]:
     """Make the arguments that all searches of scikit-learn share.
 
     Raises
     ------
     UserError
-        If the scorer is unknown, or cannot score the data.
+        If the scorer is unknown, or cannot score the data, or if `space` has what a halving search is to raise.
     """
     from sklearn.model_selection import KFold, StratifiedKFold
 
@@ -219,6 +231,10 @@ def common(data: Samples, settings: Settings) -> dict[str, Any]:
         from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 
         keywords |= {"factor": HALVING_FACTOR, "random_state": settings["seed"]}
+        if settings["halving"] == "epochs":
+            if "epochs" in space:
+                raise UserError("halving=epochs raises the epochs itself, up to epochs: take them out of the grid")
+            keywords |= {"resource": "epochs", "max_resources": settings["epochs"]}
     return keywords
 
 

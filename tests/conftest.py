@@ -25,16 +25,22 @@ fast_sqlite.install()
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has what it starts in the background ignore it
 
 
+GOLDEN_RATIO = (1 + 5**0.5) / 2
+
+
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(items):
-    """Of the combinations of a test that is sampled, mark all but each n-th as thorough."""
+    """Of the combinations of a test that is sampled, mark all but the first and about each n-th as thorough.
+
+    Multiples of the golden ratio are spread evenly, so that no value of a parameter is left out by the step.
+    """
     seen: dict[str, int] = {}
     for item in items:
         sampled = item.get_closest_marker("sampled")
         if sampled is not None:
             number = seen.setdefault(item.nodeid.partition("[")[0], 0)
             seen[item.nodeid.partition("[")[0]] += 1
-            if number % sampled.args[0]:
+            if number * GOLDEN_RATIO % 1 >= 1 / sampled.args[0]:
                 item.add_marker("thorough")
 
 
@@ -57,8 +63,6 @@ def store(tracking_uri, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_HP_FOLDER", str(tmp_path / "on-its-way"))
     # what a developer has not committed yet is not looked for
     monkeypatch.setattr("mlflow_hp.tracking.uncommitted_code.uncommitted", lambda: None)
-    # a machine that tests keep busy, or that stands still for a while, is no server that is away
-    monkeypatch.setattr("mlflow_hp.delivery.patience.PATIENCE_SECONDS", 60.0)
     mlflow.set_tracking_uri(tracking_uri)
     experiment = mlflow.set_experiment("tests")
     client = mlflow.MlflowClient()
@@ -85,8 +89,14 @@ def impatient(monkeypatch):
         monkeypatch.setattr(f"mlflow_hp.delivery.{name}", value)
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """A machine that tests keep busy, or that stands still for a while, is no server that is away."""
+    monkeypatch.setattr("mlflow_hp.delivery.patience.PATIENCE_SECONDS", 30.0)
+
+
 @pytest.fixture
-def gives_up_soon(monkeypatch):
+def gives_up_soon(monkeypatch, patient):
     """At the end of a training or a search, wait a second for a server that is away; called, wait a minute again."""
 
     def wait(seconds):

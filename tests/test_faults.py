@@ -157,6 +157,7 @@ def test_a_training_outlives_a_server_in_bad_moods(proxy, tmp_path):
     check_training(run_id, tmp_path)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:mlflow_hp")
 def test_a_training_whose_server_is_away_at_its_end_is_recovered(proxy, gives_up_soon, tmp_path):
@@ -265,6 +266,7 @@ def test_a_search_outlives_a_server_in_bad_moods(proxy, monkeypatch):
     check_search(run_id)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_search_waits_a_while_at_its_end_for_a_server_that_is_away(proxy, monkeypatch):
     def leave():

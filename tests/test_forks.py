@@ -141,7 +141,7 @@ def child():
 }
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(6)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing is forked here")
 @pytest.mark.parametrize("child", CHILDREN)
 def test_a_forked_child(tracking_uri, tmp_path, child):
@@ -197,7 +197,7 @@ def test_copies_of_a_recorder(copied):
     assert fitted.recorder.history.n_steps == 10
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(15)
 @pytest.mark.parametrize("weights", ["all", "statistics", "none"])
 @pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
 def test_copies_of_a_history_hold_all(copied, weights):

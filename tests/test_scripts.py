@@ -52,7 +52,7 @@ def weights(name):
     return [[weight.tobytes() for weight in model.get_weights()] for model in models]
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("name", sorted(path.stem for path in SCRIPTS.glob("*.py")))
 def test_one_line_more(request, store, name):
     if name == "tuner":

@@ -110,11 +110,13 @@ class FolderLock:
 
     def release(self) -> None:
         """Release the lock; idempotent."""
-        _heartbeat.remove(self)
-        if fcntl is not None and not self._file.closed:
-            with contextlib.suppress(OSError):  # a child that was just forked may still have it open
-                fcntl.flock(self._file, fcntl.LOCK_UN)
-        self._file.close()
+        try:
+            _heartbeat.remove(self)
+            if fcntl is not None and not self._file.closed:
+                with contextlib.suppress(OSError):  # a child that was just forked may still have it open
+                    fcntl.flock(self._file, fcntl.LOCK_UN)
+        finally:  # also where a signal raises meanwhile
+            self._file.close()
 
     def close_in_child(self) -> None:
         """Close the file in a forked child without releasing the parent's lock."""

@@ -46,6 +46,7 @@ def test_under_adam_it_is_that_of_the_definition(store, seed):
     assert fit.exact / 1.5 < estimate < fit.exact * 1.5
 
 
+@pytest.mark.thorough
 @pytest.mark.sampled(6)
 @pytest.mark.parametrize("seed", [10, 11])
 @pytest.mark.parametrize(

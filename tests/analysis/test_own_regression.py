@@ -41,6 +41,7 @@ def test_the_surface_is_that_of_the_data():
     assert findings["distance"].evidence["least_squares_w"] == pytest.approx(exact.minimum.w, rel=1e-9)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "changed", [{"loss": "mae"}, {"activation": "relu"}, {"kernel_regularizer": "l2"}, {"use_bias": False}]
 )

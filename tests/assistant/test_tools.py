@@ -151,6 +151,7 @@ def test_an_unexpected_error_is_a_sentence_without_secrets(store, monkeypatch):
     assert (is_error, "RuntimeError: lost" in said, "hunter2" in said, "\n" in said) == (True, True, False, False)
 
 
+@pytest.mark.thorough
 def test_an_improvement_is_a_command_with_a_time_limit(store, trained):
     names, is_error, said = call_tool(make_server(allow_run=True), "run_improvement", run_id=trained, trainings=1)
     assert "run_improvement" in names

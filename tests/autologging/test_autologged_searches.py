@@ -64,6 +64,7 @@ def test_trainings_in_a_search_belong_to_it(autolog, new_runs, n_jobs):
     assert sorted(run.data.tags["mlflow_hp.kind"] for run in new_runs()) == ["candidate", "candidate", "search"]
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore:mlflow_hp. no MLflow run is active:RuntimeWarning")
 def test_a_recorder_in_a_worker_of_a_search_is_nested_in_it(new_runs):
     import joblib
@@ -98,6 +99,7 @@ def test_trials_of_optuna_have_runs_of_their_own(autolog, new_runs):
     assert parent_of(new_runs()[-1]) is None
 
 
+@pytest.mark.thorough
 def test_trainings_around_searches(autolog, new_runs):
     original = keras.Model.fit
     for _ in range(2):

@@ -84,6 +84,7 @@ def test_silence(new_runs, store, monkeypatch, capfd, recwarn):
         warn("again")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("given", ["list", "one", "callback list", "by position"])
 def test_callbacks_of_any_form_are_kept(autolog, new_runs, given):
     seen = []

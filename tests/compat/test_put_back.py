@@ -164,6 +164,7 @@ def test_in_the_workers_too():
     assert workers == [[False] * len(PLACES)] * 4
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("owner", "name"), PLACES[:2], ids=lambda each: getattr(each, "__name__", each))
 def test_somebody_elses_that_came_between_stays_and_still_works(owner, name):
     """As other libraries do it: theirs is put on ours in the middle of a search, and never taken away by us."""

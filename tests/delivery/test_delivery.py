@@ -76,7 +76,7 @@ def points(start, n):
     return [("loss", 1 / (step + 1), 1_700_000_000_000 + step, step) for step in range(start, start + n)]
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("phase", PHASES)
 def test_temporary_refusal_is_retried_and_not_acknowledged(phase):
     acknowledged = []
@@ -191,6 +191,7 @@ def test_bad_tag_and_param_are_set_aside(store, monkeypatch):
     assert store.get_run(fitted.run_id).data.tags["mlflow_hp.fits"] == "1"
 
 
+@pytest.mark.thorough
 def test_deleted_and_restored_run_has_every_step(store, monkeypatch):
     refused = refusals(monkeypatch)
     with mlflow.start_run() as run:
@@ -208,6 +209,7 @@ def test_deleted_and_restored_run_has_every_step(store, monkeypatch):
     assert list(recovery.left_behind()) == []
 
 
+@pytest.mark.thorough
 def test_recording_of_a_deleted_run_is_kept(store, capsys, gives_up_soon):
     run_ids = []
     for _ in range(2):
@@ -266,6 +268,7 @@ def test_server_down_at_the_begin_of_training(store, monkeypatch, gives_up_soon,
     assert [p.step for p in store.get_metric_history(run.info.run_id, "batch/loss")] == list(range(10))
 
 
+@pytest.mark.thorough
 def test_histories_stay_readable_after_their_fits(store, tmp_path):
     kept = [record(regression()).recorder.history for _ in range(3)]
     assert [history.weights("out/kernel").shape for history in kept] == [(11, 3, 1)] * 3

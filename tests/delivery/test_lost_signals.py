@@ -174,6 +174,7 @@ def test_a_lost_error_ends_the_training_at_the_next_step(store, at, jit_compile)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+@pytest.mark.thorough
 def test_an_error_that_ended_one_fit_does_not_end_the_next(store):
     class Sent(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):

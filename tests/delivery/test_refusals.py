@@ -164,7 +164,7 @@ FOR_A_WHILE = {
 }
 
 
-@pytest.mark.sampled(13)
+@pytest.mark.sampled(26)
 @pytest.mark.parametrize("answer", FOR_A_WHILE.values(), ids=FOR_A_WHILE)
 def test_temporary_refusal_is_reported_and_retried_with_back_off(proxy, deliver, answer):
     proxy.refuses = lambda call: answer
@@ -196,7 +196,7 @@ def refuses_one(item, answer):
     return lambda call: answer if item in call.items else None
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize(("item", "answer"), [(777, "400"), ("p3", "400"), ("short", "418"), (777, "fails")])
 def test_bad_item_is_set_aside(proxy, deliver, item, answer):
     proxy.refuses = refuses_one(item, ANSWERS[answer])
@@ -206,7 +206,7 @@ def test_bad_item_is_set_aside(proxy, deliver, item, answer):
     assert delivery.told == []
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("n_bytes", [20_000, 6_000])
 def test_batch_that_is_too_large_is_split(proxy, deliver, n_bytes):
     proxy.refuses = lambda call: ANSWERS["413"] if call.n_bytes > n_bytes else None
@@ -216,6 +216,7 @@ def test_batch_that_is_too_large_is_split(proxy, deliver, n_bytes):
     assert delivery.told == []
 
 
+@pytest.mark.thorough
 @pytest.mark.sampled(2)
 def test_item_that_is_too_large_is_set_aside(proxy, deliver):
     proxy.refuses = lambda call: ANSWERS["413"] if call.is_batch and call.n_bytes > len(LONG) else None
@@ -224,6 +225,7 @@ def test_item_that_is_too_large_is_set_aside(proxy, deliver):
     assert (delivery.there, delivery.refused) == (ALL - {"long"}, {"long"})
 
 
+@pytest.mark.thorough
 @pytest.mark.sampled(6)
 @pytest.mark.parametrize(("item", "answer"), [(777, "403 of a proxy"), ("p3", "401"), ("short", "404 of a proxy")])
 def test_forbidden_item_is_kept_and_reported(proxy, deliver, monkeypatch, item, answer):
@@ -238,6 +240,7 @@ def test_forbidden_item_is_kept_and_reported(proxy, deliver, monkeypatch, item, 
     assert delivery.told[0].startswith("MLflow does not accept")
 
 
+@pytest.mark.thorough
 @pytest.mark.sampled(9)
 @pytest.mark.parametrize("answer", ["400", "403", "502", "HTML"])
 def test_two_servers_in_turn_of_which_one_refuses(proxy, deliver, answer):

@@ -84,6 +84,7 @@ def test_store_that_hangs_after_the_fit_is_left_to_recovery(store, monkeypatch):
     assert sorted({p.step for p in store.get_metric_history(fitted.run_id, "batch/loss")}) == list(range(20))
 
 
+@pytest.mark.thorough
 def test_program_waits_for_the_rest(store, tracking_uri, tmp_path):
     program = f"""
         import sys, time

@@ -70,6 +70,7 @@ def format_version(folder):
         return json.loads(stream.schema.metadata[b"mlflow_hp"])["version"]
 
 
+@pytest.mark.sampled(2)
 def test_flipped_bits_of_the_steps_are_detected(folder):
     """Reading raises, or returns the original numbers, perhaps fewer."""
     path = folder / STEPS_FILE

@@ -295,6 +295,7 @@ def test_recorded_as_bare(name, store):
     assert parent.data.tags.get("mlflow_hp.recording_error") is None
 
 
+@pytest.mark.thorough
 def test_trained_on_after_the_search():
     """``partial_fit`` of what a recorded search found, and its copies, go on as those of a bare one."""
     case = Case(classifier(warm_start=True), {"optimizer__learning_rate": [0.1]}, refit=True)

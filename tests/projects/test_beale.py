@@ -250,6 +250,7 @@ def test_diverging_beside_others(go, store):
     assert "**Diverged**: SGD (" in top.data.tags["mlflow.note.content"]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("method", ["BFGS", "Nelder-Mead", "Adam"])
 def test_a_start_at_the_minimum(go, method):
     status, found, _ = go("--method", method, "--x", "3", "--y", "0.5", "--animate", "true")
@@ -258,6 +259,7 @@ def test_a_start_at_the_minimum(go, method):
     assert found.data.tags["mlflow_hp.verdict"] == "reached the minimum"
 
 
+@pytest.mark.thorough
 def test_several_starts(go, store):
     status, top, children = go("--method", "BFGS", "--x", "4,1", "--y", "1")
     assert (status, set(children)) == (0, {"x=4", "x=1"})
@@ -320,6 +322,7 @@ def advice(method, **values):
     return [(change.parameter, change.old, change.new) for change in finding.change]
 
 
+@pytest.mark.thorough
 def test_what_is_proposed():
     assert advice("BFGS") == []
     assert advice("SGD", learning_rate=0.01) == [("learning_rate", 0.01, 5.3e-06)]
@@ -351,6 +354,7 @@ def test_advice_needs_one_method(go, capsys):
     assert "advice is followed from one value of each parameter, and method has several" in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_the_program(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_EXPERIMENT_ID"}

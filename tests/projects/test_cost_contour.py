@@ -134,6 +134,7 @@ def test_several_values_on_one_surface(go, store):
     assert found.data.tags["mlflow_hp.best_run_id"] == best["run_id"]
 
 
+@pytest.mark.thorough
 def test_a_diverging_training_ends_well_and_says_so(go, store):
     status, found = go("--optimizer", "sgd", "--learning_rate", "1e30", "--animate", "true")
     assert (status, found.info.status) == (0, "FINISHED")
@@ -150,6 +151,7 @@ def test_bad_input_from_the_data_and_the_model(go, store, capfd):
     assert (status, found.info.status) == (2, "FAILED")
 
 
+@pytest.mark.thorough
 def test_an_artifact_store_that_can_not_be_written_keeps_the_metrics(store, tmp_path, capfd):
     blocked = tmp_path / "a file"
     blocked.write_text("not a folder")
@@ -247,6 +249,7 @@ def test_ctrl_c_under_mlflow_run(tmp_path):
     assert "plots/cost_contour.png" in [a.path for a in store.list_artifacts(found.info.run_id, "plots")]
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_mlflow_run(tmp_path):
     environment, command = mlflow_run(tmp_path)

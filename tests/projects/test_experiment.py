@@ -86,6 +86,7 @@ def test_one_training(go):
     assert f"run {top.info.run_id}" in out
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("rate", "exit_status", "status", "said"),
     [

@@ -139,6 +139,7 @@ def test_an_experiment_that_improves_itself_is_called_once(go):
     assert (status, top.data.tags["mlflow_hp.kind"], children) == (0, "training", [])
 
 
+@pytest.mark.thorough
 def test_main_crawls_then_hovers_then_arrives(go, store):
     status, top, children, _ = go("--animate", "false", experiment=main.EXPERIMENT)
     assert status == 0

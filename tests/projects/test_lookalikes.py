@@ -43,6 +43,7 @@ def preparation(run):
 SMALL = ("epochs", "2", "hidden", "8", "batch_size", "8", "learning_rate", "0.01")
 
 
+@pytest.mark.thorough
 @pytest.mark.sampled(9)
 @pytest.mark.parametrize("lookalike", ALL, ids=lambda make: make.__name__)
 @pytest.mark.usefixtures("blank_pictures")
@@ -103,7 +104,7 @@ def test_the_range_test_and_the_line_read_the_same_files(go):
     assert "6 of 200 rows left out, since 4 or 1 is missing" in said
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(
     ("experiment", "lookalike", "settings", "words"),
     [

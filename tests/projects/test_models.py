@@ -91,7 +91,7 @@ def test_sizes_reach_the_perceptron_and_read_back():
             arguments.sizes(text)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("loss", models.loss_names())
 def test_every_loss_trains_on_classes(loss):
     chosen = models.loss_for(CLASSES, loss)
@@ -112,6 +112,7 @@ def test_every_loss_trains_on_classes(loss):
         assert shown["loss"][0] == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("loss", ["auto", *NUMBERS_LOSSES])
 def test_losses_of_numbers_train(loss):
     chosen = models.loss_for(NUMBERS, loss)
@@ -142,7 +143,7 @@ def test_auto_is_the_usual_loss():
     assert models.loss_for(NUMBERS, "auto") == "mean_squared_error"
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("name", models.optimizer_names())
 def test_every_optimizer_trains(name):
     model = models.perceptron(CLASSES, (4,))

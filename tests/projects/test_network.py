@@ -145,6 +145,7 @@ def test_the_range_test_gives_the_next_learning_rate(go, store):
     assert bad.info.status == "FAILED"
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.usefixtures("blank_pictures")
 def test_a_training_follows_at_the_rate_of_the_range_test(go, store):
@@ -163,6 +164,7 @@ def test_a_training_follows_at_the_rate_of_the_range_test(go, store):
     assert {"plots/loss_by_learning_rate.png", "plots/val_loss_by_epoch.png"} <= artifacts(store, top, "plots")
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("blank_pictures")
 def test_a_range_test_without_a_fall_proposes_nothing(go):
     top, children = go(learning_rate_range.EXPERIMENT, "--epochs", "1", "--low", "1e-9", "--high", "1e-8",
@@ -193,6 +195,7 @@ def test_train_saves_a_model_that_loads_back_to_the_same(go, store):
     assert "**To repeat it**" in found.data.tags["mlflow.note.content"]
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("blank_pictures")
 def test_early_stopping_ends_and_goes_back_to_the_best(go, store):
     found, _ = go(train.EXPERIMENT, "--epochs", "30", "--patience", "0", "--learning_rate", "0.2",
@@ -216,6 +219,7 @@ def table(tmp_path):
     return ["--data", str(path), "--target", "price"]
 
 
+@pytest.mark.thorough
 def test_numbers_to_predict_from_a_table(go, store, table):
     found, _ = go(train.EXPERIMENT, *table, "--epochs", "30", "--learning_rate", "0.02", "--hidden", "8")
     assert found.data.metrics["test_r2"] > 0.9
@@ -233,6 +237,7 @@ def test_bad_input_about_a_table_makes_no_run(store, capsys, table):
         assert len(all_runs(store)) == before
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("blank_pictures")
 def test_zero_initialisation_stays_at_chance_and_is_told(go):
     found, _ = go(train.EXPERIMENT, "--epochs", "10", "--initializer", "zero", "--loss", "mean_squared_error")
@@ -240,6 +245,7 @@ def test_zero_initialisation_stays_at_chance_and_is_told(go):
     assert "chance" in found.data.tags["mlflow.note.content"]
 
 
+@pytest.mark.thorough
 @since_mlflow("3.16", "logs a model in a run with metrics of NaN")
 def test_a_diverging_training_is_reported(go, store, table):
     found, _ = go(train.EXPERIMENT, *table, "--epochs", "3", "--optimizer", "SGD", "--learning_rate", "1e9",

@@ -73,6 +73,7 @@ def test_every_step_of_a_fit_has_the_rate_of_the_formula(name):
     np.testing.assert_allclose(applied(chosen(**settings)), expected, rtol=2e-6)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.usefixtures("store")
 @pytest.mark.parametrize("compiled", [{"jit_compile": True}, {"steps_per_execution": 3}])
 def test_restarts_in_a_compiled_fit(compiled):

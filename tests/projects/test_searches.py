@@ -140,6 +140,7 @@ def test_without_the_best_trained_once_more(go):
     assert "The best" in out
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("blank_pictures")
 def test_one_value_that_fails(go):
     grid = '{"optimizer": ["SGD", "Adam"], "momentum": [0.5]}'
@@ -153,6 +154,7 @@ def test_one_value_that_fails(go):
     assert out.count("momentum=0.5: Adam takes none") == 1
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("blank_pictures")
 def test_all_values_failing(go):
     grid = '{"optimizer": ["Adam", "Nadam"], "momentum": [0.5]}'
@@ -161,7 +163,7 @@ def test_all_values_failing(go):
     assert one_line(err).startswith("grid_search: all fits failed; mlflow_hp.errors.UserError: momentum=0.5: ")
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("argv", "said"),
@@ -200,6 +202,7 @@ def stops_at(monkeypatch, learning_rate, marker):
     monkeypatch.setattr(models, "optimizer", interrupted)
 
 
+@pytest.mark.thorough
 def test_an_interrupted_search_is_resumed(request, go, a_whole_search, store, monkeypatch, tmp_path):
     whole, expected, _, _ = a_whole_search
     grid, marker = ["--grid", RATES], tmp_path / "stop"
@@ -337,6 +340,7 @@ def test_what_the_search_itself_does_not_take_goes_to_its_recording(go, monkeypa
     assert seen == [common | of_record_search]
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.usefixtures("blank_pictures")
 def test_a_search_and_the_advice_about_its_winner(go, store):
@@ -367,6 +371,7 @@ def test_a_random_search_against_its_baseline(go, store):
     assert {"plots/loss_by_epoch.png", "plots/accuracy_by_epoch.png", "plots/scores.png"} <= pictures
 
 
+@pytest.mark.thorough
 @pytest.mark.sampled(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("experiment", [grid_search.EXPERIMENT, random_search.EXPERIMENT], ids=lambda e: e.name)
@@ -380,6 +385,21 @@ def test_halving(request, go, experiment):
     assert any("round=1" in name for name in below)
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("blank_pictures")
+def test_halving_over_epochs_goes_on_up_to_the_epochs(go):
+    grid = ["--grid", '{"learning_rate": [0.001, 0.01, 0.1]}']
+    top, below, _, _ = go(grid_search.EXPERIMENT, *grid, "--halving", "epochs", "--epochs", "3", "--refit", "false")
+    assert top.info.status == "FINISHED"
+    assert sorted(run.data.params["epochs"] for run in below.values()) == ["1", "1", "1", "3"]
+    assert [run.data.tags.get("mlflow_hp.shared_epochs_with") is not None for run in below.values()].count(True) == 1
+    *_, err = go(grid_search.EXPERIMENT, "--grid", '{"epochs": [1, 2]}', "--halving", "epochs", status=2)
+    assert "take them out of the grid" in one_line(err)
+    *_, err = go(grid_search.EXPERIMENT, *grid, "--halving", "some", status=2)
+    assert "samples or epochs, or false" in one_line(err)
+
+
+@pytest.mark.thorough
 def test_numbers_to_predict(go, tmp_path):
     from sklearn.datasets import load_diabetes
 

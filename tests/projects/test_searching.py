@@ -54,6 +54,7 @@ def test_what_can_not_score(scoring, said):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("load", "inputs", "outputs"), [(load_iris, 4, 3), (load_breast_cancer, 30, 2), (load_diabetes, 10, 1)]
 )

@@ -83,6 +83,7 @@ COMMANDS = [
 ]
 
 
+@pytest.mark.thorough
 def test_commands_that_are_no_program_of_the_repository(place, capfd):
     for text in COMMANDS:
         command = text.replace("{evil}", str(place.evil)).replace("{outside}", str(place.folder.parent / "outside"))

@@ -197,6 +197,7 @@ def test_averages_of_weights_are_those_of_a_training_from_the_start(tmp_path, is
         np.testing.assert_array_equal(left, right)
 
 
+@pytest.mark.thorough
 def test_candidates_with_averaged_weights_share_no_epochs(store):
     def averaged():
         model = small()
@@ -287,6 +288,7 @@ def test_layers_that_keep_their_state_start_again(tmp_path):
         np.testing.assert_array_equal(left, right)
 
 
+@pytest.mark.thorough
 def test_rounds_of_equally_many_epochs_train_once(store, trained):
     ours = halving(aggressive_elimination=True, max_resources=1)
     record(ours, X, Y)
@@ -297,6 +299,7 @@ def test_rounds_of_equally_many_epochs_train_once(store, trained):
     assert first != second
 
 
+@pytest.mark.thorough
 def test_a_random_search_with_objects_as_values(store, trained):
     kinds = [keras.initializers.HeNormal(seed=1), keras.initializers.HeNormal(seed=2)]
 
@@ -310,6 +313,7 @@ def test_a_random_search_with_objects_as_values(store, trained):
     assert trained == [(0, 1)] * 4 + [(1, 2)] * 2
 
 
+@pytest.mark.thorough
 def test_a_resumed_search_starts_again_where_the_states_are_gone(store, trained, bare):
     run_id = record(halving(), X, Y)
     last = children(store, run_id)[-1]
@@ -405,6 +409,7 @@ def states():
     return list(local_home().glob("*/search_*/states/*"))
 
 
+@pytest.mark.thorough
 def test_the_states_are_removed_at_the_end(store):
     sizes = []
 

@@ -32,6 +32,7 @@ def cluster():
         yield client
 
 
+@pytest.mark.thorough
 def test_the_same_record(store, cluster):
     search = grid()
     with joblib.parallel_config("dask"):
@@ -72,6 +73,7 @@ def test_runs_open_while_the_search_runs(store, cluster, monkeypatch):
     assert nothing_runs(store, recording.run_id)
 
 
+@pytest.mark.thorough
 def test_a_search_goes_on(store, cluster):
     search = GridSearchCV(Picky(), {"strength": [0, 1, -1]}, cv=2, error_score=-1)
     with joblib.parallel_config("dask"):

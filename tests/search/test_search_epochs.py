@@ -80,6 +80,7 @@ def test_shared_fits_are_equal_to_separate_ones(estimator, name, counts, reused)
     forget_models()
 
 
+@pytest.mark.thorough
 def test_times_are_those_of_the_epochs_of_each():
     before = time.time()
     estimator = classifier(small)
@@ -190,6 +191,7 @@ def trained(monkeypatch):
     return kept
 
 
+@pytest.mark.thorough
 def test_a_recorded_search_trains_once_and_finds_the_same(store, bare, trained):
     ours = search()
     run_id = record(ours, X, Y)

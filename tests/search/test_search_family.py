@@ -95,6 +95,7 @@ class Wrapper(BaseEstimator):
         return self.inner_.predict(x)
 
 
+@pytest.mark.thorough
 def test_meta_estimators_that_clone_and_set(store):
     inner = grid()
     assert n_fits(store, inner, lambda: cross_val_score(inner, X, Y, cv=2)) == 2
@@ -109,6 +110,7 @@ def test_meta_estimators_that_clone_and_set(store):
     assert n_fits(store, ridge, lambda: MultiOutputRegressor(ridge).fit(X, both)) == 2
 
 
+@pytest.mark.thorough
 def test_a_search_in_a_search(store):
     inner = RandomizedSearchCV(LINEAR, {"C": loguniform(0.01, 1)}, n_iter=2, cv=2, random_state=0)
     outer = GridSearchCV(inner, {"estimator__fit_intercept": [True, False]}, cv=2)

@@ -143,7 +143,7 @@ def bare():
     return fits(False)
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("name", ["nothing", *PUBLIC])
 def test_a_name_that_is_gone_changes_nothing_and_is_told(monkeypatch, bare, name):
     original, told = BaseWrapper._fit_keras_model, []
@@ -347,7 +347,7 @@ class TwoInputs(KerasClassifier):
         return FunctionTransformer(lambda x: {"a": x, "b": -x})
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize(
     ("estimator", "x", "given"),
     [

@@ -141,6 +141,7 @@ def test_the_search_finds_what_it_would_have_found(search, n_jobs):
     assert len(notes.folds) == len(bare.cv_results_["params"]) * bare.n_splits_
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", ["grid", "halving grid", "several scorers", "failing"])
 def test_with_worker_processes(name):
     search = clone(SEARCHES[name]).set_params(n_jobs=2)

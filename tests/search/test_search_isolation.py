@@ -253,7 +253,7 @@ def test_whoever_holds_it_is_seen(way, trained):
         assert free() == (False, False)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("way", ["estimator", "copy of the estimator", "the model", "layer", "weak"])
 def test_whoever_holds_it_keeps_it(way):
     estimator, record = fitted()
@@ -281,6 +281,7 @@ def test_a_callback_that_was_there_in_training_keeps_its_model():
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("nothing_kept")
 def test_what_was_held_and_is_no_more_is_reused_again():
     counts = []
@@ -320,7 +321,7 @@ def bare():
     return trained_while_kept(KEEPS, False)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("keep", KEEPS)
 def test_a_model_that_was_kept_while_it_was_built_is_the_one_that_is_trained(keep, bare):
     for one, other in zip(trained_while_kept([keep], True), bare, strict=True):

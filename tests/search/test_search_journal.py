@@ -135,6 +135,7 @@ def test_a_child_run_that_is_deleted_for_a_while(store, monkeypatch):
     assert is_whole(store, recording.run_id, search)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("which", ["parent", "child"])
 def test_a_run_that_is_deleted_at_the_end(store, which):
     ids = []

@@ -79,6 +79,7 @@ class Own(RegressorMixin, BaseEstimator):
         return self.model_.predict(x, verbose=0)[:, 0]
 
 
+@pytest.mark.thorough
 def test_any_wrapper_and_pipeline_with_a_schedule(store):
     Own.told.clear()
     pipeline = make_pipeline(StandardScaler(), Own())
@@ -129,6 +130,7 @@ def test_every_step_of_every_fold(store):
     assert found(search) == found(GridSearchCV(Own(), {"rate": [0.1, 0.2]}, cv=2, refit=False).fit(X, Y))
 
 
+@pytest.mark.thorough
 def test_every_step_of_a_seeded_estimator(store):
     search = GridSearchCV(classifier(random_state=1), {"units": [2]}, cv=2, refit=False)
     (run,) = children(store, record(search, X, LABELS, record="batches"))
@@ -144,6 +146,7 @@ def test_every_step_of_every_fold_from_other_processes(store):
     every_step(store, 2)
 
 
+@pytest.mark.thorough
 def test_threads(store):
     search = GridSearchCV(Own(), {"rate": [0.1, 0.2]}, cv=2, refit=False, n_jobs=2)
     with joblib.parallel_config("threading"):

@@ -128,6 +128,7 @@ def test_tested_keeps_what_differs_by_chance():
     assert not PairedTestRule().judge(scores[2:]).is_hopeless.any()  # nobody has all folds
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("prune", ["exact", "tested"])
 def test_halving_keeps_who_goes_on(prune, store):
     hits = [(h, h, h, h) for h in (99, 60, 98, 97, 50, 40, 96, 30)]

@@ -163,6 +163,7 @@ def test_a_killed_search_is_recovered_and_resumed(store, tmp_path):
     assert not search_folders()
 
 
+@pytest.mark.thorough
 def test_the_next_search_recovers_and_resumes_by_itself(store, tmp_path):
     run_id = killed_in_fit(tmp_path, 5)
     out, errors = start(tmp_path, "resume").communicate()
@@ -173,6 +174,7 @@ def test_the_next_search_recovers_and_resumes_by_itself(store, tmp_path):
     assert not search_folders()
 
 
+@pytest.mark.thorough
 def test_a_search_that_was_resumed_without_its_record_keeps_what_the_later_one_says(store, tmp_path):
     run_id = killed_in_fit(tmp_path, 5)
     away = tmp_path / "another machine"
@@ -195,6 +197,7 @@ def test_a_search_that_was_resumed_without_its_record_keeps_what_the_later_one_s
     assert second.info.status == "KILLED"
 
 
+@pytest.mark.thorough
 def test_a_killed_search_in_a_run_that_others_record_into_ends_its_own_candidates(store, tmp_path):
     run_id = killed_in_fit(tmp_path, 5, every=0.1)
     assert [run.info.status for run in children(store, run_id)][1:] == ["RUNNING"]
@@ -205,6 +208,7 @@ def test_a_killed_search_in_a_run_that_others_record_into_ends_its_own_candidate
     assert store.get_run(run_id).info.status == "RUNNING"
 
 
+@pytest.mark.thorough
 def test_a_candidate_that_a_later_process_goes_on_with_is_that_ones_to_end(store, tmp_path):
     run_id = killed_in_fit(tmp_path, 5, every=0.1)
     away = tmp_path / "another machine"
@@ -238,6 +242,7 @@ def test_a_living_search_is_left_alone(store, tmp_path):
     assert store.get_run(run_id).info.status == "FINISHED"
 
 
+@pytest.mark.thorough
 def test_a_search_of_a_container_that_was_started_again_is_recovered(store, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("mlflow_hp.delivery.search_sender.this_process", lambda: FOREIGN)
@@ -255,6 +260,7 @@ def test_a_search_of_a_container_that_was_started_again_is_recovered(store, monk
     assert is_whole(store, run_id, search)
 
 
+@pytest.mark.thorough
 @pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("then", "is_told"),
@@ -318,6 +324,7 @@ def test_a_journal_that_is_damaged_is_used_up_to_there(store, monkeypatch):
     assert nothing_runs(store, left.run_id)
 
 
+@pytest.mark.thorough
 def test_whoever_forks_in_the_block_leaves_the_record_alone(store, tmp_path):
     end = "pid = os.fork(); pid or sys.exit(3); print('child', os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))"
     process = start(tmp_path, end=end)

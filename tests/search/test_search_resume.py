@@ -41,7 +41,7 @@ SEARCHES = {
 }
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", SEARCHES)
 def test_an_interrupted_search_goes_on(store, fits, name):
     search = SEARCHES[name](Stops(folder=fits.folder))

@@ -9,7 +9,7 @@ from tests.helpers.edits import FORMS, FURTHER
 pytestmark = pytest.mark.usefixtures("store")
 
 
-@pytest.mark.sampled(18)
+@pytest.mark.sampled(36)
 @pytest.mark.parametrize("name", [*FORMS, *(pytest.param(name, marks=pytest.mark.slow) for name in FURTHER)])
 def test_resumed_where_nothing_was_edited_and_not_taken_over_where_something_was(write, name):
     (files, shift, before), (file, old, new) = {**FORMS, **FURTHER}[name]

@@ -115,6 +115,7 @@ def test_a_killed_process(store, tmp_path, kind):
     assert len(store.search_runs([experiment_id])) == 4
 
 
+@pytest.mark.thorough
 def test_a_killed_worker(store, fits):
     search = GridSearchCV(
         Stops(folder=fits.folder, how="kill"), {"C": [0.01, 0.1, 1.0, 10.0]}, cv=3, n_jobs=2, pre_dispatch=2

@@ -135,6 +135,7 @@ def test_in_another_folder_with_another_seed_of_hashes(write, tmp_path, n_jobs):
     assert edited.scores == [6 * score for score in again.scores]
 
 
+@pytest.mark.thorough
 def test_how_it_is_recorded_and_on_how_many_processors_does_not_count(write):
     program = write({}, "return 1.0", search=", n_jobs=1", after="RESUME = False")
     program.interrupted()
@@ -148,6 +149,7 @@ def test_how_it_is_recorded_and_on_how_many_processors_does_not_count(write):
 SET = "import helpers\nif len(sys.argv) > 2: helpers.V = float(sys.argv[2])"
 
 
+@pytest.mark.thorough
 def test_a_value_that_is_set_when_the_program_runs(write):
     program = write({"helpers.py": "V = 1.0\ndef build():\n    return V\n"}, "return helpers.build()", before=SET)
     program.interrupted("2.0")
@@ -158,6 +160,7 @@ def test_a_value_that_is_set_when_the_program_runs(write):
     assert again.scores == program.run("bare", "2.0").scores
 
 
+@pytest.mark.thorough
 def test_the_environment(write):
     program = write({}, "return float(os.environ.get('WIDTH_OF_MINE', 1))")
     program.interrupted(WIDTH_OF_MINE="2")
@@ -199,6 +202,7 @@ if sys.argv[1] == "again":
 """
 
 
+@pytest.mark.thorough
 def test_a_module_that_was_edited_after_it_was_loaded(write):
     program = write({"helpers.py": "def build():\n    return 1.0\n"}, "return helpers.build()", before=EDITED)
     program.interrupted()
@@ -217,6 +221,7 @@ def test_runs_of_earlier_versions_are_refused(write, store):
     assert "was recorded by an earlier version of mlflow_hp" in again.error
 
 
+@pytest.mark.thorough
 def test_without_its_manifest_only_what_is_wholly_the_same_is_resumed(write, store):
     program = write({"helpers.py": "V = 1.0\n"}, "import helpers\nreturn helpers.V")
     program.interrupted()

@@ -109,6 +109,7 @@ def test_what_has_no_rule_is_fitted_plainly_and_told(store):
     assert "4 x not vectorised: the estimator has callbacks" in told
 
 
+@pytest.mark.thorough
 @pytest.mark.sampled(2)
 @pytest.mark.parametrize("place", ["train", "result_of"])
 def test_an_error_of_ours_leaves_the_plain_search(store, plain, monkeypatch, place):
@@ -126,6 +127,7 @@ def test_an_error_of_ours_leaves_the_plain_search(store, plain, monkeypatch, pla
         np.testing.assert_allclose(scores(search), scores(plain), atol=0.02)
 
 
+@pytest.mark.thorough
 def test_an_interrupted_search_is_resumed_with_either_engine(store, plain, monkeypatch):
     def stop(*_, **__):
         raise KeyboardInterrupt

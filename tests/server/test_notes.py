@@ -54,6 +54,7 @@ def test_only_those_of_experiments_that_may_be_read(noted):
         assert noted({}, asked=nothing).json["notes"] == []
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "text",
     ["no JSON", "[1]", "null", "7", "[" * 5000, '{"name": 1, "text": ["x"], "view": null, "changed": "now"}',

@@ -264,6 +264,7 @@ def test_a_link_shows_a_colleague_the_same(browse, served):
     assert other.input_value("#axis") == "time"
 
 
+@pytest.mark.thorough
 def test_zoom_shows_every_point(browse, served):
     page = browse(f"e={served['experiment']}&r={served['slow']}&m=batch%2Floss", width=600)
     compared(page)
@@ -283,6 +284,7 @@ def test_zoom_shows_every_point(browse, served):
     assert "z" not in state(again)
 
 
+@pytest.mark.thorough
 def test_curves_by_epoch_time_and_logarithm_of_the_step(browse, served):
     client = served["client"]
     experiment = client.create_experiment(f"axes {time.time_ns()}")
@@ -418,6 +420,7 @@ def stock(browse):
     return browse().context.new_page()
 
 
+@pytest.mark.thorough
 def test_a_new_user_of_mlflow_meets_the_runs(stock, served):
     stock.goto(f"{served['server']}/")
     stock.get_by_role("link", name="Experiments").first.click()

@@ -175,6 +175,7 @@ def test_other_runs_are_chosen_by_a_menu_and_a_link_has_them(browse, served):
     assert violations(again) == []
 
 
+@pytest.mark.thorough
 def test_a_network_has_the_surface_and_the_barrier_that_were_computed(browse, served):
     first, second, third = served["networks"]
     page = shown(browse(f"{served['server']}/hp/run/{first}#with={second}"))
@@ -270,6 +271,7 @@ def test_looks_and_accessibility(browse, served, width, scheme):
     assert violations(page) == []
 
 
+@pytest.mark.thorough
 def test_the_document_needs_no_server(browse, served):
     files = list(Path(served["folder"]).rglob(f"{served['run']}/artifacts/report.html"))
     assert len(files) == 1

@@ -75,6 +75,7 @@ def test_two_at_once_bring_each_run_once(both, tmp_path, tracking_uri):
     assert not [tag for tag in stores.target.get_experiment_by_name(name).tags if tag.startswith(SYNC_CLAIM_TAG_PREFIX)]
 
 
+@pytest.mark.thorough
 def test_two_that_make_the_experiment(both, empty_uri):
     stores, name, experiment = both
     run = record(stores.source, experiment, "r")
@@ -83,6 +84,7 @@ def test_two_that_make_the_experiment(both, empty_uri):
     assert copies(to_fresh, name) == [run.info.run_id]
 
 
+@pytest.mark.thorough
 def test_from_the_source_and_from_a_copy_of_it(both, empty_uri):
     """Two stores with the same runs, the second as copies, into a third."""
     stores, name, experiment = both

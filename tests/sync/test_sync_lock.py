@@ -75,6 +75,7 @@ def claim(tags, number, name="a"):
     )
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("number", [0, 1, 7])
 def test_the_lock_of_a_killed_one_expires(monkeypatch, number):
     monkeypatch.setattr(lock, "PATIENCE_SECONDS", 1.5)
@@ -88,6 +89,7 @@ def test_the_lock_of_a_killed_one_expires(monkeypatch, number):
     assert said == ["waiting for a sync by ann[2J on there, which copies the same runs to the target"]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "null", '{"number": -1, "beat": 1, "by": ""}', '{"number": "1"}', "\0"]
 )

@@ -104,6 +104,7 @@ def test_without_a_server_there_is_no_address(store):
     assert RUN_PAGE_TAG not in store.get_run(run.info.run_id).data.tags
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("method", ["update_run", "set_experiment_tag", "get_experiment"])
 def test_what_is_refused_leaves_the_rest(store, monkeypatch, method):
     def refuse(*_, **__):

@@ -223,6 +223,7 @@ def test_the_sender_waits_for_a_store_that_fails_for_a_while(store, monkeypatch)
     assert [m.value for m in store.get_metric_history(run.info.run_id, "a")] == [0.0, 1.0]
 
 
+@pytest.mark.usefixtures("gives_up_soon")
 def test_the_sender_tells_what_the_store_refuses(store):
     sender = MetricSender("no such run")
     sender.submit(1, lambda: [("a", 1.0, 0, 0)])

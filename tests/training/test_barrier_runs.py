@@ -146,6 +146,7 @@ def test_what_belongs_to_no_run_or_to_one_only_is_not_logged():
         mlflow_hp.barrier(run.run_id, run.run_id, run.model, X, Y, log=True)
 
 
+@pytest.mark.thorough
 def test_what_a_run_lacks_is_said():
     without = recorded(network())
     other = recorded(network(), snapshot_megabytes=1)
@@ -172,6 +173,7 @@ def test_other_layers_of_the_same_shapes_are_another_architecture():
         mlflow_hp.barrier(one.run_id, one.run_id, other.model, X, Y)
 
 
+@pytest.mark.thorough
 def test_weights_that_are_not_trained_have_to_be_those_of_the_model():
     def model():
         keras.utils.set_random_seed(1)

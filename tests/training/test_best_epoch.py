@@ -191,7 +191,7 @@ def test_what_a_fit_noted_at_its_end_survives_a_server_that_is_away(store, monke
     assert (metrics["epoch"], by, saved) == (2, "max r2_score", "best")
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize(
     ("series", "callbacks", "more", "restored"),
     [

@@ -95,6 +95,7 @@ def test_class_weights_count_in_the_batch_loss():
     assert weighted.history.steps["batch_loss"][0] == pytest.approx(3 * plain, rel=1e-6)
 
 
+@pytest.mark.thorough
 @pytest.mark.sampled(2)
 @pytest.mark.parametrize("per_execution", [1, 50])
 def test_a_model_that_is_not_built_yet(per_execution):
@@ -173,6 +174,7 @@ def every_weight():
     return {tensor.name: history.weights(tensor.name) for tensor in history.tensors}
 
 
+@pytest.mark.thorough
 @pytest.mark.sampled(3)
 @pytest.mark.parametrize("weights", ["all", "statistics", "none"])
 def test_what_is_kept_of_the_weights(weights):
@@ -317,6 +319,7 @@ def test_distinct():
     assert distinct_names(["a", "b", "a", "a_2", "a"]) == ["a", "b", "a_2", "a_2_2", "a_3"]
 
 
+@pytest.mark.thorough
 @pytest.mark.sampled(2)
 @pytest.mark.parametrize("every", [1, 4])
 def test_under_op_determinism_the_clock_is_the_hosts(store, every):
@@ -345,6 +348,7 @@ class Tracking(keras.Sequential):
         return loss
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("every", [1, 3])
 def test_a_loss_that_is_tracked_twice_is_the_mean_of_both_by_their_weights(every):
     def model():

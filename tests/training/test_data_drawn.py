@@ -44,7 +44,7 @@ def n_drawn(callbacks, validates, is_built=True, **compiled):
     return training.n_drawn, validation.n_drawn, model
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize("validates", [False, True])
 @pytest.mark.parametrize(
     "compiled",

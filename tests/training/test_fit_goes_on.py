@@ -121,7 +121,7 @@ def break_it(monkeypatch, where, error):
     monkeypatch.setattr(owner, name, broken)
 
 
-@pytest.mark.sampled(11)
+@pytest.mark.sampled(22)
 @pytest.mark.usefixtures("warnings_are_errors")
 @pytest.mark.parametrize(
     ("way", "where"), BROKEN, ids=[f"{way}-{where.removeprefix('mlflow_hp.')}" for way, where in BROKEN]

@@ -117,7 +117,7 @@ def test_callbacks_are_the_users():
     }  # fmt: skip
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("kind", ["arrays", "dataset", "executions", "eager"])
 def test_the_statistics_are_those_of_the_data(kind):
     x = X.copy()

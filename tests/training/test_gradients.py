@@ -165,6 +165,7 @@ def test_training_is_the_same_bit_for_bit(make, jit):
     assert jit or np.all(recorded.history.steps["gradient_norm"] > 0)
 
 
+@pytest.mark.thorough
 @pytest.mark.sampled(2)
 @pytest.mark.parametrize("words", [50, 9000])
 def test_training_of_an_embedding_is_the_same_bit_for_bit(words):
@@ -183,6 +184,7 @@ def several_large(optimizer, **compiled):
     return model
 
 
+@pytest.mark.thorough
 @pytest.mark.sampled(8)
 @pytest.mark.parametrize("per_execution", [1, 4])
 @pytest.mark.parametrize(
@@ -233,7 +235,7 @@ class Asked(keras.optimizers.SGD):
         return super().apply(grads, trainable_variables)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")
 @pytest.mark.parametrize("way", ["list", "tuple", "keyword", "with None"])
 def test_an_optimizer_gets_what_the_step_gives_it(way):
@@ -354,7 +356,7 @@ class InAFunction(OwnStep):
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("own", "is_read"), [(WithoutVariables, True), (Clipped, True), (Conditional, False), (InAFunction, False)]
 )

@@ -115,7 +115,7 @@ Those that end where nobody knows, or never, have an execution cut short and one
 """
 
 
-@pytest.mark.sampled(7)
+@pytest.mark.sampled(14)
 @pytest.mark.parametrize(("data", "execution"), [(data, each) for data, some in PAIRS.items() for each in some])
 def test_data(data, execution):
     eagerly, per_execution = EXECUTIONS[execution]
@@ -273,6 +273,7 @@ def test_ways(way, execution):
     assert set(history.steps["learning_rate"]) == {np.float32(model_after.optimizer.learning_rate)}
 
 
+@pytest.mark.thorough
 def test_several_compiled_steps_in_one_execution():
     check(lambda: regression(jit_compile=True, steps_per_execution=50), lambda: dict(ARRAYS))
 
@@ -288,6 +289,7 @@ def test_own_train_step(eagerly, per_execution):
     np.testing.assert_allclose(history.steps["running_loss"].reshape(2, 4), expected, rtol=1e-6)
 
 
+@pytest.mark.thorough
 @pytest.mark.sampled(3)
 @pytest.mark.parametrize(("metric", "eagerly"), [(Vector, False), (Named, False), (Named, True)])
 def test_metrics_that_are_no_number_under_several_steps(metric, eagerly):

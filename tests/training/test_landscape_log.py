@@ -38,6 +38,7 @@ def test_of_a_run_the_picture_and_its_numbers():
     assert [path.run_id for path in stored.paths] == [fitted.run_id]
 
 
+@pytest.mark.thorough
 def test_of_several_runs_one_plane_in_each_of_them():
     runs = [recorded(snapshot_megabytes=1), recorded(weights="all")]
     ids = [run.run_id for run in runs]
@@ -50,6 +51,7 @@ def test_of_several_runs_one_plane_in_each_of_them():
     assert len({path.label for path in stored[0].paths}) == 2
 
 
+@pytest.mark.thorough
 def test_a_run_that_cannot_be_written_is_told(monkeypatch):
     runs = [recorded(snapshot_megabytes=1) for _ in range(2)]
     ids = [run.run_id for run in runs]

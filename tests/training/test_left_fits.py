@@ -53,6 +53,7 @@ def test_a_fit_left_by_an_exception_loses_nothing(store, error):
     assert store.get_run(run.info.run_id).info.status == "FAILED"
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("per_execution", [1, 3])
 def test_an_error_in_the_step_itself_loses_nothing(per_execution):
     def batches():
@@ -86,6 +87,7 @@ def test_the_next_fit_after_a_broken_one_is_not_recorded_into_its_run(store):
     assert metric_steps(store, run.info.run_id, "batch/loss") == list(range(5))
 
 
+@pytest.mark.thorough
 def test_an_end_of_the_program_inside_a_fit_loses_nothing(tracking_uri, tmp_path):
     program = f"""
         import os, sys, threading, mlflow
@@ -160,7 +162,7 @@ def test_a_run_that_is_ended_during_its_training_is_recorded_to_the_end(store):
     assert metric_steps(store, run.info.run_id, "batch/loss") == list(range(20))
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_signal_while_the_record_is_sent_at_the_end_of_a_run_lets_it_end(store, monkeypatch, number, times):

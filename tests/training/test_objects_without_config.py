@@ -80,7 +80,7 @@ def fitted(name, callbacks=()):
     return model
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_it_is_recorded_all_the_same(store, name):
     recorder = mlflow_hp.TrainingRecorder(report=False)

@@ -75,6 +75,7 @@ def gan(**compiled):
     return model
 
 
+@pytest.mark.thorough
 @pytest.mark.sampled(4)
 @pytest.mark.parametrize("execution", EXECUTIONS)
 def test_a_gan(execution):
@@ -189,7 +190,7 @@ def losses_of(history):
     return [np.mean((p - Y[i : i + 8]) ** 2) for p, i in zip(predicted, starts, strict=True)]
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize("execution", ["graph", "graph of 3", "eager"])
 @pytest.mark.parametrize(
     ("kind", "columns", "params"),

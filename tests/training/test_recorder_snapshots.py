@@ -43,7 +43,7 @@ def same(one, other):
     )
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("compiled", "steps"),
     [
@@ -202,7 +202,7 @@ def of_unknown_length():
     return tf.data.Dataset.from_generator(lambda: iter(batches), output_signature=spec)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.filterwarnings("ignore:Your input ran out of data:UserWarning")
 @pytest.mark.filterwarnings("ignore:`shuffle=True` was passed:UserWarning")
 @pytest.mark.parametrize(

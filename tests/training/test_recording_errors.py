@@ -21,6 +21,7 @@ def breaks(monkeypatch, where):
     monkeypatch.setattr(where, broken)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("where", "said"),
     [

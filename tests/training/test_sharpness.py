@@ -117,6 +117,7 @@ def own_step():
     return OwnStep([keras.Input((3,)), keras.layers.Dense(1)])
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("make", "compiled", "reason"),
     [

@@ -156,6 +156,7 @@ def test_bad_settings(arguments, text):
         raise AssertionError("the block has begun")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("where", ["FitRecording.describe", "FitRecording.add", "FitSession.end_epoch", "numbers_of"])
 def test_an_error_of_ours_does_not_end_the_loop(monkeypatch, where):
     def broken(*_, **__):

@@ -29,6 +29,7 @@ def model(units=1, name=None):
     return keras.Sequential([keras.Input((3,)), keras.layers.Dense(units, name=name)])
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("compiled", [{}, {"run_eagerly": True}])
 @pytest.mark.parametrize("weights", ["all", "statistics"])
 def test_a_resumed_training_goes_on_under_the_same_names(store, weights, compiled):

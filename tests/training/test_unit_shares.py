@@ -58,6 +58,7 @@ SAMPLES = np.random.default_rng(3).normal(size=(200, 3)).astype("float32")
 TARGETS = (SAMPLES[:, 0] > 0).astype("float32")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("compiled", [{}, {"steps_per_execution": 3}, {"jit_compile": True}, {"run_eagerly": True}])
 def test_shares_are_those_of_numpy_on_the_first_64_samples(compiled):
     fitted = record(mixed(**compiled), SAMPLES, TARGETS, recorder(), batch_size=32, epochs=3, shuffle=False)
@@ -117,7 +118,7 @@ def lstm(**compiled):
     return model
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(
     ("make", "x", "y", "compiled"),
     [
@@ -225,6 +226,7 @@ def few():
     return mixed(), X[:15], Y[:15]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.usefixtures("warnings_are_errors")
 @pytest.mark.parametrize("make", [uncallable, counting, few])
 def test_where_nothing_can_be_measured_nothing_is_said(make, store):
@@ -298,6 +300,7 @@ def test_measurements_take_their_share_of_the_time(monkeypatch):
     assert 3 + (len(times) - 1) * 0.5 <= 0.05 * clock.now
 
 
+@pytest.mark.thorough
 def test_a_second_fit_has_samples_of_its_own_and_is_not_traced_again(monkeypatch):
     traced, changing_operations = [], unit_shares.changing_operations
     monkeypatch.setattr(
@@ -314,6 +317,7 @@ def test_a_second_fit_has_samples_of_its_own_and_is_not_traced_again(monkeypatch
     assert traced == [1, 1]
 
 
+@pytest.mark.thorough
 def test_metrics_by_epoch_of_the_largest_share_or_of_each_layer(store):
     def metrics(**settings):
         fitted = record(mixed(), SAMPLES, TARGETS, recorder(**settings), batch_size=32)

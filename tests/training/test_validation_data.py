@@ -74,7 +74,7 @@ def recorded(data, **settings):
         return recorder, *fit(recorder, data, **settings)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(
     ("data", "compiled"),
     [
@@ -101,6 +101,7 @@ def test_statistics_are_those_of_the_first_validation_and_training_is_the_same(d
     assert getattr(part, "drawn", None) == getattr(undisturbed, "drawn", None)
 
 
+@pytest.mark.thorough
 def test_evaluations_of_the_users_between_are_neither_counted_nor_changed():
     recorder, model, histories, _ = recorded(dataset, more=[EvaluatesInside()], fits=2)
     (inputs,), _ = recorder.history.program.validation
@@ -118,6 +119,7 @@ def test_a_validation_on_another_scale_is_found_in_a_dataset():
     assert "another scale" in verdicts
 
 
+@pytest.mark.thorough
 def test_where_the_test_function_cannot_be_replaced_nothing_is_said():
     recorder, _, histories, _ = recorded(dataset, steps_per_execution=2)
     assert recorder.history.program.validation is None

@@ -76,6 +76,7 @@ def test_weights_that_recover_from_nan_have_statistics_again():
     np.testing.assert_allclose(found, statistics_of(np.array([[1.0, 2.0, 4.0], [1.0, 2.0, 5.0]]))[1], rtol=1e-6)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("per_execution", [1, 5])
 def test_without_any_share_of_the_time_large_tensors_are_seen_once(per_execution):
     model = mixed()
@@ -132,6 +133,7 @@ def test_a_pause_for_validation_is_no_cost():
     assert interval.interval == 20  # 0.01 s more, of 0.01 s, at 5 %
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("overhead", [0.05, 0.3])
 def test_turns_of_different_cost_take_their_share_together(overhead):
     interval, costs, step = Cadence(overhead), (0.001, 0.05, 0.003), 0.001
@@ -196,6 +198,7 @@ def test_the_model_of_few_weights_has_each_of_them():
     assert history.recorded == "values"
 
 
+@pytest.mark.thorough
 def test_read_from_the_host_large_tensors_are_seen_as_often_as_their_cost_allows():
     recorder = mlflow_hp.TrainingRecorder(overhead=0.0, report=False)
     model = mixed()

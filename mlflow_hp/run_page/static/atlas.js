@@ -28,7 +28,8 @@ function cells(kind) {
     return { ...common, z: atlas.usual, zmin: -0.5, zmax: 3.5, colorscale: steps, colorbar: bar };
   }
   const z = atlas.loss.map((row) => row.map((loss) => (loss > 0 ? Math.log10(loss) : null)));
-  const lowest = Math.min(...z.flat().filter((value) => value !== null));
+  const finite = z.flat().filter((value) => value !== null);
+  const lowest = finite.length ? Math.min(...finite) : 0;
   const bar = { title: { text: `log10 ${atlas.lossName}` }, len: 0.8 };
   return { ...common, z, zmin: lowest, zmax: lowest + 2, colorscale: "Viridis", reversescale: true, colorbar: bar };
 }
