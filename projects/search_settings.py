@@ -17,7 +17,7 @@ from projects.experiment import first_line
 from projects.unit_scores import ScorerInUnits
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
 
     import keras
 
@@ -209,7 +209,7 @@ def perceptron(
     return model
 
 
-def common(data: Samples, settings: Settings, space: Mapping[str, Any]) -> dict[str, Any]:
+def common(data: Samples, settings: Settings, space: Container[str] = ()) -> dict[str, Any]:
     """Make the arguments that all searches of scikit-learn share.
 
     Raises

@@ -123,7 +123,9 @@ class Spool:
 
 
 def _remove(folder: Path | None, lock: FolderLock | None) -> None:
-    if folder is not None:
-        remove_local(folder)
-    if lock is not None:
-        lock.release()
+    try:
+        if folder is not None:
+            remove_local(folder)
+    finally:  # also where a signal raises meanwhile
+        if lock is not None:
+            lock.release()

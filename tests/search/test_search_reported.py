@@ -15,6 +15,11 @@ from tests.helpers.searches import X, Y, grid, pictures, record
 pytestmark = pytest.mark.usefixtures("store")
 
 
+def without_times(text):
+    """The text without its sentence on fit times: scikit-learn's have the first fit of the process in them."""
+    return [line for line in text.splitlines() if not line.startswith("- The cheapest within")]
+
+
 def test_pictures_and_description_on_the_parent(store):
     search = grid()
     run_id = record(search, report=True)
@@ -24,7 +29,8 @@ def test_pictures_and_description_on_the_parent(store):
     }  # fmt: skip
     data = store.get_run(run_id).data
     told = data.tags["mlflow.note.content"]
-    assert told == search_description(from_cv_results(search.cv_results_))
+    described = search_description(from_cv_results(search.cv_results_))
+    assert without_times(told) == without_times(described)
     assert told.startswith("**Result**: The best of 4 candidates is `C=1 ")
     assert "over 3 folds.\n\n**4 candidates, 3 folds each**\n\n- The best, `C=1 " in told
     assert len([line for line in told.splitlines() if line.startswith("| ")]) == 2 + 4
