@@ -5,8 +5,9 @@ READY := $(VENV)/ready
 LOWEST := $(VENV)/lowest
 DOCS := build/docs-venv
 PACKAGING := build/package-venv
-# What meets other libraries' versions: what a search is resumed, described and grouped by does not.
-APART := %_resume_code.py %_isolation.py %_fingerprint.py %_bytecode.py %_values.py %_describe.py %_texts.py %_results.py
+# What meets other libraries' versions: what a search is resumed, recovered, described and grouped by does not.
+APART := %_resume_code.py %_resume_same.py %_resume_killed.py %_recovery.py %_journal.py %_isolation.py %_fingerprint.py \
+  %_bytecode.py %_values.py %_describe.py %_reported.py %_texts.py %_results.py
 SEARCHES := $(filter-out $(APART),$(wildcard tests/search/test_search*.py))
 NAMES := $(filter-out %_names_of_libraries.py,$(wildcard tests/compat/test_*.py))
 VERSIONED := $(SEARCHES) tests/search/test_adaptive.py $(NAMES) tests/server/test_page.py tests/tracking/test_runs.py tests/training/test_capture.py

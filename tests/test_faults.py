@@ -259,6 +259,7 @@ def check_search(run_id):
     assert "mlflow_hp.recording_error" not in parent.data.tags
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_search_outlives_a_server_in_bad_moods(proxy, monkeypatch):
     run_id, told = searched(monkeypatch, in_every_mood(proxy, 3, 6, 2))

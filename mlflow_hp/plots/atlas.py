@@ -73,6 +73,7 @@ def draw_atlas(info: AtlasInfo) -> Axes:
 
     left, right = new_panels(1, 2, 11.0, 4.6)
     figure = figure_of(left)
+    figure.set_layout_engine("constrained", wspace=0.08)  # the last label and the first
     cells = _edges(info.x), _edges(info.y)
     colours = BoundaryNorm(np.arange(-0.5, len(OUTCOMES)), len(OUTCOMES))
     left.pcolormesh(*cells, info.outcomes, cmap=ListedColormap(OUTCOME_COLOURS), norm=colours)

@@ -205,6 +205,7 @@ def test_outside_of_a_search_keras_is_left_alone():
     assert list(first.history) == ["loss"]
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_curves_come_from_other_processes(store):
     estimator = classifier(fit__validation_split=0.25)
