@@ -25,7 +25,7 @@ run: $(READY)  ## train, and record every batch
 ui: $(READY)  ## look at the runs
 	$(ACTIVE) mlflow-hp ui
 
-test: $(READY)  ## pass the tests; ALL=1: with every combination, which takes half as long again
+test: $(READY)  ## pass the tests; ALL=1: with every combination, which takes more than twice as long
 	$(ACTIVE) python -m pytest --numprocesses 3 --dist worksteal --durations 12 $(if $(ALL),,-m 'not thorough')
 	$(ACTIVE) python docs/versions.py 'make test'
 
