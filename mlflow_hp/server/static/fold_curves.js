@@ -6,6 +6,7 @@ import { COLOURS, SETTINGS, library, themed } from "./plotting.js";
 const MAX_CANDIDATES = 10;
 const MAX_FOLDS = 10;
 const LEGEND_ROW = 22; // pixels: names of candidates are long, each may take a row
+const LOG_FROM = 1000; // ratio of the largest value to the smallest from which a linear axis would show the largest alone
 const FIRST = ["val_loss", "loss", "accuracy"];
 
 export class FoldCurves {
@@ -55,9 +56,12 @@ export class FoldCurves {
       }));
     });
     const last = Math.max(0, ...data.flatMap((trace) => trace.x));
+    const values = data.flatMap((trace) => trace.y).filter((value) => Number.isFinite(value));
+    const [least, most] = [Math.min(...values), Math.max(...values)];
+    const type = least > 0 && most > LOG_FROM * least ? "log" : "linear";
     const Plotly = await library();
     await Plotly.react(this.plot, data, themed({
-      height: 300 + LEGEND_ROW * this.runs.length, xaxis: { title: { text: "epoch" }, ...(last < 10 ? { dtick: 1 } : {}) }, yaxis: { title: { text: metric } },
+      height: 300 + LEGEND_ROW * this.runs.length, xaxis: { title: { text: "epoch" }, ...(last < 10 ? { dtick: 1 } : {}) }, yaxis: { title: { text: metric }, type },
       legend: { orientation: "h", y: 1.02, yanchor: "bottom" },
     }), SETTINGS);
   }
